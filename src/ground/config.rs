@@ -1,0 +1,140 @@
+//! Every limit and every budget, with its default. A limit binds a peer and has
+//! an answer in PROTOCOL.md; a budget bounds what one turn of the loop does,
+//! and what is left over waits for the next turn.
+
+/// The longest heartbeat interval, one day: [`super::time::Stamp`] must not wrap
+/// within two.
+pub const HEARTBEAT_INTERVAL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
+
+/// How one server behaves towards its peers.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// What peers may ask for.
+    pub limits: Limits,
+    /// How long is waited for what.
+    pub timeouts: Timeouts,
+    /// What one turn may do.
+    pub budgets: Budgets,
+}
+
+/// Bounds on what a peer may make the server hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one WebSocket message, however fragmented, and of one request body.
+    pub message_bytes_max: usize,
+    /// Bytes of a request line and header section.
+    pub head_bytes_max: usize,
+    /// Header fields of one request.
+    pub head_fields_max: usize,
+    /// Bytes of a request target.
+    pub target_bytes_max: usize,
+    /// Bytes of the name of a channel, after percent-decoding.
+    pub channel_name_bytes_max: usize,
+    /// Unsent private bytes at which a connection is not read any further.
+    pub outbox_bytes_max: usize,
+    /// Bytes of the frames that one channel keeps in memory.
+    pub log_bytes_max: usize,
+    /// Frames that one channel keeps in memory.
+    pub log_frames_max: usize,
+    /// Bytes of the frames that all channels together keep in memory.
+    pub logs_bytes_max: usize,
+    /// Bytes handed to the engine and not yet answered, at which publishers are
+    /// not read any further.
+    pub engine_backlog_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 1 << 20,
+            head_bytes_max: 16 << 10,
+            head_fields_max: 64,
+            target_bytes_max: 8 << 10,
+            channel_name_bytes_max: 200,
+            outbox_bytes_max: 64 << 10,
+            log_bytes_max: 1 << 20,
+            log_frames_max: 1024,
+            logs_bytes_max: 8 << 20,
+            engine_backlog_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// How long is waited, in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// Between two heartbeats; a peer silent for two of them is closed.
+    pub heartbeat_interval_ms: u32,
+    /// From the first byte of a request (or the connect) to its last, not
+    /// refreshed by what dribbles in; and between two steps of sending a response.
+    pub request_ms: u32,
+    /// For the next request on a connection that is kept alive.
+    pub keep_alive_ms: u32,
+    /// For the peer's half of the close handshake.
+    pub close_ms: u32,
+    /// After the last use of a channel's frames in memory until they are let go.
+    pub log_idle_ms: u32,
+    /// For connections to finish after a shutdown was asked for.
+    pub drain_ms: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval_ms: 25_000,
+            request_ms: 10_000,
+            keep_alive_ms: 75_000,
+            close_ms: 5_000,
+            log_idle_ms: 30_000,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+/// What one turn may do before it polls again.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    /// Connections accepted.
+    pub accepts: usize,
+    /// Connections read.
+    pub reads: usize,
+    /// Bytes read from one connection.
+    pub read_bytes_per_connection: usize,
+    /// Bytes read from all connections.
+    pub read_bytes: usize,
+    /// Members of channels looked at by sweeps.
+    pub sweep_members: usize,
+    /// Members of one channel looked at before the next channel has its turn.
+    pub sweep_members_per_channel: usize,
+    /// Bytes offered to one connection's socket in one visit.
+    pub write_bytes_per_connection: usize,
+    /// Connections flushed outside of sweeps.
+    pub flushes: usize,
+    /// Deadlines expired.
+    pub deadlines: usize,
+    /// Records of one page of history.
+    pub page_records: usize,
+    /// Bytes of records at which a page of history ends.
+    pub page_bytes: usize,
+    /// Pages and answers read from the store.
+    pub engine_reads: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            accepts: 256,
+            reads: 1024,
+            read_bytes_per_connection: 256 << 10,
+            read_bytes: 4 << 20,
+            sweep_members: 2048,
+            sweep_members_per_channel: 512,
+            write_bytes_per_connection: 512 << 10,
+            flushes: 1024,
+            deadlines: 1024,
+            page_records: 256,
+            page_bytes: 128 << 10,
+            engine_reads: 16,
+        }
+    }
+}

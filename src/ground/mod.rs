@@ -1,0 +1,8 @@
+//! What everything stands on: time, ids, limits, deadlines, shared bytes.
+//! `std` only; no clock and no randomness.
+
+pub mod time;
+pub mod id;
+pub mod config;
+pub mod deadline;
+pub mod frame;

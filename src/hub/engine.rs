@@ -1,0 +1,176 @@
+//! The engine: what stores records and gives them back. It decides ids and
+//! order, and it *answers later*: nothing may assume that an append is done
+//! when the call returns. The embedded engine answers at the end of the turn;
+//! another may answer some turns later, from the same poll loop.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::wire::protocol::{Event, Message, Summary};
+
+/// What is stored: one line of one of the two id sequences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A message on a channel; ids rise over all channels together.
+    Message(Message),
+    /// An event; ids rise by one.
+    Event(Event),
+}
+
+impl Record {
+    /// Bytes that the record takes in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Message(message) => message.weight(),
+            Self::Event(event) => event.weight(),
+        }
+    }
+}
+
+/// What a cursor runs along: the records that one kind of subscriber gets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// All events.
+    Events,
+    /// The messages of one channel.
+    Channel(Rc<str>),
+}
+
+/// Names a question, so that its asker knows the answer. The engine only
+/// repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// A question to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// The records of `stream` after the id `after`, oldest first: at most
+    /// `records_max`, and at least one but no more once their weights reach `bytes_max`.
+    Page {
+        /// Whose records.
+        stream: Stream,
+        /// The id before the first that is wanted.
+        after: u64,
+        /// Most records.
+        records_max: usize,
+        /// Weight at which the page ends.
+        bytes_max: usize,
+    },
+    /// The newest messages of one channel or of all, oldest first, within the
+    /// same kind of bounds.
+    Messages {
+        /// One channel, or all.
+        channel: Option<Rc<str>>,
+        /// Most records.
+        records_max: usize,
+        /// Weight at which the list ends.
+        bytes_max: usize,
+    },
+    /// The names of all channels that have a message, sorted by their bytes.
+    Channels,
+    /// Totals over all messages.
+    Summary,
+}
+
+/// What the engine says, in the order in which it is to be acted on.
+#[derive(Debug)]
+pub enum Answer {
+    /// A record is committed, and this is its id. Within a stream these come in
+    /// the order of the ids, whoever appended them; `ticket` is the appender's.
+    Committed {
+        /// The id it got.
+        id: u64,
+        /// The record.
+        record: Record,
+        /// As given with the append.
+        ticket: Option<Ticket>,
+    },
+    /// An append was not stored and will not be.
+    Refused {
+        /// As given with the append.
+        ticket: Option<Ticket>,
+        /// The weight that the record had.
+        weight: usize,
+        /// Why.
+        error: EngineError,
+    },
+    /// Answers [`Query::Page`]. All records of the stream with
+    /// `after < id <= through` are in it, and nothing else: `through` is the id
+    /// of the last one where the page was cut, else the newest committed id.
+    Page {
+        /// As given with the query.
+        ticket: Ticket,
+        /// With their ids, oldest first.
+        records: Vec<(u64, Record)>,
+        /// The id up to which the page is complete.
+        through: u64,
+    },
+    /// Answers [`Query::Messages`], oldest first.
+    Messages {
+        /// As given with the query.
+        ticket: Ticket,
+        /// With their ids.
+        messages: Vec<(u64, Message)>,
+    },
+    /// Answers [`Query::Channels`].
+    Channels {
+        /// As given with the query.
+        ticket: Ticket,
+        /// Sorted by their bytes.
+        names: Vec<String>,
+    },
+    /// Answers [`Query::Summary`].
+    Summary {
+        /// As given with the query.
+        ticket: Ticket,
+        /// Over all messages.
+        summary: Summary,
+    },
+    /// A query could not be answered.
+    Failed {
+        /// As given with the query.
+        ticket: Ticket,
+        /// Why.
+        error: EngineError,
+    },
+}
+
+/// Why the engine could not do what it was asked: the world's fault, never the peer's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineError(pub String);
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// Stores records and gives them back, later.
+pub trait Engine {
+    /// The newest committed message id, over all channels; 0 where there is none.
+    fn newest_message(&self) -> u64;
+
+    /// The newest committed event id; 0 where there is none.
+    fn newest_event(&self) -> u64;
+
+    /// Takes `record` in, to be committed with all others of this turn. Answered
+    /// by [`Answer::Committed`] or [`Answer::Refused`].
+    fn append(&mut self, record: Record, ticket: Option<Ticket>);
+
+    /// Takes a question in. Answered by the answer of its name or [`Answer::Failed`].
+    fn ask(&mut self, query: Query, ticket: Ticket);
+
+    /// Does what is due and appends the answers that are ready: first those of
+    /// appends, then those of at most `reads_max` steps of questions. Never blocks on
+    /// anything but the store itself.
+    fn settle(&mut self, reads_max: usize, answers: &mut Vec<Answer>);
+
+    /// Whether calling [`Engine::settle`] again at once would do something.
+    fn is_due(&self) -> bool;
+
+    /// A step of housekeeping; called when the loop has nothing else to do.
+    fn idle(&mut self);
+}
