@@ -1,6 +1,7 @@
-//! The state that messages pass through: channels with their members and logs,
-//! and the engine that stores. No socket and no byte of HTTP.
+//! The state that messages pass through: the engine that stores, and channels
+//! with their members and logs. No socket and no byte of HTTP.
 
+pub mod engine;
+pub mod memory;
 pub mod channel;
 pub mod registry;
-pub mod engine;

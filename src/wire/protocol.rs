@@ -1,12 +1,10 @@
 //! The JSON messages: PROTOCOL.md as types. What is parsed here is legal from
 //! then on; what can be built here can be sent.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 /// A message of a channel, as it is stored; its id is the store's.
 /// Serialized in the order of the wire.
@@ -71,4 +69,17 @@ pub struct NumberedMessage<'a> {
     /// Everything else.
     #[serde(flatten)]
     pub message: &'a Message,
+}
+
+/// Totals over all stored messages, as `/api/summary` shows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How many messages are stored.
+    pub total_messages: u64,
+    /// The sum of their token counts; it saturates.
+    pub total_tokens: i64,
+    /// Messages by provider, null and empty ones left out.
+    pub by_provider: BTreeMap<String, u64>,
+    /// Messages by lane, null and empty ones left out.
+    pub by_lane: BTreeMap<String, u64>,
 }

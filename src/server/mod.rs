@@ -1,0 +1,1 @@
+//! Where all state meets.

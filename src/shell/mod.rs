@@ -1,0 +1,7 @@
+//! The outside world: the only floor that names `mio`, `rusqlite`, sockets,
+//! files, the environment and the clock.
+
+pub mod sqlite;
+pub mod options;
+pub mod reactor;
+pub mod cli;
