@@ -1,1 +1,325 @@
-//! Being built.
+//! All channels: found by name, swept in turn, and bounded together.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use slab::Slab;
+
+use crate::ground::config::{Limits, Timeouts};
+use crate::ground::deadline::{Fifo, Link, Links};
+use crate::ground::frame::Frame;
+use crate::ground::time::Stamp;
+
+use super::channel::{Channel, Log, Run, Sweep};
+use super::engine::Stream;
+
+/// The channels that have members, and the newest ids that the engine has told of.
+#[derive(Debug)]
+pub struct Registry {
+    channels: Slab<Channel>,
+    /// Only looked up, never walked: its order is nobody's business.
+    names: HashMap<Rc<str>, u32>,
+    events: Option<u32>,
+    /// Channels whose logs hold frames, the longest unused in front. Both what
+    /// bounds memory over all channels and what lets quiet logs go take from there.
+    idle: Fifo,
+    logs_bytes: usize,
+    /// Channels whose members have to be offered something, in turn.
+    sweeps: VecDeque<u32>,
+    newest_message: u64,
+    newest_event: u64,
+    serials: u64,
+    log_bytes_max: usize,
+    log_frames_max: usize,
+    logs_bytes_max: usize,
+    log_idle_ms: u32,
+}
+
+impl Links for Slab<Channel> {
+    fn link(&mut self, index: u32) -> &mut Link {
+        &mut self[index as usize].idle
+    }
+}
+
+impl Registry {
+    /// No channels yet; the newest ids are those of the store.
+    #[must_use]
+    pub fn new(limits: &Limits, timeouts: &Timeouts, newest_message: u64, newest_event: u64) -> Self {
+        Self {
+            channels: Slab::new(),
+            names: HashMap::new(),
+            events: None,
+            idle: Fifo::default(),
+            logs_bytes: 0,
+            sweeps: VecDeque::new(),
+            newest_message,
+            newest_event,
+            serials: 0,
+            log_bytes_max: limits.log_bytes_max,
+            log_frames_max: limits.log_frames_max,
+            logs_bytes_max: limits.logs_bytes_max,
+            log_idle_ms: timeouts.log_idle_ms,
+        }
+    }
+
+    /// The newest id of the sequence that `stream` is part of, as far as the
+    /// engine has told: where a subscriber that asks for no replay begins.
+    #[must_use]
+    pub const fn newest(&self, stream: &Stream) -> u64 {
+        match stream {
+            Stream::Events => self.newest_event,
+            Stream::Channel(_) => self.newest_message,
+        }
+    }
+
+    /// Makes `connection` a member of the channel of `stream`, which is made where
+    /// there is none. Returns the channel's index and the place of the member in it.
+    pub fn join(&mut self, stream: &Stream, connection: u32) -> (u32, u32) {
+        let index = self.find(stream).unwrap_or_else(|| self.create(stream));
+        (index, self.channels[index as usize].join(connection))
+    }
+
+    fn find(&self, stream: &Stream) -> Option<u32> {
+        match stream {
+            Stream::Events => self.events,
+            Stream::Channel(name) => self.names.get(name).copied(),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "channels have members, which are counted in u32")]
+    fn create(&mut self, stream: &Stream) -> u32 {
+        self.serials += 1;
+        let index = self.channels.insert(Channel {
+            stream: stream.clone(),
+            serial: self.serials,
+            members: Vec::new(),
+            log: Log::new(self.newest(stream)),
+            sweep: Sweep::Done,
+            idle: Link::default(),
+        }) as u32;
+        match stream {
+            Stream::Events => self.events = Some(index),
+            Stream::Channel(name) => {
+                self.names.insert(Rc::clone(name), index);
+            }
+        }
+        index
+    }
+
+    /// Takes the member at `slot` out of `channel`. Returns the connection that
+    /// has its place now, if one was moved there.
+    pub fn leave(&mut self, channel: u32, slot: u32) -> Option<u32> {
+        let moved = self.channels[channel as usize].leave(slot);
+        self.drop_if_empty(channel);
+        moved
+    }
+
+    /// A channel that waits for a sweep is dropped when its turn comes, so that
+    /// the queue never names the wrong channel.
+    fn drop_if_empty(&mut self, index: u32) {
+        let channel = &self.channels[index as usize];
+        if !channel.members.is_empty() || channel.sweep != Sweep::Done {
+            return;
+        }
+        self.release(index);
+        match self.channels.remove(index as usize).stream {
+            Stream::Events => self.events = None,
+            Stream::Channel(name) => {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// The channel at `index`, which is one that [`Self::join`] returned and that
+    /// still has the member.
+    #[must_use]
+    pub fn channel(&self, index: u32) -> &Channel {
+        &self.channels[index as usize]
+    }
+
+    /// What a member of the channel at `index` has yet to be sent.
+    #[must_use]
+    pub fn after(&self, index: u32, cursor: u64) -> Run<'_> {
+        self.channels[index as usize].log.after(cursor)
+    }
+
+    /// Takes note of a committed record; where its channel has members, `encode`
+    /// makes the frame that all of them will get.
+    pub fn publish(&mut self, stream: &Stream, id: u64, now: Stamp, encode: impl FnOnce() -> Frame) {
+        match stream {
+            Stream::Events => self.newest_event = self.newest_event.max(id),
+            Stream::Channel(_) => self.newest_message = self.newest_message.max(id),
+        }
+        let Some(index) = self.find(stream) else { return };
+        let channel = &mut self.channels[index as usize];
+        if channel.members.is_empty() {
+            // It only waits to be dropped; an id that its log skips must not be
+            // missed by one who joins before that.
+            let floor = match stream {
+                Stream::Events => self.newest_event,
+                Stream::Channel(_) => self.newest_message,
+            };
+            self.release(index);
+            self.channels[index as usize].log = Log::new(floor);
+            return;
+        }
+        let was_empty = channel.log.is_empty();
+        let frame = encode();
+        self.logs_bytes += frame.len();
+        channel.log.push(id, frame);
+        channel.sweep = match channel.sweep {
+            Sweep::Done => {
+                self.sweeps.push_back(index);
+                Sweep::Due
+            }
+            Sweep::Due => Sweep::Due,
+            Sweep::Running { next, .. } => Sweep::Running { next, again: true },
+        };
+        while channel.log.bytes() > self.log_bytes_max || channel.log.len() > self.log_frames_max {
+            self.logs_bytes -= channel.log.pop();
+        }
+        let is_empty = channel.log.is_empty();
+        match (was_empty, is_empty) {
+            (true, true) => {}
+            (true, false) => self.idle.push(&mut self.channels, index, now),
+            (false, true) => self.idle.remove(&mut self.channels, index),
+            (false, false) => self.idle.touch(&mut self.channels, index, now),
+        }
+        self.make_room();
+    }
+
+    /// Lets the frames go that were unused the longest, until all logs together
+    /// are within their bound.
+    fn make_room(&mut self) {
+        while self.logs_bytes > self.logs_bytes_max {
+            let Some((index, _)) = self.idle.front(&mut self.channels) else { return };
+            let log = &mut self.channels[index as usize].log;
+            self.logs_bytes -= log.pop();
+            if log.is_empty() {
+                self.release(index);
+            }
+        }
+    }
+
+    /// Lets all frames of a channel go.
+    fn release(&mut self, index: u32) {
+        let log = &mut self.channels[index as usize].log;
+        let in_list = !log.is_empty() || log.bytes() > 0;
+        self.logs_bytes -= log.clear();
+        if in_list {
+            self.idle.remove(&mut self.channels, index);
+        }
+    }
+
+    /// Lets the frames of channels go that nobody published on for a while;
+    /// at most `channels_max` channels. Returns whether more are due.
+    pub fn release_idle(&mut self, now: Stamp, channels_max: usize) -> bool {
+        for _ in 0..channels_max {
+            match self.idle.front(&mut self.channels) {
+                Some((index, since)) if now.since(since) >= self.log_idle_ms => self.release(index),
+                _ => return false,
+            }
+        }
+        self.idle_due_in(now) == Some(0)
+    }
+
+    /// Milliseconds until [`Self::release_idle`] has something to do.
+    pub fn idle_due_in(&mut self, now: Stamp) -> Option<u32> {
+        let (_, since) = self.idle.front(&mut self.channels)?;
+        Some(self.log_idle_ms.saturating_sub(now.since(since)))
+    }
+
+    /// Whether any member has yet to be offered something by a sweep.
+    #[must_use]
+    pub fn has_sweeps(&self) -> bool {
+        !self.sweeps.is_empty()
+    }
+
+    /// Takes the next member out of the sweep that is in front: the channel and the member.
+    /// `None` ends the channel's part of the turn: its sweep is through, and it
+    /// was requeued if another has to follow. `Err` where no sweep is left.
+    pub fn sweep_next(&mut self) -> Option<Step> {
+        let index = *self.sweeps.front()?;
+        let channel = &mut self.channels[index as usize];
+        let (next, again) = match channel.sweep {
+            Sweep::Running { next, again } => (next, again),
+            Sweep::Done | Sweep::Due => (channel.members.len(), false),
+        };
+        if next > 0 {
+            channel.sweep = Sweep::Running { next: next - 1, again };
+            return Some(Step::Member(channel.members[next - 1]));
+        }
+        self.sweeps.pop_front();
+        if again && !channel.members.is_empty() {
+            channel.sweep = Sweep::Due;
+            self.sweeps.push_back(index);
+        } else {
+            channel.sweep = Sweep::Done;
+            self.drop_if_empty(index);
+        }
+        Some(Step::Finished)
+    }
+
+    /// Puts the sweep in front behind all others, which have waited longer.
+    pub fn sweep_later(&mut self) {
+        if let Some(index) = self.sweeps.pop_front() {
+            self.sweeps.push_back(index);
+        }
+    }
+
+    /// How many channels there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether there is no channel.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// Bytes of all frames in memory.
+    #[must_use]
+    pub const fn logs_bytes(&self) -> usize {
+        self.logs_bytes
+    }
+
+    /// Every channel with its index, in the order of the slab.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Channel)> {
+        self.channels.iter().map(|(index, channel)| (u32::try_from(index).unwrap_or(u32::MAX), channel))
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where something does not hold.
+    pub fn check_invariants(&self) {
+        let mut bytes = 0;
+        let mut holding = 0;
+        for (_, channel) in self.iter() {
+            bytes += channel.log.bytes();
+            holding += u32::from(!channel.log.is_empty());
+            assert!(!channel.members.is_empty() || channel.sweep != Sweep::Done, "an empty channel is kept");
+            assert!(channel.log.ids().is_sorted(), "ids rise along a log");
+            if let Sweep::Running { next, .. } = channel.sweep {
+                assert!(next <= channel.members.len(), "a sweep is within its members");
+            }
+        }
+        assert_eq!(bytes, self.logs_bytes, "bytes of logs");
+        assert_eq!(holding, self.idle.len(), "logs that hold frames are listed");
+        assert!(self.logs_bytes <= self.logs_bytes_max, "logs are bounded together");
+        let waiting = self.iter().filter(|(_, channel)| channel.sweep != Sweep::Done).count();
+        assert_eq!(waiting, self.sweeps.len(), "sweeps are queued once");
+    }
+}
+
+/// One step of the sweep in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// This member is to be offered what the log holds for it.
+    Member(u32),
+    /// Its members are through.
+    Finished,
+}

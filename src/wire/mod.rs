@@ -5,3 +5,4 @@ pub mod handshake;
 pub mod codec;
 pub mod message;
 pub mod protocol;
+pub mod body;

@@ -1,10 +1,13 @@
 //! The JSON messages: PROTOCOL.md as types. What is parsed here is legal from
 //! then on; what can be built here can be sent.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A message of a channel, as it is stored; its id is the store's.
 /// Serialized in the order of the wire.
@@ -82,4 +85,267 @@ pub struct Summary {
     pub by_provider: BTreeMap<String, u64>,
     /// Messages by lane, null and empty ones left out.
     pub by_lane: BTreeMap<String, u64>,
+}
+
+/// The two id sequences, as clients see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequence {
+    /// `event-00042`: one counter, rising by one.
+    Events,
+    /// `message-00017`: the message's id in the store, over all channels.
+    Messages,
+}
+
+impl Sequence {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Events => "event-",
+            Self::Messages => "message-",
+        }
+    }
+
+    /// Writes `id` with its prefix and at least five digits.
+    pub fn write(self, id: u64, out: &mut Vec<u8>) {
+        // Writing to a `Vec` cannot fail.
+        let _ = write!(out, "{}{id:05}", self.prefix());
+    }
+
+    /// Reads what [`Self::write`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn parse(self, text: &str) -> Option<u64> {
+        let digits = text.strip_prefix(self.prefix())?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    }
+}
+
+/// `unix_micros` in the form of all our timestamps: ISO 8601, UTC, microseconds,
+/// `2026-01-05T09:30:00.123456+00:00`. A clock beyond the year 9999 shows the epoch.
+#[must_use]
+pub fn timestamp(unix_micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(unix_micros)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
+        .to_string()
+}
+
+/// Writes the broadcast of a stored message.
+pub fn write_message(id: u64, message: &Message, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"message\",\"data\":");
+    write_json(&NumberedMessage { id, message }, out);
+    out.extend_from_slice(b",\"event_id\":\"");
+    Sequence::Messages.write(id, out);
+    out.extend_from_slice(b"\"}");
+}
+
+/// Writes the envelope of a stored event.
+pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
+    let correlation_id = event.correlation_id.as_deref();
+    write_envelope(&event.kind, &event.payload, correlation_id, &event.timestamp, id, out);
+}
+
+/// Writes a heartbeat of `/ws`; `cursor` is the id up to which its receiver has
+/// been sent everything.
+pub fn write_heartbeat(cursor: u64, timestamp: &str, out: &mut Vec<u8>) {
+    write_envelope("heartbeat", "{}", None, timestamp, cursor, out);
+}
+
+/// The answer to `{"type":"ping"}` on a channel.
+pub const PONG: &[u8] = b"{\"type\":\"pong\"}";
+
+fn write_envelope(
+    kind: &str,
+    payload: &str,
+    correlation_id: Option<&str>,
+    timestamp: &str,
+    id: u64,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"type\":");
+    write_json(kind, out);
+    out.extend_from_slice(b",\"payload\":");
+    out.extend_from_slice(payload.as_bytes());
+    out.extend_from_slice(b",\"correlation_id\":");
+    write_json(&correlation_id, out);
+    out.extend_from_slice(b",\"timestamp\":");
+    write_json(timestamp, out);
+    out.extend_from_slice(b",\"event_id\":\"");
+    Sequence::Events.write(id, out);
+    out.extend_from_slice(b"\"}");
+}
+
+/// Writes a value of ours as JSON. Serializing our own types into memory cannot fail.
+pub fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok());
+}
+
+/// What a client says on a channel.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// To be stored and broadcast.
+    Publish(Draft),
+    /// To be answered with [`PONG`].
+    Ping,
+    /// Of a type that means nothing here.
+    Unknown,
+}
+
+/// A message before it has a channel and a time.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// See [`Message::author`].
+    pub author: String,
+    /// See [`Message::content`].
+    pub content: String,
+    /// See [`Message::lane`].
+    pub lane: Option<String>,
+    /// See [`Message::provider`].
+    pub provider: Option<String>,
+    /// See [`Message::token_count`].
+    pub token_count: Option<i64>,
+}
+
+impl Draft {
+    /// The message that this becomes on `channel_id` at `timestamp`.
+    #[must_use]
+    pub fn into_message(self, channel_id: Rc<str>, timestamp: Rc<str>) -> Message {
+        let Self { author, content, lane, provider, token_count } = self;
+        Message { channel_id, author, content, timestamp, lane, provider, token_count }
+    }
+}
+
+/// Text that is no message of the protocol: no JSON object, or wrong types in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rubbish;
+
+#[derive(Deserialize)]
+struct ClientFields<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default)]
+    author: Option<String>,
+    #[serde(default)]
+    content: Option<String>,
+    #[serde(default)]
+    lane: Option<String>,
+    #[serde(default)]
+    provider: Option<String>,
+    #[serde(default)]
+    token_count: Option<i64>,
+}
+
+impl ClientMessage {
+    /// Reads one text message of a channel's client.
+    ///
+    /// # Errors
+    ///
+    /// [`Rubbish`] where it is no JSON object, or a field that matters has a wrong type.
+    pub fn parse(text: &str) -> Result<Self, Rubbish> {
+        if !is_object(text.as_bytes()) {
+            return Err(Rubbish);
+        }
+        let Ok(fields) = serde_json::from_str::<ClientFields<'_>>(text) else {
+            return Self::parse_type_only(text);
+        };
+        Ok(match fields.kind.as_deref() {
+            Some("message") => Self::Publish(Draft {
+                author: fields.author.unwrap_or_else(|| "unknown".to_owned()),
+                content: fields.content.unwrap_or_default(),
+                lane: fields.lane,
+                provider: fields.provider,
+                token_count: fields.token_count,
+            }),
+            Some("ping") => Self::Ping,
+            _ => Self::Unknown,
+        })
+    }
+
+    /// The fields of a publish may mean anything in a message of another type.
+    fn parse_type_only(text: &str) -> Result<Self, Rubbish> {
+        let value: Value = serde_json::from_str(text).map_err(|_| Rubbish)?;
+        match value.as_object().ok_or(Rubbish)?.get("type").and_then(Value::as_str) {
+            Some("message") => Err(Rubbish),
+            Some("ping") => Ok(Self::Ping),
+            _ => Ok(Self::Unknown),
+        }
+    }
+}
+
+/// Whether `text`, if it is JSON, is an object: a derived reader would take an array, too.
+#[must_use]
+pub fn is_object(text: &[u8]) -> bool {
+    text.trim_ascii_start().first() == Some(&b'{')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn ids_have_five_digits_or_more_and_read_back() {
+        for (id, shown) in [(0, "event-00000"), (42, "event-00042"), (1_234_567, "event-1234567")] {
+            assert_eq!(text(|out| Sequence::Events.write(id, out)), shown);
+            assert_eq!(Sequence::Events.parse(shown), Some(id));
+        }
+        for wrong in ["", "event-", "event-+1", "message-00001", "event-99999999999999999999", "event-1 "] {
+            assert_eq!(Sequence::Events.parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn timestamps_have_microseconds_and_an_offset() {
+        assert_eq!(timestamp(1_767_605_400_123_456), "2026-01-05T09:30:00.123456+00:00");
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(timestamp(i64::MAX), "1970-01-01T00:00:00.000000+00:00");
+    }
+
+    #[test]
+    fn broadcasts_look_as_documented() {
+        let message = Message {
+            channel_id: Rc::from("general"),
+            author: "Ann".to_owned(),
+            content: "\"hi\"\n".to_owned(),
+            timestamp: Rc::from("T"),
+            lane: None,
+            provider: Some("p".to_owned()),
+            token_count: Some(-3),
+        };
+        assert_eq!(
+            text(|out| write_message(17, &message, out)),
+            r#"{"type":"message","data":{"id":17,"channel_id":"general","author":"Ann","content":"\"hi\"\n","timestamp":"T","lane":null,"provider":"p","token_count":-3},"event_id":"message-00017"}"#
+        );
+        assert_eq!(
+            text(|out| write_heartbeat(42, "T", out)),
+            r#"{"type":"heartbeat","payload":{},"correlation_id":null,"timestamp":"T","event_id":"event-00042"}"#
+        );
+    }
+
+    #[test]
+    fn client_messages_have_defaults_and_rubbish_is_told_apart() {
+        let Ok(ClientMessage::Publish(draft)) = ClientMessage::parse(r#"{"type":"message","author":null}"#)
+        else {
+            panic!("a publish");
+        };
+        assert_eq!((draft.author.as_str(), draft.content.as_str()), ("unknown", ""));
+        for (text, expected) in [
+            (r#"{"type":"ping"}"#, Ok(ClientMessage::Ping)),
+            (r#"{"type":"ping","author":5}"#, Ok(ClientMessage::Ping)),
+            (r#"{"type":"presence"}"#, Ok(ClientMessage::Unknown)),
+            (r#"{"type":7}"#, Ok(ClientMessage::Unknown)),
+            ("{}", Ok(ClientMessage::Unknown)),
+            (r#"{"type":"message","content":5}"#, Err(Rubbish)),
+            ("[]", Err(Rubbish)),
+            ("{", Err(Rubbish)),
+            ("", Err(Rubbish)),
+        ] {
+            assert_eq!(ClientMessage::parse(text), expected, "{text}");
+        }
+    }
 }

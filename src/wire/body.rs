@@ -1,0 +1,323 @@
+//! The JSON bodies of POST requests, and what is wrong with them: the error
+//! objects have the shape that the clients of the old service know (a list under
+//! `detail`, each with `type`, `loc` and `msg`).
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::protocol::{Draft, is_object};
+
+/// One thing that is wrong with a body.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FieldError {
+    /// The kind of mistake, for programs.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `["body"]`, `["body", FIELD]` or `["body", POSITION]`.
+    pub loc: Vec<Value>,
+    /// The mistake, for people.
+    pub msg: &'static str,
+    /// More about it, where there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctx: Option<Value>,
+}
+
+impl FieldError {
+    fn body(kind: &'static str, msg: &'static str) -> Self {
+        Self { kind, loc: vec![Value::from("body")], msg, ctx: None }
+    }
+
+    fn field(field: &str, kind: &'static str, msg: &'static str) -> Self {
+        Self { kind, loc: vec![Value::from("body"), Value::from(field)], msg, ctx: None }
+    }
+}
+
+/// What is wrong with a body; never empty.
+pub type FieldErrors = Vec<FieldError>;
+
+/// The body of `POST /api/messages`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PostedMessage {
+    /// A legal channel name.
+    pub channel_id: Rc<str>,
+    /// The rest.
+    pub draft: Draft,
+}
+
+#[derive(Deserialize)]
+struct MessageFields {
+    channel_id: String,
+    author: String,
+    content: String,
+    #[serde(default)]
+    lane: Option<String>,
+    #[serde(default)]
+    provider: Option<String>,
+    #[serde(default)]
+    token_count: Option<i64>,
+}
+
+impl PostedMessage {
+    /// Reads the body; a channel's name has 1 to `name_bytes_max` bytes and no control characters.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
+        match serde_json::from_slice::<MessageFields>(body) {
+            Ok(fields)
+                if is_object(body) && channel_name_error(&fields.channel_id, name_bytes_max).is_none() =>
+            {
+                let MessageFields { channel_id, author, content, lane, provider, token_count } = fields;
+                let draft = Draft { author, content, lane, provider, token_count };
+                Ok(Self { channel_id: Rc::from(channel_id), draft })
+            }
+            _ => Self::parse_slowly(body, name_bytes_max),
+        }
+    }
+
+    /// Finds every mistake, and takes numbers in the other forms in which they are legal.
+    fn parse_slowly(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::parse(body)?;
+        let channel_id = fields.text("channel_id");
+        if let Some((kind, msg)) =
+            channel_id.as_deref().and_then(|name| channel_name_error(name, name_bytes_max))
+        {
+            fields.errors.push(FieldError::field("channel_id", kind, msg));
+        }
+        let author = fields.text("author");
+        let content = fields.text("content");
+        let lane = fields.optional_text("lane");
+        let provider = fields.optional_text("provider");
+        let token_count = fields.optional_integer("token_count");
+        match (channel_id, author, content) {
+            (Some(channel_id), Some(author), Some(content)) if fields.errors.is_empty() => Ok(Self {
+                channel_id: Rc::from(channel_id),
+                draft: Draft { author, content, lane, provider, token_count },
+            }),
+            _ => Err(fields.errors),
+        }
+    }
+}
+
+/// The body of `POST /api/events`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PostedEvent {
+    /// The `type`: 1 to `name_bytes_max` bytes.
+    pub kind: String,
+    /// The text of a JSON object.
+    pub payload: String,
+    /// Where the body names one.
+    pub correlation_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PayloadField<'a> {
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+impl PostedEvent {
+    /// Reads the body; the payload is kept as it was written.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::parse(body)?;
+        let kind = fields.text("type");
+        match kind.as_deref().map(str::len) {
+            Some(0) => fields.errors.push(FieldError::field("type", TOO_SHORT.0, TOO_SHORT.1)),
+            Some(len) if len > name_bytes_max => {
+                fields.errors.push(FieldError::field("type", TOO_LONG.0, TOO_LONG.1));
+            }
+            _ => {}
+        }
+        match fields.object.get("payload") {
+            None | Some(Value::Null | Value::Object(_)) => {}
+            Some(_) => fields.errors.push(FieldError::field(
+                "payload",
+                "dict_type",
+                "Input should be a valid dictionary",
+            )),
+        }
+        let correlation_id = fields.optional_text("correlation_id");
+        match kind {
+            Some(kind) if fields.errors.is_empty() => {
+                Ok(Self { kind, payload: payload_text(body), correlation_id })
+            }
+            _ => Err(fields.errors),
+        }
+    }
+}
+
+/// The payload as it stands in a body that is known to be right: numbers keep
+/// their digits and keys their order.
+fn payload_text(body: &[u8]) -> String {
+    serde_json::from_slice::<PayloadField<'_>>(body)
+        .ok()
+        .and_then(|field| field.payload)
+        .map(RawValue::get)
+        .filter(|text| *text != "null")
+        .map_or_else(|| "{}".to_owned(), str::to_owned)
+}
+
+const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");
+const TOO_LONG: (&str, &str) = ("string_too_long", "String should have at most 200 bytes of UTF-8");
+
+/// What is wrong with `name` as the name of a channel, as kind and message.
+#[must_use]
+pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str, &'static str)> {
+    if name.is_empty() {
+        Some(TOO_SHORT)
+    } else if name.len() > bytes_max {
+        Some(TOO_LONG)
+    } else if name.chars().any(char::is_control) {
+        Some(("value_error", "Value error, a channel name has no control characters"))
+    } else {
+        None
+    }
+}
+
+/// An object and what was found to be wrong with it so far.
+struct Fields {
+    object: Map<String, Value>,
+    errors: FieldErrors,
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, FieldErrors> {
+        if body.is_empty() {
+            return Err(vec![FieldError::body("missing", "Field required")]);
+        }
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(object)) => Ok(Self { object, errors: Vec::new() }),
+            Ok(_) => Err(vec![FieldError::body(
+                "model_attributes_type",
+                "Input should be a valid dictionary or object to extract fields from",
+            )]),
+            Err(error) => Err(vec![FieldError {
+                kind: "json_invalid",
+                loc: vec![Value::from("body"), Value::from(byte_offset(body, &error))],
+                msg: "JSON decode error",
+                ctx: Some(serde_json::json!({ "error": error.to_string() })),
+            }]),
+        }
+    }
+
+    fn text(&mut self, field: &str) -> Option<String> {
+        if self.object.contains_key(field) {
+            if self.object[field].is_null() {
+                self.errors.push(wrong_text(field));
+            }
+            return self.optional_text(field);
+        }
+        self.errors.push(FieldError::field(field, "missing", "Field required"));
+        None
+    }
+
+    fn optional_text(&mut self, field: &str) -> Option<String> {
+        match self.object.get(field) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => {
+                self.errors.push(wrong_text(field));
+                None
+            }
+        }
+    }
+
+    /// An integer may also be written as `12.0` or `"12"`, as in the old service.
+    fn optional_integer(&mut self, field: &str) -> Option<i64> {
+        let integer = match self.object.get(field)? {
+            Value::Null => return None,
+            Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        if integer.is_none() {
+            self.errors.push(FieldError::field(field, "int_type", "Input should be a valid integer"));
+        }
+        integer
+    }
+}
+
+fn wrong_text(field: &str) -> FieldError {
+    FieldError::field(field, "string_type", "Input should be a valid string")
+}
+
+/// `number` as an integer, where it is one exactly.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the bound is the largest range in which doubles are exact"
+)]
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
+}
+
+/// Where in `body` the parser stopped, in bytes.
+fn byte_offset(body: &[u8], error: &serde_json::Error) -> usize {
+    let lines = body.split_inclusive(|byte| *byte == b'\n');
+    let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    (before + error.column().saturating_sub(1)).min(body.len())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn mistakes(body: &str) -> Vec<(String, String)> {
+        let errors = PostedMessage::parse(body.as_bytes(), 200).unwrap_err();
+        errors
+            .iter()
+            .map(|error| (error.kind.to_owned(), serde_json::to_string(&error.loc).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_message_is_read_whole() {
+        let body =
+            br#"{"channel_id":"c","author":"a","content":"x","token_count":"12","lane":null,"more":1}"#;
+        let posted = PostedMessage::parse(body, 200).unwrap();
+        assert_eq!(&*posted.channel_id, "c");
+        assert_eq!(posted.draft.token_count, Some(12));
+        assert_eq!(posted.draft.lane, None);
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_place() {
+        assert_eq!(
+            mistakes(r#"{"channel_id":"","author":5}"#),
+            [
+                ("string_too_short".to_owned(), r#"["body","channel_id"]"#.to_owned()),
+                ("string_type".to_owned(), r#"["body","author"]"#.to_owned()),
+                ("missing".to_owned(), r#"["body","content"]"#.to_owned()),
+            ]
+        );
+        let legal = r#"{"channel_id":"c","author":"a","content":"x","#;
+        assert_eq!(mistakes(&format!("{legal}\"token_count\":1.5}}"))[0].0, "int_type");
+        assert_eq!(mistakes(&format!("{legal}\"lane\":[]}}"))[0].0, "string_type");
+        assert_eq!(mistakes(r#"["c","a","x",null,null,null]"#)[0].0, "model_attributes_type");
+        assert_eq!(mistakes("[]")[0].0, "model_attributes_type");
+        assert_eq!(mistakes("")[0], ("missing".to_owned(), r#"["body"]"#.to_owned()));
+        assert_eq!(mistakes("{\n \"a\": x}")[0], ("json_invalid".to_owned(), r#"["body",8]"#.to_owned()));
+        assert_eq!(mistakes(r#"{"channel_id":null,"author":"a","content":"x"}"#)[0].0, "string_type");
+        assert_eq!(mistakes(r#"{"channel_id":"a\u0000","author":"a","content":"x"}"#)[0].0, "value_error");
+    }
+
+    #[test]
+    fn a_payload_is_kept_as_it_was_written() {
+        let body = br#"{"type":"preview.ready","payload":{"b":1.50,"a":9007199254740993}}"#;
+        let event = PostedEvent::parse(body, 200).unwrap();
+        assert_eq!(event.payload, r#"{"b":1.50,"a":9007199254740993}"#);
+        let event = PostedEvent::parse(br#"{"type":"x","payload":null}"#, 200).unwrap();
+        assert_eq!((event.payload.as_str(), event.correlation_id), ("{}", None));
+        for wrong in [&br#"{"payload":{}}"#[..], br#"{"type":""}"#, br#"{"type":"x","payload":[]}"#] {
+            assert!(PostedEvent::parse(wrong, 200).is_err());
+        }
+    }
+}
