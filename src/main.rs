@@ -1,1 +1,5 @@
-fn main() {}
+//! The `polecat` program: see `shell::cli`.
+
+fn main() -> std::process::ExitCode {
+    polecat::shell::cli::run()
+}

@@ -52,9 +52,9 @@ impl Default for Limits {
             target_bytes_max: 8 << 10,
             channel_name_bytes_max: 200,
             outbox_bytes_max: 64 << 10,
-            log_bytes_max: 1 << 20,
+            log_bytes_max: 2 << 20,
             log_frames_max: 1024,
-            logs_bytes_max: 8 << 20,
+            logs_bytes_max: 16 << 20,
             engine_backlog_bytes_max: 8 << 20,
         }
     }
@@ -126,7 +126,7 @@ impl Default for Budgets {
             accepts: 256,
             reads: 1024,
             read_bytes_per_connection: 256 << 10,
-            read_bytes: 4 << 20,
+            read_bytes: 1 << 20,
             sweep_members: 2048,
             sweep_members_per_channel: 512,
             write_bytes_per_connection: 512 << 10,

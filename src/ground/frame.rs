@@ -46,6 +46,13 @@ impl Outbox {
         self.len == 0
     }
 
+    /// Bytes still to be written that are no rest of a shared frame.
+    #[must_use]
+    pub fn private_bytes(&self) -> usize {
+        let private = |chunk: &Chunk| matches!(chunk, Chunk::Owned { .. });
+        self.chunks.iter().filter(|chunk| private(chunk)).map(|chunk| chunk.as_slice().len()).sum()
+    }
+
     /// Appends a copy of `bytes`.
     pub fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {

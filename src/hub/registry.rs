@@ -151,22 +151,28 @@ impl Registry {
             Stream::Channel(_) => self.newest_message = self.newest_message.max(id),
         }
         let Some(index) = self.find(stream) else { return };
-        let channel = &mut self.channels[index as usize];
-        if channel.members.is_empty() {
-            // It only waits to be dropped; an id that its log skips must not be
-            // missed by one who joins before that.
-            let floor = match stream {
-                Stream::Events => self.newest_event,
-                Stream::Channel(_) => self.newest_message,
-            };
+        if self.channels[index as usize].members.is_empty() {
+            // It only waits to be dropped; whoever joins before that begins after this record.
             self.release(index);
-            self.channels[index as usize].log = Log::new(floor);
+            self.channels[index as usize].log = Log::new(self.newest(stream));
             return;
         }
+        self.append(index, id, encode(), now);
+        self.make_room();
+    }
+
+    fn append(&mut self, index: u32, id: u64, frame: Frame, now: Stamp) {
+        let channel = &mut self.channels[index as usize];
         let was_empty = channel.log.is_empty();
-        let frame = encode();
         self.logs_bytes += frame.len();
         channel.log.push(id, frame);
+        // The newest frame stays, so that a message larger than the bound is not
+        // read from the store by everyone.
+        while channel.log.len() > 1
+            && (channel.log.bytes() > self.log_bytes_max || channel.log.len() > self.log_frames_max)
+        {
+            self.logs_bytes -= channel.log.pop();
+        }
         channel.sweep = match channel.sweep {
             Sweep::Done => {
                 self.sweeps.push_back(index);
@@ -175,17 +181,11 @@ impl Registry {
             Sweep::Due => Sweep::Due,
             Sweep::Running { next, .. } => Sweep::Running { next, again: true },
         };
-        while channel.log.bytes() > self.log_bytes_max || channel.log.len() > self.log_frames_max {
-            self.logs_bytes -= channel.log.pop();
+        if was_empty {
+            self.idle.push(&mut self.channels, index, now);
+        } else {
+            self.idle.touch(&mut self.channels, index, now);
         }
-        let is_empty = channel.log.is_empty();
-        match (was_empty, is_empty) {
-            (true, true) => {}
-            (true, false) => self.idle.push(&mut self.channels, index, now),
-            (false, true) => self.idle.remove(&mut self.channels, index),
-            (false, false) => self.idle.touch(&mut self.channels, index, now),
-        }
-        self.make_room();
     }
 
     /// Lets the frames go that were unused the longest, until all logs together
@@ -194,8 +194,9 @@ impl Registry {
         while self.logs_bytes > self.logs_bytes_max {
             let Some((index, _)) = self.idle.front(&mut self.channels) else { return };
             let log = &mut self.channels[index as usize].log;
-            self.logs_bytes -= log.pop();
-            if log.is_empty() {
+            if log.len() > 1 {
+                self.logs_bytes -= log.pop();
+            } else {
                 self.release(index);
             }
         }
@@ -204,9 +205,8 @@ impl Registry {
     /// Lets all frames of a channel go.
     fn release(&mut self, index: u32) {
         let log = &mut self.channels[index as usize].log;
-        let in_list = !log.is_empty() || log.bytes() > 0;
-        self.logs_bytes -= log.clear();
-        if in_list {
+        if !log.is_empty() {
+            self.logs_bytes -= log.clear();
             self.idle.remove(&mut self.channels, index);
         }
     }
@@ -235,9 +235,8 @@ impl Registry {
         !self.sweeps.is_empty()
     }
 
-    /// Takes the next member out of the sweep that is in front: the channel and the member.
-    /// `None` ends the channel's part of the turn: its sweep is through, and it
-    /// was requeued if another has to follow. `Err` where no sweep is left.
+    /// One step of the sweep that is in front; `None` where no sweep is left. A
+    /// channel whose log has grown meanwhile is queued again when it finishes.
     pub fn sweep_next(&mut self) -> Option<Step> {
         let index = *self.sweeps.front()?;
         let channel = &mut self.channels[index as usize];

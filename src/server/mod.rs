@@ -1,1 +1,17 @@
-//! Where all state meets.
+//! Where all state meets: the connections, the turn, and what is done with what
+//! arrives. Generic over its sockets and its engine; it does no I/O but through them.
+
+pub mod socket;
+pub mod metrics;
+pub mod connection;
+#[expect(clippy::module_inception, reason = "the floor is named after its main room")]
+pub mod server;
+mod turn;
+mod reading;
+mod routes;
+mod upgrade;
+mod messages;
+mod answers;
+mod flushing;
+mod deadlines;
+mod invariants;

@@ -1,1 +1,27 @@
-//! Being built.
+//! What a server is started with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::ground::config::Config;
+
+/// Everything that a running server depends on.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 is any free port.
+    pub listen: SocketAddr,
+    /// The SQLite file, which is made where there is none.
+    pub database: PathBuf,
+    /// Limits, time-outs, budgets.
+    pub config: Config,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)),
+            database: PathBuf::from("polecat.db"),
+            config: Config::default(),
+        }
+    }
+}

@@ -1,1 +1,361 @@
-//! Being built.
+//! The poll loop. It owns the poll, the listener and the clock, and tells the
+//! server what happened; every decision is the server's.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::ground::time::Now;
+use crate::hub::engine::Engine as _;
+use crate::server::metrics::Metrics;
+use crate::server::server::Server;
+use crate::server::socket::{Readiness, Socket};
+
+use super::options::Options;
+use super::sqlite::{OpenError, SqliteEngine};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX - 2);
+
+/// Events taken from the kernel by one poll.
+const EVENTS_MAX: usize = 1024;
+
+/// Connections that the kernel may hold for us before we accept them.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting rests when the system has no descriptor or memory for it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A TCP connection.
+#[derive(Debug)]
+struct TcpSocket(TcpStream);
+
+// As small as the promise in `server::connection` counts on; a debug build of mio
+// keeps more.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<TcpSocket>() == 4);
+
+impl Read for TcpSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for TcpSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for TcpSocket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+}
+
+/// Why a server could not be started: one line that says what to do.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self(format!("cannot set up the poll loop: {error}"))
+    }
+}
+
+/// Stops a running server from another thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Handle {
+    /// Does what SIGTERM does: the server stops accepting, commits, says goodbye
+    /// to everyone and returns from [`Reactor::run`].
+    pub fn shut_down(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Err(error) = self.waker.wake() {
+            log::error!("the poll loop cannot be woken: {error}");
+        }
+    }
+}
+
+/// A server on its poll loop. It stays in the thread that made it.
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    listener: Option<TcpListener>,
+    local_addr: SocketAddr,
+    accepting: Accepting,
+    signals: Option<UnixStream>,
+    handle: Handle,
+    server: Server<TcpSocket, SqliteEngine>,
+    clock: Clock,
+}
+
+/// Whether the listener may have a connection for us. It is edge-triggered, too:
+/// what was left there must be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    /// It was accepted empty.
+    Idle,
+    /// There may be more.
+    Ready,
+    /// There may be more, but the system has no means for it before this time.
+    Paused(Instant),
+}
+
+impl Reactor {
+    /// Opens the store and the listener.
+    ///
+    /// # Errors
+    ///
+    /// A line that says what is wrong and what to do.
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        // The address first: who is started twice shall hear of that.
+        let mut listener = listen(options.listen).map_err(|error| listen_error(options.listen, &error))?;
+        let local_addr = listener.local_addr()?;
+        let engine = SqliteEngine::open(&options.database)?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let clock = Clock::start();
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            listener: Some(listener),
+            local_addr,
+            accepting: Accepting::Idle,
+            signals: None,
+            handle: Handle { stop: Arc::new(AtomicBool::new(false)), waker },
+            server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
+            clock,
+        })
+    }
+
+    /// Where it listens, with the port that it got.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What stops it from another thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Lets SIGTERM and SIGINT stop it, and a second one of them end the process.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operating system.
+    pub fn handle_signals(&mut self) -> io::Result<()> {
+        let (receiver, sender) = StdUnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        let stop = &self.handle.stop;
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(stop))?;
+            signal_hook::flag::register(signal, Arc::clone(stop))?;
+            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
+        let mut receiver = UnixStream::from_std(receiver);
+        self.poll.registry().register(&mut receiver, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(receiver);
+        Ok(())
+    }
+
+    /// Serves until it is stopped, and returns what was counted.
+    ///
+    /// # Errors
+    ///
+    /// Where polling fails, which nothing can be done about.
+    pub fn run(mut self) -> io::Result<Metrics> {
+        while !self.server.is_finished() {
+            let timeout = self.poll_timeout();
+            match self.poll.poll(&mut self.events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+                Err(error) => return Err(error),
+            }
+            self.server.wake(self.clock.now());
+            self.mark();
+            if self.handle.stop.load(Ordering::Relaxed) && self.listener.take().is_some() {
+                self.server.shut_down();
+            }
+            self.accept();
+            self.server.turn();
+        }
+        Ok(self.server.metrics().clone())
+    }
+
+    /// How long the poll may sleep. When it may, there is time for housekeeping.
+    fn poll_timeout(&mut self) -> Option<Duration> {
+        let server = self.server.poll_timeout_ms().map(Duration::from_millis);
+        if server != Some(Duration::ZERO) {
+            self.server.engine().idle();
+        }
+        let accept = match self.accepting {
+            Accepting::Idle => None,
+            Accepting::Ready => Some(Duration::ZERO),
+            Accepting::Paused(until) => Some(until.saturating_duration_since(Instant::now())),
+        };
+        [server, accept].into_iter().flatten().min()
+    }
+
+    /// Tells the server what the poll has found.
+    fn mark(&mut self) {
+        for event in &self.events {
+            match event.token() {
+                LISTENER => self.accepting = Accepting::Ready,
+                WAKER => {}
+                SIGNALS => {
+                    if let Some(signals) = &mut self.signals {
+                        // Only the waking matters: the flag says the rest.
+                        let _ = signals.read(&mut [0; 64]);
+                    }
+                }
+                Token(index) => {
+                    if let Ok(index) = u32::try_from(index) {
+                        self.server.ready(index, readiness(event));
+                    }
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else {
+            self.accepting = Accepting::Idle;
+            return;
+        };
+        match self.accepting {
+            Accepting::Idle => return,
+            Accepting::Paused(until) if Instant::now() < until => return,
+            Accepting::Ready | Accepting::Paused(_) => self.accepting = Accepting::Ready,
+        }
+        for _ in 0..self.server.config().budgets.accepts {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    let token = Token(self.server.next_index() as usize);
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    match self.poll.registry().register(&mut stream, token, interest) {
+                        Ok(()) => {
+                            self.server.accept(TcpSocket(stream));
+                        }
+                        Err(error) => log::error!("a connection cannot be polled and is dropped: {error}"),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.accepting = Accepting::Idle;
+                    return;
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    log::warn!("accepting rests for a moment: {error}");
+                    self.accepting = Accepting::Paused(Instant::now() + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether accepting failed for this one connection only, so that the next may succeed.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable() || event.is_error(),
+        read_closed: event.is_read_closed() || event.is_error(),
+        writable: event.is_writable() || event.is_error(),
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(addr),
+        socket2::Type::STREAM.nonblocking(),
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    // Inherited by what is accepted: small frames leave at once, and it costs no
+    // system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn listen_error(addr: SocketAddr, error: &io::Error) -> StartError {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "stop what is listening there, or choose another address with --listen",
+        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
+        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
+        _ => "choose another address with --listen",
+    };
+    StartError(format!("cannot listen on {addr}: {error}; {remedy}"))
+}
+
+/// The clocks, read once per turn.
+struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let monotonic_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        Now { monotonic_ms, unix_micros }
+    }
+}
+
+/// Randomness from the operating system, by way of what the standard library
+/// seeds its hash maps with.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

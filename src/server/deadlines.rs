@@ -1,0 +1,122 @@
+//! What falls due: heartbeats, and the patience with peers that do not go on.
+
+use crate::ground::deadline::Fifo;
+use crate::ground::time::Stamp;
+use crate::hub::engine::Engine;
+use crate::wire::codec::{self, Opcode};
+use crate::wire::http::{Refusal, Status};
+use crate::wire::protocol::write_heartbeat;
+
+use super::connection::{Endpoint, Phase, Writing};
+use super::metrics::CloseReason;
+use super::server::{Lifecycle, Server};
+use super::socket::Socket;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Does what is due, as much as the budget allows.
+    pub(super) fn expire(&mut self) {
+        let mut budget = self.config.budgets.deadlines;
+        while let Some(index) = self.due(self.deadlines.request, self.config.timeouts.request_ms, &mut budget) {
+            self.request_is_late(index);
+        }
+        while let Some(index) = self.due(self.deadlines.keep_alive, self.config.timeouts.keep_alive_ms, &mut budget)
+        {
+            self.finish(index, CloseReason::KeepAliveTimeout);
+            self.queue_flush(index);
+        }
+        while let Some(index) =
+            self.due(self.deadlines.heartbeat, self.config.timeouts.heartbeat_interval_ms, &mut budget)
+        {
+            self.beat(index);
+        }
+        while let Some(index) = self.due(self.deadlines.closing, self.config.timeouts.close_ms, &mut budget) {
+            self.metrics.close_timeouts += 1;
+            self.die(index, CloseReason::SocketError);
+        }
+        self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
+    }
+
+    /// The front of `fifo`, if it has waited for `wait_ms` and the budget is not used up.
+    fn due(&mut self, fifo: Fifo, wait_ms: u32, budget: &mut usize) -> Option<u32> {
+        let (index, since) = fifo.front(&mut self.connections)?;
+        if self.moment.stamp.since(since) < wait_ms || *budget == 0 {
+            return None;
+        }
+        *budget -= 1;
+        Some(index)
+    }
+
+    /// Milliseconds until something falls due.
+    pub(super) fn next_deadline_ms(&mut self) -> Option<u64> {
+        let now = self.moment.stamp;
+        let timeouts = &self.config.timeouts;
+        let fifos = [
+            (self.deadlines.request, timeouts.request_ms),
+            (self.deadlines.keep_alive, timeouts.keep_alive_ms),
+            (self.deadlines.heartbeat, timeouts.heartbeat_interval_ms),
+            (self.deadlines.closing, timeouts.close_ms),
+        ];
+        let remaining = |since: Stamp, wait_ms: u32| wait_ms.saturating_sub(now.since(since));
+        let mut next: Option<u32> = None;
+        for (fifo, wait_ms) in fifos {
+            if let Some((_, since)) = fifo.front(&mut self.connections) {
+                let due_in = remaining(since, wait_ms);
+                next = Some(next.map_or(due_in, |next| next.min(due_in)));
+            }
+        }
+        let idle = self.registry.idle_due_in(now);
+        let drained = match self.lifecycle {
+            Lifecycle::Running => None,
+            Lifecycle::Draining { since, .. } => Some(remaining(since, timeouts.drain_ms)),
+        };
+        [next, idle, drained].into_iter().flatten().min().map(u64::from)
+    }
+
+    fn request_is_late(&mut self, index: u32) {
+        let now = self.moment.stamp;
+        let connection = self.at(index);
+        if connection.pending > 0 {
+            // It is we who keep it waiting.
+            self.deadlines.request.touch(&mut self.connections, index, now);
+        } else if connection.outbox.is_some() {
+            self.die(index, CloseReason::RequestTimeout);
+        } else if connection.inbox.is_some() {
+            self.count_close(index, CloseReason::RequestTimeout);
+            self.set_phase(index, Phase::Ending);
+            let refusal =
+                Refusal { status: Status::REQUEST_TIMEOUT, detail: "the request did not arrive in time" };
+            self.refuse(index, &refusal);
+            self.send_scratch(index);
+        } else {
+            self.finish(index, CloseReason::RequestTimeout);
+            self.queue_flush(index);
+        }
+    }
+
+    /// One heartbeat: the peer was heard lately and is told that we live, or it is given up.
+    fn beat(&mut self, index: u32) {
+        let now = self.moment.stamp;
+        let interval_ms = self.config.timeouts.heartbeat_interval_ms;
+        self.deadlines.heartbeat.touch(&mut self.connections, index, now);
+        let connection = &mut self.connections[index as usize];
+        if now.since(connection.heard) >= interval_ms.saturating_mul(2) {
+            codec::write_close(Some(1011), "heartbeat timeout", &mut self.scratch);
+            self.send_scratch(index);
+            return self.die(index, CloseReason::HeartbeatTimeout);
+        }
+        // Before a full socket one heartbeat waits, at the next frame boundary:
+        // another would say nothing new.
+        let private_bytes = connection.outbox.as_ref().map_or(0, |outbox| outbox.private_bytes());
+        if connection.writing == Writing::Blocked && private_bytes > 0 {
+            return;
+        }
+        self.metrics.heartbeats += 1;
+        if connection.phase == Phase::Open(Endpoint::Events) {
+            let mut text = Vec::with_capacity(160);
+            write_heartbeat(connection.cursor, &self.moment.timestamp(), &mut text);
+            codec::write_frame(Opcode::Text, &text, &mut self.scratch);
+        }
+        codec::write_frame(Opcode::Ping, b"", &mut self.scratch);
+        self.send_scratch(index);
+    }
+}

@@ -1,0 +1,314 @@
+//! From logs, pages and outboxes to the sockets: moving cursors along.
+
+use std::io::{self, IoSlice};
+
+use crate::ground::frame::Frame;
+use crate::ground::id::NONE;
+use crate::hub::channel::Run;
+use crate::hub::engine::{Engine, Query, Ticket};
+use crate::hub::registry::Step;
+
+use super::connection::{Connection, Phase, Reading, Writing};
+use super::metrics::CloseReason;
+use super::server::{Ask, Page, Server};
+use super::socket::Socket;
+
+/// Frames that go out by one gathered write.
+const GATHER_MAX: usize = 64;
+
+/// What one attempt to send came to.
+enum Sent {
+    /// So many bytes went out; there may be more to send.
+    Bytes(usize),
+    /// There was nothing to send.
+    Nothing,
+    /// The socket is full.
+    Blocked,
+    /// The cursor is behind the log.
+    Behind,
+    /// The socket has failed.
+    Failed,
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    pub(super) fn flush_all(&mut self) {
+        for _ in 0..self.config.budgets.flushes {
+            let Some(id) = self.flush_queue.pop_front() else { break };
+            if self.find(id).is_some_and(|connection| connection.writing == Writing::Queued) {
+                self.flush(id.index);
+            }
+        }
+        self.send_pages();
+        self.sweep();
+    }
+
+    /// Offers the newest frames of channels to their members: a slice of one
+    /// channel, a slice of the next, until the budget is used up.
+    fn sweep(&mut self) {
+        let mut members_left = self.config.budgets.sweep_members;
+        while members_left > 0 {
+            let mut slice = self.config.budgets.sweep_members_per_channel.min(members_left);
+            while slice > 0 {
+                match self.registry.sweep_next() {
+                    Some(Step::Member(index)) => {
+                        slice -= 1;
+                        members_left -= 1;
+                        // One that is full, or waits for a page, gets there by itself.
+                        if self.at(index).writing == Writing::Ready {
+                            self.flush(index);
+                        }
+                    }
+                    Some(Step::Finished) => break,
+                    None => return,
+                }
+            }
+            if slice == 0 {
+                self.registry.sweep_later();
+            }
+        }
+    }
+
+    /// Gives pages of history to those who asked for them.
+    fn send_pages(&mut self) {
+        let mut budget = self.config.budgets.flushes;
+        while let Some(mut page) = self.pages.pop_front() {
+            while budget > 0
+                && let Some(id) = page.waiters.pop()
+            {
+                budget -= 1;
+                if self.find(id).is_some_and(|connection| {
+                    connection.writing == Writing::Paging && connection.cursor == page.after
+                }) {
+                    self.send_page(id.index, &page);
+                }
+            }
+            if !page.waiters.is_empty() {
+                self.pages.push_front(page);
+                return;
+            }
+        }
+    }
+
+    fn send_page(&mut self, index: u32, page: &Page) {
+        let connection = &mut self.connections[index as usize];
+        connection.writing = Writing::Ready;
+        if connection.outbox.is_none() {
+            let mut at = 0;
+            while at < page.frames.len() && connection.outbox.is_none() {
+                match write_frames(connection, page.frames[at..].iter(), usize::MAX) {
+                    Sent::Bytes(_) => {}
+                    Sent::Failed => return self.die(index, CloseReason::SocketError),
+                    _ => break,
+                }
+                let cursor = connection.cursor;
+                let before = at;
+                at += page.frames[at..].partition_point(|(id, _)| *id <= cursor);
+                self.metrics.deliveries += (at - before) as u64;
+            }
+            if at == page.frames.len() {
+                connection.cursor = connection.cursor.max(page.through);
+            }
+        }
+        // What did not go out is read again when there is room: a slow reader
+        // holds no page.
+        self.queue_flush(index);
+    }
+
+    /// Marks a connection to be flushed in this turn or the next.
+    pub(super) fn queue_flush(&mut self, index: u32) {
+        let connection = self.at(index);
+        if connection.writing == Writing::Ready {
+            connection.writing = Writing::Queued;
+            let id = connection.id(index);
+            self.flush_queue.push_back(id);
+        }
+    }
+
+    /// Sends a connection what it has to get, until there is nothing left, its
+    /// socket is full, or its budget is used up.
+    pub(super) fn flush(&mut self, index: u32) {
+        self.at(index).writing = Writing::Ready;
+        let mut budget = self.config.budgets.write_bytes_per_connection;
+        loop {
+            match self.send_some(index, budget) {
+                Sent::Bytes(len) => budget = budget.saturating_sub(len),
+                Sent::Nothing => return self.after_flush(index),
+                Sent::Blocked => {
+                    self.at(index).writing = Writing::Blocked;
+                    return;
+                }
+                Sent::Behind => return self.ask_for_page(index),
+                Sent::Failed => return self.die(index, CloseReason::SocketError),
+            }
+            if budget == 0 {
+                return self.queue_flush(index);
+            }
+        }
+    }
+
+    /// One write: what is private first, then what the log holds beyond the cursor.
+    fn send_some(&mut self, index: u32, budget: usize) -> Sent {
+        let connection = &mut self.connections[index as usize];
+        if let Some(outbox) = &mut connection.outbox {
+            let front = outbox.front();
+            let sent = write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
+            if let Sent::Bytes(len) = sent {
+                outbox.consume(len);
+                if outbox.is_empty() {
+                    connection.outbox = None;
+                }
+                self.note_progress(index);
+            }
+            return sent;
+        }
+        if connection.channel == NONE {
+            return Sent::Nothing;
+        }
+        match self.registry.after(connection.channel, connection.cursor) {
+            Run::End => Sent::Nothing,
+            Run::Behind => Sent::Behind,
+            Run::Frames(frames) => {
+                let before = self.registry.after(connection.channel, connection.cursor);
+                let sent = write_frames(connection, frames, budget);
+                if let Run::Frames(frames) = before {
+                    let cursor = connection.cursor;
+                    self.metrics.deliveries += frames.take_while(|(id, _)| *id <= cursor).count() as u64;
+                }
+                sent
+            }
+        }
+    }
+
+    /// A response that is being read keeps its connection.
+    fn note_progress(&mut self, index: u32) {
+        let now = self.moment.stamp;
+        if self.at(index).phase == Phase::Request {
+            self.deadlines.request.touch(&mut self.connections, index, now);
+        }
+    }
+
+    /// Everything was sent: what waited for that goes on.
+    fn after_flush(&mut self, index: u32) {
+        if self.at(index).phase == Phase::Ending {
+            return self.linger(index);
+        }
+        if self.at(index).reading == Reading::Full {
+            self.queue_read(index);
+        }
+        self.settle_request(index);
+    }
+
+    /// Tells the peer that nothing more comes, and waits for its end.
+    fn linger(&mut self, index: u32) {
+        if self.at(index).socket.shutdown_write().is_err() {
+            return self.die(index, CloseReason::SocketError);
+        }
+        self.set_phase(index, Phase::Lingering);
+        self.queue_read(index);
+    }
+
+    /// Asks the engine for what comes after a cursor that is behind its log. All
+    /// cursors at one place share the answer.
+    fn ask_for_page(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        connection.writing = Writing::Paging;
+        let (id, after) = (connection.id(index), connection.cursor);
+        let channel = self.registry.channel(connection.channel);
+        let key = (channel.serial, after);
+        if let Some(ticket) = self.pages_asked.get(&key)
+            && let Some(Ask::Page { waiters, .. }) =
+                usize::try_from(*ticket).ok().and_then(|key| self.asks.get_mut(key))
+        {
+            waiters.push(id);
+            return;
+        }
+        let ask = Ask::Page { serial: channel.serial, after, waiters: vec![id] };
+        let ticket = self.asks.insert(ask) as u64;
+        self.pages_asked.insert(key, ticket);
+        self.metrics.pages += 1;
+        let query = Query::Page {
+            stream: channel.stream.clone(),
+            after,
+            records_max: self.config.budgets.page_records,
+            bytes_max: self.config.budgets.page_bytes,
+        };
+        self.engine.ask(query, Ticket(ticket));
+    }
+
+    /// Sends what was collected in the scratch: at once where nothing else is
+    /// waiting to be sent, else behind that.
+    pub(super) fn send_scratch(&mut self, index: u32) {
+        let scratch = std::mem::take(&mut self.scratch);
+        let connection = self.at(index);
+        if connection.phase != Phase::Dead && !scratch.is_empty() {
+            let mut sent = 0;
+            if connection.outbox.is_none() && connection.writing != Writing::Blocked {
+                match write(&mut connection.socket, |socket| socket.write(&scratch)) {
+                    Sent::Bytes(len) => sent = len,
+                    Sent::Failed => self.die(index, CloseReason::SocketError),
+                    _ => {}
+                }
+            }
+            if self.at(index).phase != Phase::Dead {
+                self.at(index).push(&scratch[sent..]);
+            }
+        }
+        let connection = self.at(index);
+        if connection.outbox.is_some() || connection.phase == Phase::Ending {
+            self.queue_flush(index);
+        }
+        self.scratch = scratch;
+        self.clear_scratch();
+    }
+}
+
+/// Writes frames that `connection` has not been sent, from its cursor on, and
+/// moves the cursor along. A frame that went out in part counts as sent: its
+/// rest is in the outbox then, before everything else.
+fn write_frames<'a, S: Socket>(
+    connection: &mut Connection<S>,
+    frames: impl Iterator<Item = &'a (u64, Frame)> + Clone,
+    budget: usize,
+) -> Sent {
+    let mut slices = [const { IoSlice::new(&[]) }; GATHER_MAX];
+    let mut count = 0;
+    let mut bytes = 0;
+    for (_, frame) in frames.clone() {
+        if count == GATHER_MAX || bytes >= budget {
+            break;
+        }
+        slices[count] = IoSlice::new(frame);
+        count += 1;
+        bytes += frame.len();
+    }
+    let sent = write(&mut connection.socket, |socket| match &slices[..count] {
+        [one] => socket.write(one),
+        several => socket.write_vectored(several),
+    });
+    let Sent::Bytes(mut left) = sent else { return sent };
+    for (id, frame) in frames.take(count) {
+        if left == 0 {
+            break;
+        }
+        connection.cursor = *id;
+        if left < frame.len() {
+            connection.push_shared(frame.clone(), left);
+            break;
+        }
+        left -= frame.len();
+    }
+    sent
+}
+
+/// One write, its outcome sorted. A socket that takes nothing has failed.
+fn write<S: Socket>(socket: &mut S, mut attempt: impl FnMut(&mut S) -> io::Result<usize>) -> Sent {
+    loop {
+        match attempt(socket) {
+            Ok(0) => return Sent::Failed,
+            Ok(len) => return Sent::Bytes(len),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Sent::Failed,
+        }
+    }
+}

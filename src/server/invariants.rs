@@ -1,0 +1,66 @@
+//! What holds between any two turns, checked whole; for tests and the simulator.
+
+use crate::ground::id::NONE;
+use crate::hub::engine::Engine;
+
+use super::connection::{Connection, Phase, Reading, Writing};
+use super::server::{Ask, Server};
+use super::socket::Socket;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// Where something does not hold.
+    pub fn check_invariants(&self) {
+        self.registry.check_invariants();
+        assert!(self.dead.is_empty(), "the dead are dropped at the end of the turn");
+        assert!(self.scratch.is_empty(), "the scratch is sent");
+        let mut on_fifos = 0;
+        let mut members = 0;
+        for (index, connection) in &self.connections {
+            let index = u32::try_from(index).unwrap_or(NONE);
+            on_fifos += 1;
+            members += usize::from(connection.channel != NONE);
+            self.check_connection(index, connection);
+        }
+        let fifos = &self.deadlines;
+        let listed = fifos.request.len() + fifos.keep_alive.len() + fifos.heartbeat.len() + fifos.closing.len();
+        assert_eq!(on_fifos, listed, "every connection is on one FIFO");
+        let listed: usize = self.registry.iter().map(|(_, channel)| channel.members.len()).sum();
+        assert_eq!(members, listed, "members and connections agree");
+        let pages = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Page { .. })).count();
+        assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
+    }
+
+    fn check_connection(&self, index: u32, connection: &Connection<S>) {
+        assert!(connection.phase != Phase::Dead, "the dead are dropped");
+        assert!(connection.outbox.as_ref().is_none_or(|outbox| !outbox.is_empty()), "no empty outbox is kept");
+        if connection.channel != NONE {
+            assert!(matches!(connection.phase, Phase::Open(_)), "members are open");
+            let channel = self.registry.channel(connection.channel);
+            assert_eq!(channel.members.get(connection.slot as usize), Some(&index), "a member knows its place");
+            assert!(connection.cursor <= self.registry.newest(&channel.stream), "no cursor is ahead");
+        }
+        if connection.writing == Writing::Paging {
+            let is_waiter = |ask: &Ask| match ask {
+                Ask::Page { waiters, .. } => waiters.contains(&connection.id(index)),
+                Ask::Request { .. } => false,
+            };
+            assert!(
+                self.asks.iter().any(|(_, ask)| is_waiter(ask))
+                    || self.pages.iter().any(|page| page.waiters.contains(&connection.id(index))),
+                "a page that is waited for was asked for"
+            );
+        }
+        let queued = |writing| matches!(writing, Writing::Queued | Writing::Blocked | Writing::Paging);
+        assert!(connection.outbox.is_none() || queued(connection.writing), "what is unsent will be sent");
+        if matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd) {
+            assert!(self.read_queue.contains(&connection.id(index)), "who is marked is in the queue");
+        }
+        if connection.reading == Reading::Awaiting {
+            assert!(connection.pending > 0, "an answer that is awaited will come");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Open WebSockets: what arrives on them, and how they are closed.
+
+use crate::hub::engine::{Engine, Record, Stream};
+use crate::wire::codec::{self, Opcode, Violation};
+use crate::wire::message::{Item, MessageDecoder};
+use crate::wire::protocol::{ClientMessage, PONG};
+
+use super::connection::{Endpoint, Phase, Reading};
+use super::metrics::CloseReason;
+use super::reading::Progress;
+use super::server::Server;
+use super::socket::Socket;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    pub(super) fn decode_message(
+        &mut self,
+        index: u32,
+        decoder: &mut MessageDecoder,
+        input: &mut [u8],
+    ) -> Progress {
+        match decoder.decode(input, self.config.limits.message_bytes_max) {
+            Ok(step) => {
+                let consumed = step.consumed;
+                match step.item {
+                    Some(item) => self.handle_item(index, item),
+                    None if consumed == 0 => return Progress::NeedMore,
+                    None => {}
+                }
+                Progress::Consumed(consumed)
+            }
+            Err(violation) => {
+                self.handle_violation(index, violation);
+                Progress::NeedMore
+            }
+        }
+    }
+
+    fn handle_item(&mut self, index: u32, item: Item<'_>) {
+        let phase = self.at(index).phase;
+        match item {
+            Item::Close(close) => self.handle_close(index, close.map(|(code, _)| code.into())),
+            // We have said goodbye: only the answer to that still matters.
+            _ if phase == Phase::Closing => {}
+            Item::Ping(payload) => codec::write_frame(Opcode::Pong, payload, &mut self.scratch),
+            Item::Pong(_) => {}
+            Item::Text(text) => {
+                self.metrics.messages_received += 1;
+                match phase {
+                    Phase::Open(Endpoint::Channel) => self.handle_text(index, text),
+                    Phase::Open(Endpoint::Echo) => {
+                        codec::write_frame(Opcode::Text, text.as_bytes(), &mut self.scratch);
+                    }
+                    _ => {}
+                }
+            }
+            Item::Binary(bytes) => {
+                self.metrics.messages_received += 1;
+                match phase {
+                    Phase::Open(Endpoint::Echo) => codec::write_frame(Opcode::Binary, bytes, &mut self.scratch),
+                    Phase::Open(Endpoint::Channel) => self.metrics.rubbish += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn handle_text(&mut self, index: u32, text: &str) {
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Publish(draft)) => {
+                let channel = self.at(index).channel;
+                if let Stream::Channel(name) = &self.registry.channel(channel).stream {
+                    let name = name.clone();
+                    let message = draft.into_message(name, self.moment.timestamp());
+                    self.append(Record::Message(message), None);
+                }
+            }
+            Ok(ClientMessage::Ping) => codec::write_frame(Opcode::Text, PONG, &mut self.scratch),
+            Ok(ClientMessage::Unknown) => {}
+            Err(_) => self.metrics.rubbish += 1,
+        }
+    }
+
+    /// The peer's Close: answered with its own code, unless it is the answer to ours.
+    fn handle_close(&mut self, index: u32, code: Option<u16>) {
+        if self.at(index).phase != Phase::Closing {
+            codec::write_close(code, "", &mut self.scratch);
+        }
+        self.finish(index, CloseReason::ClientClose);
+    }
+
+    fn handle_violation(&mut self, index: u32, violation: Violation) {
+        let code = u16::from(violation.code);
+        let reason = match code {
+            1007 => CloseReason::InvalidUtf8,
+            1009 => CloseReason::MessageTooLong,
+            _ => CloseReason::ProtocolError,
+        };
+        if self.at(index).phase != Phase::Closing {
+            codec::write_close(Some(code), violation.reason, &mut self.scratch);
+        }
+        // Nothing that follows can be understood, the peer's Close neither.
+        self.finish(index, reason);
+    }
+
+    /// Says goodbye to an open WebSocket: Close goes out at the next frame
+    /// boundary, and the peer's is waited for.
+    pub(super) fn close(&mut self, index: u32, code: u16, text: &str, reason: CloseReason) {
+        self.count_close(index, reason);
+        self.leave(index);
+        self.set_phase(index, Phase::Closing);
+        let mut frame = std::mem::take(&mut self.scratch);
+        let start = frame.len();
+        codec::write_close(Some(code), text, &mut frame);
+        if start == 0 {
+            self.at(index).push(&frame);
+            frame.clear();
+        }
+        // Within a turn's reading the scratch holds what goes before, and is sent next.
+        self.scratch = frame;
+        self.queue_flush(index);
+        debug_assert!(self.at(index).reading != Reading::Over);
+    }
+}

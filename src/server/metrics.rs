@@ -1,0 +1,101 @@
+//! What the server counts. Everything dropped, closed or refused has a reason here.
+
+/// Why a connection was ended; counted once for each, when that was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CloseReason {
+    /// The peer sent a Close frame.
+    ClientClose,
+    /// The peer ended the byte stream.
+    EndOfStream,
+    /// The operating system reported an error on the socket.
+    SocketError,
+    /// An HTTP exchange was over and the connection not to be kept.
+    HttpDone,
+    /// A request could not be understood or was over a limit.
+    HttpRefused,
+    /// A request did not arrive, or its response was not read, in time.
+    RequestTimeout,
+    /// No further request came in time.
+    KeepAliveTimeout,
+    /// The peer broke RFC 6455: Close 1002.
+    ProtocolError,
+    /// Text that is no UTF-8: Close 1007.
+    InvalidUtf8,
+    /// A message over the limit: Close 1009.
+    MessageTooLong,
+    /// The peer was silent for two heartbeat intervals.
+    HeartbeatTimeout,
+    /// A `subscribe_token` of a wrong form: Close 4400.
+    SubscribeToken,
+    /// History that it asked for could not be read: Close 1013.
+    StoreFailed,
+    /// The server stops: Close 1001.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// All of them, in the order of [`Metrics::closed`].
+    pub const ALL: [Self; 14] = [
+        Self::ClientClose,
+        Self::EndOfStream,
+        Self::SocketError,
+        Self::HttpDone,
+        Self::HttpRefused,
+        Self::RequestTimeout,
+        Self::KeepAliveTimeout,
+        Self::ProtocolError,
+        Self::InvalidUtf8,
+        Self::MessageTooLong,
+        Self::HeartbeatTimeout,
+        Self::SubscribeToken,
+        Self::StoreFailed,
+        Self::Shutdown,
+    ];
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections ended, by [`CloseReason`].
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// Close handshakes that the peer did not finish in time.
+    pub close_timeouts: u64,
+    /// WebSocket handshakes completed.
+    pub upgrades: u64,
+    /// HTTP requests answered or refused.
+    pub requests: u64,
+    /// WebSocket messages received whole, control frames not counted.
+    pub messages_received: u64,
+    /// Messages of clients that were no message of the protocol.
+    pub rubbish: u64,
+    /// Records committed.
+    pub committed: u64,
+    /// Records that could not be stored.
+    pub refused: u64,
+    /// Frames of channels handed to sockets.
+    pub deliveries: u64,
+    /// Pages of history that were asked for because a cursor was behind a log.
+    pub pages: u64,
+    /// Heartbeats sent.
+    pub heartbeats: u64,
+    /// Milliseconds in which the loop was not attending.
+    pub stalled_ms: u64,
+    /// Turns.
+    pub turns: u64,
+}
+
+impl Metrics {
+    /// How many connections were ended for `reason`.
+    #[must_use]
+    pub const fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize]
+    }
+
+    /// Counts one more.
+    pub const fn count_close(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+}

@@ -1,0 +1,219 @@
+//! From the socket to whole requests and messages. There is one read buffer for
+//! all: bytes are decoded where they land, and only an unfinished rest is copied.
+
+use std::io;
+
+use crate::ground::id::Id;
+use crate::hub::engine::Engine;
+use crate::wire::http::RequestDecoder;
+use crate::wire::message::MessageDecoder;
+
+use super::connection::{Decoder, Endpoint, Inbox, Phase, Reading};
+use super::metrics::CloseReason;
+use super::server::Server;
+use super::socket::Socket;
+
+/// What one step of decoding came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// So many bytes were used.
+    Consumed(usize),
+    /// So many bytes were used, and what follows them is WebSocket frames.
+    Upgraded(usize),
+    /// More bytes are needed.
+    NeedMore,
+}
+
+/// Scratch space that is larger than this after its use is given back.
+const SCRATCH_BYTES_KEPT: usize = 256 << 10;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    pub(super) fn read_all(&mut self) {
+        let mut bytes_left = self.config.budgets.read_bytes;
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        for _ in 0..self.config.budgets.reads {
+            if bytes_left == 0 {
+                break;
+            }
+            let Some(id) = self.read_queue.pop_front() else { break };
+            if self.find(id).is_some() {
+                bytes_left = bytes_left.saturating_sub(self.read(id, &mut buffer));
+            }
+        }
+        self.read_buffer = buffer;
+    }
+
+    /// Reads one connection until its socket is empty, its budget is used up, or it has
+    /// to wait. Returns how many bytes were read.
+    fn read(&mut self, id: Id, buffer: &mut [u8]) -> usize {
+        let index = id.index;
+        let mut read_bytes = 0;
+        // First what was left undone when it had to wait.
+        if self.at(index).inbox.is_some() {
+            self.take_in(index, &mut []);
+        }
+        loop {
+            let connection = self.at(index);
+            let to_end = match connection.reading {
+                Reading::Queued => false,
+                Reading::QueuedToEnd => true,
+                _ => return read_bytes,
+            };
+            if read_bytes >= self.config.budgets.read_bytes_per_connection {
+                self.read_queue.push_back(id);
+                return read_bytes;
+            }
+            match self.at(index).socket.read(buffer) {
+                Ok(0) => {
+                    self.end_of_stream(index);
+                    return read_bytes;
+                }
+                Ok(len) => {
+                    read_bytes += len;
+                    let now = self.moment.stamp;
+                    self.at(index).heard = now;
+                    self.take_in(index, &mut buffer[..len]);
+                    // A short read has emptied the socket; whatever comes next
+                    // comes with an event. That saves one system call each time.
+                    let connection = self.at(index);
+                    if len < buffer.len() && !to_end && connection.reading == Reading::Queued {
+                        connection.reading = Reading::Idle;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.at(index).reading = Reading::Idle;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.die(index, CloseReason::SocketError),
+            }
+        }
+    }
+
+    /// The peer will send no more. What it has asked for, it still gets.
+    fn end_of_stream(&mut self, index: u32) {
+        let connection = self.at(index);
+        connection.reading = Reading::Over;
+        match connection.phase {
+            Phase::Request | Phase::KeepAlive if connection.pending > 0 => {}
+            Phase::Request | Phase::KeepAlive if connection.outbox.is_some() => {
+                self.finish(index, CloseReason::EndOfStream);
+            }
+            Phase::Ending if connection.outbox.is_some() => {}
+            _ => self.die(index, CloseReason::EndOfStream),
+        }
+    }
+
+    /// Decodes `input`, after what the inbox still holds, and sends the replies.
+    fn take_in(&mut self, index: u32, input: &mut [u8]) {
+        let connection = self.at(index);
+        let fresh = match connection.phase {
+            Phase::Request | Phase::KeepAlive => Decoder::Http(RequestDecoder::default()),
+            Phase::Open(_) | Phase::Closing => Decoder::WebSocket(MessageDecoder::default()),
+            // What comes now is thrown away, but read: a socket that is closed
+            // with bytes unread resets the connection.
+            Phase::Ending | Phase::Lingering | Phase::Dead => return,
+        };
+        let mut inbox =
+            connection.inbox.take().map_or_else(|| Inbox { rest: Vec::new(), decoder: fresh }, |inbox| *inbox);
+        if inbox.rest.is_empty() {
+            let consumed = self.decode(index, &mut inbox.decoder, input);
+            inbox.rest.extend_from_slice(&input[consumed..]);
+        } else {
+            inbox.rest.extend_from_slice(input);
+            let consumed = self.decode(index, &mut inbox.decoder, &mut inbox.rest);
+            inbox.rest.drain(..consumed);
+        }
+        let connection = self.at(index);
+        let unfinished = !inbox.rest.is_empty() || !inbox.decoder.is_idle();
+        if unfinished && !matches!(connection.phase, Phase::Ending | Phase::Lingering | Phase::Dead) {
+            if inbox.rest.is_empty() {
+                inbox.rest = Vec::new();
+            }
+            connection.inbox = Some(Box::new(inbox));
+        }
+        self.send_scratch(index);
+        self.settle_request(index);
+    }
+
+    /// Decodes as much of `input` as there is and as may be worked on now.
+    /// Returns how many bytes were used.
+    fn decode(&mut self, index: u32, decoder: &mut Decoder, input: &mut [u8]) -> usize {
+        let mut at = 0;
+        while self.may_decode(index) {
+            let progress = match decoder {
+                Decoder::Http(_) if at == input.len() => Progress::NeedMore,
+                Decoder::Http(decoder) => self.decode_request(index, decoder, &mut input[at..]),
+                Decoder::WebSocket(decoder) => self.decode_message(index, decoder, &mut input[at..]),
+            };
+            match progress {
+                Progress::Consumed(len) => at += len,
+                Progress::Upgraded(len) => {
+                    at += len;
+                    *decoder = Decoder::WebSocket(MessageDecoder::default());
+                }
+                Progress::NeedMore => break,
+            }
+        }
+        at
+    }
+
+    /// Whether the next request or message of a connection may be worked on; if
+    /// not, its [`Reading`] says what it waits for.
+    fn may_decode(&mut self, index: u32) -> bool {
+        let limits = &self.config.limits;
+        let outbox_bytes_max = limits.outbox_bytes_max;
+        let publishes = match self.at(index).phase {
+            Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel) => true,
+            Phase::Open(Endpoint::Events | Endpoint::Echo) | Phase::Closing => false,
+            Phase::Ending | Phase::Lingering | Phase::Dead => return false,
+        };
+        if matches!(self.at(index).reading, Reading::Full | Reading::Stalled | Reading::Awaiting | Reading::Over) {
+            return false;
+        }
+        if publishes && self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max {
+            let connection = self.at(index);
+            connection.reading = Reading::Stalled;
+            let id = connection.id(index);
+            self.stalled.push(id);
+            return false;
+        }
+        if self.scratch.len() + self.at(index).outbox_bytes() >= outbox_bytes_max {
+            self.send_scratch(index);
+            let connection = self.at(index);
+            if connection.outbox_bytes() >= outbox_bytes_max {
+                connection.reading = Reading::Full;
+                return false;
+            }
+        }
+        self.at(index).phase != Phase::Dead
+    }
+
+    /// Lets publishers go on when the engine has caught up.
+    pub(super) fn resume_stalled(&mut self) {
+        if self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max {
+            return;
+        }
+        for id in std::mem::take(&mut self.stalled) {
+            if self.find(id).is_some_and(|connection| connection.reading == Reading::Stalled) {
+                self.queue_read(id.index);
+            }
+        }
+    }
+
+    /// Marks a connection to be read, whether or not its socket has told so.
+    pub(super) fn queue_read(&mut self, index: u32) {
+        let connection = self.at(index);
+        debug_assert!(!matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd));
+        connection.reading = Reading::QueuedToEnd;
+        let id = connection.id(index);
+        self.read_queue.push_back(id);
+    }
+
+    /// Gives the scratch space back, if one connection has made it large.
+    pub(super) fn clear_scratch(&mut self) {
+        self.scratch.clear();
+        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
+            self.scratch = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Requests: which path means what, and how a response gets on its way. Answers
+//! of one connection leave in the order of its requests, whether they are ready
+//! at once or wait for the engine.
+
+use crate::ground::id::Id;
+use crate::hub::engine::{Engine, Query, Record, Ticket};
+use crate::wire::body::{PostedEvent, PostedMessage};
+use crate::wire::http::{Method, Refusal, Request, RequestDecoder, Response, Status, Step, write_continue};
+use crate::wire::protocol::{Event, write_json};
+
+use super::connection::{Phase, Reading};
+use super::metrics::CloseReason;
+use super::reading::Progress;
+use super::server::{Ask, Server};
+use super::socket::Socket;
+
+/// Appends of one connection that may wait for their answers at once.
+const PENDING_MAX: u16 = 1024;
+
+/// Messages of one `GET /api/messages`.
+const LIST_RECORDS_MAX: usize = 200;
+/// Their weight in bytes at which the list ends.
+const LIST_BYTES_MAX: usize = 16 << 20;
+
+const JSON: &str = "application/json";
+
+/// What of a request its response depends on.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) head_only: bool,
+    pub(super) keep_alive: bool,
+    /// Repeated in the response, and in events that the request causes.
+    pub(super) correlation_id: String,
+    /// The `Origin` of a cross-origin request of a browser.
+    origin: Option<String>,
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    pub(super) fn decode_request(
+        &mut self,
+        index: u32,
+        decoder: &mut RequestDecoder,
+        input: &mut [u8],
+    ) -> Progress {
+        match decoder.decode(input, &self.config.limits) {
+            Ok(Step::NeedMore { send_continue }) => {
+                if send_continue && self.at(index).pending == 0 {
+                    write_continue(&mut self.scratch);
+                }
+                Progress::NeedMore
+            }
+            Ok(Step::Request { request, consumed }) => {
+                self.metrics.requests += 1;
+                self.begin_request(index);
+                if self.route(index, &request) {
+                    Progress::Upgraded(consumed)
+                } else {
+                    Progress::Consumed(consumed)
+                }
+            }
+            Err(refusal) => {
+                self.metrics.requests += 1;
+                self.refuse(index, &refusal);
+                Progress::NeedMore
+            }
+        }
+    }
+
+    /// A request that is there whole sets the clock back for the next one.
+    fn begin_request(&mut self, index: u32) {
+        let now = self.moment.stamp;
+        if self.at(index).phase == Phase::Request {
+            self.deadlines.request.touch(&mut self.connections, index, now);
+        } else {
+            self.set_phase(index, Phase::Request);
+        }
+        let connection = self.at(index);
+        if connection.pending >= PENDING_MAX {
+            connection.reading = Reading::Awaiting;
+        }
+    }
+
+    fn refuse(&mut self, index: u32, refusal: &Refusal) {
+        let correlation_id = self.make_correlation_id();
+        let exchange = Exchange { head_only: false, keep_alive: false, correlation_id, origin: None };
+        self.reply_detail(index, &exchange, refusal.status, refusal.detail, &[]);
+        if self.at(index).pending == 0 {
+            self.finish(index, CloseReason::HttpRefused);
+        }
+    }
+
+    /// Answers a request, or asks the engine. Returns whether the connection was
+    /// upgraded to a WebSocket.
+    fn route(&mut self, index: u32, request: &Request<'_>) -> bool {
+        let exchange = self.exchange(request);
+        if let Some(endpoint) = super::upgrade::endpoint(request.path) {
+            return self.upgrade(index, request, &exchange, endpoint);
+        }
+        let allowed = match request.path {
+            "/api/health" | "/api/channels" | "/api/summary" => "GET, HEAD",
+            "/api/messages" => "GET, HEAD, POST",
+            "/api/events" => "POST",
+            _ => {
+                self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
+                return false;
+            }
+        };
+        match (&request.method, request.path) {
+            (Method::Options, _) if is_preflight(request) => self.preflight(index, request, &exchange),
+            (Method::Get | Method::Head, "/api/health") => {
+                self.reply(index, &exchange, Status::OK, b"{\"status\":\"ok\"}", &[]);
+            }
+            (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
+            (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
+            (Method::Get | Method::Head, "/api/messages") => {
+                let channel = request.query_value("channel_id").filter(|name| !name.is_empty());
+                let query = Query::Messages {
+                    channel: channel.map(|name| name.as_ref().into()),
+                    records_max: LIST_RECORDS_MAX,
+                    bytes_max: LIST_BYTES_MAX,
+                };
+                self.ask(index, exchange, query);
+            }
+            (Method::Post, "/api/messages" | "/api/events") => self.post(index, request, exchange),
+            _ => {
+                let allow = [("Allow", allowed)];
+                self.reply_detail(index, &exchange, Status::METHOD_NOT_ALLOWED, "Method Not Allowed", &allow);
+            }
+        }
+        false
+    }
+
+    fn exchange(&mut self, request: &Request<'_>) -> Exchange {
+        let given = request.header("x-correlation-id");
+        let usable = given.filter(|id| {
+            (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        });
+        Exchange {
+            head_only: matches!(request.method, Method::Head),
+            keep_alive: request.keep_alive && !self.is_draining(),
+            correlation_id: usable.map_or_else(|| self.make_correlation_id(), str::to_owned),
+            origin: request.header("origin").map(str::to_owned),
+        }
+    }
+
+    fn make_correlation_id(&mut self) -> String {
+        uuid::Builder::from_random_bytes(self.random.u128(..).to_le_bytes()).into_uuid().to_string()
+    }
+
+    fn post(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
+        if !is_json(request) {
+            let detail = "Content-Type must be application/json";
+            return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
+        }
+        let name_bytes_max = self.config.limits.channel_name_bytes_max;
+        let timestamp = self.moment.timestamp();
+        let record = if request.path == "/api/messages" {
+            PostedMessage::parse(request.body, name_bytes_max)
+                .map(|posted| Record::Message(posted.draft.into_message(posted.channel_id, timestamp)))
+        } else {
+            PostedEvent::parse(request.body, name_bytes_max).map(|posted| {
+                let correlation_id = posted.correlation_id.or_else(|| Some(exchange.correlation_id.clone()));
+                Record::Event(Event { kind: posted.kind, payload: posted.payload, correlation_id, timestamp })
+            })
+        };
+        match record {
+            Ok(record) => {
+                let ticket = self.await_answer(index, exchange);
+                self.append(record, Some(ticket));
+            }
+            Err(errors) => {
+                let mut body = b"{\"detail\":".to_vec();
+                write_json(&errors, &mut body);
+                body.push(b'}');
+                self.reply(index, &exchange, Status::UNPROCESSABLE_CONTENT, &body, &[]);
+            }
+        }
+    }
+
+    /// Hands a record to the engine.
+    pub(super) fn append(&mut self, record: Record, ticket: Option<Ticket>) {
+        self.engine_backlog_bytes += record.weight();
+        self.engine.append(record, ticket);
+    }
+
+    /// Asks the engine something. Answers of questions come after those of
+    /// appends, so the connection is not read until this one was answered.
+    fn ask(&mut self, index: u32, exchange: Exchange, query: Query) {
+        let ticket = self.await_answer(index, exchange);
+        self.engine.ask(query, ticket);
+        self.wait(index);
+    }
+
+    /// Does not read the connection any further until all its answers were sent.
+    fn wait(&mut self, index: u32) {
+        let connection = self.at(index);
+        if connection.reading != Reading::Over {
+            connection.reading = Reading::Awaiting;
+        }
+    }
+
+    fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
+        let connection = self.at(index);
+        connection.pending += 1;
+        if !exchange.keep_alive {
+            connection.reading = Reading::Over;
+        }
+        let connection = connection.id(index);
+        Ticket(self.asks.insert(Ask::Request { connection, exchange }) as u64)
+    }
+
+    /// Sends the engine's answer to the request that it belongs to.
+    pub(super) fn answer(&mut self, connection: Id, exchange: &Exchange, status: Status, body: &[u8]) {
+        let index = connection.index;
+        if self.find(connection).is_none() {
+            return;
+        }
+        self.write_response(exchange, status, body, &[]);
+        let response = std::mem::take(&mut self.scratch);
+        self.at(index).push(&response);
+        self.scratch = response;
+        self.clear_scratch();
+        self.queue_flush(index);
+        let connection = self.at(index);
+        connection.pending -= 1;
+        if connection.pending > 0 {
+            return;
+        }
+        if let Some(held) = self.held.remove(&self.at(index).id(index)) {
+            self.at(index).push(&held);
+        }
+        if self.at(index).reading == Reading::Awaiting {
+            self.queue_read(index);
+        }
+        self.settle_request(index);
+    }
+
+    /// Answers a request that needs nothing of the engine. It still has to wait for
+    /// the answers to those before it.
+    pub(super) fn reply(
+        &mut self,
+        index: u32,
+        exchange: &Exchange,
+        status: Status,
+        body: &[u8],
+        extra: &[(&str, &str)],
+    ) {
+        if self.at(index).pending > 0 {
+            let sent_before = std::mem::take(&mut self.scratch);
+            self.write_response(exchange, status, body, extra);
+            let response = std::mem::replace(&mut self.scratch, sent_before);
+            let id = self.at(index).id(index);
+            self.held.entry(id).or_default().extend_from_slice(&response);
+            self.wait(index);
+        } else {
+            self.write_response(exchange, status, body, extra);
+        }
+        if !exchange.keep_alive {
+            self.at(index).reading = Reading::Over;
+        }
+    }
+
+    /// The same for a body `{"detail": …}`.
+    pub(super) fn reply_detail(
+        &mut self,
+        index: u32,
+        exchange: &Exchange,
+        status: Status,
+        detail: &str,
+        extra: &[(&str, &str)],
+    ) {
+        self.reply(index, exchange, status, &detail_body(detail), extra);
+    }
+
+    fn write_response(&mut self, exchange: &Exchange, status: Status, body: &[u8], extra: &[(&str, &str)]) {
+        let mut headers = Vec::with_capacity(extra.len() + 4);
+        headers.extend_from_slice(&exchange.headers());
+        headers.retain(|(_, value)| !value.is_empty());
+        headers.extend_from_slice(extra);
+        Response {
+            status,
+            content_type: JSON,
+            body,
+            extra: &headers,
+            keep_alive: exchange.keep_alive,
+            head_only: exchange.head_only,
+        }
+        .write(self.moment.http_date(), &mut self.scratch);
+    }
+
+    fn preflight(&mut self, index: u32, request: &Request<'_>, exchange: &Exchange) {
+        let asked = request.header("access-control-request-headers").unwrap_or_default();
+        let mut extra = vec![
+            ("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
+            ("Access-Control-Max-Age", "600"),
+        ];
+        if !asked.is_empty() {
+            extra.push(("Access-Control-Allow-Headers", asked));
+        }
+        self.reply(index, exchange, Status::OK, b"\"OK\"", &extra);
+    }
+
+    /// Brings the phase of an HTTP connection in line with what it is doing.
+    pub(super) fn settle_request(&mut self, index: u32) {
+        let draining = self.is_draining();
+        let connection = self.at(index);
+        if !matches!(connection.phase, Phase::Request | Phase::KeepAlive) {
+            return;
+        }
+        if connection.reading == Reading::Over && connection.pending == 0 {
+            self.finish(index, CloseReason::HttpDone);
+            self.queue_flush(index);
+        } else if connection.is_busy() {
+            self.set_phase(index, Phase::Request);
+        } else if draining {
+            self.finish(index, CloseReason::Shutdown);
+            self.queue_flush(index);
+        } else {
+            self.set_phase(index, Phase::KeepAlive);
+        }
+    }
+}
+
+impl Exchange {
+    /// The header fields that every response to this request has; empty values are to be left out.
+    pub(super) fn headers(&self) -> [(&str, &str); 4] {
+        let origin = self.origin.as_deref().unwrap_or_default();
+        let with_origin = |value| if origin.is_empty() { "" } else { value };
+        [
+            ("X-Correlation-ID", self.correlation_id.as_str()),
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", with_origin("true")),
+            ("Vary", with_origin("Origin")),
+        ]
+    }
+}
+
+/// The body of an error.
+pub(super) fn detail_body(detail: &str) -> Vec<u8> {
+    let mut body = b"{\"detail\":".to_vec();
+    write_json(detail, &mut body);
+    body.push(b'}');
+    body
+}
+
+fn is_preflight(request: &Request<'_>) -> bool {
+    request.header("origin").is_some() && request.header("access-control-request-method").is_some()
+}
+
+/// Whether the body may be read as JSON: it says so, or says nothing. A type that
+/// a form of a foreign page can send without asking is thus never taken.
+fn is_json(request: &Request<'_>) -> bool {
+    let Some(content_type) = request.header("content-type") else { return true };
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}

@@ -1,0 +1,379 @@
+//! The server: all connections, all channels, one engine. The shell tells it of
+//! new sockets, of readiness and of the time, and calls [`Server::turn`]; see
+//! `turn.rs` for what a turn does, in its order.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use slab::Slab;
+
+use crate::ground::config::Config;
+use crate::ground::deadline::Fifo;
+use crate::ground::frame::Frame;
+use crate::ground::id::{Id, NONE};
+use crate::ground::time::{AttendedClock, Now, Stamp};
+use crate::hub::engine::{Answer, Engine};
+use crate::hub::registry::Registry;
+use crate::wire::http::http_date;
+use crate::wire::protocol::timestamp;
+
+use super::connection::{Connection, Phase, Reading, Writing};
+use super::metrics::{CloseReason, Metrics};
+use super::routes::Exchange;
+use super::socket::{Readiness, Socket};
+
+/// Bytes read from a socket at once, into the one buffer that all share.
+pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// A server over sockets `S` and a store `E`.
+pub struct Server<S, E> {
+    pub(super) config: Config,
+    pub(super) engine: E,
+    pub(super) connections: Slab<Connection<S>>,
+    pub(super) registry: Registry,
+    pub(super) clock: AttendedClock,
+    pub(super) moment: Moment,
+    pub(super) deadlines: Deadlines,
+    pub(super) read_queue: VecDeque<Id>,
+    pub(super) flush_queue: VecDeque<Id>,
+    /// Publishers that are not read until the engine has caught up.
+    pub(super) stalled: Vec<Id>,
+    /// Connections to be dropped at the end of the turn.
+    pub(super) dead: Vec<u32>,
+    /// What the engine was asked and has not answered; the key is the ticket.
+    pub(super) asks: Slab<Ask>,
+    /// Pages that are being read, by channel serial and cursor: looked up only.
+    pub(super) pages_asked: HashMap<(u64, u64), u64>,
+    /// Pages that are read, and who has yet to be sent them.
+    pub(super) pages: VecDeque<Page>,
+    /// Responses that are ready but come after ones that are not; looked up only.
+    pub(super) held: HashMap<Id, Vec<u8>>,
+    /// Weight of the records that the engine has yet to answer.
+    pub(super) engine_backlog_bytes: usize,
+    /// Emptied and filled again every turn.
+    pub(super) answers: Vec<Answer>,
+    pub(super) read_buffer: Vec<u8>,
+    /// What is being written to one connection, before it is offered to its socket.
+    pub(super) scratch: Vec<u8>,
+    pub(super) random: fastrand::Rng,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) metrics: Metrics,
+    generations: u32,
+}
+
+/// Who waits for an answer of the engine.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// An HTTP client.
+    Request { connection: Id, exchange: Exchange },
+    /// Subscribers whose cursors are all at `after`, behind the log of their channel.
+    Page { serial: u64, after: u64, waiters: Vec<Id> },
+}
+
+/// A page of history on its way to those who asked for it.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) frames: Vec<(u64, Frame)>,
+    pub(super) after: u64,
+    pub(super) through: u64,
+    pub(super) waiters: Vec<Id>,
+}
+
+/// The one reading of the clocks that a turn works with.
+#[derive(Debug)]
+pub(super) struct Moment {
+    pub(super) stamp: Stamp,
+    unix_micros: i64,
+    timestamp: Option<Rc<str>>,
+    http_date: String,
+    http_date_second: i64,
+}
+
+impl Moment {
+    fn new(now: Now) -> Self {
+        Self {
+            stamp: Stamp::default(),
+            unix_micros: now.unix_micros,
+            timestamp: None,
+            http_date: http_date(now.unix_micros),
+            http_date_second: now.unix_micros.div_euclid(1_000_000),
+        }
+    }
+
+    fn advance(&mut self, now: Now, stamp: Stamp) {
+        self.stamp = stamp;
+        self.unix_micros = now.unix_micros;
+        self.timestamp = None;
+        let second = now.unix_micros.div_euclid(1_000_000);
+        if second != self.http_date_second {
+            self.http_date_second = second;
+            self.http_date = http_date(now.unix_micros);
+        }
+    }
+
+    /// The timestamp that everything of this turn bears.
+    pub(super) fn timestamp(&mut self) -> Rc<str> {
+        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.unix_micros))))
+    }
+
+    /// The `Date` of this turn's responses.
+    pub(super) fn http_date(&self) -> &str {
+        &self.http_date
+    }
+}
+
+/// The FIFOs of deadlines; a connection is on the one that its phase names.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    pub(super) request: Fifo,
+    pub(super) keep_alive: Fifo,
+    pub(super) heartbeat: Fifo,
+    pub(super) closing: Fifo,
+}
+
+impl Deadlines {
+    pub(super) const fn of(&mut self, phase: Phase) -> Option<&mut Fifo> {
+        match phase {
+            Phase::Request => Some(&mut self.request),
+            Phase::KeepAlive => Some(&mut self.keep_alive),
+            Phase::Open(_) => Some(&mut self.heartbeat),
+            Phase::Closing | Phase::Ending | Phase::Lingering => Some(&mut self.closing),
+            Phase::Dead => None,
+        }
+    }
+}
+
+/// Whether the server goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifecycle {
+    Running,
+    /// Connections from `next` on have yet to be told.
+    Draining {
+        since: Stamp,
+        next: u32,
+    },
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// A server without connections. `seed` is what the UUIDs that it makes up
+    /// depend on; it should be random.
+    pub fn new(config: Config, engine: E, seed: u64, now: Now) -> Self {
+        let registry = Registry::new(
+            &config.limits,
+            &config.timeouts,
+            engine.newest_message(),
+            engine.newest_event(),
+        );
+        Self {
+            config,
+            engine,
+            connections: Slab::new(),
+            registry,
+            clock: AttendedClock::new(now),
+            moment: Moment::new(now),
+            deadlines: Deadlines::default(),
+            read_queue: VecDeque::new(),
+            flush_queue: VecDeque::new(),
+            stalled: Vec::new(),
+            dead: Vec::new(),
+            asks: Slab::new(),
+            pages_asked: HashMap::new(),
+            pages: VecDeque::new(),
+            held: HashMap::new(),
+            engine_backlog_bytes: 0,
+            answers: Vec::new(),
+            read_buffer: vec![0; READ_BUFFER_BYTES],
+            scratch: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            lifecycle: Lifecycle::Running,
+            metrics: Metrics::default(),
+            generations: 0,
+        }
+    }
+
+    /// Tells that the poll has returned and what time it is. Comes before
+    /// everything else that belongs to a turn.
+    pub fn wake(&mut self, now: Now) {
+        self.metrics.stalled_ms += self.clock.advance(now);
+        self.moment.advance(now, self.clock.stamp());
+    }
+
+    /// The index that the next accepted connection will have.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "descriptors are counted in 31 bits")]
+    pub fn next_index(&self) -> u32 {
+        self.connections.vacant_key() as u32
+    }
+
+    /// Takes a new connection in and returns its index, by which the shell names
+    /// it in [`Server::ready`] until the turn ends in which it is dropped.
+    #[expect(clippy::cast_possible_truncation, reason = "descriptors are counted in 31 bits")]
+    pub fn accept(&mut self, socket: S) -> u32 {
+        self.metrics.accepted += 1;
+        self.generations = self.generations.wrapping_add(1);
+        let connection = Connection::new(socket, self.generations, self.moment.stamp);
+        let index = self.connections.insert(connection) as u32;
+        self.deadlines.request.push(&mut self.connections, index, self.moment.stamp);
+        index
+    }
+
+    /// Tells what has changed about the socket at `index`. Only marks it; the work
+    /// is done in the turn.
+    pub fn ready(&mut self, index: u32, readiness: Readiness) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        if readiness.writable && connection.writing == Writing::Blocked {
+            // Room in a socket that was full is the peer's doing: it lives.
+            connection.heard = self.moment.stamp;
+            connection.writing = Writing::Queued;
+            self.flush_queue.push_back(connection.id(index));
+        }
+        if readiness.readable || readiness.read_closed {
+            match connection.reading {
+                Reading::Idle => {
+                    connection.reading =
+                        if readiness.read_closed { Reading::QueuedToEnd } else { Reading::Queued };
+                    self.read_queue.push_back(connection.id(index));
+                }
+                Reading::Queued if readiness.read_closed => connection.reading = Reading::QueuedToEnd,
+                // It will be read in any case, until it would block.
+                Reading::Queued
+                | Reading::QueuedToEnd
+                | Reading::Full
+                | Reading::Stalled
+                | Reading::Awaiting
+                | Reading::Over => {}
+            }
+        }
+    }
+
+    /// Begins to stop: from the next turn on, every connection is told and ended.
+    pub fn shut_down(&mut self) {
+        if self.lifecycle == Lifecycle::Running {
+            self.lifecycle = Lifecycle::Draining { since: self.moment.stamp, next: 0 };
+        }
+    }
+
+    /// Whether [`Server::shut_down`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.lifecycle != Lifecycle::Running
+    }
+
+    /// Whether a shutdown is through: nothing is left to be stored, and nobody
+    /// to be told, or the time for that is over.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        match self.lifecycle {
+            Lifecycle::Running => false,
+            Lifecycle::Draining { since, .. } => {
+                (self.connections.is_empty() && self.engine_backlog_bytes == 0)
+                    || self.moment.stamp.since(since) >= self.config.timeouts.drain_ms
+            }
+        }
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How this server was configured.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The store, for the shell's housekeeping.
+    pub const fn engine(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
+    pub(super) fn at(&mut self, index: u32) -> &mut Connection<S> {
+        &mut self.connections[index as usize]
+    }
+
+    /// The connection that `id` names, if it is still there and alive.
+    pub(super) fn find(&mut self, id: Id) -> Option<&mut Connection<S>> {
+        self.connections
+            .get_mut(id.index as usize)
+            .filter(|connection| connection.generation == id.generation && connection.phase != Phase::Dead)
+    }
+
+    pub(super) fn set_phase(&mut self, index: u32, phase: Phase) {
+        let now = self.moment.stamp;
+        let old = std::mem::replace(&mut self.at(index).phase, phase);
+        if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
+            return;
+        }
+        let closing = |phase| matches!(phase, Phase::Closing | Phase::Ending | Phase::Lingering);
+        if closing(old) && closing(phase) {
+            return;
+        }
+        if let Some(fifo) = self.deadlines.of(old) {
+            fifo.remove(&mut self.connections, index);
+        }
+        if let Some(fifo) = self.deadlines.of(phase) {
+            fifo.push(&mut self.connections, index, now);
+        }
+    }
+
+    /// Counts why a connection is ended, the first time that this is decided.
+    pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
+        if matches!(self.at(index).phase, Phase::Request | Phase::KeepAlive | Phase::Open(_)) {
+            self.metrics.count_close(reason);
+        }
+    }
+
+    /// Ends a connection at once; what it has not been sent, it will not be.
+    pub(super) fn die(&mut self, index: u32, reason: CloseReason) {
+        if self.at(index).phase == Phase::Dead {
+            return;
+        }
+        self.count_close(index, reason);
+        self.leave(index);
+        self.set_phase(index, Phase::Dead);
+        let connection = self.at(index);
+        connection.reading = Reading::Over;
+        connection.inbox = None;
+        connection.outbox = None;
+        if connection.pending > 0 {
+            let id = connection.id(index);
+            self.held.remove(&id);
+        }
+        self.dead.push(index);
+    }
+
+    /// Ends a connection after what is in its outbox (or in the scratch) was sent.
+    pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
+        if self.at(index).phase == Phase::Dead {
+            return;
+        }
+        self.count_close(index, reason);
+        self.leave(index);
+        self.set_phase(index, Phase::Ending);
+        let connection = self.at(index);
+        connection.inbox = None;
+        connection.reading = Reading::Over;
+    }
+
+    /// Takes a connection out of its channel.
+    pub(super) fn leave(&mut self, index: u32) {
+        let connection = self.at(index);
+        if connection.channel == NONE {
+            return;
+        }
+        let (channel, slot) = (connection.channel, connection.slot);
+        connection.channel = NONE;
+        connection.slot = NONE;
+        if let Some(moved) = self.registry.leave(channel, slot) {
+            self.at(moved).slot = slot;
+        }
+    }
+}

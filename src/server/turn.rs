@@ -1,0 +1,104 @@
+//! One turn of the loop, in its order. The order is the design:
+//!
+//! 1. Read and decode what is ready. What is published goes to the engine; what
+//!    only concerns one connection is answered at once.
+//! 2. Settle: the engine commits all that came in, in one transaction, and
+//!    answers. Only now does anybody hear of a message.
+//! 3. Flush: each connection is written once, whatever number of messages came.
+//! 4. Expire deadlines: after reading, so that nobody is closed whose bytes were there.
+//! 5. Drop the dead: last, so that no index changes its meaning within a turn.
+//!
+//! Every step has a budget. What is left over stays marked, and the next poll
+//! does not sleep.
+
+use crate::hub::engine::Engine;
+
+use super::connection::Phase;
+use super::metrics::CloseReason;
+use super::server::{Lifecycle, Server};
+use super::socket::Socket;
+
+/// Pages that may wait to be sent before no more are read.
+const PAGES_WAITING_MAX: usize = 16;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Does what is to be done, within the budgets. Comes after [`Server::wake`]
+    /// and all that [`Server::accept`] and [`Server::ready`] had to tell.
+    pub fn turn(&mut self) {
+        self.metrics.turns += 1;
+        self.read_all();
+        self.settle();
+        self.drain();
+        self.flush_all();
+        self.expire();
+        self.reap();
+    }
+
+    fn settle(&mut self) {
+        let reads_max =
+            if self.pages.len() < PAGES_WAITING_MAX { self.config.budgets.engine_reads } else { 0 };
+        let mut answers = std::mem::take(&mut self.answers);
+        self.engine.settle(reads_max, &mut answers);
+        for answer in answers.drain(..) {
+            self.apply(answer);
+        }
+        self.answers = answers;
+        self.resume_stalled();
+    }
+
+    /// How long the next poll may sleep, in milliseconds; `None` is until
+    /// something happens. Comes last in a turn.
+    pub fn poll_timeout_ms(&mut self) -> Option<u64> {
+        let timeout = if self.has_work() { Some(0) } else { self.next_deadline_ms() };
+        self.clock.sleep(timeout);
+        timeout
+    }
+
+    fn has_work(&self) -> bool {
+        !self.read_queue.is_empty()
+            || !self.flush_queue.is_empty()
+            || !self.pages.is_empty()
+            || self.registry.has_sweeps()
+            || self.engine.is_due()
+            || matches!(self.lifecycle, Lifecycle::Draining { next, .. } if (next as usize) < self.connections.capacity())
+    }
+
+    /// Tells connections that the server stops, so many a turn.
+    fn drain(&mut self) {
+        let Lifecycle::Draining { since, next } = self.lifecycle else { return };
+        let mut index = next;
+        for _ in 0..self.config.budgets.deadlines {
+            if index as usize >= self.connections.capacity() {
+                break;
+            }
+            if self.connections.contains(index as usize) {
+                self.drain_one(index);
+            }
+            index += 1;
+        }
+        self.lifecycle = Lifecycle::Draining { since, next: index };
+    }
+
+    fn drain_one(&mut self, index: u32) {
+        let connection = self.at(index);
+        match connection.phase {
+            Phase::Open(_) => self.close(index, 1001, "going away", CloseReason::Shutdown),
+            // One that is being answered goes on: the answer says `Connection: close`.
+            Phase::Request if connection.is_busy() => {}
+            Phase::Request | Phase::KeepAlive => {
+                self.finish(index, CloseReason::Shutdown);
+                self.queue_flush(index);
+            }
+            Phase::Closing | Phase::Ending | Phase::Lingering | Phase::Dead => {}
+        }
+    }
+
+    fn reap(&mut self) {
+        for index in std::mem::take(&mut self.dead) {
+            self.connections.remove(index as usize);
+        }
+        if self.connections.is_empty() && self.connections.capacity() > 1024 {
+            self.connections.shrink_to_fit();
+        }
+    }
+}
