@@ -1,0 +1,338 @@
+//! The database file: what it must look like, and how an old one is brought up
+//! to date.
+//!
+//! `messages` belongs to the channel service as much as to polecat: whoever
+//! opens the file may write to it, before, after and meanwhile. So the totals
+//! that `/api/summary` shows are kept by triggers, which run in every program
+//! that writes, and are filled from the table once, when the triggers are made.
+//! (One way leads past them: `INSERT OR REPLACE` over an existing id, without
+//! `PRAGMA recursive_triggers`. The service never does that.)
+//!
+//! Everything that can be found wrong is looked for before the first write, so
+//! that a file which is refused is left as it was, byte for byte.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+/// How long opening waits for another program to let go of the file.
+const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, channel_id TEXT NOT NULL, author TEXT NOT NULL, content TEXT NOT NULL,
+  timestamp TEXT NOT NULL, lane TEXT, provider TEXT, token_count INTEGER);
+CREATE INDEX IF NOT EXISTS idx_messages_channel ON messages(channel_id);
+CREATE INDEX IF NOT EXISTS idx_messages_time ON messages(timestamp);
+CREATE TABLE IF NOT EXISTS events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, payload TEXT NOT NULL, correlation_id TEXT,
+  timestamp TEXT NOT NULL);";
+
+/// Columns that older files of the channel service lack.
+const LATER_COLUMNS: [(&str, &str); 3] = [("lane", "TEXT"), ("provider", "TEXT"), ("token_count", "INTEGER")];
+
+const COUNTS: &str = "CREATE TABLE polecat_counts (
+  kind TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL,
+  tokens_high INTEGER NOT NULL DEFAULT 0, tokens_low INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (kind, name)) WITHOUT ROWID";
+
+const TOTAL_TRIGGERS: [(&str, &str); 3] = [
+    (
+        "polecat_insert",
+        "CREATE TRIGGER polecat_insert AFTER INSERT ON messages BEGIN
+           UPDATE polecat_counts SET count = count + 1,
+             tokens_high = tokens_high + coalesce(new.token_count >> 32, 0),
+             tokens_low = tokens_low + coalesce(new.token_count & 4294967295, 0)
+           WHERE kind = 'total' AND name = '';
+         END",
+    ),
+    (
+        "polecat_delete",
+        "CREATE TRIGGER polecat_delete AFTER DELETE ON messages BEGIN
+           UPDATE polecat_counts SET count = count - 1,
+             tokens_high = tokens_high - coalesce(old.token_count >> 32, 0),
+             tokens_low = tokens_low - coalesce(old.token_count & 4294967295, 0)
+           WHERE kind = 'total' AND name = '';
+         END",
+    ),
+    (
+        "polecat_update",
+        "CREATE TRIGGER polecat_update AFTER UPDATE OF token_count ON messages BEGIN
+           UPDATE polecat_counts SET
+             tokens_high = tokens_high + coalesce(new.token_count >> 32, 0) - coalesce(old.token_count >> 32, 0),
+             tokens_low = tokens_low + coalesce(new.token_count & 4294967295, 0)
+                                     - coalesce(old.token_count & 4294967295, 0)
+           WHERE kind = 'total' AND name = '';
+         END",
+    ),
+];
+
+/// The triggers that count messages by one column, whose name stands for `COLUMN`.
+/// Null and empty values are not counted, and a count of zero is not kept.
+const COLUMN_TRIGGERS: [(&str, &str); 3] = [
+    (
+        "polecat_insert_COLUMN",
+        "CREATE TRIGGER polecat_insert_COLUMN AFTER INSERT ON messages WHEN new.COLUMN <> '' BEGIN
+           INSERT INTO polecat_counts (kind, name, count) VALUES ('COLUMN', new.COLUMN, 1)
+             ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;
+         END",
+    ),
+    (
+        "polecat_delete_COLUMN",
+        "CREATE TRIGGER polecat_delete_COLUMN AFTER DELETE ON messages WHEN old.COLUMN <> '' BEGIN
+           UPDATE polecat_counts SET count = count - 1 WHERE kind = 'COLUMN' AND name = old.COLUMN;
+           DELETE FROM polecat_counts WHERE kind = 'COLUMN' AND name = old.COLUMN AND count <= 0;
+         END",
+    ),
+    (
+        "polecat_update_COLUMN",
+        "CREATE TRIGGER polecat_update_COLUMN AFTER UPDATE OF COLUMN ON messages
+         WHEN old.COLUMN IS NOT new.COLUMN BEGIN
+           UPDATE polecat_counts SET count = count - 1 WHERE kind = 'COLUMN' AND name = old.COLUMN;
+           DELETE FROM polecat_counts WHERE kind = 'COLUMN' AND name = old.COLUMN AND count <= 0;
+           INSERT INTO polecat_counts (kind, name, count) SELECT 'COLUMN', new.COLUMN, 1 WHERE new.COLUMN <> ''
+             ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;
+         END",
+    ),
+];
+
+/// Fills the counts from the table. Upserts row by row rather than grouping:
+/// that needs no sort, and so no memory.
+const FILL: &str = "
+INSERT INTO polecat_counts SELECT 'total', '', count(*), coalesce(sum(token_count >> 32), 0),
+  coalesce(sum(token_count & 4294967295), 0) FROM messages;
+INSERT INTO polecat_counts (kind, name, count) SELECT 'provider', provider, 1 FROM messages WHERE provider <> ''
+  ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;
+INSERT INTO polecat_counts (kind, name, count) SELECT 'lane', lane, 1 FROM messages WHERE lane <> ''
+  ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;";
+
+/// Why a database file cannot be used: one line that names the file and says
+/// what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenError(String);
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl OpenError {
+    pub(super) fn new(path: &Path, error: &Error) -> Self {
+        Self::refusal(path, &explanation(error))
+    }
+
+    fn refusal(path: &Path, reason: &str) -> Self {
+        Self(format!("cannot use {} as the database: {reason}", path.display()))
+    }
+}
+
+/// Opens the file at `path`, or makes it, and leaves it with every table, index
+/// and trigger that the engine relies on.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    match open_and_inspect(path) {
+        Ok((connection, Verdict::Usable)) => Ok(connection),
+        Ok((_, Verdict::Unusable(reason))) => Err(OpenError::refusal(path, &reason)),
+        Err(error) => Err(OpenError::new(path, &error)),
+    }
+}
+
+fn open_and_inspect(path: &Path) -> rusqlite::Result<(Connection, Verdict)> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // Until the file is accepted, not even a log left by a crash is copied into it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    configure(&connection)?;
+    let verdict = inspect(&connection)?;
+    if matches!(verdict, Verdict::Unusable(_)) {
+        return Ok((connection, verdict));
+    }
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        let reason = "it can have no write-ahead log there; name a file on a local disk with --db";
+        return Ok((connection, Verdict::Unusable(reason.to_owned())));
+    }
+    bring_up_to_date(&connection, path)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok((connection, Verdict::Usable))
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(OPENING_PATIENCE)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // NORMAL: a commit is safe from a crash of the process at once, and from a
+    // power cut at the next checkpoint, which is also the only place that waits
+    // for the disk (but for the log's header, once each time it starts anew).
+    connection.execute_batch(
+        "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -2048; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = 67108864;",
+    )
+}
+
+enum Verdict {
+    Usable,
+    Unusable(String),
+}
+
+/// Looks the file over without writing to it.
+fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
+    if connection.is_readonly("main")? {
+        return Ok(Verdict::Unusable("it may not be written; change its permissions".to_owned()));
+    }
+    let tables: [(&str, &[&str]); 2] = [
+        ("messages", &["channel_id", "author", "content", "timestamp"]),
+        ("events", &["type", "payload", "correlation_id", "timestamp"]),
+    ];
+    for (table, columns) in tables {
+        if !table_is_sound(connection, table, columns)? {
+            return Ok(Verdict::Unusable(format!(
+                "its table `{table}` is not one of polecat's; name another file with --db"
+            )));
+        }
+    }
+    for (index, column) in [("idx_messages_channel", "channel_id"), ("idx_messages_time", "timestamp")] {
+        if !index_is_sound(connection, index, column)? {
+            return Ok(Verdict::Unusable(format!(
+                "its index `{index}` is not one of polecat's; drop it, and it is made anew"
+            )));
+        }
+    }
+    Ok(Verdict::Usable)
+}
+
+/// Whether `table` is not there yet, or can be used: with the id as it must be,
+/// and no column that polecat would have to fill and does not know. Touches
+/// both ends of it, which finds gross damage.
+fn table_is_sound(connection: &Connection, table: &str, columns: &[&str]) -> rusqlite::Result<bool> {
+    let Some((kind, sql)) = object(connection, table)? else { return Ok(true) };
+    let mut statement = connection.prepare(
+        "SELECT lower(name), upper(type), pk, \"notnull\" AND dflt_value IS NULL FROM pragma_table_xinfo(?1)",
+    )?;
+    let found: Vec<(String, String, i64, bool)> = statement
+        .query_map((table,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let has_id = found.iter().any(|(name, kind, key, _)| name == "id" && kind == "INTEGER" && *key == 1);
+    let keys = found.iter().filter(|(_, _, key, _)| *key > 0).count();
+    let has_all = columns.iter().all(|column| found.iter().any(|(name, ..)| name == column));
+    let wants_more =
+        found.iter().any(|(name, _, key, must)| *must && *key == 0 && !columns.contains(&name.as_str()));
+    let never_reuses_ids = sql.to_ascii_uppercase().contains("AUTOINCREMENT");
+    if kind != "table" || !has_id || keys != 1 || !has_all || wants_more || !never_reuses_ids {
+        return Ok(false);
+    }
+    connection.query_row(&format!("SELECT max(id) FROM {table}"), (), |_| Ok(()))?;
+    connection.query_row(&format!("SELECT min(id) FROM {table}"), (), |_| Ok(()))?;
+    Ok(true)
+}
+
+/// Whether `index` is not there yet, or is a plain index of `messages` by the
+/// bytes of `column` alone.
+fn index_is_sound(connection: &Connection, index: &str, column: &str) -> rusqlite::Result<bool> {
+    if object(connection, index)?.is_none() {
+        return Ok(true);
+    }
+    let mut statement = connection.prepare(
+        "SELECT part.name, part.coll, part.\"desc\"
+           FROM pragma_index_list('messages') AS list, pragma_index_xinfo(list.name) AS part
+          WHERE list.name = ?1 COLLATE NOCASE AND list.\"unique\" = 0 AND list.partial = 0 AND part.key = 1",
+    )?;
+    let found: Vec<(Option<String>, String, i64)> = statement
+        .query_map((index,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let [(Some(name), collation, 0)] = found.as_slice() else { return Ok(false) };
+    if !name.eq_ignore_ascii_case(column) || collation != "BINARY" {
+        return Ok(false);
+    }
+    for end in ["min", "max"] {
+        let probe = format!("SELECT {end}({column}) FROM messages INDEXED BY {index}");
+        connection.query_row(&probe, (), |_| Ok(()))?;
+    }
+    Ok(true)
+}
+
+/// The type and the SQL text of what has this name in the schema.
+fn object(connection: &Connection, name: &str) -> rusqlite::Result<Option<(String, String)>> {
+    let mut statement = connection
+        .prepare("SELECT type, coalesce(sql, '') FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE")?;
+    let mut rows = statement.query((name,))?;
+    rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+}
+
+/// Adds what is missing, in one transaction.
+fn bring_up_to_date(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    for (name, kind) in LATER_COLUMNS {
+        let is_there = transaction.query_row(
+            "SELECT count(*) FROM pragma_table_xinfo('messages') WHERE name = ?1 COLLATE NOCASE",
+            (name,),
+            |row| row.get::<_, bool>(0),
+        )?;
+        if !is_there {
+            transaction.execute_batch(&format!("ALTER TABLE messages ADD COLUMN {name} {kind}"))?;
+        }
+    }
+    let triggers = triggers();
+    if !counts_are_kept(&transaction, &triggers)? {
+        log::info!("counting the messages in {}, this once", path.display());
+        for (name, _) in &triggers {
+            transaction.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
+        }
+        transaction.execute_batch("DROP TABLE IF EXISTS polecat_counts")?;
+        transaction.execute_batch(COUNTS)?;
+        transaction.execute_batch(FILL)?;
+        for (_, sql) in &triggers {
+            transaction.execute_batch(sql)?;
+        }
+    }
+    transaction.commit()
+}
+
+/// The names and texts of all triggers.
+fn triggers() -> Vec<(String, String)> {
+    let totals = TOTAL_TRIGGERS.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned()));
+    let columns = ["provider", "lane"].into_iter().flat_map(|column| {
+        COLUMN_TRIGGERS.map(|(name, sql)| (name.replace("COLUMN", column), sql.replace("COLUMN", column)))
+    });
+    totals.chain(columns).collect()
+}
+
+/// Whether the counts and every trigger that keeps them are there as they are
+/// written here. Where one is missing or was changed, the counts may be wrong.
+fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> rusqlite::Result<bool> {
+    let mut expected = triggers.iter().map(|(name, sql)| (name.as_str(), sql.as_str()));
+    let counts = std::iter::once(("polecat_counts", COUNTS));
+    counts.chain(&mut expected).try_fold(true, |all, (name, sql)| {
+        Ok(all && object(connection, name)?.is_some_and(|(_, found)| found == sql))
+    })
+}
+
+/// What went wrong and what to do, in words for whoever started the server.
+fn explanation(error: &Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            "it is not an SQLite database; name another file with --db".to_owned()
+        }
+        Some(ErrorCode::DatabaseCorrupt) => format!(
+            "it is damaged ({error}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`"
+        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds it locked; stop that program, or try again".to_owned()
+        }
+        Some(ErrorCode::CannotOpen) => {
+            "it cannot be opened; its folder must exist, and both must be readable and writable".to_owned()
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            format!("it may not be written ({error}); change the permissions of the file and its folder")
+        }
+        Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,312 @@
+//! Each function is a clause of the contract, and a test for each engine.
+
+use polecat::hub::memory::MemoryEngine;
+use polecat::hub::engine::EngineError;
+
+use super::*;
+
+macro_rules! contract {
+    ($($clause:ident),* $(,)?) => {
+        mod memory {
+            $(#[test] fn $clause() { super::$clause(&mut super::MemoryEngine::default()); })*
+        }
+        mod memory_answering_late {
+            $(#[test] fn $clause() { super::$clause(&mut super::MemoryEngine::default().with_delay(3)); })*
+        }
+        mod sqlite {
+            $(#[test] fn $clause() {
+                let folder = tempfile::tempdir().unwrap();
+                super::$clause(&mut super::open(&folder.path().join("polecat.db")));
+            })*
+        }
+    };
+}
+
+contract!(
+    an_empty_store_answers_everything,
+    messages_and_events_are_numbered_apart,
+    answers_bear_their_tickets_in_order,
+    records_come_back_as_they_were_stored,
+    a_page_ends_at_its_number_of_records,
+    a_page_ends_once_its_weights_reach_the_bound,
+    pages_walk_a_channel_without_a_hole,
+    a_sparse_channel_is_complete_to_the_newest_id,
+    events_are_paged_like_messages,
+    the_newest_messages_come_oldest_first,
+    channels_are_sorted_by_their_bytes,
+    the_summary_counts_what_is_there,
+    the_sum_of_tokens_saturates,
+    reads_are_bounded_per_settle,
+    nothing_is_done_before_settle,
+);
+
+fn an_empty_store_answers_everything(engine: &mut dyn Engine) {
+    assert_eq!((engine.newest_message(), engine.newest_event()), (0, 0));
+    assert!(!engine.is_due());
+    assert_eq!(page_ids(engine, channel("a"), 0, 10), (vec![], 0));
+    assert_eq!(page_ids(engine, Stream::Events, 0, 10), (vec![], 0));
+    assert_eq!(newest(engine, None, 10, 1000), []);
+    assert_eq!(channels(engine), Vec::<String>::new());
+    assert_eq!(summary(engine), Summary::default());
+}
+
+fn messages_and_events_are_numbered_apart(engine: &mut dyn Engine) {
+    assert_eq!(publish(engine, "a", &["1", "2"]), [1, 2]);
+    assert_eq!(store(engine, [Record::Event(event("scan_started"))]), [1]);
+    assert_eq!(publish(engine, "b", &["3"]), [3]);
+    assert_eq!(store(engine, [Record::Event(event("scan_completed"))]), [2]);
+    assert_eq!((engine.newest_message(), engine.newest_event()), (3, 2));
+}
+
+fn answers_bear_their_tickets_in_order(engine: &mut dyn Engine) {
+    engine.append(Record::Message(message("a", "1")), Some(Ticket(11)));
+    engine.append(Record::Event(event("x")), None);
+    engine.append(Record::Message(message("b", "2")), Some(Ticket(12)));
+    let committed: Vec<_> = run(engine)
+        .into_iter()
+        .map(|answer| match answer {
+            Answer::Committed { id, record, ticket } => (id, matches!(record, Record::Event(_)), ticket),
+            other => panic!("not committed: {other:?}"),
+        })
+        .collect();
+    assert_eq!(committed, [(1, false, Some(Ticket(11))), (1, true, None), (2, false, Some(Ticket(12)))]);
+}
+
+fn records_come_back_as_they_were_stored(engine: &mut dyn Engine) {
+    let mut full = message("kanal/ä b", "text\0 with \u{1F9A8} and \"quotes\"\n");
+    full.lane = Some(String::new());
+    full.provider = Some("p".to_owned());
+    full.token_count = Some(-3);
+    let mut bare = event("preview.ready");
+    bare.correlation_id = None;
+    let records = [Record::Message(full), Record::Message(message("kanal/ä b", "")), Record::Event(bare)];
+    store(engine, records.clone());
+    let (messages, _) = page(engine, channel("kanal/ä b"), 0, 10, usize::MAX);
+    assert_eq!(messages, [(1, records[0].clone()), (2, records[1].clone())]);
+    let (events, _) = page(engine, Stream::Events, 0, 10, usize::MAX);
+    assert_eq!(events, [(1, records[2].clone())]);
+}
+
+fn a_page_ends_at_its_number_of_records(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1", "2", "3", "4", "5"]);
+    assert_eq!(page_ids(engine, channel("a"), 0, 2), (vec![1, 2], 2));
+    assert_eq!(page_ids(engine, channel("a"), 2, 2), (vec![3, 4], 4));
+    assert_eq!(page_ids(engine, channel("a"), 4, 2), (vec![5], 5));
+    assert_eq!(page_ids(engine, channel("a"), 5, 2), (vec![], 5));
+    assert_eq!(page_ids(engine, channel("a"), u64::MAX, 2), (vec![], 5));
+}
+
+fn a_page_ends_once_its_weights_reach_the_bound(engine: &mut dyn Engine) {
+    publish(engine, "a", &["12345", "12345", "12345"]);
+    let weight = message("a", "12345").weight();
+    let ids = |(records, through): (Vec<(u64, Record)>, u64)| {
+        (records.iter().map(|(id, _)| *id).collect::<Vec<_>>(), through)
+    };
+    assert_eq!(ids(page(engine, channel("a"), 0, 10, 1)), (vec![1], 1));
+    assert_eq!(ids(page(engine, channel("a"), 0, 10, weight)), (vec![1], 1));
+    assert_eq!(ids(page(engine, channel("a"), 0, 10, weight + 1)), (vec![1, 2], 2));
+    assert_eq!(ids(page(engine, channel("a"), 0, 10, 2 * weight)), (vec![1, 2], 2));
+    assert_eq!(ids(page(engine, channel("a"), 1, 10, 2 * weight)), (vec![2, 3], 3));
+    assert_eq!(newest(engine, Some("a"), 10, weight).len(), 1);
+    assert_eq!(newest(engine, None, 10, weight + 1).len(), 2);
+}
+
+fn pages_walk_a_channel_without_a_hole(engine: &mut dyn Engine) {
+    let names = ["a", "b", "a", "c", "a", "a", "b"];
+    let records = (0..140).map(|n| Record::Message(message(names[n % 7], &n.to_string())));
+    store(engine, records);
+    let expected: Vec<u64> = (1..=140).filter(|id| names[(*id as usize - 1) % 7] == "a").collect();
+    let (mut seen, mut after) = (Vec::new(), 0);
+    while after < engine.newest_message() {
+        let (records, through) = page(engine, channel("a"), after, 9, 900);
+        assert!(through > after, "a page brings its reader on");
+        assert!(records.iter().all(|(id, _)| after < *id && *id <= through));
+        seen.extend(records.iter().map(|(id, _)| *id));
+        after = through;
+    }
+    assert_eq!(seen, expected);
+}
+
+fn a_sparse_channel_is_complete_to_the_newest_id(engine: &mut dyn Engine) {
+    publish(engine, "rare", &["first"]);
+    publish(engine, "busy", &["x"; 50]);
+    assert_eq!(page_ids(engine, channel("rare"), 0, 10), (vec![1], 51));
+    assert_eq!(page_ids(engine, channel("rare"), 1, 10), (vec![], 51));
+    assert_eq!(page_ids(engine, channel("never"), 0, 10), (vec![], 51));
+    publish(engine, "rare", &["second"]);
+    assert_eq!(page_ids(engine, channel("rare"), 1, 10), (vec![52], 52));
+    assert_eq!(page_ids(engine, channel("busy"), 45, 10), (vec![46, 47, 48, 49, 50, 51], 52));
+}
+
+fn events_are_paged_like_messages(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1", "2", "3", "4"]);
+    store(engine, ["u", "v", "w"].map(|kind| Record::Event(event(kind))));
+    assert_eq!(page_ids(engine, Stream::Events, 0, 2), (vec![1, 2], 2));
+    assert_eq!(page_ids(engine, Stream::Events, 2, 2), (vec![3], 3));
+    assert_eq!(page_ids(engine, Stream::Events, 3, 2), (vec![], 3));
+}
+
+fn the_newest_messages_come_oldest_first(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1", "2"]);
+    publish(engine, "b", &["3"]);
+    publish(engine, "a", &["4"]);
+    let list = |ids: &[u64]| ids.iter().map(|id| (*id, id.to_string())).collect::<Vec<_>>();
+    assert_eq!(newest(engine, None, 10, usize::MAX), list(&[1, 2, 3, 4]));
+    assert_eq!(newest(engine, None, 2, usize::MAX), list(&[3, 4]));
+    assert_eq!(newest(engine, Some("a"), 2, usize::MAX), list(&[2, 4]));
+    assert_eq!(newest(engine, Some("a"), 2, 1), list(&[4]));
+    assert_eq!(newest(engine, Some("c"), 2, usize::MAX), list(&[]));
+}
+
+fn channels_are_sorted_by_their_bytes(engine: &mut dyn Engine) {
+    for name in ["b", "Z", "ä", "a", "a\u{10FFFF}", "aa", "b", "10", "9", "\u{FFFD}"] {
+        publish(engine, name, &["x"]);
+    }
+    let names = ["10", "9", "Z", "a", "aa", "a\u{10FFFF}", "b", "ä", "\u{FFFD}"];
+    assert_eq!(channels(engine), names);
+}
+
+fn the_summary_counts_what_is_there(engine: &mut dyn Engine) {
+    let spoken = |provider: Option<&str>, lane: Option<&str>, token_count| {
+        let (provider, lane) = (provider.map(str::to_owned), lane.map(str::to_owned));
+        Record::Message(Message { provider, lane, token_count, ..message("a", "") })
+    };
+    store(
+        engine,
+        [
+            spoken(Some("p"), Some("left"), Some(10)),
+            spoken(Some("p"), Some(""), None),
+            spoken(Some(""), None, Some(-4)),
+            spoken(None, Some("right"), Some(i64::from(u32::MAX) + 2)),
+            spoken(Some("q"), Some("left"), Some(-9_000_000_000)),
+        ],
+    );
+    let counts = |pairs: &[(&str, u64)]| {
+        pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    };
+    let expected = Summary {
+        total_messages: 5,
+        total_tokens: 10 - 4 + i64::from(u32::MAX) + 2 - 9_000_000_000,
+        by_provider: counts(&[("p", 2), ("q", 1)]),
+        by_lane: counts(&[("left", 2), ("right", 1)]),
+    };
+    assert_eq!(summary(engine), expected);
+}
+
+fn the_sum_of_tokens_saturates(engine: &mut dyn Engine) {
+    let costing = |tokens| Record::Message(Message { token_count: Some(tokens), ..message("a", "") });
+    store(engine, [costing(i64::MAX), costing(i64::MAX), costing(5)]);
+    assert_eq!(summary(engine).total_tokens, i64::MAX);
+    store(engine, [costing(-i64::MAX), costing(-i64::MAX)]);
+    assert_eq!(summary(engine).total_tokens, 5);
+    store(engine, [costing(i64::MIN), costing(i64::MIN)]);
+    assert_eq!(summary(engine).total_tokens, i64::MIN);
+}
+
+fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1"]);
+    for number in 0..5 {
+        let query = Query::Page { stream: channel("a"), after: 0, records_max: 9, bytes_max: 900 };
+        engine.ask(query, Ticket(number));
+        engine.ask(Query::Summary, Ticket(100 + number));
+    }
+    let (mut pages, mut lists) = (Vec::new(), Vec::new());
+    while engine.is_due() {
+        let mut answers = Vec::new();
+        engine.settle(3, &mut answers);
+        assert!(answers.len() <= 3, "more than was allowed: {answers:?}");
+        for answer in answers {
+            match answer {
+                Answer::Page { ticket, .. } => pages.push(ticket.0),
+                Answer::Summary { ticket, .. } => lists.push(ticket.0),
+                other => panic!("neither: {other:?}"),
+            }
+        }
+    }
+    assert_eq!((pages, lists), (vec![0, 1, 2, 3, 4], vec![100, 101, 102, 103, 104]));
+}
+
+fn nothing_is_done_before_settle(engine: &mut dyn Engine) {
+    engine.append(Record::Message(message("a", "1")), None);
+    engine.ask(Query::Channels, TICKET);
+    assert!(engine.is_due());
+    assert_eq!(engine.newest_message(), 0);
+    let mut answers = Vec::new();
+    while engine.newest_message() == 0 {
+        engine.settle(0, &mut answers);
+    }
+    assert!(matches!(answers.as_slice(), [Answer::Committed { id: 1, .. }]), "{answers:?}");
+    assert!(engine.is_due(), "the question still waits");
+    let answers = run(engine);
+    assert!(
+        matches!(answers.as_slice(), [Answer::Channels { names, .. }] if names == &["a"]),
+        "a question sees what was appended before it: {answers:?}"
+    );
+}
+
+#[test]
+fn memory_drops_the_oldest_of_each_kind() {
+    let mut engine = MemoryEngine::starting_at(100, 40).with_bounds(3, usize::MAX);
+    assert_eq!((engine.newest_message(), engine.newest_event()), (100, 40));
+    let providers = ["p", "p", "q", "q", "q"];
+    let records = providers.map(|provider| {
+        let provider_name = Some(provider.to_owned());
+        Record::Message(Message { provider: provider_name, token_count: Some(1), ..message(provider, "x") })
+    });
+    assert_eq!(store(&mut engine, records), [101, 102, 103, 104, 105]);
+    store(&mut engine, ["u", "v"].map(|kind| Record::Event(event(kind))));
+    assert_eq!(page_ids(&mut engine, channel("p"), 0, 9), (vec![], 105));
+    assert_eq!(page_ids(&mut engine, channel("q"), 0, 9), (vec![103, 104, 105], 105));
+    assert_eq!(page_ids(&mut engine, Stream::Events, 0, 9), (vec![41, 42], 42));
+    assert_eq!(channels(&mut engine), ["q"]);
+    let totals = summary(&mut engine);
+    assert_eq!((totals.total_messages, totals.total_tokens, totals.by_provider.len()), (3, 3, 1));
+}
+
+#[test]
+fn memory_is_bounded_by_weight_but_keeps_the_newest() {
+    let weight = message("a", "x").weight();
+    let mut engine = MemoryEngine::default().with_bounds(100, 2 * weight);
+    publish(&mut engine, "a", &["1", "2", "3"]);
+    assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![2, 3], 3));
+    publish(&mut engine, "a", &[&"long".repeat(weight)]);
+    assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![4], 4));
+}
+
+#[test]
+fn memory_answers_as_late_as_it_was_told_to() {
+    let mut engine = MemoryEngine::default().with_delay(2);
+    publish(&mut engine, "a", &["1"]);
+    engine.ask(Query::Summary, TICKET);
+    engine.append(Record::Message(message("a", "2")), None);
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        engine.settle(9, &mut answers);
+        assert!(answers.is_empty() && engine.is_due() && engine.newest_message() == 1);
+    }
+    engine.settle(9, &mut answers);
+    assert!(!engine.is_due());
+    let [Answer::Committed { id: 2, .. }, Answer::Summary { summary, .. }] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(summary.total_messages, 1, "the question was looked up before the commit");
+}
+
+#[test]
+fn memory_refuses_while_it_is_told_to_fail() {
+    let mut engine = MemoryEngine::default();
+    let failure = EngineError("the disk is full".to_owned());
+    engine.set_failure(Some(failure.clone()));
+    let record = Record::Message(message("a", "1"));
+    engine.append(record.clone(), Some(TICKET));
+    engine.ask(Query::Channels, TICKET);
+    let answers = run(&mut engine);
+    let [Answer::Refused { ticket: Some(TICKET), weight, error }, Answer::Failed { ticket: TICKET, .. }] =
+        answers.as_slice()
+    else {
+        panic!("{answers:?}");
+    };
+    assert_eq!((*weight, error), (record.weight(), &failure));
+    engine.set_failure(None);
+    assert_eq!(publish(&mut engine, "a", &["2"]), [1]);
+}

@@ -1,0 +1,132 @@
+//! What every engine owes, run against each of them, and what the SQLite engine
+//! owes besides to the file that it shares with others.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod contract;
+mod measure;
+mod sqlite;
+
+use std::path::Path;
+use std::rc::Rc;
+
+use polecat::hub::engine::{Answer, Engine, Query, Record, Stream, Ticket};
+use polecat::shell::sqlite::SqliteEngine;
+use polecat::wire::protocol::{Event, Message, Summary};
+
+const TICKET: Ticket = Ticket(7);
+
+fn message(channel: &str, content: &str) -> Message {
+    Message {
+        channel_id: Rc::from(channel),
+        author: "ann".to_owned(),
+        content: content.to_owned(),
+        timestamp: Rc::from("2026-01-05T09:30:00.123456+00:00"),
+        lane: None,
+        provider: None,
+        token_count: None,
+    }
+}
+
+fn event(kind: &str) -> Event {
+    Event {
+        kind: kind.to_owned(),
+        payload: "{\"a\": 1}".to_owned(),
+        correlation_id: Some("cause".to_owned()),
+        timestamp: Rc::from("2026-01-05T09:30:00.123456+00:00"),
+    }
+}
+
+fn open(path: &Path) -> SqliteEngine {
+    SqliteEngine::open(path).expect("the database opens")
+}
+
+/// Settles until nothing is due.
+fn run(engine: &mut dyn Engine) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    let mut settles = 0;
+    while engine.is_due() {
+        engine.settle(4, &mut answers);
+        settles += 1;
+        assert!(settles < 10_000, "the engine is due for ever");
+    }
+    answers
+}
+
+/// Appends all of `records` in one turn and returns their ids.
+fn store(engine: &mut dyn Engine, records: impl IntoIterator<Item = Record>) -> Vec<u64> {
+    for record in records {
+        engine.append(record, None);
+    }
+    run(engine)
+        .into_iter()
+        .map(|answer| match answer {
+            Answer::Committed { id, .. } => id,
+            other => panic!("not committed: {other:?}"),
+        })
+        .collect()
+}
+
+/// Stores one message with each of `contents` on `channel`.
+fn publish(engine: &mut dyn Engine, channel: &str, contents: &[&str]) -> Vec<u64> {
+    store(engine, contents.iter().map(|content| Record::Message(message(channel, content))))
+}
+
+/// Asks one question and returns its answer.
+fn ask(engine: &mut dyn Engine, query: Query) -> Answer {
+    engine.ask(query, TICKET);
+    let mut answers = run(engine);
+    assert_eq!(answers.len(), 1, "one question has one answer: {answers:?}");
+    answers.remove(0)
+}
+
+fn channel(name: &str) -> Stream {
+    Stream::Channel(Rc::from(name))
+}
+
+fn page(
+    engine: &mut dyn Engine,
+    stream: Stream,
+    after: u64,
+    records_max: usize,
+    bytes_max: usize,
+) -> (Vec<(u64, Record)>, u64) {
+    match ask(engine, Query::Page { stream, after, records_max, bytes_max }) {
+        Answer::Page { ticket: TICKET, records, through } => (records, through),
+        other => panic!("not a page: {other:?}"),
+    }
+}
+
+/// The ids of a page that is cut by the number of records only.
+fn page_ids(engine: &mut dyn Engine, stream: Stream, after: u64, records_max: usize) -> (Vec<u64>, u64) {
+    let (records, through) = page(engine, stream, after, records_max, usize::MAX);
+    (records.iter().map(|(id, _)| *id).collect(), through)
+}
+
+fn newest(
+    engine: &mut dyn Engine,
+    channel: Option<&str>,
+    records_max: usize,
+    bytes_max: usize,
+) -> Vec<(u64, String)> {
+    let query = Query::Messages { channel: channel.map(Rc::from), records_max, bytes_max };
+    match ask(engine, query) {
+        Answer::Messages { ticket: TICKET, messages } => {
+            messages.into_iter().map(|(id, message)| (id, message.content)).collect()
+        }
+        other => panic!("not messages: {other:?}"),
+    }
+}
+
+fn channels(engine: &mut dyn Engine) -> Vec<String> {
+    match ask(engine, Query::Channels) {
+        Answer::Channels { ticket: TICKET, names } => names,
+        other => panic!("not channels: {other:?}"),
+    }
+}
+
+fn summary(engine: &mut dyn Engine) -> Summary {
+    match ask(engine, Query::Summary) {
+        Answer::Summary { ticket: TICKET, summary } => summary,
+        other => panic!("not a summary: {other:?}"),
+    }
+}
