@@ -6,6 +6,10 @@
 /// within two.
 pub const HEARTBEAT_INTERVAL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 
+/// The most header fields that a request can be allowed, whatever
+/// [`Limits::head_fields_max`] says: there is a place for each on the stack.
+pub const HEAD_FIELDS_CAP: usize = 256;
+
 /// How one server behaves towards its peers.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -24,10 +28,13 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Bytes of a request line and header section.
     pub head_bytes_max: usize,
-    /// Header fields of one request.
+    /// Header fields of one request, and trailer fields too; never more than
+    /// [`HEAD_FIELDS_CAP`].
     pub head_fields_max: usize,
     /// Bytes of a request target.
     pub target_bytes_max: usize,
+    /// Bytes that a chunked body needn't have: extensions, leading zeros, trailers.
+    pub chunk_extra_bytes_max: usize,
     /// Bytes of the name of a channel, after percent-decoding.
     pub channel_name_bytes_max: usize,
     /// Unsent private bytes at which a connection is not read any further.
@@ -50,6 +57,7 @@ impl Default for Limits {
             head_bytes_max: 16 << 10,
             head_fields_max: 64,
             target_bytes_max: 8 << 10,
+            chunk_extra_bytes_max: 8 << 10,
             channel_name_bytes_max: 200,
             outbox_bytes_max: 64 << 10,
             log_bytes_max: 2 << 20,

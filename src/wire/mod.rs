@@ -1,5 +1,12 @@
 //! Bytes to values and back. No state of the server, no socket.
 
+pub mod status;
+mod field;
+pub mod target;
+pub mod request;
+mod head;
+mod chunked;
+pub mod response;
 pub mod http;
 pub mod handshake;
 pub mod codec;

@@ -1,0 +1,206 @@
+//! Responses, as bytes.
+//!
+//! A response can't be split or lengthened by what a request said: fields whose
+//! name is no token or whose value holds a control character are not written.
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
+use super::field::is_token;
+use super::status::Status;
+
+/// A whole response.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
+    /// The status.
+    pub status: Status,
+    /// The media type of the body; empty for none.
+    pub content_type: &'a str,
+    /// The body, also where it is not sent because of `head_only`.
+    pub body: &'a [u8],
+    /// More fields, by name and value. Values must hold no control characters:
+    /// such a field is left out.
+    pub extra: &'a [(&'a str, &'a str)],
+    /// Whether the connection stays open.
+    pub keep_alive: bool,
+    /// Whether this answers a HEAD: everything but the body is written.
+    pub head_only: bool,
+}
+
+impl Response<'_> {
+    /// Appends the response to `out`. `date` comes from [`http_date`].
+    pub fn write(&self, date: &str, out: &mut Vec<u8>) {
+        let extra_len: usize = self.extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        out.reserve(192 + self.content_type.len() + extra_len + self.body.len());
+        push_status(self.status, out);
+        push_field("Date", date, out);
+        // Always said, since HTTP/1.0 would take silence for `close`.
+        push_field("Connection", if self.keep_alive { "keep-alive" } else { "close" }, out);
+        if !self.status.is_bodiless() {
+            if !self.content_type.is_empty() {
+                push_field("Content-Type", self.content_type, out);
+            }
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(self.body.len(), out);
+            out.extend_from_slice(b"\r\n");
+        }
+        push_fields(self.extra, out);
+        out.extend_from_slice(b"\r\n");
+        if !self.head_only && !self.status.is_bodiless() {
+            out.extend_from_slice(self.body);
+        }
+    }
+}
+
+/// Appends the interim response that asks for the body (RFC 9110 section 15.2.1).
+pub fn write_continue(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// The time in the format of a `Date` field, IMF-fixdate (RFC 9110 section 5.6.7).
+/// `unix_micros` counts from 1970 in UTC; what no date can say becomes 1970.
+#[must_use]
+pub fn http_date(unix_micros: i64) -> String {
+    Timestamp::from_microsecond(unix_micros)
+        .and_then(|time| DateTimePrinter::new().timestamp_to_rfc9110_string(&time))
+        .unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
+}
+
+/// Appends the status line.
+pub(super) fn push_status(status: Status, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(usize::from(status.code()), out);
+    out.push(b' ');
+    out.extend_from_slice(status.reason().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends those of the fields that are legal; that all are is the caller's duty.
+pub(super) fn push_fields(fields: &[(&str, &str)], out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        let written = push_field(name, value, out);
+        debug_assert!(written, "field {name:?} can't have the value {value:?}");
+    }
+}
+
+/// Appends a field, or nothing where it is not legal; says which.
+pub(super) fn push_field(name: &str, value: &str, out: &mut Vec<u8>) -> bool {
+    let legal =
+        is_token(name.as_bytes()) && value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
+    if legal {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    legal
+}
+
+/// Appends a number in decimal digits.
+fn push_decimal(mut number: usize, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 10] = b"0123456789";
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = DIGITS[number % 10];
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const DATE: &str = "Mon, 05 Jan 2026 09:30:00 GMT";
+
+    fn response(status: Status) -> Response<'static> {
+        Response {
+            status,
+            content_type: "application/json",
+            body: b"{\"status\":\"ok\"}",
+            extra: &[("X-Correlation-ID", "abc")],
+            keep_alive: true,
+            head_only: false,
+        }
+    }
+
+    fn written(response: &Response<'_>) -> String {
+        let mut out = Vec::new();
+        response.write(DATE, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_response_says_how_long_it_is() {
+        assert_eq!(
+            written(&response(Status::OK)),
+            "HTTP/1.1 200 OK\r\nDate: Mon, 05 Jan 2026 09:30:00 GMT\r\nConnection: keep-alive\r\n\
+             Content-Type: application/json\r\nContent-Length: 15\r\nX-Correlation-ID: abc\r\n\r\n\
+             {\"status\":\"ok\"}"
+        );
+    }
+
+    #[test]
+    fn head_gets_the_length_that_get_would_have() {
+        let head = written(&Response { head_only: true, keep_alive: false, ..response(Status::NOT_FOUND) });
+        assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"));
+        assert!(head.contains("\r\nContent-Length: 15\r\n"));
+        assert!(head.contains("\r\nConnection: close\r\n"));
+        assert!(head.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn no_content_has_neither_body_nor_length() {
+        let text = written(&response(Status::NO_CONTENT));
+        assert!(!text.contains("Content-") && text.ends_with("abc\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_body_has_length_zero_and_no_type() {
+        let text = written(&Response { body: b"", content_type: "", ..response(Status::OK) });
+        assert!(text.contains("\r\nContent-Length: 0\r\n") && !text.contains("Content-Type"), "{text}");
+    }
+
+    #[test]
+    fn a_field_can_not_split_a_response() {
+        let mut out = Vec::new();
+        for (name, value) in [
+            ("A", "x\r\nSet-Cookie: y"),
+            ("A", "x\n"),
+            ("A", "\rx"),
+            ("A", "x\0"),
+            ("A", "\x7f"),
+            ("A\r\nB", "x"),
+            ("A ", "x"),
+            ("", "x"),
+        ] {
+            assert!(!push_field(name, value, &mut out), "{name:?} {value:?}");
+        }
+        assert!(out.is_empty());
+        assert!(push_field("A", "x\tÿ", &mut out));
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(http_date(1_767_605_400_123_456), DATE);
+        assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http_date(784_111_777_000_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(i64::MAX), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http_date(i64::MIN), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn decimals() {
+        for number in [0, 9, 10, 1_048_576, usize::MAX] {
+            let mut out = Vec::new();
+            push_decimal(number, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+}
