@@ -4,7 +4,7 @@
 use crate::ground::frame::Frame;
 use crate::ground::id::Id;
 use crate::hub::engine::{Answer, Engine, EngineError, Record, Stream, Ticket};
-use crate::wire::codec::{self, Opcode};
+use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::Status;
 use crate::wire::protocol::{NumberedMessage, write_event, write_json, write_message};
 
@@ -98,7 +98,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn give_up_on(&mut self, id: Id) {
         if self.find(id).is_some_and(|connection| connection.writing == Writing::Paging) {
             self.at(id.index).writing = Writing::Ready;
-            self.close(id.index, 1013, "history cannot be read now", CloseReason::StoreFailed);
+            self.close(id.index, CloseCode::Again, "history cannot be read now", CloseReason::StoreFailed);
         }
     }
 
@@ -109,7 +109,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64) {
         let Some(Ask::Page { serial, after, waiters }) = self.take_ask(ticket) else { return };
         self.pages_asked.remove(&(serial, after));
-        let frames = records.iter().map(|(id, record)| (*id, encode(*id, record, &mut self.scratch))).collect();
+        let frames =
+            records.iter().map(|(id, record)| (*id, encode(*id, record, &mut self.scratch))).collect();
         self.clear_scratch();
         self.pages.push_back(Page { frames, after, through, waiters });
     }
@@ -122,7 +123,7 @@ fn encode(id: u64, record: &Record, scratch: &mut Vec<u8>) -> Frame {
         Record::Message(message) => write_message(id, message, scratch),
         Record::Event(event) => write_event(id, event, scratch),
     }
-    let frame = codec::frame(Opcode::Text, scratch);
+    let frame = codec::frame(OpCode::Text, scratch);
     scratch.clear();
     frame
 }

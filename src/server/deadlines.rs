@@ -3,7 +3,7 @@
 use crate::ground::deadline::Fifo;
 use crate::ground::time::Stamp;
 use crate::hub::engine::Engine;
-use crate::wire::codec::{self, Opcode};
+use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::{Refusal, Status};
 use crate::wire::protocol::write_heartbeat;
 
@@ -16,10 +16,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Does what is due, as much as the budget allows.
     pub(super) fn expire(&mut self) {
         let mut budget = self.config.budgets.deadlines;
-        while let Some(index) = self.due(self.deadlines.request, self.config.timeouts.request_ms, &mut budget) {
+        while let Some(index) = self.due(self.deadlines.request, self.config.timeouts.request_ms, &mut budget)
+        {
             self.request_is_late(index);
         }
-        while let Some(index) = self.due(self.deadlines.keep_alive, self.config.timeouts.keep_alive_ms, &mut budget)
+        while let Some(index) =
+            self.due(self.deadlines.keep_alive, self.config.timeouts.keep_alive_ms, &mut budget)
         {
             self.finish(index, CloseReason::KeepAliveTimeout);
             self.queue_flush(index);
@@ -83,8 +85,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         } else if connection.inbox.is_some() {
             self.count_close(index, CloseReason::RequestTimeout);
             self.set_phase(index, Phase::Ending);
-            let refusal =
-                Refusal { status: Status::REQUEST_TIMEOUT, detail: "the request did not arrive in time" };
+            let refusal = Refusal::new(Status::REQUEST_TIMEOUT, "the request did not arrive in time");
             self.refuse(index, &refusal);
             self.send_scratch(index);
         } else {
@@ -100,7 +101,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.deadlines.heartbeat.touch(&mut self.connections, index, now);
         let connection = &mut self.connections[index as usize];
         if now.since(connection.heard) >= interval_ms.saturating_mul(2) {
-            codec::write_close(Some(1011), "heartbeat timeout", &mut self.scratch);
+            codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
             return self.die(index, CloseReason::HeartbeatTimeout);
         }
@@ -114,9 +115,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if connection.phase == Phase::Open(Endpoint::Events) {
             let mut text = Vec::with_capacity(160);
             write_heartbeat(connection.cursor, &self.moment.timestamp(), &mut text);
-            codec::write_frame(Opcode::Text, &text, &mut self.scratch);
+            codec::write_frame(OpCode::Text, &text, &mut self.scratch);
         }
-        codec::write_frame(Opcode::Ping, b"", &mut self.scratch);
+        codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
         self.send_scratch(index);
     }
 }

@@ -151,7 +151,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = &mut self.connections[index as usize];
         if let Some(outbox) = &mut connection.outbox {
             let front = outbox.front();
-            let sent = write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
+            let sent =
+                write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
             if let Sent::Bytes(len) = sent {
                 outbox.consume(len);
                 if outbox.is_empty() {
@@ -270,7 +271,7 @@ fn write_frames<'a, S: Socket>(
     frames: impl Iterator<Item = &'a (u64, Frame)> + Clone,
     budget: usize,
 ) -> Sent {
-    let mut slices = [const { IoSlice::new(&[]) }; GATHER_MAX];
+    let mut slices = [IoSlice::new(&[]); GATHER_MAX];
     let mut count = 0;
     let mut bytes = 0;
     for (_, frame) in frames.clone() {

@@ -26,7 +26,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.check_connection(index, connection);
         }
         let fifos = &self.deadlines;
-        let listed = fifos.request.len() + fifos.keep_alive.len() + fifos.heartbeat.len() + fifos.closing.len();
+        let listed =
+            fifos.request.len() + fifos.keep_alive.len() + fifos.heartbeat.len() + fifos.closing.len();
         assert_eq!(on_fifos, listed, "every connection is on one FIFO");
         let listed: usize = self.registry.iter().map(|(_, channel)| channel.members.len()).sum();
         assert_eq!(members, listed, "members and connections agree");
@@ -36,11 +37,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn check_connection(&self, index: u32, connection: &Connection<S>) {
         assert!(connection.phase != Phase::Dead, "the dead are dropped");
-        assert!(connection.outbox.as_ref().is_none_or(|outbox| !outbox.is_empty()), "no empty outbox is kept");
+        assert!(
+            connection.outbox.as_ref().is_none_or(|outbox| !outbox.is_empty()),
+            "no empty outbox is kept"
+        );
         if connection.channel != NONE {
             assert!(matches!(connection.phase, Phase::Open(_)), "members are open");
             let channel = self.registry.channel(connection.channel);
-            assert_eq!(channel.members.get(connection.slot as usize), Some(&index), "a member knows its place");
+            assert_eq!(
+                channel.members.get(connection.slot as usize),
+                Some(&index),
+                "a member knows its place"
+            );
             assert!(connection.cursor <= self.registry.newest(&channel.stream), "no cursor is ahead");
         }
         if connection.writing == Writing::Paging {

@@ -1,7 +1,7 @@
 //! Open WebSockets: what arrives on them, and how they are closed.
 
 use crate::hub::engine::{Engine, Record, Stream};
-use crate::wire::codec::{self, Opcode, Violation};
+use crate::wire::codec::{self, CloseCode, OpCode, Violation};
 use crate::wire::message::{Item, MessageDecoder};
 use crate::wire::protocol::{ClientMessage, PONG};
 
@@ -38,17 +38,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn handle_item(&mut self, index: u32, item: Item<'_>) {
         let phase = self.at(index).phase;
         match item {
-            Item::Close(close) => self.handle_close(index, close.map(|(code, _)| code.into())),
+            Item::Close(close) => self.handle_close(index, close.map(|(code, _)| code)),
             // We have said goodbye: only the answer to that still matters.
             _ if phase == Phase::Closing => {}
-            Item::Ping(payload) => codec::write_frame(Opcode::Pong, payload, &mut self.scratch),
+            Item::Ping(payload) => codec::write_frame(OpCode::Pong, payload, &mut self.scratch),
             Item::Pong(_) => {}
             Item::Text(text) => {
                 self.metrics.messages_received += 1;
                 match phase {
                     Phase::Open(Endpoint::Channel) => self.handle_text(index, text),
                     Phase::Open(Endpoint::Echo) => {
-                        codec::write_frame(Opcode::Text, text.as_bytes(), &mut self.scratch);
+                        codec::write_frame(OpCode::Text, text.as_bytes(), &mut self.scratch);
                     }
                     _ => {}
                 }
@@ -56,7 +56,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Item::Binary(bytes) => {
                 self.metrics.messages_received += 1;
                 match phase {
-                    Phase::Open(Endpoint::Echo) => codec::write_frame(Opcode::Binary, bytes, &mut self.scratch),
+                    Phase::Open(Endpoint::Echo) => {
+                        codec::write_frame(OpCode::Binary, bytes, &mut self.scratch);
+                    }
                     Phase::Open(Endpoint::Channel) => self.metrics.rubbish += 1,
                     _ => {}
                 }
@@ -74,14 +76,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     self.append(Record::Message(message), None);
                 }
             }
-            Ok(ClientMessage::Ping) => codec::write_frame(Opcode::Text, PONG, &mut self.scratch),
+            Ok(ClientMessage::Ping) => codec::write_frame(OpCode::Text, PONG, &mut self.scratch),
             Ok(ClientMessage::Unknown) => {}
             Err(_) => self.metrics.rubbish += 1,
         }
     }
 
     /// The peer's Close: answered with its own code, unless it is the answer to ours.
-    fn handle_close(&mut self, index: u32, code: Option<u16>) {
+    fn handle_close(&mut self, index: u32, code: Option<CloseCode>) {
         if self.at(index).phase != Phase::Closing {
             codec::write_close(code, "", &mut self.scratch);
         }
@@ -89,14 +91,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn handle_violation(&mut self, index: u32, violation: Violation) {
-        let code = u16::from(violation.code);
-        let reason = match code {
-            1007 => CloseReason::InvalidUtf8,
-            1009 => CloseReason::MessageTooLong,
+        let reason = match violation.code {
+            CloseCode::Invalid => CloseReason::InvalidUtf8,
+            CloseCode::Size => CloseReason::MessageTooLong,
             _ => CloseReason::ProtocolError,
         };
         if self.at(index).phase != Phase::Closing {
-            codec::write_close(Some(code), violation.reason, &mut self.scratch);
+            codec::write_close(Some(violation.code), violation.reason, &mut self.scratch);
         }
         // Nothing that follows can be understood, the peer's Close neither.
         self.finish(index, reason);
@@ -104,7 +105,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Says goodbye to an open WebSocket: Close goes out at the next frame
     /// boundary, and the peer's is waited for.
-    pub(super) fn close(&mut self, index: u32, code: u16, text: &str, reason: CloseReason) {
+    pub(super) fn close(&mut self, index: u32, code: CloseCode, text: &str, reason: CloseReason) {
         self.count_close(index, reason);
         self.leave(index);
         self.set_phase(index, Phase::Closing);

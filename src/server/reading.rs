@@ -113,8 +113,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // with bytes unread resets the connection.
             Phase::Ending | Phase::Lingering | Phase::Dead => return,
         };
-        let mut inbox =
-            connection.inbox.take().map_or_else(|| Inbox { rest: Vec::new(), decoder: fresh }, |inbox| *inbox);
+        let mut inbox = connection
+            .inbox
+            .take()
+            .map_or_else(|| Inbox { rest: Vec::new(), decoder: fresh }, |inbox| *inbox);
         if inbox.rest.is_empty() {
             let consumed = self.decode(index, &mut inbox.decoder, input);
             inbox.rest.extend_from_slice(&input[consumed..]);
@@ -167,7 +169,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Phase::Open(Endpoint::Events | Endpoint::Echo) | Phase::Closing => false,
             Phase::Ending | Phase::Lingering | Phase::Dead => return false,
         };
-        if matches!(self.at(index).reading, Reading::Full | Reading::Stalled | Reading::Awaiting | Reading::Over) {
+        if matches!(
+            self.at(index).reading,
+            Reading::Full | Reading::Stalled | Reading::Awaiting | Reading::Over
+        ) {
             return false;
         }
         if publishes && self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max {

@@ -80,7 +80,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    fn refuse(&mut self, index: u32, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal) {
         let correlation_id = self.make_correlation_id();
         let exchange = Exchange { head_only: false, keep_alive: false, correlation_id, origin: None };
         self.reply_detail(index, &exchange, refusal.status, refusal.detail, &[]);
@@ -132,9 +132,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn exchange(&mut self, request: &Request<'_>) -> Exchange {
         let given = request.header("x-correlation-id");
-        let usable = given.filter(|id| {
-            (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
-        });
+        let usable = given
+            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
         Exchange {
             head_only: matches!(request.method, Method::Head),
             keep_alive: request.keep_alive && !self.is_draining(),
@@ -221,12 +220,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.scratch = response;
         self.clear_scratch();
         self.queue_flush(index);
-        let connection = self.at(index);
-        connection.pending -= 1;
-        if connection.pending > 0 {
+        self.at(index).pending -= 1;
+        if self.at(index).pending > 0 {
             return;
         }
-        if let Some(held) = self.held.remove(&self.at(index).id(index)) {
+        if let Some(held) = self.held.remove(&connection) {
             self.at(index).push(&held);
         }
         if self.at(index).reading == Reading::Awaiting {

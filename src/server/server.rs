@@ -158,12 +158,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// A server without connections. `seed` is what the UUIDs that it makes up
     /// depend on; it should be random.
     pub fn new(config: Config, engine: E, seed: u64, now: Now) -> Self {
-        let registry = Registry::new(
-            &config.limits,
-            &config.timeouts,
-            engine.newest_message(),
-            engine.newest_event(),
-        );
+        let registry =
+            Registry::new(&config.limits, &config.timeouts, engine.newest_message(), engine.newest_event());
         Self {
             config,
             engine,

@@ -12,6 +12,7 @@
 //! does not sleep.
 
 use crate::hub::engine::Engine;
+use crate::wire::codec::CloseCode;
 
 use super::connection::Phase;
 use super::metrics::CloseReason;
@@ -82,7 +83,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn drain_one(&mut self, index: u32) {
         let connection = self.at(index);
         match connection.phase {
-            Phase::Open(_) => self.close(index, 1001, "going away", CloseReason::Shutdown),
+            Phase::Open(_) => self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown),
             // One that is being answered goes on: the answer says `Connection: close`.
             Phase::Request if connection.is_busy() => {}
             Phase::Request | Phase::KeepAlive => {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use crate::ground::id::NONE;
 use crate::hub::engine::{Engine, Stream};
 use crate::wire::body::channel_name_error;
-use crate::wire::handshake::{self, UpgradeError};
+use crate::wire::codec::CloseCode;
+use crate::wire::handshake;
 use crate::wire::http::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
 
@@ -47,14 +48,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     ) -> bool {
         let upgrade = match handshake::parse(request) {
             Ok(upgrade) => upgrade,
-            Err(UpgradeError::NotAnUpgrade) => {
-                let detail = "this path is a WebSocket";
-                self.reply_detail(index, exchange, Status::UPGRADE_REQUIRED, detail, handshake::UPGRADE_HEADERS);
-                return false;
-            }
-            Err(UpgradeError::Refused { status, detail }) => {
-                let extra = if status == Status::UPGRADE_REQUIRED { handshake::UPGRADE_HEADERS } else { &[] };
-                self.reply_detail(index, exchange, status, detail, extra);
+            Err(error) => {
+                self.reply_detail(index, exchange, error.status(), error.detail(), error.fields());
                 return false;
             }
         };
@@ -67,7 +62,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         };
         if self.is_draining() || self.at(index).pending > 0 {
             // A client that does not wait for its answers before it upgrades asks for trouble.
-            self.reply_detail(index, exchange, Status::SERVICE_UNAVAILABLE, "not now", &[("Retry-After", "1")]);
+            self.reply_detail(
+                index,
+                exchange,
+                Status::SERVICE_UNAVAILABLE,
+                "not now",
+                &[("Retry-After", "1")],
+            );
             return false;
         }
         let headers = exchange.headers();
@@ -79,7 +80,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.subscribe(index, &stream, Sequence::Events, request);
                 if !has_legal_token(request) {
                     let reason = "Invalid subscribe_token format";
-                    self.close(index, 4400, reason, CloseReason::SubscribeToken);
+                    self.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
                 }
             }
             (_, Some(stream)) => {

@@ -98,7 +98,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Any refusal.
-    pub(super) const fn new(status: Status, detail: &'static str) -> Self {
+    pub const fn new(status: Status, detail: &'static str) -> Self {
         Self { status, detail }
     }
 
