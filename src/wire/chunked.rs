@@ -317,6 +317,8 @@ mod tests {
             ("ffffffffffffffff\r\n".to_owned(), 413),
             ("1ffffffffffffffff\r\n".to_owned(), 413),
             ("1;".to_owned() + &"e".repeat(40), 413),
+            ("1;".to_owned() + &"e".repeat(40) + "\0", 413),
+            ("0\r\nX: ".to_owned() + &"y".repeat(40) + "\n", 431),
             ("1;aaaaaaa\r\na\r\n".repeat(3), 413),
             ("0".repeat(18) + "\r\n\r\n", 413),
             (tiny, 413),

@@ -117,7 +117,7 @@ impl RequestDecoder {
     }
 
     /// Whether no request has begun: no byte came since the last one, or empty
-    /// lines only.
+    /// lines only. Nothing is remembered then.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         matches!(&self.stage, Stage::Head(scan) if scan.is_idle())

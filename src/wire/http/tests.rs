@@ -373,6 +373,13 @@ fn empty_lines_before_a_request_are_skipped_but_not_for_ever() {
         assert!(matches!(decoder.decode(&mut bytes, &limits()), Ok(Step::NeedMore { .. })));
         assert_eq!(decoder.is_idle(), idle, "{input:?}");
     }
+    let mut decoder = RequestDecoder::default();
+    assert!(decoder.decode(&mut b"\r\n".to_vec(), &limits()).is_ok() && decoder.is_idle());
+    let mut afresh = get.as_bytes().to_vec();
+    match decoder.decode(&mut afresh, &limits()) {
+        Ok(Step::Request { request, .. }) => assert_eq!(request.method, Method::Get),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

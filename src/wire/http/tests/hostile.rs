@@ -15,6 +15,11 @@ fn dribbling_costs_linear_work() {
             "1;a\r\nb\r\n".repeat(3_000),
             "T: x\r\n".repeat(200)
         ),
+        format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;{}\r\nb\r\n0\r\nT: {}\r\n\r\n",
+            "a".repeat(4_000),
+            "y".repeat(4_000)
+        ),
         "GET / HTTP/1.1\r\nX: ".to_owned() + &"a".repeat(20_000),
     ];
     for input in inputs {
