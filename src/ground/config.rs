@@ -116,6 +116,8 @@ pub struct Budgets {
     pub sweep_members_per_channel: usize,
     /// Bytes offered to one connection's socket in one visit.
     pub write_bytes_per_connection: usize,
+    /// Bytes written to all connections; the write that reaches it is still made.
+    pub write_bytes: usize,
     /// Connections flushed outside of sweeps.
     pub flushes: usize,
     /// Deadlines expired.
@@ -138,6 +140,7 @@ impl Default for Budgets {
             sweep_members: 2048,
             sweep_members_per_channel: 512,
             write_bytes_per_connection: 512 << 10,
+            write_bytes: 16 << 20,
             flushes: 1024,
             deadlines: 1024,
             page_records: 256,

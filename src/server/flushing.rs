@@ -33,6 +33,9 @@ enum Sent {
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn flush_all(&mut self) {
         for _ in 0..self.config.budgets.flushes {
+            if self.write_bytes_left == 0 {
+                break;
+            }
             let Some(id) = self.flush_queue.pop_front() else { break };
             if self.find(id).is_some_and(|connection| connection.writing == Writing::Queued) {
                 self.flush(id.index);
@@ -46,9 +49,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// channel, a slice of the next, until the budget is used up.
     fn sweep(&mut self) {
         let mut members_left = self.config.budgets.sweep_members;
-        while members_left > 0 {
+        while members_left > 0 && self.write_bytes_left > 0 {
             let mut slice = self.config.budgets.sweep_members_per_channel.min(members_left);
-            while slice > 0 {
+            while slice > 0 && self.write_bytes_left > 0 {
                 match self.registry.sweep_next() {
                     Some(Step::Member(index)) => {
                         slice -= 1;
@@ -73,6 +76,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut budget = self.config.budgets.flushes;
         while let Some(mut page) = self.pages.pop_front() {
             while budget > 0
+                && self.write_bytes_left > 0
                 && let Some(id) = page.waiters.pop()
             {
                 budget -= 1;
@@ -96,7 +100,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let mut at = 0;
             while at < page.frames.len() && connection.outbox.is_none() {
                 match write_frames(connection, page.frames[at..].iter(), usize::MAX) {
-                    Sent::Bytes(_) => {}
+                    Sent::Bytes(len) => self.write_bytes_left = self.write_bytes_left.saturating_sub(len),
                     Sent::Failed => return self.die(index, CloseReason::SocketError),
                     _ => break,
                 }
@@ -131,7 +135,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut budget = self.config.budgets.write_bytes_per_connection;
         loop {
             match self.send_some(index, budget) {
-                Sent::Bytes(len) => budget = budget.saturating_sub(len),
+                Sent::Bytes(len) => {
+                    budget = budget.saturating_sub(len);
+                    self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
+                }
                 Sent::Nothing => return self.after_flush(index),
                 Sent::Blocked => {
                     self.at(index).writing = Writing::Blocked;
@@ -180,11 +187,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// A response that is being read keeps its connection.
+    /// Who reads a response, or the rest before a Close, is waited for.
     fn note_progress(&mut self, index: u32) {
         let now = self.moment.stamp;
-        if self.at(index).phase == Phase::Request {
-            self.deadlines.request.touch(&mut self.connections, index, now);
+        let phase = self.at(index).phase;
+        if matches!(phase, Phase::Request | Phase::Ending)
+            && let Some(fifo) = self.deadlines.of(phase)
+        {
+            fifo.touch(&mut self.connections, index, now);
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Server<S, E> {
     pub(super) read_buffer: Vec<u8>,
     /// What is being written to one connection, before it is offered to its socket.
     pub(super) scratch: Vec<u8>,
+    /// Bytes that this turn may still write.
+    pub(super) write_bytes_left: usize,
     pub(super) random: fastrand::Rng,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Metrics,
@@ -180,6 +182,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             answers: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
+            write_bytes_left: 0,
             random: fastrand::Rng::with_seed(seed),
             lifecycle: Lifecycle::Running,
             metrics: Metrics::default(),

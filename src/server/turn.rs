@@ -27,6 +27,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// and all that [`Server::accept`] and [`Server::ready`] had to tell.
     pub fn turn(&mut self) {
         self.metrics.turns += 1;
+        self.write_bytes_left = self.config.budgets.write_bytes;
         self.read_all();
         self.settle();
         self.drain();
