@@ -1,7 +1,7 @@
 //! Each function is a clause of the contract, and a test for each engine.
 
-use polecat::hub::memory::MemoryEngine;
 use polecat::hub::engine::EngineError;
+use polecat::hub::memory::MemoryEngine;
 
 use super::*;
 
@@ -181,9 +181,8 @@ fn the_summary_counts_what_is_there(engine: &mut dyn Engine) {
             spoken(Some("q"), Some("left"), Some(-9_000_000_000)),
         ],
     );
-    let counts = |pairs: &[(&str, u64)]| {
-        pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
-    };
+    let counts =
+        |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
     let expected = Summary {
         total_messages: 5,
         total_tokens: 10 - 4 + i64::from(u32::MAX) + 2 - 9_000_000_000,
