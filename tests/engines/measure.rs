@@ -1,1 +1,92 @@
+//! What the triggers cost, and what a list costs. Run by hand, with SQLite optimised:
+//! `cargo --config 'profile.dev.package.libsqlite3-sys.opt-level=3' test --test engines -- --ignored --nocapture measure`
 
+#![expect(clippy::print_stdout, reason = "a measurement is there to be read")]
+
+use std::time::Instant;
+
+use rusqlite::Connection;
+
+use super::*;
+
+const MESSAGES: usize = 100_000;
+
+#[test]
+#[ignore = "a measurement, run by hand"]
+fn inserts_with_and_without_triggers() {
+    for batch in [100, 1] {
+        for (counted, kind) in [(false, "without provider and lane"), (true, "with provider and lane")] {
+            for has_triggers in [false, true] {
+                let micros = insert_micros(batch, counted, has_triggers);
+                let triggers = if has_triggers { "triggers" } else { "no triggers" };
+                println!("transactions of {batch:>3}, {kind}, {triggers}: {micros:.2} µs per message");
+            }
+        }
+    }
+}
+
+fn insert_micros(batch: usize, counted: bool, has_triggers: bool) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polecat.db");
+    let mut engine = open(&path);
+    if !has_triggers {
+        let person = Connection::open(&path).unwrap();
+        let mut statement = person
+            .prepare("SELECT 'DROP TRIGGER ' || name FROM sqlite_schema WHERE type = 'trigger'")
+            .unwrap();
+        let drops: Vec<String> = statement.query_map((), |row| row.get(0)).unwrap().flatten().collect();
+        assert_eq!(drops.len(), 9);
+        person.execute_batch(&drops.join(";")).unwrap();
+    }
+    let records: Vec<Record> = (0..MESSAGES)
+        .map(|number| {
+            let name = |names: usize| counted.then(|| format!("name {}", number % names));
+            let channel = format!("channel {}", number % 50);
+            let content =
+                "a message of about a hundred bytes, as people write them to each other. ".repeat(2);
+            Record::Message(Message { provider: name(4), lane: name(9), ..message(&channel, &content) })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    let start = Instant::now();
+    let mut records = records.into_iter();
+    while records.len() > 0 {
+        for record in records.by_ref().take(batch) {
+            engine.append(record, None);
+        }
+        engine.settle(0, &mut answers);
+        answers.clear();
+        engine.idle();
+    }
+    start.elapsed().as_secs_f64() * 1e6 / MESSAGES as f64
+}
+
+#[test]
+#[ignore = "a measurement, run by hand"]
+fn lists_and_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(&folder.path().join("polecat.db"));
+    for rows in [1_000, 100_000, 1_000_000] {
+        let have = engine.newest_message();
+        for start in (have..rows).step_by(10_000) {
+            let end = rows.min(start + 10_000);
+            let named = |number: u64| message(&format!("channel {}", number % 200), "x");
+            store(&mut engine, (start..end).map(|number| Record::Message(named(number))));
+            engine.idle();
+        }
+        let mut time = |query: Query| {
+            ask(&mut engine, query.clone());
+            let start = Instant::now();
+            ask(&mut engine, query);
+            start.elapsed().as_micros()
+        };
+        let (summary, channels) = (time(Query::Summary), time(Query::Channels));
+        let page = time(Query::Page {
+            stream: channel("channel 7"),
+            after: rows / 2,
+            records_max: 256,
+            bytes_max: 128 << 10,
+        });
+        println!("{rows} rows, 200 channels: summary {summary} µs, channels {channels} µs, page {page} µs");
+    }
+}

@@ -19,7 +19,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 /// How long opening waits for another program to let go of the file.
-const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS messages (

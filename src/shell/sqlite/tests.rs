@@ -1,1 +1,179 @@
 #![allow(clippy::unwrap_used)]
+
+use std::rc::Rc;
+
+use rusqlite::config::DbConfig;
+use tempfile::TempDir;
+
+use super::*;
+use crate::hub::engine::Stream;
+use crate::wire::protocol::Message;
+
+fn new_engine() -> (TempDir, SqliteEngine) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteEngine::open(&folder.path().join("polecat.db")).unwrap();
+    (folder, engine)
+}
+
+fn message(channel: &str, content: String) -> Record {
+    Record::Message(Message {
+        channel_id: Rc::from(channel),
+        author: "ann".to_owned(),
+        content,
+        timestamp: Rc::from("2026-01-05T09:30:00.123456+00:00"),
+        lane: None,
+        provider: Some(channel.to_owned()),
+        token_count: None,
+    })
+}
+
+fn publish(engine: &mut SqliteEngine, records: impl IntoIterator<Item = Record>) {
+    for record in records {
+        engine.append(record, None);
+    }
+    let mut answers = Vec::new();
+    engine.settle(0, &mut answers);
+    let is_committed = |answer: &Answer| matches!(answer, Answer::Committed { .. });
+    assert!(!answers.is_empty() && answers.iter().all(is_committed));
+}
+
+/// What SQLite means to do for `sql`, the triggers included.
+fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let mut rows = statement.raw_query();
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        lines.push(row.get("detail").unwrap());
+    }
+    lines
+}
+
+#[test]
+fn no_statement_scans_or_sorts() {
+    let (_folder, mut engine) = new_engine();
+    engine.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRIGGER_EQP, true).unwrap();
+    let others = [
+        "DELETE FROM messages WHERE id = 1",
+        "UPDATE messages SET lane = 'l', provider = 'p', token_count = 1 WHERE id = 1",
+    ];
+    let sparse = |n: u32| message(&n.to_string(), String::new());
+    let dense = |_| message("a", String::new());
+    for statistics in ["none", "of nothing", "of many channels", "of one channel"] {
+        match statistics {
+            "of many channels" => publish(&mut engine, (0..500).map(sparse)),
+            "of one channel" => publish(&mut engine, (0..50_000).map(dense)),
+            _ => {}
+        }
+        if statistics != "none" {
+            engine.connection.execute_batch("ANALYZE").unwrap();
+        }
+        for sql in queries::ALL.into_iter().chain(others) {
+            for line in plan(&engine.connection, sql) {
+                assert!(!line.contains("SCAN"), "{line} (statistics {statistics}) in {sql}");
+                assert!(!line.contains("TEMP B-TREE"), "{line} (statistics {statistics}) in {sql}");
+            }
+        }
+        let page = queries::ALL.iter().find(|sql| sql.contains("channel_id = ?1 AND id > ?2")).unwrap();
+        let expected =
+            "SEARCH messages USING INDEX idx_messages_channel (channel_id=? AND rowid>? AND rowid<?)";
+        assert_eq!(plan(&engine.connection, page), [expected], "statistics {statistics}");
+    }
+}
+
+#[test]
+fn a_long_list_is_put_together_in_slices_while_pages_go_on() {
+    let (_folder, mut engine) = new_engine();
+    let count = 2 * queries::SLICE_ROWS + 10;
+    let name = |n: usize| format!("room {n:05}");
+    publish(&mut engine, (0..count).rev().map(|n| message(&name(n), String::new())));
+    engine.ask(Query::Channels, Ticket(1));
+    engine.ask(Query::Summary, Ticket(2));
+    let mut answers = Vec::new();
+    for turn in 1..=6 {
+        let stream = Stream::Channel(Rc::from(name(turn)));
+        engine.ask(Query::Page { stream, after: 0, records_max: 9, bytes_max: 9 }, Ticket(100));
+        engine.settle(16, &mut answers);
+        let pages = answers.iter().filter(|answer| matches!(answer, Answer::Page { .. })).count();
+        assert_eq!(pages, turn);
+        assert_eq!(answers.len() - turn, turn / 3, "each list takes three turns, one after the other");
+    }
+    answers.retain(|answer| !matches!(answer, Answer::Page { .. }));
+    let [Answer::Channels { names, .. }, Answer::Summary { summary, .. }] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    assert!(names.iter().map(String::as_str).eq((0..count).map(name).collect::<Vec<_>>().iter()));
+    assert_eq!((summary.by_provider.len(), summary.total_messages), (count, count as u64));
+    assert!(!engine.is_due());
+}
+
+#[test]
+fn an_idle_loop_copies_the_log_back_and_a_reader_does_not_make_it_spin() {
+    let (folder, mut engine) = new_engine();
+    let mebibytes = |count: usize| (0..count).map(|_| message("a", "x".repeat(1 << 20)));
+    publish(&mut engine, mebibytes(3));
+    engine.idle();
+    assert!(engine.log.bytes > 3 << 20, "too little to be worth it");
+    publish(&mut engine, mebibytes(2));
+    assert!(engine.log.bytes > WAL_BYTES_SOFT_MAX);
+    engine.idle();
+    assert_eq!(engine.log.bytes, 0);
+
+    let reader = Connection::open(folder.path().join("polecat.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    publish(&mut engine, mebibytes(5));
+    engine.idle();
+    let left = engine.log.bytes_left;
+    assert!(left > WAL_BYTES_SOFT_MAX, "the reader still needs the old pages");
+    reader.execute_batch("COMMIT").unwrap();
+    engine.idle();
+    assert_eq!(engine.log.bytes, left, "not tried again before there is more");
+    publish(&mut engine, mebibytes(5));
+    engine.idle();
+    assert_eq!((engine.log.bytes, engine.log.bytes_left), (0, 0));
+}
+
+#[test]
+fn a_loop_that_is_never_idle_copies_the_log_back_in_the_end() {
+    let (folder, mut engine) = new_engine();
+    let mut bytes_most = 0;
+    for _ in 0..70 {
+        publish(&mut engine, [message("a", "x".repeat(1 << 20))]);
+        bytes_most = bytes_most.max(engine.log.bytes);
+    }
+    assert!(bytes_most > WAL_BYTES_HARD_MAX - (2 << 20), "not before it must: {bytes_most}");
+    assert!(engine.log.bytes < 10 << 20, "and then whole: {}", engine.log.bytes);
+    let length = std::fs::metadata(folder.path().join("polecat.db-wal")).unwrap().len();
+    assert!(length < 70 << 20, "the log starts anew: {length}");
+}
+
+#[test]
+fn a_log_left_by_a_crash_is_copied_back_when_idle() {
+    let (folder, mut engine) = new_engine();
+    publish(&mut engine, (0..5).map(|_| message("a", "x".repeat(1 << 20))));
+    for (from, to) in [("polecat.db", "copy.db"), ("polecat.db-wal", "copy.db-wal")] {
+        std::fs::copy(folder.path().join(from), folder.path().join(to)).unwrap();
+    }
+    let mut engine = SqliteEngine::open(&folder.path().join("copy.db")).unwrap();
+    assert!(engine.log.bytes > WAL_BYTES_SOFT_MAX);
+    engine.idle();
+    assert_eq!(engine.log.bytes, 0);
+}
+
+#[test]
+fn patience_is_short_while_locked_out_and_comes_back() {
+    let (folder, mut engine) = new_engine();
+    let patience = |engine: &SqliteEngine| -> i64 {
+        engine.connection.query_row("PRAGMA busy_timeout", (), |row| row.get(0)).unwrap()
+    };
+    assert_eq!(patience(&engine), 250);
+    let locker = Connection::open(folder.path().join("polecat.db")).unwrap();
+    locker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    engine.append(message("a", String::new()), None);
+    let mut answers = Vec::new();
+    engine.settle(0, &mut answers);
+    assert!(matches!(answers.as_slice(), [Answer::Refused { .. }]));
+    assert_eq!(patience(&engine), 10);
+    locker.execute_batch("COMMIT").unwrap();
+    publish(&mut engine, [message("a", String::new())]);
+    assert_eq!(patience(&engine), 250);
+}
