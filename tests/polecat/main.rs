@@ -1,0 +1,16 @@
+//! Black-box tests: everything is asked and seen on the wire, or on a process
+//! and its files. A test is a sentence about behaviour. README.md, beside this
+//! directory, says how they are written.
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "tests fail aloud, and say what they skip")]
+
+mod support;
+
+mod configuration;
+mod http;
+mod rest;
+mod resume;
+mod service_a;
+mod service_b;
+mod slow_reader;
+mod store;
+mod websocket;

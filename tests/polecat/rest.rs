@@ -1,0 +1,308 @@
+//! The REST side: PROTOCOL.md, "HTTP". The shapes of answers and errors, and CORS.
+
+use serde_json::{Value, json};
+
+use crate::support::socket::message;
+use crate::support::{
+    Http, Response, Server, Socket, assert_keys_in_order, assert_timestamp, get, http, post,
+};
+
+#[test]
+fn health_is_ok() {
+    let server = Server::start();
+    let response = get(server.addr(), "/api/health");
+    assert_eq!((response.status, response.text()), (200, "{\"status\":\"ok\"}"));
+    assert_eq!(response.header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn a_posted_message_is_answered_as_it_was_stored() {
+    let server = Server::start();
+    let mut body = message("room", "ann", "hello");
+    let response = post(server.addr(), "/api/messages", &body);
+    let stored = response.ok();
+    assert_keys_in_order(response.text(), &["success", "message"]);
+    let keys = ["id", "channel_id", "author", "content", "timestamp", "lane", "provider", "token_count"];
+    assert_keys_in_order(response.text(), &keys);
+    assert_timestamp(stored["message"]["timestamp"].as_str().expect("a string"));
+    let expected = json!({"success": true, "message": {"id": 1, "channel_id": "room", "author": "ann",
+        "content": "hello", "timestamp": stored["message"]["timestamp"], "lane": null, "provider": null,
+        "token_count": null}});
+    assert_eq!(stored, expected);
+
+    body["lane"] = json!("fast");
+    body["provider"] = json!("");
+    body["token_count"] = json!(-3);
+    body["unknown"] = json!({"is": "ignored"});
+    let second = post(server.addr(), "/api/messages", &body).ok()["message"].clone();
+    assert_eq!((&second["id"], &second["lane"]), (&json!(2), &json!("fast")));
+    assert_eq!((&second["provider"], &second["token_count"]), (&json!(""), &json!(-3)));
+    assert_eq!(second.get("unknown"), None);
+}
+
+#[test]
+fn messages_are_the_newest_200_oldest_first() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    assert_eq!(http.get("/api/messages").ok(), json!({"messages": []}));
+    assert_eq!(http.get("/api/messages?channel_id=none").ok(), json!({"messages": []}));
+    for number in 1..=205 {
+        let body = message("long", "ann", &format!("m{number}")).to_string();
+        http.send(http::request("POST", "/api/messages", &[], Some(&body)));
+    }
+    for _ in 1..=205 {
+        http.response().ok();
+    }
+    http.post("/api/messages", &message("short", "bob", "one")).ok();
+
+    let long = contents(&http.get("/api/messages?channel_id=long"));
+    assert_eq!(long, (6..=205).map(|number| format!("m{number}")).collect::<Vec<_>>());
+    assert_eq!(contents(&http.get("/api/messages?channel_id=short")), ["one"]);
+    let all = contents(&http.get("/api/messages"));
+    assert_eq!(all.len(), 200);
+    assert_eq!((all[0].as_str(), all[198].as_str(), all[199].as_str()), ("m7", "m205", "one"));
+    let newest = http.get("/api/messages?channel_id=short").ok()["messages"][0].clone();
+    assert_eq!((&newest["id"], &newest["author"]), (&json!(206), &json!("bob")));
+}
+
+#[test]
+fn channels_are_sorted_and_each_has_a_message() {
+    let server = Server::start();
+    let _listens = Socket::connect(server.addr(), "/api/ws/silent");
+    assert_eq!(get(server.addr(), "/api/channels").text(), "{\"channels\":[]}");
+    for channel in ["zoo", "Ärger", "alpha", "Beta", "zoo", "alpha/2"] {
+        post(server.addr(), "/api/messages", &message(channel, "a", "c")).ok();
+    }
+    let expected = json!({"channels": ["Beta", "alpha", "alpha/2", "zoo", "Ärger"]});
+    assert_eq!(get(server.addr(), "/api/channels").ok(), expected);
+}
+
+#[test]
+fn the_summary_counts_messages_tokens_providers_and_lanes() {
+    let server = Server::start();
+    let empty =
+        json!({"summary": {"total_messages": 0, "total_tokens": 0, "by_provider": {}, "by_lane": {}}});
+    assert_eq!(get(server.addr(), "/api/summary").ok(), empty);
+    let rows = [
+        (json!("acme"), json!("fast"), json!(10)),
+        (json!("acme"), json!("slow"), json!(5)),
+        (json!("other"), json!(""), json!(null)),
+        (json!(null), json!(null), json!(0)),
+        (json!(""), json!("fast"), json!(100)),
+    ];
+    for (provider, lane, tokens) in rows {
+        let mut body = message("room", "a", "c");
+        body["provider"] = provider;
+        body["lane"] = lane;
+        body["token_count"] = tokens;
+        post(server.addr(), "/api/messages", &body).ok();
+    }
+    let mut client = Socket::connect(server.addr(), "/api/ws/room");
+    client.send_json(&json!({"type": "message", "provider": "acme", "token_count": 1}));
+    client.next_data();
+    let expected = json!({"summary": {"total_messages": 6, "total_tokens": 116,
+        "by_provider": {"acme": 3, "other": 1}, "by_lane": {"fast": 2, "slow": 1}}});
+    assert_eq!(get(server.addr(), "/api/summary").ok(), expected, "null and empty names are not counted");
+}
+
+#[test]
+fn a_path_that_is_none_is_404() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for target in ["/", "/api", "/api/nothing", "/api/health/", "/API/health", "/wss", "/api/healthy"] {
+        let response = http.get(target);
+        assert_eq!((response.status, response.text()), (404, "{\"detail\":\"Not Found\"}"), "{target}");
+    }
+    http.expect_open();
+}
+
+#[test]
+fn a_method_that_a_path_has_not_is_405_and_told_which_it_has() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for (method, target, allowed) in [
+        ("DELETE", "/api/messages", &["GET", "POST"][..]),
+        ("PUT", "/api/health", &["GET"]),
+        ("POST", "/api/channels", &["GET"]),
+        ("POST", "/api/summary", &["GET"]),
+        ("GET", "/api/events", &["POST"]),
+        ("OPTIONS", "/api/messages", &["GET", "POST"]),
+    ] {
+        let response = http.request(method, target, &[], None);
+        assert_eq!(response.status, 405, "{method} {target}");
+        assert_eq!(response.json(), json!({"detail": "Method Not Allowed"}));
+        let allow = response.header("allow").expect("Allow").split(", ").collect::<Vec<_>>();
+        for name in allowed {
+            assert!(allow.contains(name), "{method} {target}: {allow:?}");
+        }
+        assert!(!allow.contains(&method), "{method} {target}: {allow:?}");
+    }
+    http.expect_open();
+}
+
+#[test]
+fn a_body_of_the_wrong_shape_is_422_and_told_where() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    let long = "x".repeat(201);
+    let long = message(&long, "a", "c").to_string();
+    let missing = "Field required";
+    let no_string = "Input should be a valid string";
+    let no_object = "Input should be a valid dictionary or object to extract fields from";
+    let too_short = "String should have at least 1 character";
+    let cases = [
+        (r#"{"channel_id":"c","author":"a"}"#, "missing", json!(["body", "content"]), missing),
+        (r#"{"channel_id":"c","content":"c"}"#, "missing", json!(["body", "author"]), missing),
+        (r#"{"author":"a","content":"c"}"#, "missing", json!(["body", "channel_id"]), missing),
+        (
+            r#"{"channel_id":"c","author":"a","content":7}"#,
+            "string_type",
+            json!(["body", "content"]),
+            no_string,
+        ),
+        (
+            r#"{"channel_id":"c","author":null,"content":""}"#,
+            "string_type",
+            json!(["body", "author"]),
+            no_string,
+        ),
+        (
+            r#"{"channel_id":"","author":"a","content":"c"}"#,
+            "string_too_short",
+            json!(["body", "channel_id"]),
+            too_short,
+        ),
+        (r"[1]", "model_attributes_type", json!(["body"]), no_object),
+        (r#""text""#, "model_attributes_type", json!(["body"]), no_object),
+    ];
+    for (body, kind, place, text) in cases {
+        let response = http.request("POST", "/api/messages", &[], Some(body));
+        let fault = fault_of(&response);
+        assert_eq!(fault, json!({"type": kind, "loc": place, "msg": text}), "{body}");
+    }
+    for (field, value, kind) in [("lane", json!(1), "string_type"), ("token_count", json!("1"), "int_type")] {
+        let mut body = message("c", "a", "c");
+        body[field] = value;
+        let fault = fault_of(&http.post("/api/messages", &body));
+        assert_eq!((&fault["type"], &fault["loc"]), (&json!(kind), &json!(["body", field])));
+    }
+    assert_eq!(fault_of(&http.request("POST", "/api/messages", &[], Some(&long)))["type"], "string_too_long");
+    let control = message("bell\u{7}", "a", "c");
+    assert_eq!(fault_of(&http.post("/api/messages", &control))["type"], "value_error");
+    http.expect_open();
+    assert_eq!(http.get("/api/messages").ok(), json!({"messages": []}), "nothing of it was stored");
+}
+
+#[test]
+fn a_body_that_is_no_json_is_422_and_told_where_it_broke() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for body in ["{\"channel_id\": ", "", "{} {}", "nonsense"] {
+        let response = http.request("POST", "/api/messages", &[], Some(body));
+        let fault = fault_of(&response);
+        if body.is_empty() {
+            // No body at all may as well be called missing.
+            assert_eq!(fault["loc"][0], "body");
+            continue;
+        }
+        assert_eq!((&fault["type"], &fault["msg"]), (&json!("json_invalid"), &json!("JSON decode error")));
+        assert_eq!(fault["loc"][0], "body");
+        assert!(fault["loc"][1].is_u64(), "a position: {fault}");
+        let cause = &response.json()["detail"][0]["ctx"]["error"];
+        assert!(cause.is_string(), "{cause}");
+    }
+    http.expect_open();
+}
+
+#[test]
+fn an_event_of_the_wrong_shape_is_422() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for (body, kind, field) in [
+        (json!({"payload": {}}), "missing", "type"),
+        (json!({"type": 7}), "string_type", "type"),
+        (json!({"type": ""}), "string_too_short", "type"),
+        (json!({"type": "x".repeat(201)}), "string_too_long", "type"),
+        (json!({"type": "t", "payload": []}), "dict_type", "payload"),
+        (json!({"type": "t", "correlation_id": 7}), "string_type", "correlation_id"),
+    ] {
+        let fault = fault_of(&http.post("/api/events", &body));
+        assert_eq!((&fault["type"], &fault["loc"]), (&json!(kind), &json!(["body", field])), "{body}");
+    }
+    let first = http.post("/api/events", &json!({"type": "t"})).ok();
+    assert_eq!(first["event"]["event_id"], "event-00001", "nothing of it was stored");
+}
+
+#[test]
+fn a_body_is_json_where_nothing_else_is_said() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    let body = message("room", "a", "c").to_string();
+    for content_type in ["application/json", "application/json; charset=utf-8", "application/problem+json"] {
+        http.request("POST", "/api/messages", &[("Content-Type", content_type)], Some(&body)).ok();
+    }
+    http.request("POST", "/api/messages", &[], Some(&body)).ok();
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
+        let response = http.request("POST", "/api/messages", &[("Content-Type", content_type)], Some(&body));
+        assert_eq!(response.status, 415, "{content_type}");
+        assert!(response.json()["detail"].is_string());
+    }
+    http.expect_open();
+}
+
+#[test]
+fn cors_lets_the_requesting_origin_in() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    // An origin of loopback, which stays allowed however strict the list is.
+    let origin = ("Origin", "http://localhost");
+    let refused = message("", "", "").to_string();
+    for (method, target, body) in [
+        ("GET", "/api/health", None),
+        ("GET", "/nothing", None),
+        ("PUT", "/api/health", None),
+        ("POST", "/api/messages", Some(refused.as_str())),
+    ] {
+        let response = http.request(method, target, &[origin], body);
+        assert_eq!(response.header("access-control-allow-origin"), Some(origin.1), "{method} {target}");
+        assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
+        assert!(response.header("vary").is_some_and(|value| value.contains("Origin")));
+    }
+    assert_eq!(http.get("/api/health").header("access-control-allow-origin"), None, "no browser, no CORS");
+}
+
+#[test]
+fn a_cors_preflight_is_answered() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    let headers = [
+        ("Origin", "http://127.0.0.1"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "content-type,x-correlation-id"),
+    ];
+    let response = http.request("OPTIONS", "/api/messages", &headers, None);
+    assert_eq!((response.status, response.text()), (200, "OK"));
+    assert_eq!(response.header("access-control-allow-origin"), Some("http://127.0.0.1"));
+    assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
+    let allowed = response.header("access-control-allow-headers");
+    assert_eq!(allowed, Some("content-type,x-correlation-id"));
+    assert_eq!(response.header("access-control-max-age"), Some("600"));
+    let methods = response.header("access-control-allow-methods").expect("methods");
+    for method in ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"] {
+        assert!(methods.split(", ").any(|name| name == method), "{methods}");
+    }
+    http.expect_open();
+}
+
+fn contents(response: &Response) -> Vec<String> {
+    let messages = response.ok();
+    let messages = messages["messages"].as_array().expect("a list").iter();
+    messages.map(|message| message["content"].as_str().expect("a string").to_owned()).collect()
+}
+
+/// The first fault that a 422 names, without what may be added to it.
+fn fault_of(response: &Response) -> Value {
+    assert_eq!(response.status, 422, "{}", response.text());
+    let fault = response.json()["detail"][0].clone();
+    json!({"type": fault["type"], "loc": fault["loc"], "msg": fault["msg"]})
+}

@@ -1,0 +1,204 @@
+//! An HTTP/1.1 client that hides nothing: what is sent is what the test says,
+//! and one connection is one connection.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// One connection.
+pub(crate) struct Http {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// One response.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// `GET target` on a connection of its own.
+pub(crate) fn get(addr: SocketAddr, target: &str) -> Response {
+    Http::connect(addr).get(target)
+}
+
+/// `POST target` on a connection of its own.
+pub(crate) fn post(addr: SocketAddr, target: &str, body: &Value) -> Response {
+    Http::connect(addr).post(target, body)
+}
+
+impl Http {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        Self::try_connect(addr).expect("the server accepts a connection")
+    }
+
+    pub(crate) fn try_connect(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new() })
+    }
+
+    /// Sends exactly `bytes`.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the server takes what is sent");
+    }
+
+    /// Like [`Self::send`], where the server may have closed already.
+    pub(crate) fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
+        match self.stream.write_all(bytes.as_ref()) {
+            Ok(()) => {}
+            Err(error) => assert!(is_gone(&error), "the server stopped reading: {error}"),
+        }
+    }
+
+    pub(crate) fn get(&mut self, target: &str) -> Response {
+        self.request("GET", target, &[], None)
+    }
+
+    pub(crate) fn post(&mut self, target: &str, body: &Value) -> Response {
+        self.request("POST", target, &[("Content-Type", "application/json")], Some(&body.to_string()))
+    }
+
+    pub(crate) fn try_post(&mut self, target: &str, body: &Value) -> io::Result<Response> {
+        self.stream.write_all(&request("POST", target, &[], Some(&body.to_string())))?;
+        self.try_response(false)
+    }
+
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Response {
+        self.send(request(method, target, headers, body));
+        self.try_response(method == "HEAD").expect("a response within the time-out")
+    }
+
+    /// The next response.
+    pub(crate) fn response(&mut self) -> Response {
+        self.try_response(false).expect("a response within the time-out")
+    }
+
+    /// The next response, where HEAD was asked for: it has no body.
+    pub(crate) fn response_to_head(&mut self) -> Response {
+        self.try_response(true).expect("a response within the time-out")
+    }
+
+    /// That the server closes this connection, and sends nothing more before.
+    pub(crate) fn expect_end(&mut self) {
+        let mut rest = std::mem::take(&mut self.received);
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert!(is_gone(&error), "the server keeps the connection open: {error}"),
+        }
+        assert!(rest.is_empty(), "nothing was to come, but {:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// That the connection still serves.
+    pub(crate) fn expect_open(&mut self) {
+        assert_eq!(self.get("/api/health").status, 200, "the connection was to stay open");
+    }
+
+    fn try_response(&mut self, to_head: bool) -> io::Result<Response> {
+        let (status, headers) = self.head()?;
+        let mut response = Response { status, headers, body: Vec::new() };
+        if to_head || status < 200 || status == 204 || status == 304 {
+            return Ok(response);
+        }
+        let length = response.header("content-length").unwrap_or_else(|| panic!("no length: {response:?}"));
+        let length = length.parse::<usize>().expect("Content-Length is a number");
+        while self.received.len() < length {
+            self.receive()?;
+        }
+        response.body = self.received.drain(..length).collect();
+        Ok(response)
+    }
+
+    fn head(&mut self) -> io::Result<(u16, Vec<(String, String)>)> {
+        let end = loop {
+            match self.received.windows(4).position(|window| window == b"\r\n\r\n") {
+                Some(place) => break place + 4,
+                None => self.receive()?,
+            }
+        };
+        let head = self.received.drain(..end).collect::<Vec<_>>();
+        let head = String::from_utf8(head).expect("a head of ASCII");
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().unwrap_or_default();
+        let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}"));
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        });
+        Ok((status.unwrap_or_else(|| panic!("no status line: {status_line:?}")), headers.collect()))
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        let read = self.stream.read(&mut buffer)?;
+        if read == 0 {
+            let seen = String::from_utf8_lossy(&self.received).into_owned();
+            return Err(io::Error::new(
+                ErrorKind::UnexpectedEof,
+                format!("the connection ended after {seen:?}"),
+            ));
+        }
+        self.received.extend_from_slice(&buffer[..read]);
+        Ok(())
+    }
+}
+
+impl Response {
+    /// The value of a header, whose name is given in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body of UTF-8")
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The body of a 200.
+    pub(crate) fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()
+    }
+}
+
+/// A request as bytes, with `Host`, and with `Content-Length` where there is a body.
+pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Vec<u8> {
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: polecat.test\r\n");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    if let Some(body) = body {
+        text += &format!("Content-Length: {}\r\n", body.len());
+    }
+    text += "\r\n";
+    text += body.unwrap_or_default();
+    text.into_bytes()
+}
+
+/// Whether the error says that the other side has closed or reset.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::NotConnected
+    )
+}

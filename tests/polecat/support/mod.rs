@@ -1,0 +1,22 @@
+//! What the tests stand on: servers to be tested, and clients of our own.
+
+use std::time::Duration;
+
+pub(crate) mod check;
+pub(crate) mod http;
+pub(crate) mod old_database;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod server;
+pub(crate) mod socket;
+
+pub(crate) use check::{assert_keys_in_order, assert_timestamp, is_uuid_v4};
+pub(crate) use http::{Http, Response, get, post};
+pub(crate) use process::Process;
+pub(crate) use raw::{Frame, RawSocket};
+pub(crate) use server::{Home, Server};
+pub(crate) use socket::Socket;
+
+/// How long a test waits for something that must happen before it fails. It is
+/// never waited out by a test that passes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

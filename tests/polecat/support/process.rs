@@ -1,0 +1,152 @@
+//! The binary, run as a user would.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+
+/// A running `polecat`; killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    addr: SocketAddr,
+    stderr: Receiver<String>,
+    lines: Vec<String>,
+}
+
+/// What a process left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: Vec<String>,
+    pub(crate) stdout: String,
+}
+
+/// Bytes of memory that a process has in use, as the kernel counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    pub(crate) resident_peak: u64,
+}
+
+impl Process {
+    /// `polecat serve` on a free port and `database`, with more flags.
+    pub(crate) fn serve(database: &Path, flags: &[&str]) -> Self {
+        Self::start(|command| {
+            command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(database).args(flags);
+        })
+    }
+
+    /// Starts the binary as `configure` says and waits until it listens.
+    pub(crate) fn start(configure: impl FnOnce(&mut Command)) -> Self {
+        let mut child = spawn(configure);
+        let stderr = lines_of(child.stderr.take().expect("stderr is piped"));
+        let mut lines = Vec::new();
+        let addr = loop {
+            let line = match stderr.recv_timeout(PATIENCE) {
+                Ok(line) => line,
+                Err(error) => {
+                    child.kill().ok();
+                    panic!("no line says where it listens ({error}): {lines:?}");
+                }
+            };
+            let place = line.split_once("listening on http://").map(|(_, place)| place.to_owned());
+            lines.push(line);
+            if let Some(place) = place {
+                let addr = place.split_whitespace().next().unwrap_or_default();
+                break addr.parse().unwrap_or_else(|error| panic!("{error}: {place:?}"));
+            }
+        };
+        Self { child, addr, stderr, lines }
+    }
+
+    pub(crate) const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// SIGKILL, and the wait for the end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.wait();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process can be signalled");
+    }
+
+    /// Waits until the process ends by itself.
+    pub(crate) fn wait(mut self) -> Ended {
+        loop {
+            match self.stderr.recv_timeout(PATIENCE) {
+                Ok(line) => self.lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the process does not end: {:?}", self.lines),
+            }
+        }
+        let status = self.child.wait().expect("the process can be waited for");
+        let mut stdout = String::new();
+        let mut pipe = self.child.stdout.take().expect("stdout is piped");
+        pipe.read_to_string(&mut stdout).expect("stdout is UTF-8");
+        Ended { status, stderr: std::mem::take(&mut self.lines), stdout }
+    }
+
+    /// What it uses of memory; `None` where the system has no `/proc`.
+    pub(crate) fn memory(&self) -> Option<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+        };
+        Some(Memory { resident: field("VmRSS:")?, resident_peak: field("VmHWM:")? })
+    }
+
+    /// How many files and sockets it holds; `None` where the system has no `/proc`.
+    pub(crate) fn open_files(&self) -> Option<usize> {
+        Some(std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Where it was waited for, there is nothing left to kill.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Runs the binary to its end, which must come by itself.
+pub(crate) fn run(configure: impl FnOnce(&mut Command)) -> Ended {
+    let mut child = spawn(configure);
+    let stderr = lines_of(child.stderr.take().expect("stderr is piped"));
+    Process { child, addr: ([127, 0, 0, 1], 0).into(), stderr, lines: Vec::new() }.wait()
+}
+
+fn spawn(configure: impl FnOnce(&mut Command)) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_polecat"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("POLECAT_") {
+            command.env_remove(name);
+        }
+    }
+    configure(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary can be run")
+}
+
+/// The lines as they come; the channel ends where the process does.
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { return };
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

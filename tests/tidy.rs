@@ -1,0 +1,377 @@
+//! The repository lints itself: the floors and what may stand on them, lengths,
+//! banned names with what to use instead, the packages, the files. Each check is
+//! shown to bite in `tidy/bites.rs`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+#[path = "tidy/bites.rs"]
+mod bites;
+#[path = "tidy/source.rs"]
+mod source;
+
+use source::Source;
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 60;
+const TEST_FUNCTION_LINES_MAX: usize = 80;
+
+/// Packages that the design stands on.
+const PACKAGES: [&str; 8] =
+    ["mio", "tungstenite", "httparse", "serde", "serde_json", "slab", "log", "simple_logger"];
+
+/// Packages that are, or bring, an async runtime.
+const RUNTIMES: [&str; 10] = [
+    "tokio",
+    "async-std",
+    "smol",
+    "async-executor",
+    "async-io",
+    "futures-executor",
+    "glommio",
+    "monoio",
+    "compio",
+    "actix-rt",
+];
+
+/// What a reader looks for at the top of the repository.
+const TOP: [&str; 13] = [
+    "README.md",
+    "PROTOCOL.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".ci/run",
+    ".gitignore",
+    "src/lib.rs",
+    "tests/polecat/main.rs",
+    "benches",
+];
+
+/// The modules in the order in which they may use one another: each may use
+/// those before it.
+struct Floors(Vec<(String, Vec<String>)>);
+
+#[test]
+fn modules_use_only_those_listed_before_them() {
+    let sources = sources(&["src"]);
+    let floors = Floors::of(&sources);
+    assert!(floors.0.len() >= 5, "src/lib.rs lists the floors: {:?}", floors.0);
+    assert_none(sources.iter().flat_map(|source| floors.faults(source)));
+}
+
+#[test]
+fn the_world_is_named_in_the_shell_alone() {
+    assert_none(sources(&["src"]).iter().flat_map(world));
+}
+
+#[test]
+fn nothing_stands_in_the_code_that_is_banned() {
+    assert_none(sources(&["src", "tests", "benches"]).iter().flat_map(banned));
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    assert_none(sources(&["src", "tests", "benches"]).iter().flat_map(lengths));
+}
+
+#[test]
+fn tests_neither_sleep_nor_fix_a_port() {
+    assert_none(sources(&["src", "tests", "benches"]).iter().flat_map(patience));
+}
+
+#[test]
+fn no_async_runtime_is_in_the_dependency_tree() {
+    assert_none(runtimes(&read("Cargo.lock")));
+}
+
+#[test]
+fn the_packages_of_the_design_are_dependencies() {
+    assert_none(packages(&read("Cargo.toml")));
+}
+
+#[test]
+fn the_top_of_the_repository_is_complete() {
+    let missing = TOP.iter().filter(|name| !root().join(name).exists());
+    assert_none(missing.map(|name| format!("{name} is missing at the top of the repository")));
+}
+
+#[test]
+fn sections_that_tests_cite_exist() {
+    let headings = |file: &str| fs::read_to_string(root().join(file)).unwrap_or_default();
+    assert_none(sources(&["tests"]).iter().flat_map(|source| citations(source, headings)));
+}
+
+impl Floors {
+    fn of(sources: &[Source]) -> Self {
+        let listed = |path: &str| {
+            let source = sources.iter().find(|source| source.path == path);
+            source.map(modules).unwrap_or_default()
+        };
+        let floors = listed("src/lib.rs").into_iter();
+        Self(floors.map(|floor| (floor.clone(), listed(&format!("src/{floor}/mod.rs")))).collect())
+    }
+
+    /// The place of a floor, and of a room on it where there is one of that name.
+    fn place(&self, path: &[String]) -> Option<(usize, Option<usize>)> {
+        let floor = self.0.iter().position(|(name, _)| Some(name) == path.first())?;
+        let room = self.0[floor].1.iter().position(|name| Some(name) == path.get(1));
+        Some((floor, room))
+    }
+
+    fn faults(&self, source: &Source) -> Vec<String> {
+        let here = module_of(&source.path);
+        let Some(own) = self.place(&here) else { return Vec::new() };
+        let mut faults = Vec::new();
+        for (line, path) in named_modules(source, &here) {
+            let Some(named) = self.place(&path) else { continue };
+            let allowed = match (own, named) {
+                ((own, _), (named, _)) if named != own => named < own,
+                // What the floor itself says of all its rooms.
+                ((_, None), _) | (_, (_, None)) => true,
+                ((_, Some(own)), (_, Some(named))) => named <= own,
+            };
+            if !allowed {
+                let (here, path) = (here.join("::"), path.join("::"));
+                faults.push(format!(
+                    "{}:{line}: {here} uses {path}, which is listed after it; move what it needs down, or hand it in",
+                    source.path
+                ));
+            }
+        }
+        faults
+    }
+}
+
+/// The modules of the crate that a file names, from the top.
+fn named_modules(source: &Source, here: &[String]) -> Vec<(usize, Vec<String>)> {
+    let mut named = source.paths("crate");
+    for (line, path) in source.paths("super") {
+        let mut base = here.to_vec();
+        // Tests within a file are a module in it.
+        if source.is_test(line) && !source.path.ends_with("tests.rs") {
+            base.push("tests".to_owned());
+        }
+        let more = path.iter().take_while(|name| *name == "super").count();
+        base.truncate(base.len().saturating_sub(1 + more));
+        base.extend(path.into_iter().skip(more));
+        named.push((line, base));
+    }
+    named
+}
+
+/// `src/hub/channel.rs` is `hub::channel`.
+fn module_of(path: &str) -> Vec<String> {
+    let path = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    path.split('/').map(str::to_owned).collect()
+}
+
+/// The modules that a file lists, in its order.
+fn modules(source: &Source) -> Vec<String> {
+    let lines = source.code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    lines.map(str::to_owned).collect()
+}
+
+/// Clocks, randomness, files, sockets and the environment outside of the shell.
+fn world(source: &Source) -> Vec<String> {
+    if source.path.starts_with("src/shell") || source.path == "src/main.rs" {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    let mut fault = |line: usize, name: &str, instead: &str| {
+        faults.push(format!("{}:{line}: {name} belongs to src/shell; {instead}", source.path));
+    };
+    for (word, instead) in [
+        ("mio", "be generic over Read + Write"),
+        ("rusqlite", "ask the Engine"),
+        ("socket2", "let the shell set up sockets"),
+        ("signal_hook", "let the shell wait for signals"),
+        ("rustix", "let the shell ask the system"),
+        ("Instant", "take ground::time::Now as an argument"),
+        ("SystemTime", "take ground::time::Now as an argument"),
+        ("println!", "count it in the metrics, or use log"),
+        ("eprintln!", "count it in the metrics, or use log"),
+        ("print!", "count it in the metrics, or use log"),
+        ("eprint!", "count it in the metrics, or use log"),
+    ] {
+        for line in source.lines_with(word) {
+            fault(line, word, instead);
+        }
+    }
+    for (line, path) in source.paths("std") {
+        let instead = match path[0].as_str() {
+            "net" => "be generic over Read + Write",
+            "fs" => "ask the Engine",
+            "env" => "take it from ground::config",
+            "process" => "return an error",
+            "thread" => "do it in a turn of the loop",
+            _ => continue,
+        };
+        fault(line, &format!("std::{}", path[0]), instead);
+    }
+    for (line, path) in source.paths("fastrand") {
+        if path[0] != "Rng" || path.get(1).is_some_and(|name| name == "new") {
+            fault(line, &format!("fastrand::{}", path[0]), "take an Rng with a seed as an argument");
+        }
+    }
+    faults
+}
+
+/// Names that stand nowhere, or nowhere but in tests.
+fn banned(source: &Source) -> Vec<String> {
+    let everywhere = [
+        ("unsafe", "find a package that does it well"),
+        ("async", "do it in a turn of the loop"),
+        ("await", "do it in a turn of the loop"),
+        ("todo!", "write it, or leave it out"),
+        ("unimplemented!", "write it, or leave it out"),
+        ("dbg!", "use log"),
+    ];
+    let outside_of_tests = [
+        (".unwrap()", "return an error, or say why there is none by the types"),
+        (".expect(", "return an error, or say why there is none by the types"),
+        ("panic!", "assert what must hold, or return an error"),
+    ];
+    let mut faults = Vec::new();
+    for (words, spares_tests) in [(&everywhere[..], false), (&outside_of_tests, true)] {
+        for (word, instead) in words {
+            for line in source.lines_with(word) {
+                if !(spares_tests && source.is_test(line)) {
+                    faults.push(format!("{}:{line}: {word} is banned; {instead}", source.path));
+                }
+            }
+        }
+    }
+    faults
+}
+
+fn lengths(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > FILE_LINES_MAX {
+        let name = &source.path;
+        faults.push(format!(
+            "{name}: {lines} lines, at most {FILE_LINES_MAX}; move a noun to a file of its own"
+        ));
+    }
+    for function in source.functions() {
+        let most = if function.is_test { TEST_FUNCTION_LINES_MAX } else { FUNCTION_LINES_MAX };
+        if function.lines > most {
+            let (name, line, lines) = (function.name, function.line, function.lines);
+            let place = format!("{}:{line}", source.path);
+            faults.push(format!(
+                "{place}: {name} has {lines} lines, at most {most}; branch in the parent, loop in the leaf"
+            ));
+        }
+    }
+    faults
+}
+
+/// Waiting for time instead of for what must happen, and ports that may be taken.
+fn patience(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |line: usize, what: &str, instead: &str| {
+        faults.push(format!("{}:{line}: {what}; {instead}", source.path));
+    };
+    let mut sleeps = source.lines_with("thread::sleep");
+    sleeps.extend(source.lines_with("park_timeout"));
+    let imported = source.paths("std").into_iter().filter(|(_, path)| path.ends_with(&["sleep".to_owned()]));
+    sleeps.extend(imported.map(|(line, _)| line));
+    sleeps.sort_unstable();
+    sleeps.dedup();
+    for line in sleeps {
+        fault(line, "it sleeps", "wait for what must happen, with a time-out");
+    }
+    if source.path.starts_with("src/") {
+        return faults;
+    }
+    for (number, line) in source.text.lines().enumerate() {
+        let of_host =
+            ["127.0.0.1:", "0.0.0.0:", "localhost:", "[::1]:", "[::]:", "[127, 0, 0, 1], ", "LOCALHOST, "];
+        for host in of_host {
+            let mut ports = line.match_indices(host).map(|(place, _)| &line[place + host.len()..]);
+            if ports.any(|port| port.starts_with(|first: char| ('1'..='9').contains(&first))) {
+                fault(number + 1, "a fixed port", "listen on port 0 and ask which it is");
+            }
+        }
+    }
+    faults
+}
+
+fn runtimes(lock: &str) -> Vec<String> {
+    let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let runtimes = names.filter(|name| RUNTIMES.contains(name));
+    runtimes
+        .map(|name| format!("Cargo.lock: {name} is an async runtime; there is one hand-written loop"))
+        .collect()
+}
+
+fn packages(manifest: &str) -> Vec<String> {
+    let section = manifest.split("\n[").find_map(|section| section.strip_prefix("dependencies]"));
+    let lines = section.unwrap_or_default().lines();
+    let names = lines.filter_map(|line| Some(line.split_once('=')?.0.trim())).collect::<Vec<_>>();
+    let missing = PACKAGES.iter().filter(|name| !names.contains(name));
+    missing.map(|name| format!("Cargo.toml: {name} is missing, on which the design stands")).collect()
+}
+
+/// Sections named as `FILE.md, "Heading"` that the file does not have.
+fn citations(source: &Source, document: impl Fn(&str) -> String) -> Vec<String> {
+    let mut faults = Vec::new();
+    for file in ["PROTOCOL.md", "ARCHITECTURE.md", "README.md"] {
+        let start = format!("{file}, \"");
+        for (place, _) in source.text.match_indices(&start) {
+            let heading = source.text[place + start.len()..].split('"').next().unwrap_or_default();
+            let text = document(file);
+            let mut headings = text.lines().filter(|line| line.starts_with('#'));
+            if !headings.any(|line| line.trim_start_matches('#').trim() == heading) {
+                let line = source.line_of(place);
+                faults.push(format!("{}:{line}: {file} has no section {heading:?}", source.path));
+            }
+        }
+    }
+    faults
+}
+
+fn assert_none(faults: impl IntoIterator<Item = String>) {
+    let mut list = String::new();
+    for fault in faults {
+        writeln!(list, "{fault}").unwrap_or_default();
+    }
+    assert!(list.is_empty(), "\n{list}");
+}
+
+/// All Rust files below `folders`; a folder that is not there has none.
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        collect(Path::new(folder), &mut paths);
+    }
+    paths.sort();
+    assert!(!paths.is_empty(), "no source below {folders:?}");
+    paths.iter().map(|path| Source::new(path, &read(path))).collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(root().join(folder)) else { return };
+    for entry in entries.flatten() {
+        let path = folder.join(entry.file_name());
+        if root().join(&path).is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let names = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+            paths.push(names.collect::<Vec<_>>().join("/"));
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

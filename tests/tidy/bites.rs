@@ -1,0 +1,175 @@
+//! Each check of `tidy` on a made-up snippet that it must find fault with, and
+//! on one that only looks like it.
+
+use super::source::Source;
+use super::{Floors, banned, citations, lengths, packages, patience, runtimes, world};
+
+fn at(path: &str, text: &str) -> Source {
+    Source::new(path, text)
+}
+
+/// The lines at fault, each once.
+fn lines(faults: &[String]) -> Vec<usize> {
+    let number = |fault: &String| fault.split(':').nth(1).and_then(|line| line.parse().ok());
+    let mut lines = faults.iter().filter_map(number).collect::<Vec<_>>();
+    lines.dedup();
+    lines
+}
+
+fn floors() -> Floors {
+    Floors::of(&[
+        at("src/lib.rs", "pub mod ground;\npub mod wire;\npub mod hub;\n"),
+        at("src/ground/mod.rs", "pub mod time;\npub mod id;\n"),
+        at("src/wire/mod.rs", "pub mod http;\npub mod codec;\n"),
+    ])
+}
+
+#[test]
+fn a_module_that_looks_up_is_found() {
+    let floors = floors();
+    let faults = |path: &str, text: &str| lines(&floors.faults(&at(path, text)));
+    assert_eq!(faults("src/ground/time.rs", "use std::fmt;\nuse crate::wire::http;\n"), [2]);
+    assert_eq!(faults("src/wire/http.rs", "fn f() -> crate::hub::X {}\n"), [1], "a path within the code");
+    assert_eq!(faults("src/wire/http.rs", "use crate::{\n    ground::{id, time},\n    hub::Hub,\n};\n"), [1]);
+    assert_eq!(faults("src/wire/http.rs", "use super::codec::Frame;\n"), [1], "a room listed after it");
+    assert_eq!(faults("src/wire/http.rs", "use super::super::hub::Hub;\n"), [1]);
+    assert_eq!(faults("src/ground/mod.rs", "use crate::wire::http;\n"), [1]);
+    assert_eq!(faults("src/wire/http/parts.rs", "use crate::wire::codec::X;\n"), [1], "a folder is a room");
+    let test = "#[cfg(test)]\nmod tests {\n    use super::*;\n    use super::super::codec::X;\n}\n";
+    assert_eq!(faults("src/wire/http.rs", test), [4]);
+}
+
+#[test]
+fn a_module_that_looks_down_is_fine() {
+    let floors = floors();
+    let faults = |path: &str, text: &str| floors.faults(&at(path, text));
+    for (path, text) in [
+        ("src/wire/codec.rs", "use super::http::Head;\nuse crate::ground::{id::Id, time};\n"),
+        (
+            "src/wire/codec.rs",
+            "//! See [`crate::hub`].\nconst X: &str = \"crate::hub::X\"; // crate::hub::X\n",
+        ),
+        ("src/wire/codec.rs", "use crate::wire::codec::Own;\nuse other::hub::X;\n"),
+        ("src/wire/mod.rs", "pub use codec::X;\nuse crate::wire::codec::X;\n"),
+        ("src/wire/http.rs", "#[cfg(test)]\nmod tests {\n    use super::*;\n}\n"),
+        ("src/main.rs", "use polecat::hub::X;\n"),
+    ] {
+        assert_eq!(faults(path, text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn the_world_outside_of_the_shell_is_found() {
+    for text in [
+        "use mio::Poll;",
+        "use rusqlite::Connection;",
+        "fn f() { socket2::Socket::new(); }",
+        "use signal_hook::flag;",
+        "use rustix::process;",
+        "use std::net::TcpStream;",
+        "use std::{io, fs::{self, File}};",
+        "fn f() { std::env::var(\"X\"); }",
+        "use std::time::{Duration, Instant};",
+        "fn f(now: SystemTime) {}",
+        "use std::thread;",
+        "fn f() { println!(\"x\"); }",
+        "fn f() { eprintln!(\"x\"); }",
+        "fn f() { fastrand::u64(..); }",
+        "fn f() { fastrand::Rng::new(); }",
+    ] {
+        assert_eq!(lines(&world(&at("src/hub/x.rs", text))), [1], "{text}");
+        assert_eq!(world(&at("src/shell/x.rs", text)), [""; 0], "{text}");
+    }
+    let fine = "use std::time::Duration;\nlet mionics = \"mio\"; // rusqlite\nuse std::collections::VecDeque;
+        fn f(rng: &mut fastrand::Rng) { fastrand::Rng::with_seed(1); }\n";
+    assert_eq!(world(&at("src/hub/x.rs", fine)), [""; 0]);
+}
+
+#[test]
+fn banned_names_are_found() {
+    for text in [
+        "fn f() { unsafe { g() } }",
+        "async fn f() {}",
+        "fn f() { todo!() }",
+        "fn f() { unimplemented!() }",
+        "fn f() { dbg!(1); }",
+    ] {
+        assert_eq!(lines(&banned(&at("tests/x.rs", text))), [1], "{text}");
+    }
+    let text = "fn f() {\n    a.unwrap();\n    b.expect(\"c\");\n    panic!(\"d\");\n}\n";
+    assert_eq!(lines(&banned(&at("src/wire/x.rs", text))), [2, 3, 4]);
+    let in_tests = format!("fn g() {{}}\n#[cfg(test)]\nmod tests {{\n{text}}}\n");
+    assert_eq!(banned(&at("src/wire/x.rs", &in_tests)), [""; 0]);
+    assert_eq!(lines(&banned(&at("src/wire/x.rs", &format!("{in_tests}{text}")))), [11, 12, 13]);
+    assert_eq!(banned(&at("src/wire/x/tests.rs", text)), [""; 0]);
+    let fine = "#![forbid(unsafe_code)]\n// unsafe\nlet a = \"todo!\";\nlet b = r#\"\"dbg!\"#;\nlet c = '\"'; // async
+        let d = b'\\'';\nfn e<'a>(x: &'a str) -> &'a str { x.unwrap_or_default() }\n/* /* panic! */ unsafe */\n";
+    assert_eq!(banned(&at("src/wire/x.rs", fine)), [""; 0]);
+    assert_eq!(lines(&banned(&at("src/wire/x.rs", "let a = 'é'; let b = \"\\\"\"; unsafe {}"))), [1]);
+}
+
+#[test]
+fn long_files_and_functions_are_found() {
+    assert_eq!(lengths(&at("src/x.rs", &"\n".repeat(500))), [""; 0]);
+    assert_eq!(lengths(&at("src/x.rs", &"\n".repeat(501))).len(), 1);
+    let function = |body: usize| {
+        let body = "        g(|| { 1 }, \"}\");\n".repeat(body);
+        format!(
+            "impl A {{\n    /// Why.\n    pub const fn f(\n        b: [u8; 4],\n    ) -> B {{\n{body}    }}\n}}\n"
+        )
+    };
+    assert_eq!(lengths(&at("src/x.rs", &function(56))), [""; 0], "four lines are its signature and its end");
+    assert_eq!(lines(&lengths(&at("src/x.rs", &function(57)))), [3]);
+    assert_eq!(lengths(&at("tests/x.rs", &function(76))), [""; 0], "a test may be longer");
+    assert_eq!(lines(&lengths(&at("tests/x.rs", &function(77)))), [3]);
+    let declared =
+        format!("trait A {{\n    fn f(x: fn(u8) -> u8);\n{}}}\n", "    const X: u8 = 1;\n".repeat(90));
+    assert_eq!(lengths(&at("src/x.rs", &declared)), [""; 0], "what has no body has no length");
+}
+
+#[test]
+fn sleeps_and_fixed_ports_are_found() {
+    for text in [
+        "fn f() { std::thread::sleep(d); }",
+        "fn f() { thread::sleep(d); }",
+        "use std::thread::{sleep, spawn};",
+        "fn f() { thread::park_timeout(d); }",
+    ] {
+        assert_eq!(lines(&patience(&at("tests/x.rs", text))), [1], "{text}");
+        assert_eq!(lines(&patience(&at("src/shell/x.rs", text))), [1], "{text}");
+    }
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let fixed = format!("\n\nlet a = \"{host}:{}\";\n", 8010);
+        assert_eq!(lines(&patience(&at("tests/x.rs", &fixed))), [3], "{fixed}");
+        assert_eq!(patience(&at("src/shell/options.rs", &fixed)), [""; 0], "a default is no test's port");
+    }
+    let pair = format!("let a = ([127, 0, 0, 1], {});\n", 80);
+    assert_eq!(lines(&patience(&at("tests/x.rs", &pair))), [1]);
+    let fine = "let a = \"127.0.0.1:0\"; let b = ([127, 0, 0, 1], 0); // thread::sleep\nfn sleep() { clock.sleep(1) }\n";
+    assert_eq!(patience(&at("tests/x.rs", fine)), [""; 0]);
+}
+
+#[test]
+fn a_runtime_in_the_lock_file_is_found() {
+    let lock = "[[package]]\nname = \"tokio\"\nversion = \"1\"\n\n[[package]]\nname = \"tokio-like\"\n";
+    assert_eq!(runtimes(lock).len(), 1);
+    assert_eq!(runtimes("[[package]]\nname = \"mio\"\n"), [""; 0]);
+}
+
+#[test]
+fn a_missing_package_is_found() {
+    let all = "[package]\nname = \"x\"\n\n[dependencies]\nmio = \"1\"\ntungstenite = \"1\"\nhttparse = \"1\"\nserde = \"1\"
+serde_json = \"1\"\nslab = \"1\"\nlog = \"1\"\nsimple_logger = { version = \"1\" }\n\n[dev-dependencies]\ntempfile = \"3\"\n";
+    assert_eq!(packages(all), [""; 0]);
+    assert_eq!(packages(&all.replace("mio = ", "nio = ")).len(), 1);
+    let moved = all.replace("slab = \"1\"\n", "") + "slab = \"1\"\n";
+    assert_eq!(packages(&moved).len(), 1, "for tests alone is not enough");
+}
+
+#[test]
+fn a_citation_of_no_section_is_found() {
+    let document = |_: &str| "# Title\n\n## Resume\n".to_owned();
+    let cite = |heading: &str| at("tests/x.rs", &format!("//! See PROTOCOL.md, {heading:?}.\n"));
+    assert_eq!(citations(&cite("Resume"), document), [""; 0]);
+    assert_eq!(lines(&citations(&cite("Resumption"), document)), [1]);
+}
