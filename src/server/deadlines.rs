@@ -112,12 +112,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return;
         }
         self.metrics.heartbeats += 1;
+        // The ping first: a client that reads one message at a time has answered
+        // it before it is busy with the heartbeat.
+        codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
         if connection.phase == Phase::Open(Endpoint::Events) {
             let mut text = Vec::with_capacity(160);
             write_heartbeat(connection.cursor, &self.moment.timestamp(), &mut text);
             codec::write_frame(OpCode::Text, &text, &mut self.scratch);
         }
-        codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
         self.send_scratch(index);
     }
 }

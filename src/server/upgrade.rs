@@ -60,8 +60,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 return false;
             }
         };
-        if self.is_draining() || self.at(index).pending > 0 {
-            // A client that does not wait for its answers before it upgrades asks for trouble.
+        if self.is_draining() {
             self.reply_detail(
                 index,
                 exchange,

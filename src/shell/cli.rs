@@ -1,6 +1,7 @@
 //! The command line: flags and their environment variables, then [`Options`],
 //! then the reactor. One line on stderr says what is wrong, an exit status whose fault it is.
 
+use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,12 +19,10 @@ use super::reactor::Reactor;
 /// Live messages for a small machine: WebSocket channels and an event stream,
 /// stored in SQLite, resumable.
 #[derive(Debug, Parser)]
-#[command(name = "polecat", version, args_conflicts_with_subcommands = true)]
+#[command(name = "polecat", version)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: Serve,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,20 +76,14 @@ impl Serve {
 /// the command line was wrong.
 #[must_use]
 pub fn run() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(cli) => {
-            let serve = match cli.command {
-                Some(Command::Serve(serve)) => serve,
-                None => cli.serve,
-            };
-            match serve_until_stopped(&serve) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(line) => {
-                    say(&format!("polecat: {line}"));
-                    ExitCode::FAILURE
-                }
+    match Cli::try_parse_from(with_command(std::env::args_os().collect())) {
+        Ok(Cli { command: Command::Serve(serve) }) => match serve_until_stopped(&serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(line) => {
+                say(&format!("polecat: {line}"));
+                ExitCode::FAILURE
             }
-        }
+        },
         Err(error) if error.use_stderr() => {
             say(&format!("polecat: {}; see polecat --help", one_line(&error.to_string())));
             ExitCode::from(2)
@@ -103,6 +96,17 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Where no command is named, it is `serve`.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let asks_for_help = |arg: &OsString| ["-h", "--help", "-V", "--version"].iter().any(|flag| arg == flag);
+    let is_flag = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"-");
+    match args.get(1) {
+        Some(arg) if !is_flag(arg) || asks_for_help(arg) => {}
+        _ => args.insert(args.len().min(1), OsString::from("serve")),
+    }
+    args
+}
+
 fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     SimpleLogger::new().with_level(serve.log_level).init().map_err(|error| error.to_string())?;
     let options = serve.options();
@@ -112,7 +116,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     let addr = reactor.local_addr();
     // Whoever starts us on port 0 reads this line, whatever is logged.
     say(&format!(
-        "polecat {} listening on http://{addr}, storing in {}",
+        "polecat {} listening on http://{addr} and storing in {}",
         env!("CARGO_PKG_VERSION"),
         options.database.display()
     ));
@@ -182,6 +186,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_serve() {
+        for (given, meant) in [
+            (&["polecat"][..], &["polecat", "serve"][..]),
+            (&["polecat", "--listen", "x"], &["polecat", "serve", "--listen", "x"]),
+            (&["polecat", "serve", "--db", "x"], &["polecat", "serve", "--db", "x"]),
+            (&["polecat", "--help"], &["polecat", "--help"]),
+            (&["polecat", "-V"], &["polecat", "-V"]),
+        ] {
+            assert_eq!(with_command(given.iter().map(OsString::from).collect()), meant);
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub struct Response<'a> {
     pub content_type: &'a str,
     /// The body, also where it is not sent because of `head_only`.
     pub body: &'a [u8],
-    /// More fields, by name and value. Values must hold no control characters:
+    /// More fields, by name and value; a `Connection` among them stands for
+    /// `keep-alive`. Values must hold no control characters:
     /// such a field is left out.
     pub extra: &'a [(&'a str, &'a str)],
     /// Whether the connection stays open.
@@ -34,8 +35,12 @@ impl Response<'_> {
         out.reserve(192 + self.content_type.len() + extra_len + self.body.len());
         push_status(self.status, out);
         push_field("Date", date, out);
-        // Always said, since HTTP/1.0 would take silence for `close`.
-        push_field("Connection", if self.keep_alive { "keep-alive" } else { "close" }, out);
+        // Said even where it is the default, since HTTP/1.0 would take silence for `close`.
+        if !self.keep_alive {
+            push_field("Connection", "close", out);
+        } else if !self.extra.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
+            push_field("Connection", "keep-alive", out);
+        }
         if !self.status.is_bodiless() {
             if !self.content_type.is_empty() {
                 push_field("Content-Type", self.content_type, out);
