@@ -33,12 +33,14 @@ fn other(path: &Path, sql: &str) -> Connection {
     connection
 }
 
-fn totals(engine: &mut dyn Engine) -> (u64, i64, Vec<(String, u64)>, Vec<(String, u64)>) {
+type Counts = Vec<(String, u64)>;
+
+fn totals(engine: &mut dyn Engine) -> (u64, i64, Counts, Counts) {
     let Summary { total_messages, total_tokens, by_provider, by_lane } = summary(engine);
     (total_messages, total_tokens, by_provider.into_iter().collect(), by_lane.into_iter().collect())
 }
 
-fn counts(pairs: &[(&str, u64)]) -> Vec<(String, u64)> {
+fn counts(pairs: &[(&str, u64)]) -> Counts {
     pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 

@@ -10,6 +10,8 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::HeaderValue;
 use tungstenite::http::header::HeaderName;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::http::is_gone;
@@ -206,7 +208,8 @@ impl Socket {
 
     /// Closes as the RFC says, and waits for the answer, which is returned.
     pub(crate) fn close(mut self) -> (u16, String) {
-        self.inner.close(None).expect("a Close can be sent");
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        self.inner.close(Some(frame)).expect("a Close can be sent");
         let answer = loop {
             match self.read() {
                 Message::Close(frame) => break frame,
