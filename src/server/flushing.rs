@@ -102,7 +102,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 match write_frames(connection, page.frames[at..].iter(), usize::MAX) {
                     Sent::Bytes(len) => self.write_bytes_left = self.write_bytes_left.saturating_sub(len),
                     Sent::Failed => return self.die(index, CloseReason::SocketError),
-                    _ => break,
+                    // The page is read again when there is room: a slow reader holds none.
+                    _ => {
+                        connection.writing = Writing::Blocked;
+                        return;
+                    }
                 }
                 let cursor = connection.cursor;
                 let before = at;
@@ -113,8 +117,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 connection.cursor = connection.cursor.max(page.through);
             }
         }
-        // What did not go out is read again when there is room: a slow reader
-        // holds no page.
         self.queue_flush(index);
     }
 

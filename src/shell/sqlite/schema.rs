@@ -281,7 +281,9 @@ fn bring_up_to_date(connection: &Connection, path: &Path) -> rusqlite::Result<()
     }
     let triggers = triggers();
     if !counts_are_kept(&transaction, &triggers)? {
-        log::info!("counting the messages in {}, this once", path.display());
+        if transaction.query_row("SELECT EXISTS (SELECT 1 FROM messages)", (), |row| row.get::<_, bool>(0))? {
+            log::info!("counting the messages in {}, this once", path.display());
+        }
         for (name, _) in &triggers {
             transaction.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
         }
