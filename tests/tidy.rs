@@ -172,8 +172,9 @@ fn module_of(path: &str) -> Vec<String> {
 
 /// The modules that a file lists, in its order.
 fn modules(source: &Source) -> Vec<String> {
-    let lines = source.code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-    lines.map(str::to_owned).collect()
+    let lines =
+        source.code.lines().map(|line| line.trim_start_matches("pub(crate) ").trim_start_matches("pub "));
+    lines.filter_map(|line| Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())).collect()
 }
 
 /// Clocks, randomness, files, sockets and the environment outside of the shell.

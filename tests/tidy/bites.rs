@@ -20,7 +20,7 @@ fn floors() -> Floors {
     Floors::of(&[
         at("src/lib.rs", "pub mod ground;\npub mod wire;\npub mod hub;\n"),
         at("src/ground/mod.rs", "pub mod time;\npub mod id;\n"),
-        at("src/wire/mod.rs", "pub mod http;\npub mod codec;\n"),
+        at("src/wire/mod.rs", "pub mod http;\npub(crate) mod codec;\nmod inner;\n"),
     ])
 }
 
@@ -33,6 +33,7 @@ fn a_module_that_looks_up_is_found() {
     assert_eq!(faults("src/wire/http.rs", "use crate::{\n    ground::{id, time},\n    hub::Hub,\n};\n"), [1]);
     assert_eq!(faults("src/wire/http.rs", "use super::codec::Frame;\n"), [1], "a room listed after it");
     assert_eq!(faults("src/wire/http.rs", "use super::super::hub::Hub;\n"), [1]);
+    assert_eq!(faults("src/wire/codec.rs", "use super::inner::X;\n"), [1], "a private room");
     assert_eq!(faults("src/ground/mod.rs", "use crate::wire::http;\n"), [1]);
     assert_eq!(faults("src/wire/http/parts.rs", "use crate::wire::codec::X;\n"), [1], "a folder is a room");
     let test = "#[cfg(test)]\nmod tests {\n    use super::*;\n    use super::super::codec::X;\n}\n";
