@@ -2,6 +2,8 @@
 //! an answer in PROTOCOL.md; a budget bounds what one turn of the loop does,
 //! and what is left over waits for the next turn.
 
+use super::origin::AllowedOrigins;
+
 /// The longest heartbeat interval, one day: [`super::time::Stamp`] must not wrap
 /// within two.
 pub const HEARTBEAT_INTERVAL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
@@ -19,6 +21,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What one turn may do.
     pub budgets: Budgets,
+    /// The browser pages that may connect beside our own.
+    pub origins: AllowedOrigins,
 }
 
 /// Bounds on what a peer may make the server hold.

@@ -3,6 +3,7 @@
 
 pub mod time;
 pub mod id;
+pub mod origin;
 pub mod config;
 pub mod deadline;
 pub mod frame;

@@ -67,6 +67,8 @@ pub struct Metrics {
     pub upgrades: u64,
     /// HTTP requests answered or refused.
     pub requests: u64,
+    /// WebSocket handshakes refused because of their `Origin`.
+    pub foreign_origins: u64,
     /// WebSocket messages received whole, control frames not counted.
     pub messages_received: u64,
     /// Messages of clients that were no message of the protocol.

@@ -22,6 +22,9 @@ const LIST_RECORDS_MAX: usize = 200;
 /// Their weight in bytes at which the list ends.
 const LIST_BYTES_MAX: usize = 16 << 20;
 
+/// Said to browsers whose page may not talk to us.
+pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
+
 const JSON: &str = "application/json";
 
 /// What of a request its response depends on.
@@ -31,7 +34,7 @@ pub(super) struct Exchange {
     pub(super) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.
     pub(super) correlation_id: String,
-    /// The `Origin` of a cross-origin request of a browser.
+    /// The `Origin` of a browser's request, where its page may read the response.
     origin: Option<String>,
 }
 
@@ -143,8 +146,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
             head_only: matches!(request.method, Method::Head),
             keep_alive: request.keep_alive && !self.is_draining(),
             correlation_id: usable.map_or_else(|| self.make_correlation_id(), str::to_owned),
-            origin: request.header("origin").map(str::to_owned),
+            origin: self.allowed_origin(request).map(str::to_owned),
         }
+    }
+
+    /// The `Origin` that the request names, if that page may talk to us.
+    pub(super) fn allowed_origin<'b>(&self, request: &Request<'b>) -> Option<&'b str> {
+        let origin = request.header("origin")?;
+        self.config.origins.allow(origin, request.host).then_some(origin)
     }
 
     fn make_correlation_id(&mut self) -> String {
@@ -293,6 +302,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn preflight(&mut self, index: u32, request: &Request<'_>, exchange: &Exchange) {
+        if exchange.origin.is_none() {
+            return self.reply_detail(index, exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
+        }
         let asked = request.header("access-control-request-headers").unwrap_or_default();
         let mut extra = vec![
             ("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),

@@ -13,7 +13,7 @@ use crate::wire::protocol::Sequence;
 
 use super::connection::{Endpoint, Phase};
 use super::metrics::CloseReason;
-use super::routes::Exchange;
+use super::routes::{Exchange, FOREIGN_ORIGIN};
 use super::server::Server;
 use super::socket::Socket;
 
@@ -53,6 +53,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 return false;
             }
         };
+        if request.header_values("origin").next().is_some() && self.allowed_origin(request).is_none() {
+            self.metrics.foreign_origins += 1;
+            self.reply_detail(index, exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
+            return false;
+        }
         let stream = match self.stream(target) {
             Ok(stream) => stream,
             Err(detail) => {

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use simple_logger::SimpleLogger;
 
 use crate::ground::config::{Config, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts};
+use crate::ground::origin::AllowedOrigins;
 
 use super::options::Options;
 use super::reactor::Reactor;
@@ -52,6 +53,12 @@ struct Serve {
     #[arg(value_parser = parse_message_bytes)]
     max_message_bytes: usize,
 
+    /// Origin whose pages may connect (SCHEME://HOST[:PORT], or * for all) beside those of this
+    /// server's own address and of loopback; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN", env = "POLECAT_ALLOW_ORIGIN", value_delimiter = ',')]
+    #[arg(value_parser = parse_origin)]
+    allow_origins: Vec<String>,
+
     /// What is logged on stderr: off, error, warn, info or debug
     #[arg(long, value_name = "LEVEL", env = "POLECAT_LOG_LEVEL", default_value = "info")]
     log_level: LevelFilter,
@@ -59,12 +66,19 @@ struct Serve {
 
 impl Serve {
     fn options(&self) -> Options {
+        let mut origins = AllowedOrigins::default();
+        for origin in &self.allow_origins {
+            // Each has passed `parse_origin`.
+            let added = origins.add(origin);
+            debug_assert!(added.is_ok());
+        }
         Options {
             listen: self.listen,
             database: self.database.clone(),
             config: Config {
                 limits: Limits { message_bytes_max: self.max_message_bytes, ..Limits::default() },
                 timeouts: Timeouts { heartbeat_interval_ms: self.heartbeat_interval, ..Timeouts::default() },
+                origins,
                 ..Config::default()
             },
         }
@@ -167,6 +181,13 @@ fn parse_interval_ms(text: &str) -> Result<u32, String> {
         Ok(milliseconds as u32)
     } else {
         Err("not between 0.01 seconds and one day".to_owned())
+    }
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    match AllowedOrigins::default().add(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err("not of the form SCHEME://HOST[:PORT], null or *".to_owned()),
     }
 }
 
