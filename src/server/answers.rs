@@ -9,6 +9,7 @@ use crate::wire::http::Status;
 use crate::wire::protocol::{NumberedMessage, write_event, write_json, write_message};
 
 use super::connection::Writing;
+use super::exchange::detail_body;
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
@@ -80,7 +81,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn answer_error(&mut self, ticket: Ticket, error: &EngineError) {
         match self.take_ask(ticket) {
             Some(Ask::Request { connection, exchange }) => {
-                let body = super::routes::detail_body(&format!("the store is not available: {error}"));
+                let body = detail_body(&format!("the store is not available: {error}"));
                 self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body);
             }
             Some(Ask::Page { serial, after, waiters }) => {

@@ -163,10 +163,10 @@ impl<S> Connection<S> {
         Id { index, generation: self.generation }
     }
 
-    /// Bytes in the outbox.
+    /// Bytes in the outbox that are no rest of a shared frame.
     #[must_use]
-    pub fn outbox_bytes(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    pub fn private_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.private_bytes())
     }
 
     /// Appends a copy of `bytes` to the outbox.

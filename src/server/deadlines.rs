@@ -107,8 +107,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         // Before a full socket one heartbeat waits, at the next frame boundary:
         // another would say nothing new.
-        let private_bytes = connection.outbox.as_ref().map_or(0, |outbox| outbox.private_bytes());
-        if connection.writing == Writing::Blocked && private_bytes > 0 {
+        if connection.writing == Writing::Blocked && connection.private_bytes() > 0 {
             return;
         }
         self.metrics.heartbeats += 1;

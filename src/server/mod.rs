@@ -4,12 +4,14 @@
 pub mod socket;
 pub mod metrics;
 pub mod connection;
+mod exchange;
+mod paths;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;
 mod turn;
 mod reading;
-mod routes;
 mod upgrade;
+mod routes;
 mod messages;
 mod answers;
 mod flushing;

@@ -182,10 +182,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.stalled.push(id);
             return false;
         }
-        if self.scratch.len() + self.at(index).outbox_bytes() >= outbox_bytes_max {
+        if self.scratch.len() + self.at(index).private_bytes() >= outbox_bytes_max {
             self.send_scratch(index);
             let connection = self.at(index);
-            if connection.outbox_bytes() >= outbox_bytes_max {
+            if connection.private_bytes() >= outbox_bytes_max {
                 connection.reading = Reading::Full;
                 return false;
             }

@@ -9,7 +9,9 @@ use crate::wire::http::{Method, Refusal, Request, RequestDecoder, Response, Stat
 use crate::wire::protocol::{Event, write_json};
 
 use super::connection::{Phase, Reading};
+use super::exchange::{Exchange, FOREIGN_ORIGIN, detail_body};
 use super::metrics::CloseReason;
+use super::paths::endpoint;
 use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
@@ -19,24 +21,11 @@ const PENDING_MAX: u16 = 1024;
 
 /// Messages of one `GET /api/messages`.
 const LIST_RECORDS_MAX: usize = 200;
-/// Their weight in bytes at which the list ends.
-const LIST_BYTES_MAX: usize = 16 << 20;
-
-/// Said to browsers whose page may not talk to us.
-pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
+/// Their weight in bytes at which the list ends: it is made in one step, which
+/// holds up everyone else.
+const LIST_BYTES_MAX: usize = 4 << 20;
 
 const JSON: &str = "application/json";
-
-/// What of a request its response depends on.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) head_only: bool,
-    pub(super) keep_alive: bool,
-    /// Repeated in the response, and in events that the request causes.
-    pub(super) correlation_id: String,
-    /// The `Origin` of a browser's request, where its page may read the response.
-    origin: Option<String>,
-}
 
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn decode_request(
@@ -101,7 +90,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// upgraded to a WebSocket.
     fn route(&mut self, index: u32, request: &Request<'_>) -> bool {
         let exchange = self.exchange(request);
-        if let Some(endpoint) = super::upgrade::endpoint(request.path) {
+        if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);
         }
         let allowed = match request.path {
@@ -336,28 +325,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.set_phase(index, Phase::KeepAlive);
         }
     }
-}
-
-impl Exchange {
-    /// The header fields that every response to this request has; empty values are to be left out.
-    pub(super) fn headers(&self) -> [(&str, &str); 4] {
-        let origin = self.origin.as_deref().unwrap_or_default();
-        let with_origin = |value| if origin.is_empty() { "" } else { value };
-        [
-            ("X-Correlation-ID", self.correlation_id.as_str()),
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Allow-Credentials", with_origin("true")),
-            ("Vary", with_origin("Origin")),
-        ]
-    }
-}
-
-/// The body of an error.
-pub(super) fn detail_body(detail: &str) -> Vec<u8> {
-    let mut body = b"{\"detail\":".to_vec();
-    write_json(detail, &mut body);
-    body.push(b'}');
-    body
 }
 
 /// Whether the answers to such requests come in the order of the requests, so

@@ -18,8 +18,8 @@ use crate::wire::http::http_date;
 use crate::wire::protocol::timestamp;
 
 use super::connection::{Connection, Phase, Reading, Writing};
+use super::exchange::Exchange;
 use super::metrics::{CloseReason, Metrics};
-use super::routes::Exchange;
 use super::socket::{Readiness, Socket};
 
 /// Bytes read from a socket at once, into the one buffer that all share.

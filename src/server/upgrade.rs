@@ -12,30 +12,11 @@ use crate::wire::http::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
 
 use super::connection::{Endpoint, Phase};
+use super::exchange::{Exchange, FOREIGN_ORIGIN};
 use super::metrics::CloseReason;
-use super::routes::{Exchange, FOREIGN_ORIGIN};
+use super::paths::Target;
 use super::server::Server;
 use super::socket::Socket;
-
-/// What a path of a WebSocket leads to, the channel's name as it stands in the path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target<'b> {
-    Events,
-    Channel(&'b str),
-    Echo,
-}
-
-/// What `path` leads to, where it is one of a WebSocket.
-pub(super) fn endpoint(path: &str) -> Option<Target<'_>> {
-    match path {
-        "/ws" => Some(Target::Events),
-        "/api/ws" => Some(Target::Echo),
-        _ => {
-            let name = path.strip_prefix("/api/ws/")?;
-            (!name.is_empty() && !name.contains('/')).then_some(Target::Channel(name))
-        }
-    }
-}
 
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Answers a request for a WebSocket. Returns whether it is open now.

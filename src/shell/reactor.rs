@@ -33,6 +33,10 @@ const EVENTS_MAX: usize = 1024;
 /// Connections that the kernel may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the kernel holds for one connection before they are on their way.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NOT_SENT_BYTES_MAX: u32 = 128 << 10;
+
 /// How long accepting rests when the system has no descriptor or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -120,6 +124,8 @@ pub struct Reactor {
     listener: Option<TcpListener>,
     local_addr: SocketAddr,
     accepting: Accepting,
+    /// Whether the last attempt to accept failed, which is said once.
+    accept_failing: bool,
     signals: Option<UnixStream>,
     handle: Handle,
     server: Server<TcpSocket, SqliteEngine>,
@@ -159,6 +165,7 @@ impl Reactor {
             listener: Some(listener),
             local_addr,
             accepting: Accepting::Idle,
+            accept_failing: false,
             signals: None,
             handle: Handle { stop: Arc::new(AtomicBool::new(false)), waker },
             server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
@@ -270,6 +277,7 @@ impl Reactor {
         for _ in 0..self.server.config().budgets.accepts {
             match listener.accept() {
                 Ok((mut stream, _)) => {
+                    self.accept_failing = false;
                     let token = Token(self.server.next_index() as usize);
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     match self.poll.registry().register(&mut stream, token, interest) {
@@ -285,7 +293,10 @@ impl Reactor {
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
-                    log::warn!("accepting rests for a moment: {error}");
+                    if !self.accept_failing {
+                        log::warn!("connections have to wait, and accepting is tried again: {error}");
+                        self.accept_failing = true;
+                    }
                     self.accepting = Accepting::Paused(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
@@ -320,6 +331,11 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     // Inherited by what is accepted: small frames leave at once, and it costs no
     // system call for each connection.
     socket.set_tcp_nodelay(true)?;
+    // Inherited, too: what the kernel takes in for a slow reader beyond what is on
+    // its way. That bounds the kernel's memory, lets a ping pass a backlog, and tells
+    // early of a reader that goes on.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::protocol::{Draft, is_object};
+use super::protocol::{Draft, is_object, lenient_integer};
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,7 +56,7 @@ struct MessageFields {
     lane: Option<String>,
     #[serde(default)]
     provider: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_integer")]
     token_count: Option<i64>,
 }
 
@@ -147,7 +147,7 @@ impl PostedEvent {
         let correlation_id = fields.optional_text("correlation_id");
         match kind {
             Some(kind) if fields.errors.is_empty() => {
-                Ok(Self { kind, payload: payload_text(body), correlation_id })
+                Ok(Self { kind, payload: payload_text(body, &fields.object), correlation_id })
             }
             _ => Err(fields.errors),
         }
@@ -155,14 +155,13 @@ impl PostedEvent {
 }
 
 /// The payload as it stands in a body that is known to be right: numbers keep
-/// their digits and keys their order.
-fn payload_text(body: &[u8]) -> String {
-    serde_json::from_slice::<PayloadField<'_>>(body)
-        .ok()
-        .and_then(|field| field.payload)
-        .map(RawValue::get)
-        .filter(|text| *text != "null")
-        .map_or_else(|| "{}".to_owned(), str::to_owned)
+/// their digits and keys their order. Of two, the last one counts, as in every object.
+fn payload_text(body: &[u8], object: &Map<String, Value>) -> String {
+    let Some(payload @ Value::Object(_)) = object.get("payload") else { return "{}".to_owned() };
+    match serde_json::from_slice::<PayloadField<'_>>(body) {
+        Ok(PayloadField { payload: Some(payload) }) => payload.get().to_owned(),
+        _ => payload.to_string(),
+    }
 }
 
 const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");
@@ -230,32 +229,16 @@ impl Fields {
         }
     }
 
-    /// An integer may also be written as `12.0` or `"12"`, as in the old service.
     fn optional_integer(&mut self, field: &str) -> Option<i64> {
-        let integer = match self.object.get(field)? {
-            Value::Null => return None,
-            Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        if integer.is_none() {
+        lenient_integer(self.object.get(field)?).unwrap_or_else(|_| {
             self.errors.push(FieldError::field(field, "int_type", "Input should be a valid integer"));
-        }
-        integer
+            None
+        })
     }
 }
 
 fn wrong_text(field: &str) -> FieldError {
     FieldError::field(field, "string_type", "Input should be a valid string")
-}
-
-/// `number` as an integer, where it is one exactly.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the bound is the largest range in which doubles are exact"
-)]
-fn whole(number: f64) -> Option<i64> {
-    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
 /// Where in `body` the parser stopped, in bytes.
@@ -314,6 +297,8 @@ mod tests {
         let body = br#"{"type":"preview.ready","payload":{"b":1.50,"a":9007199254740993}}"#;
         let event = PostedEvent::parse(body, 200).unwrap();
         assert_eq!(event.payload, r#"{"b":1.50,"a":9007199254740993}"#);
+        let event = PostedEvent::parse(br#"{"type":"x","payload":{"a":1},"payload":{"a":2}}"#, 200).unwrap();
+        assert_eq!(event.payload, r#"{"a":2}"#);
         let event = PostedEvent::parse(br#"{"type":"x","payload":null}"#, 200).unwrap();
         assert_eq!((event.payload.as_str(), event.correlation_id), ("{}", None));
         for wrong in [&br#"{"payload":{}}"#[..], br#"{"type":""}"#, br#"{"type":"x","payload":[]}"#] {

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// A message of a channel, as it is stored; its id is the store's.
@@ -230,8 +231,33 @@ struct ClientFields<'a> {
     lane: Option<String>,
     #[serde(default)]
     provider: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_integer")]
     token_count: Option<i64>,
+}
+
+/// Reads an integer, also where it is written `12.0` or `"12"`, or null.
+///
+/// # Errors
+///
+/// Where it is anything else.
+pub fn lenient_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(None),
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+    .map(Some)
+    .ok_or_else(|| D::Error::custom("not an integer"))
+}
+
+/// `number` as an integer, where it is one exactly.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the bound is the largest range in which doubles are exact"
+)]
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
 impl ClientMessage {
@@ -334,6 +360,11 @@ mod tests {
             panic!("a publish");
         };
         assert_eq!((draft.author.as_str(), draft.content.as_str()), ("unknown", ""));
+        for (written, count) in [("3", Some(3)), ("3.0", Some(3)), ("\"3\"", Some(3)), ("null", None)] {
+            let text = format!(r#"{{"type":"message","token_count":{written}}}"#);
+            let Ok(ClientMessage::Publish(draft)) = ClientMessage::parse(&text) else { panic!("{text}") };
+            assert_eq!(draft.token_count, count, "{text}");
+        }
         for (text, expected) in [
             (r#"{"type":"ping"}"#, Ok(ClientMessage::Ping)),
             (r#"{"type":"ping","author":5}"#, Ok(ClientMessage::Ping)),
@@ -341,6 +372,8 @@ mod tests {
             (r#"{"type":7}"#, Ok(ClientMessage::Unknown)),
             ("{}", Ok(ClientMessage::Unknown)),
             (r#"{"type":"message","content":5}"#, Err(Rubbish)),
+            (r#"{"type":"message","token_count":1.5}"#, Err(Rubbish)),
+            (r#"{"type":"message","token_count":[]}"#, Err(Rubbish)),
             ("[]", Err(Rubbish)),
             ("{", Err(Rubbish)),
             ("", Err(Rubbish)),

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as it is spoken: PROTOCOL.md, "HTTP".
+//! HTTP/1.1 as it is spoken: PROTOCOL.md, "12. HTTP rules".
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The REST side: PROTOCOL.md, "HTTP". The shapes of answers and errors, and CORS.
+//! The REST side: PROTOCOL.md, "3. The HTTP API". The shapes of answers and errors, and CORS.
 
 use serde_json::{Value, json};
 

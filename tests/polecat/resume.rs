@@ -1,4 +1,4 @@
-//! Resume: PROTOCOL.md, "Resume". What came after an id, in order, without a
+//! Resume: PROTOCOL.md, "7. Resume". What came after an id, in order, without a
 //! hole, an overlap or a swap where it meets what is live.
 
 use std::net::SocketAddr;

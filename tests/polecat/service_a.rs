@@ -1,4 +1,4 @@
-//! The channel service: PROTOCOL.md, "Channels". The tests named `criterion`
+//! The channel service: PROTOCOL.md, "4. Channels: `/api/ws/{channel_id}`". The tests named `criterion`
 //! are its seven criteria.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The event service: PROTOCOL.md, "Events". The first seven tests are its
+//! The event service: PROTOCOL.md, "5. The event stream: `/ws`". The first seven tests are its
 //! criteria, by their names.
 
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! Slow readers: PROTOCOL.md, "Delivery". Who does not read slows nobody down,
+//! Slow readers: PROTOCOL.md, "10. Slow readers". Who does not read slows nobody down,
 //! costs no queue, and gets everything once it reads.
 
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! RFC 6455 as it is spoken: PROTOCOL.md, "Close codes".
+//! RFC 6455 as it is spoken: PROTOCOL.md, "11. WebSocket rules".
 
 use crate::support::{RawSocket, Server, Socket, raw};
 

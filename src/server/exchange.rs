@@ -1,0 +1,39 @@
+//! What a response has in common with its request.
+
+use crate::wire::protocol::write_json;
+
+/// Said to browsers whose page may not talk to us.
+pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
+
+/// What of a request its response depends on.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) head_only: bool,
+    pub(super) keep_alive: bool,
+    /// Repeated in the response, and in events that the request causes.
+    pub(super) correlation_id: String,
+    /// The `Origin` of a browser's request, where its page may read the response.
+    pub(super) origin: Option<String>,
+}
+
+impl Exchange {
+    /// The header fields that every response to this request has; empty values are to be left out.
+    pub(super) fn headers(&self) -> [(&str, &str); 4] {
+        let origin = self.origin.as_deref().unwrap_or_default();
+        let with_origin = |value| if origin.is_empty() { "" } else { value };
+        [
+            ("X-Correlation-ID", self.correlation_id.as_str()),
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", with_origin("true")),
+            ("Vary", with_origin("Origin")),
+        ]
+    }
+}
+
+/// The body of an error.
+pub(super) fn detail_body(detail: &str) -> Vec<u8> {
+    let mut body = b"{\"detail\":".to_vec();
+    write_json(detail, &mut body);
+    body.push(b'}');
+    body
+}

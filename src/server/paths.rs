@@ -1,0 +1,21 @@
+//! What the paths of WebSockets lead to.
+
+/// What a path of a WebSocket leads to, the channel's name as it stands in the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target<'b> {
+    Events,
+    Channel(&'b str),
+    Echo,
+}
+
+/// What `path` leads to, where it is one of a WebSocket.
+pub(super) fn endpoint(path: &str) -> Option<Target<'_>> {
+    match path {
+        "/ws" => Some(Target::Events),
+        "/api/ws" => Some(Target::Echo),
+        _ => {
+            let name = path.strip_prefix("/api/ws/")?;
+            (!name.is_empty() && !name.contains('/')).then_some(Target::Channel(name))
+        }
+    }
+}
