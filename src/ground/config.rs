@@ -28,8 +28,19 @@ pub struct Config {
 /// Bounds on what a peer may make the server hold.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of one WebSocket message, however fragmented, and of one request body.
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Connections at once from one address (of IPv6, from one /64); 0 for no limit.
+    pub connections_per_source_max: u32,
+    /// Bytes of one WebSocket message, however fragmented.
     pub message_bytes_max: usize,
+    /// Bytes of one request body.
+    pub body_bytes_max: usize,
+    /// Messages that one connection may send, or publish by POST, in a second; 0
+    /// for no limit.
+    pub messages_per_second_max: u32,
+    /// Channels with subscribers at once.
+    pub channels_max: usize,
     /// Bytes of a request line and header section.
     pub head_bytes_max: usize,
     /// Header fields of one request, and trailer fields too; never more than
@@ -57,7 +68,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections_max: usize::MAX,
+            connections_per_source_max: 0,
             message_bytes_max: 1 << 20,
+            body_bytes_max: 1 << 20,
+            messages_per_second_max: 0,
+            channels_max: usize::MAX,
             head_bytes_max: 16 << 10,
             head_fields_max: 64,
             target_bytes_max: 8 << 10,
@@ -77,8 +93,11 @@ impl Default for Limits {
 pub struct Timeouts {
     /// Between two heartbeats; a peer silent for two of them is closed.
     pub heartbeat_interval_ms: u32,
-    /// From the first byte of a request (or the connect) to its last, not
-    /// refreshed by what dribbles in; and between two steps of sending a response.
+    /// From the connect to the last byte of the first request, not refreshed by
+    /// what dribbles in.
+    pub handshake_ms: u32,
+    /// From the first byte of a later request to its last, not refreshed either;
+    /// and between two steps of sending a response.
     pub request_ms: u32,
     /// For the next request on a connection that is kept alive.
     pub keep_alive_ms: u32,
@@ -94,6 +113,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             heartbeat_interval_ms: 25_000,
+            handshake_ms: 10_000,
             request_ms: 10_000,
             keep_alive_ms: 75_000,
             close_ms: 5_000,

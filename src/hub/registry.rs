@@ -79,6 +79,14 @@ impl Registry {
         (index, self.channels[index as usize].join(connection))
     }
 
+    /// Whether joining `stream` would make more than `channels_max` channels, events
+    /// not counted.
+    #[must_use]
+    pub fn is_full(&self, stream: &Stream, channels_max: usize) -> bool {
+        let is_new = matches!(stream, Stream::Channel(_)) && self.find(stream).is_none();
+        is_new && self.names.len() >= channels_max
+    }
+
     fn find(&self, stream: &Stream) -> Option<u32> {
         match stream {
             Stream::Events => self.events,

@@ -49,7 +49,9 @@ const _: () = assert!(size_of::<Option<Connection<u32>>>() == size_of::<Connecti
 /// What is being done with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// A request is arriving, being answered, or its response being sent.
+    /// The first request is arriving.
+    Handshake,
+    /// A later request is arriving, or one is being answered, or its response sent.
     Request,
     /// The next request is waited for.
     KeepAlive,
@@ -152,7 +154,7 @@ impl<S> Connection<S> {
             inbox: None,
             outbox: None,
             pending: 0,
-            phase: Phase::Request,
+            phase: Phase::Handshake,
             reading: Reading::Idle,
             writing: Writing::Ready,
         }
@@ -181,6 +183,11 @@ impl<S> Connection<S> {
         if start < frame.len() {
             self.outbox.get_or_insert_default().push_shared(frame, start);
         }
+    }
+
+    /// Whether it speaks HTTP.
+    pub const fn is_http(&self) -> bool {
+        matches!(self.phase, Phase::Handshake | Phase::Request | Phase::KeepAlive)
     }
 
     /// Whether a request is being worked on.

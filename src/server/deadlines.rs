@@ -16,9 +16,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Does what is due, as much as the budget allows.
     pub(super) fn expire(&mut self) {
         let mut budget = self.config.budgets.deadlines;
+        while let Some(index) =
+            self.due(self.deadlines.handshake, self.config.timeouts.handshake_ms, &mut budget)
+        {
+            self.request_is_late(index, CloseReason::HandshakeTimeout);
+        }
         while let Some(index) = self.due(self.deadlines.request, self.config.timeouts.request_ms, &mut budget)
         {
-            self.request_is_late(index);
+            self.request_is_late(index, CloseReason::RequestTimeout);
         }
         while let Some(index) =
             self.due(self.deadlines.keep_alive, self.config.timeouts.keep_alive_ms, &mut budget)
@@ -53,6 +58,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let now = self.moment.stamp;
         let timeouts = &self.config.timeouts;
         let fifos = [
+            (self.deadlines.handshake, timeouts.handshake_ms),
             (self.deadlines.request, timeouts.request_ms),
             (self.deadlines.keep_alive, timeouts.keep_alive_ms),
             (self.deadlines.heartbeat, timeouts.heartbeat_interval_ms),
@@ -74,22 +80,22 @@ impl<S: Socket, E: Engine> Server<S, E> {
         [next, idle, drained].into_iter().flatten().min().map(u64::from)
     }
 
-    fn request_is_late(&mut self, index: u32) {
+    fn request_is_late(&mut self, index: u32, reason: CloseReason) {
         let now = self.moment.stamp;
         let connection = self.at(index);
         if connection.pending > 0 {
             // It is we who keep it waiting.
             self.deadlines.request.touch(&mut self.connections, index, now);
         } else if connection.outbox.is_some() {
-            self.die(index, CloseReason::RequestTimeout);
+            self.die(index, reason);
         } else if connection.inbox.is_some() {
-            self.count_close(index, CloseReason::RequestTimeout);
+            self.count_close(index, reason);
             self.set_phase(index, Phase::Ending);
             let refusal = Refusal::new(Status::REQUEST_TIMEOUT, "the request did not arrive in time");
             self.refuse(index, &refusal);
             self.send_scratch(index);
         } else {
-            self.finish(index, CloseReason::RequestTimeout);
+            self.finish(index, reason);
             self.queue_flush(index);
         }
     }

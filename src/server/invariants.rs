@@ -26,8 +26,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.check_connection(index, connection);
         }
         let fifos = &self.deadlines;
-        let listed =
-            fifos.request.len() + fifos.keep_alive.len() + fifos.heartbeat.len() + fifos.closing.len();
+        let listed = [fifos.handshake, fifos.request, fifos.keep_alive, fifos.heartbeat, fifos.closing];
+        let listed: u32 = listed.iter().map(|fifo| fifo.len()).sum();
         assert_eq!(on_fifos, listed, "every connection is on one FIFO");
         let listed: usize = self.registry.iter().map(|(_, channel)| channel.members.len()).sum();
         assert_eq!(members, listed, "members and connections agree");

@@ -43,6 +43,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             _ if phase == Phase::Closing => {}
             Item::Ping(payload) => codec::write_frame(OpCode::Pong, payload, &mut self.scratch),
             Item::Pong(_) => {}
+            Item::Text(_) | Item::Binary(_)
+                if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) =>
+            {
+                self.close(index, CloseCode::Policy, "too many messages", CloseReason::MessageRate);
+            }
             Item::Text(text) => {
                 self.metrics.messages_received += 1;
                 match phase {

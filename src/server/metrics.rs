@@ -16,6 +16,12 @@ pub enum CloseReason {
     HttpRefused,
     /// A request did not arrive, or its response was not read, in time.
     RequestTimeout,
+    /// The first request did not arrive in time.
+    HandshakeTimeout,
+    /// More connections, or more of one address, than are let in: 503.
+    NotAdmitted,
+    /// More messages in a second than are allowed: Close 1008.
+    MessageRate,
     /// No further request came in time.
     KeepAliveTimeout,
     /// The peer broke RFC 6455: Close 1002.
@@ -36,13 +42,16 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of [`Metrics::closed`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientClose,
         Self::EndOfStream,
         Self::SocketError,
         Self::HttpDone,
         Self::HttpRefused,
         Self::RequestTimeout,
+        Self::HandshakeTimeout,
+        Self::NotAdmitted,
+        Self::MessageRate,
         Self::KeepAliveTimeout,
         Self::ProtocolError,
         Self::InvalidUtf8,
@@ -67,6 +76,12 @@ pub struct Metrics {
     pub upgrades: u64,
     /// HTTP requests answered or refused.
     pub requests: u64,
+    /// Connections answered 503 at once, for want of descriptors.
+    pub turned_away: u64,
+    /// Requests answered 429.
+    pub too_many_requests: u64,
+    /// Subscriptions refused because there are too many channels.
+    pub too_many_channels: u64,
     /// WebSocket handshakes refused because of their `Origin`.
     pub foreign_origins: u64,
     /// WebSocket messages received whole, control frames not counted.

@@ -3,6 +3,7 @@
 
 pub mod socket;
 pub mod metrics;
+pub mod admission;
 pub mod connection;
 mod exchange;
 mod paths;

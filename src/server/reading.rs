@@ -94,8 +94,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = self.at(index);
         connection.reading = Reading::Over;
         match connection.phase {
-            Phase::Request | Phase::KeepAlive if connection.pending > 0 => {}
-            Phase::Request | Phase::KeepAlive if connection.outbox.is_some() => {
+            _ if connection.is_http() && connection.pending > 0 => {}
+            _ if connection.is_http() && connection.outbox.is_some() => {
                 self.finish(index, CloseReason::EndOfStream);
             }
             Phase::Ending if connection.outbox.is_some() => {}
@@ -107,7 +107,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn take_in(&mut self, index: u32, input: &mut [u8]) {
         let connection = self.at(index);
         let fresh = match connection.phase {
-            Phase::Request | Phase::KeepAlive => Decoder::Http(RequestDecoder::default()),
+            Phase::Handshake | Phase::Request | Phase::KeepAlive => Decoder::Http(RequestDecoder::default()),
             Phase::Open(_) | Phase::Closing => Decoder::WebSocket(MessageDecoder::default()),
             // What comes now is thrown away, but read: a socket that is closed
             // with bytes unread resets the connection.
@@ -165,7 +165,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let limits = &self.config.limits;
         let outbox_bytes_max = limits.outbox_bytes_max;
         let publishes = match self.at(index).phase {
-            Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel) => true,
+            Phase::Handshake | Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel) => true,
             Phase::Open(Endpoint::Events | Endpoint::Echo) | Phase::Closing => false,
             Phase::Ending | Phase::Lingering | Phase::Dead => return false,
         };

@@ -149,10 +149,31 @@ impl<S: Socket, E: Engine> Server<S, E> {
         uuid::Builder::from_random_bytes(self.random.u128(..).to_le_bytes()).into_uuid().to_string()
     }
 
+    /// Says to a new connection that there are too many.
+    pub(super) fn turn_away(&mut self, index: u32) {
+        let correlation_id = self.make_correlation_id();
+        let exchange = Exchange { head_only: false, keep_alive: false, correlation_id, origin: None };
+        let extra = [("Retry-After", "5")];
+        self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, "too many connections", &extra);
+        self.finish(index, CloseReason::NotAdmitted);
+        self.send_scratch(index);
+    }
+
     fn post(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
         if !is_json(request) {
             let detail = "Content-Type must be application/json";
             return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
+        }
+        if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) {
+            self.metrics.too_many_requests += 1;
+            let extra = [("Retry-After", "1")];
+            return self.reply_detail(
+                index,
+                &exchange,
+                Status::TOO_MANY_REQUESTS,
+                "too many messages",
+                &extra,
+            );
         }
         let name_bytes_max = self.config.limits.channel_name_bytes_max;
         let timestamp = self.moment.timestamp();
@@ -310,18 +331,20 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn settle_request(&mut self, index: u32) {
         let draining = self.is_draining();
         let connection = self.at(index);
-        if !matches!(connection.phase, Phase::Request | Phase::KeepAlive) {
+        if !connection.is_http() {
             return;
         }
         if connection.reading == Reading::Over && connection.pending == 0 {
             self.finish(index, CloseReason::HttpDone);
             self.queue_flush(index);
         } else if connection.is_busy() {
-            self.set_phase(index, Phase::Request);
+            if connection.phase == Phase::KeepAlive {
+                self.set_phase(index, Phase::Request);
+            }
         } else if draining {
             self.finish(index, CloseReason::Shutdown);
             self.queue_flush(index);
-        } else {
+        } else if connection.phase == Phase::Request {
             self.set_phase(index, Phase::KeepAlive);
         }
     }

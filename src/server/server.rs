@@ -17,6 +17,7 @@ use crate::hub::registry::Registry;
 use crate::wire::http::http_date;
 use crate::wire::protocol::timestamp;
 
+use super::admission::{Admission, Source};
 use super::connection::{Connection, Phase, Reading, Writing};
 use super::exchange::Exchange;
 use super::metrics::{CloseReason, Metrics};
@@ -58,6 +59,7 @@ pub struct Server<S, E> {
     /// Bytes that this turn may still write.
     pub(super) write_bytes_left: usize,
     pub(super) random: fastrand::Rng,
+    pub(super) admission: Admission,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Metrics,
     generations: u32,
@@ -127,6 +129,7 @@ impl Moment {
 /// The FIFOs of deadlines; a connection is on the one that its phase names.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
+    pub(super) handshake: Fifo,
     pub(super) request: Fifo,
     pub(super) keep_alive: Fifo,
     pub(super) heartbeat: Fifo,
@@ -136,6 +139,7 @@ pub(super) struct Deadlines {
 impl Deadlines {
     pub(super) const fn of(&mut self, phase: Phase) -> Option<&mut Fifo> {
         match phase {
+            Phase::Handshake => Some(&mut self.handshake),
             Phase::Request => Some(&mut self.request),
             Phase::KeepAlive => Some(&mut self.keep_alive),
             Phase::Open(_) => Some(&mut self.heartbeat),
@@ -184,6 +188,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             scratch: Vec::new(),
             write_bytes_left: 0,
             random: fastrand::Rng::with_seed(seed),
+            admission: Admission::default(),
             lifecycle: Lifecycle::Running,
             metrics: Metrics::default(),
             generations: 0,
@@ -205,15 +210,25 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Takes a new connection in and returns its index, by which the shell names
-    /// it in [`Server::ready`] until the turn ends in which it is dropped.
+    /// it in [`Server::ready`] until the turn ends in which it is dropped. Where
+    /// there are too many, it is told so and ended.
     #[expect(clippy::cast_possible_truncation, reason = "descriptors are counted in 31 bits")]
-    pub fn accept(&mut self, socket: S) -> u32 {
+    pub fn accept(&mut self, socket: S, source: Source) -> u32 {
         self.metrics.accepted += 1;
         self.generations = self.generations.wrapping_add(1);
         let connection = Connection::new(socket, self.generations, self.moment.stamp);
+        let connections = self.connections.len();
         let index = self.connections.insert(connection) as u32;
-        self.deadlines.request.push(&mut self.connections, index, self.moment.stamp);
+        self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
+        if self.admission.enter(index, source, connections, &self.config.limits).is_err() {
+            self.turn_away(index);
+        }
         index
+    }
+
+    /// Counts a connection that the shell has turned away for want of descriptors.
+    pub const fn count_turned_away(&mut self) {
+        self.metrics.turned_away += 1;
     }
 
     /// Tells what has changed about the socket at `index`. Only marks it; the work
@@ -325,7 +340,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Counts why a connection is ended, the first time that this is decided.
     pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
-        if matches!(self.at(index).phase, Phase::Request | Phase::KeepAlive | Phase::Open(_)) {
+        if matches!(self.at(index).phase, Phase::Open(_)) || self.at(index).is_http() {
             self.metrics.count_close(reason);
         }
     }

@@ -86,8 +86,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match connection.phase {
             Phase::Open(_) => self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown),
             // One that is being answered goes on: the answer says `Connection: close`.
-            Phase::Request if connection.is_busy() => {}
-            Phase::Request | Phase::KeepAlive => {
+            Phase::Handshake | Phase::Request if connection.is_busy() => {}
+            Phase::Handshake | Phase::Request | Phase::KeepAlive => {
                 self.finish(index, CloseReason::Shutdown);
                 self.queue_flush(index);
             }
@@ -98,6 +98,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn reap(&mut self) {
         for index in std::mem::take(&mut self.dead) {
             self.connections.remove(index as usize);
+            self.admission.leave(index, &self.config.limits);
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();

@@ -56,6 +56,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
             );
             return false;
         }
+        if let Some(stream) = &stream
+            && self.registry.is_full(stream, self.config.limits.channels_max)
+        {
+            self.metrics.too_many_channels += 1;
+            let extra = [("Retry-After", "5")];
+            self.reply_detail(index, exchange, Status::SERVICE_UNAVAILABLE, "too many channels", &extra);
+            return false;
+        }
         let headers = exchange.headers();
         upgrade.write_switching(&headers[..1], None, self.moment.http_date(), &mut self.scratch);
         self.metrics.upgrades += 1;

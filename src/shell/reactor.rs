@@ -2,8 +2,9 @@
 //! server what happened; every decision is the server's.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::ground::time::Now;
 use crate::hub::engine::Engine as _;
+use crate::server::admission::Source;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 use crate::server::socket::{Readiness, Socket};
@@ -39,6 +41,17 @@ const NOT_SENT_BYTES_MAX: u32 = 128 << 10;
 
 /// How long accepting rests when the system has no descriptor or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections turned away before accepting rests again.
+const TURNED_AWAY_MAX: usize = 64;
+
+const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+    Connection: close\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n\
+    {\"detail\":\"too many connections\"}";
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
 
 /// A TCP connection.
 #[derive(Debug)]
@@ -126,6 +139,9 @@ pub struct Reactor {
     accepting: Accepting,
     /// Whether the last attempt to accept failed, which is said once.
     accept_failing: bool,
+    /// A descriptor to spare: given up for a moment to accept and turn away who
+    /// would otherwise wait without an answer.
+    spare: Option<File>,
     signals: Option<UnixStream>,
     handle: Handle,
     server: Server<TcpSocket, SqliteEngine>,
@@ -166,6 +182,7 @@ impl Reactor {
             local_addr,
             accepting: Accepting::Idle,
             accept_failing: false,
+            spare: spare(),
             signals: None,
             handle: Handle { stop: Arc::new(AtomicBool::new(false)), waker },
             server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
@@ -264,6 +281,30 @@ impl Reactor {
         }
     }
 
+    /// Answers those who wait to be accepted while there is no descriptor for
+    /// them: one at a time, with the spare one.
+    fn turn_away(&mut self) {
+        for _ in 0..TURNED_AWAY_MAX {
+            if self.spare.take().is_none() {
+                break;
+            }
+            if let Some(listener) = &self.listener
+                && let Ok((mut stream, _)) = listener.accept()
+            {
+                // It fits into any socket buffer, and who does not read it loses nothing.
+                let _ = stream.write(NO_DESCRIPTOR);
+                let _ = stream.shutdown(Shutdown::Write);
+                drop(stream);
+                self.server.count_turned_away();
+                self.spare = spare();
+            } else {
+                self.spare = spare();
+                return;
+            }
+        }
+        self.spare = self.spare.take().or_else(spare);
+    }
+
     fn accept(&mut self) {
         let Some(listener) = &self.listener else {
             self.accepting = Accepting::Idle;
@@ -276,13 +317,13 @@ impl Reactor {
         }
         for _ in 0..self.server.config().budgets.accepts {
             match listener.accept() {
-                Ok((mut stream, _)) => {
+                Ok((mut stream, peer)) => {
                     self.accept_failing = false;
                     let token = Token(self.server.next_index() as usize);
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     match self.poll.registry().register(&mut stream, token, interest) {
                         Ok(()) => {
-                            self.server.accept(TcpSocket(stream));
+                            self.server.accept(TcpSocket(stream), source(peer.ip()));
                         }
                         Err(error) => log::error!("a connection cannot be polled and is dropped: {error}"),
                     }
@@ -294,14 +335,25 @@ impl Reactor {
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     if !self.accept_failing {
-                        log::warn!("connections have to wait, and accepting is tried again: {error}");
+                        log::warn!("new connections are turned away until this is over: {error}");
                         self.accept_failing = true;
                     }
+                    self.turn_away();
                     self.accepting = Accepting::Paused(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
             }
         }
+    }
+}
+
+/// What shares a limit on connections: an IPv4 address, or the first half of an
+/// IPv6 address, which is what one site has.
+fn source(addr: IpAddr) -> Source {
+    match addr.to_canonical() {
+        // Where an IPv6 address would have the prefix of mapped IPv4 addresses, which it never has.
+        IpAddr::V4(addr) => Source(0xffff_0000_0000 | u64::from(addr.to_bits())),
+        IpAddr::V6(addr) => Source((addr.to_bits() >> 64) as u64),
     }
 }
 

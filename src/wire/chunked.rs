@@ -100,11 +100,11 @@ impl ChunkScan {
         let size_line = SizeLine::parse(line)?;
         self.take_extra(line.len() - size_line.digits, limits)?;
         let framing_bytes = self.line - self.data_bytes;
-        if framing_bytes > limits.message_bytes_max.saturating_add(limits.chunk_extra_bytes_max) {
+        if framing_bytes > limits.body_bytes_max.saturating_add(limits.chunk_extra_bytes_max) {
             return Err(Refusal::new(Status::CONTENT_TOO_LARGE, "too many chunks"));
         }
         let size = usize::try_from(size_line.size).map_err(|_| too_large)?;
-        if size > limits.message_bytes_max - self.data_bytes {
+        if size > limits.body_bytes_max - self.data_bytes {
             return Err(too_large);
         }
         self.data_bytes += size;
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits { message_bytes_max: 64, chunk_extra_bytes_max: 16, head_fields_max: 3, ..Limits::default() }
+        Limits { body_bytes_max: 64, chunk_extra_bytes_max: 16, head_fields_max: 3, ..Limits::default() }
     }
 
     /// The joined body and how many bytes it took, or the status of the refusal.

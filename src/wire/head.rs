@@ -285,7 +285,7 @@ impl<'b> Told<'b> {
     fn framing(&self, version: Version, limits: &Limits) -> Result<Framing, Refusal> {
         if self.codings.is_empty() {
             let length = usize::try_from(self.length.unwrap_or(0)).unwrap_or(usize::MAX);
-            return if length <= limits.message_bytes_max {
+            return if length <= limits.body_bytes_max {
                 Ok(Framing::Length(length))
             } else {
                 Err(Refusal::new(Status::CONTENT_TOO_LARGE, "body too large"))

@@ -70,7 +70,7 @@ impl RequestDecoder {
     /// only then is `input` changed.
     ///
     /// An unfinished request takes at most `head_bytes_max` and some empty lines,
-    /// and twice `message_bytes_max` and `chunk_extra_bytes_max`: `NeedMore` is
+    /// and twice `body_bytes_max` and `chunk_extra_bytes_max`: `NeedMore` is
     /// never said for longer ones.
     ///
     /// # Errors

@@ -150,7 +150,7 @@ fn a_connection_may_be_upgraded_after_other_requests() {
 
 #[test]
 fn a_body_longer_than_the_limit_is_413_and_not_read() {
-    let server = Server::start_with(|options| options.config.limits.message_bytes_max = 100_000);
+    let server = Server::start_with(|options| options.config.limits.body_bytes_max = 100_000);
     let mut http = Http::connect(server.addr());
     let envelope = message("room", "a", "").to_string().len();
     let longest = message("room", "a", &"x".repeat(100_000 - envelope));

@@ -6,7 +6,7 @@ use super::*;
 
 fn limits() -> Limits {
     Limits {
-        message_bytes_max: 100,
+        body_bytes_max: 100,
         head_bytes_max: 400,
         head_fields_max: 10,
         target_bytes_max: 60,

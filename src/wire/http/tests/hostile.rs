@@ -51,7 +51,7 @@ fn dribbling_costs_linear_work() {
 #[test]
 fn an_unfinished_request_is_bounded() {
     let limits = limits();
-    let bound = limits.head_bytes_max + 2 * limits.message_bytes_max + limits.chunk_extra_bytes_max + 64;
+    let bound = limits.head_bytes_max + 2 * limits.body_bytes_max + limits.chunk_extra_bytes_max + 64;
     let head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n";
     for endless in [
         "A".repeat(2_000),

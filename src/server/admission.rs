@@ -1,0 +1,139 @@
+//! Who may come in, and how much each may say: limits on connections and on the
+//! rate of messages. What is limited is counted beside the connections, and
+//! only where there is a limit: the 64 bytes of a connection have no room for it.
+
+use std::collections::HashMap;
+
+use crate::ground::config::Limits;
+use crate::ground::time::Stamp;
+
+/// Where a connection comes from, as the shell sees it: equal for those that share
+/// a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Source(pub u64);
+
+/// Counts of what is limited per source and per connection.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// Connections by source; looked up only.
+    counts: HashMap<Source, u32>,
+    /// The source of each connection, by its index.
+    sources: Vec<Source>,
+    /// What each connection has sent in its present second, by its index.
+    rates: Vec<Rate>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Rate {
+    since: Stamp,
+    messages: u32,
+}
+
+/// Why a connection is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Connections,
+    Source,
+}
+
+const SECOND_MS: u32 = 1000;
+
+impl Admission {
+    /// Takes note of the connection at `index`; `connections` are there beside it.
+    pub(super) fn enter(
+        &mut self,
+        index: u32,
+        source: Source,
+        connections: usize,
+        limits: &Limits,
+    ) -> Result<(), Refused> {
+        if limits.messages_per_second_max > 0 {
+            put(&mut self.rates, index, Rate::default());
+        }
+        let mut of_source = 0;
+        if limits.connections_per_source_max > 0 {
+            let count = self.counts.entry(source).or_default();
+            *count += 1;
+            of_source = *count;
+            put(&mut self.sources, index, source);
+        }
+        if connections >= limits.connections_max {
+            Err(Refused::Connections)
+        } else if of_source > limits.connections_per_source_max {
+            Err(Refused::Source)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The connection at `index`, which was let in or not, is gone.
+    pub(super) fn leave(&mut self, index: u32, limits: &Limits) {
+        if limits.connections_per_source_max == 0 {
+            return;
+        }
+        let Some(source) = self.sources.get(index as usize) else { return };
+        if let Some(count) = self.counts.get_mut(source) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(source);
+            }
+        }
+    }
+
+    /// Counts a message of the connection at `index`. Returns whether it is within the limit.
+    pub(super) fn may_send(&mut self, index: u32, now: Stamp, limits: &Limits) -> bool {
+        if limits.messages_per_second_max == 0 {
+            return true;
+        }
+        let Some(rate) = self.rates.get_mut(index as usize) else { return true };
+        if rate.messages == 0 || now.since(rate.since) >= SECOND_MS {
+            *rate = Rate { since: now, messages: 0 };
+        }
+        rate.messages = rate.messages.saturating_add(1);
+        rate.messages <= limits.messages_per_second_max
+    }
+}
+
+fn put<T: Copy + Default>(values: &mut Vec<T>, index: u32, value: T) {
+    let index = index as usize;
+    if values.len() <= index {
+        values.resize(index + 1, T::default());
+    }
+    values[index] = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_its_share_and_gets_it_back() {
+        let limits = Limits { connections_per_source_max: 2, connections_max: 10, ..Limits::default() };
+        let mut admission = Admission::default();
+        let (a, b) = (Source(1), Source(2));
+        assert_eq!(admission.enter(0, a, 0, &limits), Ok(()));
+        assert_eq!(admission.enter(1, a, 1, &limits), Ok(()));
+        assert_eq!(admission.enter(2, a, 2, &limits), Err(Refused::Source));
+        assert_eq!(admission.enter(3, b, 3, &limits), Ok(()));
+        admission.leave(2, &limits);
+        admission.leave(0, &limits);
+        assert_eq!(admission.enter(0, a, 2, &limits), Ok(()));
+        assert_eq!(admission.enter(4, b, 10, &limits), Err(Refused::Connections));
+        for index in [0, 1, 3, 4] {
+            admission.leave(index, &limits);
+        }
+        assert!(admission.counts.is_empty());
+    }
+
+    #[test]
+    fn a_second_has_so_many_messages() {
+        let limits = Limits { messages_per_second_max: 2, ..Limits::default() };
+        let mut admission = Admission::default();
+        assert_eq!(admission.enter(0, Source(1), 0, &limits), Ok(()));
+        let mut sent = |ms| admission.may_send(0, Stamp::from_ms(ms), &limits);
+        assert_eq!(
+            [sent(5), sent(6), sent(7), sent(1004), sent(1005), sent(1006), sent(1007)],
+            [true, true, false, false, true, true, false]
+        );
+    }
+}
