@@ -12,4 +12,5 @@ pub mod handshake;
 pub mod codec;
 pub mod message;
 pub mod protocol;
+pub mod v1;
 pub mod body;

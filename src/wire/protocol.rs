@@ -141,36 +141,38 @@ pub fn write_message(id: u64, message: &Message, out: &mut Vec<u8>) {
 /// Writes the envelope of a stored event.
 pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
     let correlation_id = event.correlation_id.as_deref();
-    write_envelope(&event.kind, &event.payload, correlation_id, &event.timestamp, id, out);
+    let place = (Sequence::Events, id);
+    write_envelope(&event.kind, event.payload.as_bytes(), correlation_id, &event.timestamp, place, out);
 }
 
 /// Writes a heartbeat of `/ws`; `cursor` is the id up to which its receiver has
 /// been sent everything.
 pub fn write_heartbeat(cursor: u64, timestamp: &str, out: &mut Vec<u8>) {
-    write_envelope("heartbeat", "{}", None, timestamp, cursor, out);
+    write_envelope("heartbeat", b"{}", None, timestamp, (Sequence::Events, cursor), out);
 }
 
 /// The answer to `{"type":"ping"}` on a channel.
 pub const PONG: &[u8] = b"{\"type\":\"pong\"}";
 
-fn write_envelope(
+/// Writes an envelope; `payload` is JSON, and `place` what `event_id` says.
+pub fn write_envelope(
     kind: &str,
-    payload: &str,
+    payload: &[u8],
     correlation_id: Option<&str>,
     timestamp: &str,
-    id: u64,
+    place: (Sequence, u64),
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"type\":");
     write_json(kind, out);
     out.extend_from_slice(b",\"payload\":");
-    out.extend_from_slice(payload.as_bytes());
+    out.extend_from_slice(payload);
     out.extend_from_slice(b",\"correlation_id\":");
     write_json(&correlation_id, out);
     out.extend_from_slice(b",\"timestamp\":");
     write_json(timestamp, out);
     out.extend_from_slice(b",\"event_id\":\"");
-    Sequence::Events.write(id, out);
+    place.0.write(place.1, out);
     out.extend_from_slice(b"\"}");
 }
 

@@ -1,0 +1,361 @@
+//! The subprotocol `polecat.v1`: what a client that offers it gets and may say
+//! beyond the base messages. Every message that only it gets has the envelope of
+//! an event; its `event_id` is the id up to which the client has been sent everything.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::protocol::{ClientMessage, Draft, Sequence, is_object, write_envelope, write_json};
+
+/// The name by which it is offered and selected (RFC 6455 section 1.9).
+pub const SUBPROTOCOL: &str = "polecat.v1";
+
+/// Bytes of a client's own message id, and of an idempotency key.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// What all messages to one connection at one time have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The sequence of the connection's ids.
+    pub sequence: Sequence,
+    /// The id up to which it has been sent everything.
+    pub cursor: u64,
+    /// The time of this turn.
+    pub timestamp: &'a str,
+}
+
+/// The first message.
+#[derive(Debug, Clone, Copy)]
+pub struct Hello<'a> {
+    /// Names the database; an id of another one means nothing here.
+    pub epoch: &'a str,
+    /// The channel, or `None` for events.
+    pub channel: Option<&'a str>,
+    /// The oldest id that can be replayed.
+    pub oldest: u64,
+    /// The newest.
+    pub newest: u64,
+    /// Between two heartbeats.
+    pub heartbeat_interval_ms: u32,
+    /// The largest message that is taken.
+    pub message_bytes_max: usize,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// It is not JSON.
+    MalformedJson,
+    /// It is no object, or a field has a wrong type or length.
+    WrongType,
+    /// Its type means nothing here.
+    UnknownType,
+    /// It could not be stored; it may be sent again.
+    StoreUnavailable,
+}
+
+impl ErrorCode {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "malformed_json",
+            Self::WrongType => "wrong_type",
+            Self::UnknownType => "unknown_type",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+}
+
+impl Place<'_> {
+    fn write(self, kind: &str, payload: &impl Serialize, out: &mut Vec<u8>) {
+        let mut text = Vec::with_capacity(128);
+        write_json(payload, &mut text);
+        write_envelope(kind, &text, None, self.timestamp, (self.sequence, self.cursor), out);
+    }
+
+    fn id(self, id: u64) -> String {
+        let mut text = Vec::with_capacity(16);
+        self.sequence.write(id, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Writes `hello`.
+    pub fn write_hello(self, hello: &Hello<'_>, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            server: &'a str,
+            epoch: &'a str,
+            channel: Option<&'a str>,
+            oldest: String,
+            newest: String,
+            heartbeat_interval_ms: u32,
+            message_bytes_max: usize,
+        }
+        let payload = Payload {
+            server: concat!("polecat/", env!("CARGO_PKG_VERSION")),
+            epoch: hello.epoch,
+            channel: hello.channel,
+            oldest: self.id(hello.oldest),
+            newest: self.id(hello.newest),
+            heartbeat_interval_ms: hello.heartbeat_interval_ms,
+            message_bytes_max: hello.message_bytes_max,
+        };
+        self.write("hello", &payload, out);
+    }
+
+    /// Writes `resumed`: `count` messages after `from` follow, then `live`.
+    pub fn write_resumed(self, from: u64, count: u64, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload {
+            from: String,
+            count: u64,
+        }
+        self.write("resumed", &Payload { from: self.id(from), count }, out);
+    }
+
+    /// Writes `gap`: what came after `requested` cannot be told; all that is kept
+    /// follows, then `live`.
+    pub fn write_gap(self, requested: &str, oldest: u64, newest: u64, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            requested: &'a str,
+            oldest: String,
+            newest: String,
+        }
+        self.write("gap", &Payload { requested, oldest: self.id(oldest), newest: self.id(newest) }, out);
+    }
+
+    /// Writes `live`: the replay is through.
+    pub fn write_live(self, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload {}
+        self.write("live", &Payload {}, out);
+    }
+
+    /// Writes `ack`: the message that the client calls `id` is stored as `stored`.
+    pub fn write_ack(self, id: &ClientId, stored: u64, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            id: &'a RawValue,
+            event_id: String,
+        }
+        self.write("ack", &Payload { id: &id.0, event_id: self.id(stored) }, out);
+    }
+
+    /// Writes `error`, for the message that the client calls `id`.
+    pub fn write_error(self, code: ErrorCode, message: &str, id: Option<&ClientId>, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            code: &'a str,
+            message: &'a str,
+            id: Option<&'a RawValue>,
+        }
+        let id = id.map(|id| &*id.0);
+        self.write("error", &Payload { code: code.as_str(), message, id }, out);
+    }
+
+    /// Writes `reconnect`: the server ends, and the client is asked to come again
+    /// after `after_ms`.
+    pub fn write_reconnect(self, after_ms: u32, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Payload {
+            after_ms: u32,
+        }
+        self.write("reconnect", &Payload { after_ms }, out);
+    }
+
+    /// Writes `heartbeat`.
+    pub fn write_heartbeat(self, out: &mut Vec<u8>) {
+        write_envelope("heartbeat", b"{}", None, self.timestamp, (self.sequence, self.cursor), out);
+    }
+}
+
+/// What a client calls a message of its own: a string or a number, as it wrote it.
+#[derive(Debug)]
+pub struct ClientId(Box<RawValue>);
+
+/// A message of a client with what is said about it.
+#[derive(Debug)]
+pub struct Said {
+    /// The message.
+    pub message: ClientMessage,
+    /// To be repeated in `ack` or `error`.
+    pub id: Option<ClientId>,
+    /// Stored once under this key.
+    pub idempotency_key: Option<String>,
+}
+
+/// A message that was not understood.
+#[derive(Debug)]
+pub struct Misunderstood {
+    /// Why.
+    pub code: ErrorCode,
+    /// The same, for people.
+    pub message: String,
+    /// Where the message had one.
+    pub id: Option<ClientId>,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    idempotency_key: Option<&'a RawValue>,
+}
+
+impl Said {
+    /// Reads one text message of a client.
+    ///
+    /// # Errors
+    ///
+    /// What to answer, where it is no JSON object or a field that matters has a wrong type.
+    pub fn parse(text: &str) -> Result<Self, Misunderstood> {
+        let misunderstood = |code, message: &str, id| Misunderstood { code, message: message.to_owned(), id };
+        let wrong = |message, id| misunderstood(ErrorCode::WrongType, message, id);
+        let fields = match serde_json::from_str::<Fields<'_>>(text) {
+            Ok(fields) if is_object(text.as_bytes()) => fields,
+            Ok(_) => return Err(wrong("not an object", None)),
+            Err(error) if error.is_data() => return Err(wrong("not an object with each key once", None)),
+            Err(error) => {
+                let message = error.to_string();
+                return Err(Misunderstood { code: ErrorCode::MalformedJson, message, id: None });
+            }
+        };
+        let id = match fields.id.map(client_id) {
+            None => None,
+            Some(Some(id)) => Some(id),
+            Some(None) => {
+                return Err(wrong("id is neither a number nor a string, or is over 255 bytes", None));
+            }
+        };
+        if fields.kind.is_none_or(|kind| !kind.get().starts_with('"')) {
+            return Err(wrong("type is not a string", id));
+        }
+        let idempotency_key =
+            match fields.idempotency_key.map(|key| serde_json::from_str::<String>(key.get())) {
+                None => None,
+                Some(Ok(key)) if is_key(&key) => Some(key),
+                Some(_) => return Err(wrong("idempotency_key is not a string of 1 to 255 bytes", id)),
+            };
+        match ClientMessage::parse(text) {
+            Ok(message) => Ok(Self { message, id, idempotency_key }),
+            Err(_) => Err(wrong("author, content, lane, provider or token_count has a wrong type", id)),
+        }
+    }
+
+    /// Takes the draft out, where this is a publish.
+    #[must_use]
+    pub fn into_draft(self) -> Option<Draft> {
+        match self.message {
+            ClientMessage::Publish(draft) => Some(draft),
+            ClientMessage::Ping | ClientMessage::Unknown => None,
+        }
+    }
+}
+
+fn client_id(id: &RawValue) -> Option<ClientId> {
+    let is_name = id.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
+    (is_name && id.get().len() <= NAME_BYTES_MAX + 2).then(|| ClientId(id.to_owned()))
+}
+
+/// Whether `key` may be an idempotency key.
+#[must_use]
+pub fn is_key(key: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&key.len())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn written(write: impl FnOnce(Place<'_>, &mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(Place { sequence: Sequence::Messages, cursor: 17, timestamp: "T" }, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let rest = r#","correlation_id":null,"timestamp":"T","event_id":"message-00017"}"#;
+        text.strip_suffix(rest).unwrap().to_owned()
+    }
+
+    #[test]
+    fn messages_look_as_documented() {
+        let hello = Hello {
+            epoch: "E",
+            channel: Some("general"),
+            oldest: 3,
+            newest: 19,
+            heartbeat_interval_ms: 25_000,
+            message_bytes_max: 1_048_576,
+        };
+        let server = concat!("polecat/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            written(|place, out| place.write_hello(&hello, out)),
+            format!(
+                r#"{{"type":"hello","payload":{{"server":"{server}","epoch":"E","channel":"general","oldest":"message-00003","newest":"message-00019","heartbeat_interval_ms":25000,"message_bytes_max":1048576}}"#
+            )
+        );
+        for (text, expected) in [
+            (
+                written(|place, out| place.write_resumed(4, 2, out)),
+                r#""resumed","payload":{"from":"message-00004","count":2}"#,
+            ),
+            (
+                written(|place, out| place.write_gap("x", 3, 19, out)),
+                r#""gap","payload":{"requested":"x","oldest":"message-00003","newest":"message-00019"}"#,
+            ),
+            (written(|place, out| place.write_live(out)), r#""live","payload":{}"#),
+            (
+                written(|place, out| place.write_reconnect(250, out)),
+                r#""reconnect","payload":{"after_ms":250}"#,
+            ),
+            (written(|place, out| place.write_heartbeat(out)), r#""heartbeat","payload":{}"#),
+        ] {
+            assert_eq!(text, format!("{{\"type\":{expected}"));
+        }
+    }
+
+    #[test]
+    fn a_clients_id_comes_back_as_it_was_written() {
+        for id in [r#""a\u0062""#, "7", "-1.50", "9007199254740993"] {
+            let said =
+                Said::parse(&format!(r#"{{"type":"message","id":{id},"idempotency_key":"k"}}"#)).unwrap();
+            assert_eq!(said.idempotency_key.as_deref(), Some("k"));
+            let id_said = said.id.as_ref().unwrap();
+            assert_eq!(
+                written(|place, out| place.write_ack(id_said, 18, out)),
+                format!(r#"{{"type":"ack","payload":{{"id":{id},"event_id":"message-00018"}}"#)
+            );
+            assert!(said.into_draft().is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_id_where_there_is_one() {
+        let long = "x".repeat(256);
+        for (text, code, has_id) in [
+            ("{", ErrorCode::MalformedJson, false),
+            ("", ErrorCode::MalformedJson, false),
+            ("[1]", ErrorCode::WrongType, false),
+            ("7", ErrorCode::WrongType, false),
+            (r#"{"id":[],"type":"ping"}"#, ErrorCode::WrongType, false),
+            (r#"{"id":true,"type":"ping"}"#, ErrorCode::WrongType, false),
+            (r#"{"id":1}"#, ErrorCode::WrongType, true),
+            (r#"{"id":1,"type":5}"#, ErrorCode::WrongType, true),
+            (r#"{"id":1,"type":"message","content":5}"#, ErrorCode::WrongType, true),
+            (r#"{"id":1,"type":"message","idempotency_key":""}"#, ErrorCode::WrongType, true),
+            (r#"{"id":1,"type":"message","idempotency_key":5}"#, ErrorCode::WrongType, true),
+            (
+                &format!(r#"{{"id":1,"type":"message","idempotency_key":"{long}"}}"#),
+                ErrorCode::WrongType,
+                true,
+            ),
+            (&format!(r#"{{"id":"{long}","type":"message"}}"#), ErrorCode::WrongType, false),
+        ] {
+            let wrong = Said::parse(text).unwrap_err();
+            assert_eq!((wrong.code, wrong.id.is_some()), (code, has_id), "{text}");
+        }
+        assert!(Said::parse(r#"{"type":"ping","id":null}"#).unwrap().id.is_none());
+    }
+}
