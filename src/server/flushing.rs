@@ -80,10 +80,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 && let Some(id) = page.waiters.pop()
             {
                 budget -= 1;
-                if self.find(id).is_some_and(|connection| {
-                    connection.writing == Writing::Paging && connection.cursor == page.after
-                }) {
-                    self.send_page(id.index, &page);
+                match self.find(id) {
+                    Some(connection) if connection.writing != Writing::Paging => {}
+                    Some(connection) if connection.channel != NONE && connection.cursor == page.after => {
+                        self.send_page(id.index, &page);
+                    }
+                    // It has said goodbye meanwhile: nothing may follow that.
+                    Some(connection) => {
+                        connection.writing = Writing::Ready;
+                        self.queue_flush(id.index);
+                    }
+                    None => {}
                 }
             }
             if !page.waiters.is_empty() {
