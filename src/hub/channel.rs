@@ -22,6 +22,8 @@ pub struct Channel {
     pub log: Log,
     /// How far the newest frames have been offered to the members.
     pub sweep: Sweep,
+    /// Members below this place have yet to be told what is not in the log.
+    pub notice: usize,
     /// Its place among the channels whose logs hold frames.
     pub idle: Link,
 }
@@ -45,6 +47,7 @@ impl Channel {
     /// member ever moves past the sweep unseen.
     pub fn leave(&mut self, slot: u32) -> Option<u32> {
         self.members.swap_remove(slot as usize);
+        self.notice = self.notice.min(self.members.len());
         if let Sweep::Running { next, .. } = &mut self.sweep {
             *next = (*next).min(self.members.len());
         }
@@ -205,6 +208,7 @@ mod tests {
             members: (0..members).collect(),
             log: Log::new(0),
             sweep: Sweep::Done,
+            notice: 0,
             idle: Link::default(),
         }
     }

@@ -103,6 +103,7 @@ impl Registry {
             members: Vec::new(),
             log: Log::new(self.newest(stream)),
             sweep: Sweep::Done,
+            notice: 0,
             idle: Link::default(),
         }) as u32;
         match stream {
@@ -272,6 +273,27 @@ impl Registry {
         if let Some(index) = self.sweeps.pop_front() {
             self.sweeps.push_back(index);
         }
+    }
+
+    /// Begins to tell all subscribers of events something that is not in the log.
+    pub fn notify_events(&mut self) {
+        if let Some(index) = self.events {
+            let channel = &mut self.channels[index as usize];
+            channel.notice = channel.members.len();
+        }
+    }
+
+    /// The next subscriber of events who has yet to be told.
+    pub fn next_notice(&mut self) -> Option<u32> {
+        let channel = &mut self.channels[self.events? as usize];
+        channel.notice = channel.notice.checked_sub(1)?;
+        Some(channel.members[channel.notice])
+    }
+
+    /// Whether somebody has yet to be told.
+    #[must_use]
+    pub fn has_notices(&self) -> bool {
+        self.events.is_some_and(|index| self.channels[index as usize].notice > 0)
     }
 
     /// How many channels there are.

@@ -7,9 +7,11 @@ use crate::hub::engine::{Answer, Engine, EngineError, Record, Stream, Ticket};
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::Status;
 use crate::wire::protocol::{NumberedMessage, write_event, write_json, write_message};
+use crate::wire::v1::{ErrorCode, Place};
 
 use super::connection::Writing;
 use super::exchange::detail_body;
+use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
@@ -18,10 +20,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn apply(&mut self, answer: Answer) {
         match answer {
             Answer::Committed { id, record, ticket } => self.apply_committed(id, &record, ticket),
+            Answer::Repeated { id, record, ticket, weight } => {
+                self.metrics.repeated += 1;
+                self.engine_backlog_bytes -= weight;
+                if let Some(ticket) = ticket {
+                    self.answer_stored(ticket, id, &record, &[("Idempotency-Replayed", "true")]);
+                }
+            }
+            Answer::Count { ticket, count } => self.apply_count(ticket, count),
             Answer::Refused { ticket, weight, error } => {
                 self.metrics.refused += 1;
                 self.engine_backlog_bytes -= weight;
-                log::error!("a record could not be stored: {error}");
+                log::debug!("a record could not be stored: {error}");
                 if let Some(ticket) = ticket {
                     self.answer_error(ticket, &error);
                 }
@@ -50,18 +60,54 @@ impl<S: Socket, E: Engine> Server<S, E> {
         };
         let scratch = &mut self.scratch;
         self.registry.publish(&stream, id, self.moment.stamp, || encode(id, record, scratch));
-        let Some(ticket) = ticket else { return };
-        match record {
-            Record::Message(message) => {
-                let message = NumberedMessage { id, message };
-                self.answer_json(ticket, "{\"success\":true,\"message\":", &message, "}");
-            }
-            Record::Event(event) => {
-                let mut body = b"{\"success\":true,\"event\":".to_vec();
-                write_event(id, event, &mut body);
+        if let Some(ticket) = ticket {
+            self.answer_stored(ticket, id, record, &[]);
+        }
+    }
+
+    /// Tells whoever appended `record` that it is stored as `id`.
+    fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, extra: &[(&str, &str)]) {
+        match self.take_ask(ticket) {
+            Some(Ask::Request { connection, exchange }) => {
+                let mut body = b"{\"success\":true,".to_vec();
+                match record {
+                    Record::Message(message) => {
+                        body.extend_from_slice(b"\"message\":");
+                        write_json(&NumberedMessage { id, message }, &mut body);
+                    }
+                    Record::Event(event) => {
+                        body.extend_from_slice(b"\"event\":");
+                        write_event(id, event, &mut body);
+                    }
+                }
                 body.push(b'}');
-                self.answer_request(ticket, Status::OK, &body);
+                self.answer(connection, &exchange, Status::OK, &body, extra);
             }
+            Some(Ask::Publish { connection, id: Some(client_id) }) => {
+                self.tell(connection, |place, out| place.write_ack(&client_id, id, out));
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a client of `polecat.v1` a message of its own.
+    fn tell(&mut self, id: Id, write: impl FnOnce(Place<'_>, &mut Vec<u8>)) {
+        let timestamp = self.moment.timestamp();
+        let Some(place) = self.find(id).and_then(|connection| connection.place(&timestamp)) else { return };
+        write_text(&mut self.scratch, |out| write(place, out));
+        self.push_scratch(id.index);
+        self.queue_flush(id.index);
+    }
+
+    /// Tells a subscriber how much it missed; that follows.
+    fn apply_count(&mut self, ticket: Ticket, count: u64) {
+        let Some(Ask::Resume { connection, from }) = self.take_ask(ticket) else { return };
+        if let Some(subscriber) = self.find(connection)
+            && subscriber.writing == Writing::Paging
+        {
+            subscriber.writing = Writing::Ready;
+            self.tell(connection, |place, out| place.write_resumed(from, count, out));
+            self.queue_flush(connection.index);
         }
     }
 
@@ -74,7 +120,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn answer_request(&mut self, ticket: Ticket, status: Status, body: &[u8]) {
         if let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) {
-            self.answer(connection, &exchange, status, body);
+            self.answer(connection, &exchange, status, body, &[]);
         }
     }
 
@@ -82,8 +128,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match self.take_ask(ticket) {
             Some(Ask::Request { connection, exchange }) => {
                 let body = detail_body(&format!("the store is not available: {error}"));
-                self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body);
+                let extra = [("Retry-After", "1")];
+                self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
             }
+            Some(Ask::Publish { connection, id }) => {
+                let message = error.to_string();
+                self.tell(connection, |place, out| {
+                    place.write_error(ErrorCode::StoreUnavailable, &message, id.as_ref(), out);
+                });
+            }
+            Some(Ask::Resume { connection, .. }) => self.give_up_on(connection),
             Some(Ask::Page { serial, after, waiters }) => {
                 self.pages_asked.remove(&(serial, after));
                 for id in waiters {

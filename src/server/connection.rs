@@ -9,6 +9,8 @@ use crate::ground::id::{Id, NONE};
 use crate::ground::time::Stamp;
 use crate::wire::http::RequestDecoder;
 use crate::wire::message::MessageDecoder;
+use crate::wire::protocol::Sequence;
+use crate::wire::v1::Place;
 
 /// One peer.
 #[derive(Debug)]
@@ -72,11 +74,44 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/ws`: all events.
-    Events,
+    Events(Level),
     /// `/api/ws/{channel_id}`: the messages of a channel.
-    Channel,
+    Channel(Level),
     /// `/api/ws`: everything comes back.
     Echo,
+}
+
+/// Which messages a subscriber gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Those of the two old services, and no others.
+    Base,
+    /// Those of `polecat.v1`; what it missed is not through yet.
+    Replaying,
+    /// Those of `polecat.v1`; it was told that it is live.
+    Live,
+}
+
+impl Endpoint {
+    /// The sequence and the level of a subscriber; `None` for an echo.
+    #[must_use]
+    pub const fn subscription(self) -> Option<(Sequence, Level)> {
+        match self {
+            Self::Events(level) => Some((Sequence::Events, level)),
+            Self::Channel(level) => Some((Sequence::Messages, level)),
+            Self::Echo => None,
+        }
+    }
+
+    /// The same endpoint at another level.
+    #[must_use]
+    pub const fn at_level(self, level: Level) -> Self {
+        match self {
+            Self::Events(_) => Self::Events(level),
+            Self::Channel(_) => Self::Channel(level),
+            Self::Echo => Self::Echo,
+        }
+    }
 }
 
 /// Whether a connection is read.
@@ -107,7 +142,7 @@ pub enum Writing {
     Queued,
     /// The socket is full; a readiness event queues it.
     Blocked,
-    /// A page of history is waited for.
+    /// A page of history is waited for, or how much of it there is.
     Paging,
 }
 
@@ -183,6 +218,14 @@ impl<S> Connection<S> {
         if start < frame.len() {
             self.outbox.get_or_insert_default().push_shared(frame, start);
         }
+    }
+
+    /// What messages of `polecat.v1` to it have in common; `None` where it is no
+    /// subscriber.
+    pub fn place<'a>(&self, timestamp: &'a str) -> Option<Place<'a>> {
+        let Phase::Open(endpoint) = self.phase else { return None };
+        let (sequence, _) = endpoint.subscription()?;
+        Some(Place { sequence, cursor: self.cursor, timestamp })
     }
 
     /// Whether it speaks HTTP.

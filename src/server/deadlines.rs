@@ -5,9 +5,9 @@ use crate::ground::time::Stamp;
 use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::{Refusal, Status};
-use crate::wire::protocol::write_heartbeat;
 
-use super::connection::{Endpoint, Phase, Writing};
+use super::connection::{Endpoint, Level, Phase, Writing};
+use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
@@ -77,7 +77,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Lifecycle::Running => None,
             Lifecycle::Draining { since, .. } => Some(remaining(since, timeouts.drain_ms)),
         };
-        [next, idle, drained].into_iter().flatten().min().map(u64::from)
+        let server = [next, idle, drained].into_iter().flatten().min().map(u64::from);
+        [server, self.engine.due_in_ms(self.moment.now)].into_iter().flatten().min()
     }
 
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
@@ -120,10 +121,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         // The ping first: a client that reads one message at a time has answered
         // it before it is busy with the heartbeat.
         codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
-        if connection.phase == Phase::Open(Endpoint::Events) {
-            let mut text = Vec::with_capacity(160);
-            write_heartbeat(connection.cursor, &self.moment.timestamp(), &mut text);
-            codec::write_frame(OpCode::Text, &text, &mut self.scratch);
+        let is_told = !matches!(connection.phase, Phase::Open(Endpoint::Channel(Level::Base)));
+        let timestamp = self.moment.timestamp();
+        if let Some(place) = connection.place(&timestamp).filter(|_| is_told) {
+            write_text(&mut self.scratch, |out| place.write_heartbeat(out));
         }
         self.send_scratch(index);
     }

@@ -1,5 +1,6 @@
 //! What a response has in common with its request.
 
+use crate::hub::engine::Health;
 use crate::wire::protocol::write_json;
 
 /// Said to browsers whose page may not talk to us.
@@ -28,6 +29,20 @@ impl Exchange {
             ("Vary", with_origin("Origin")),
         ]
     }
+}
+
+/// How the store is, as `health` and `health_status` say it.
+pub(super) fn health_payload(health: &Health) -> Vec<u8> {
+    let mut payload = Vec::new();
+    match health {
+        Health::Sound => payload.extend_from_slice(b"{\"status\":\"ok\"}"),
+        Health::Degraded(reason) => {
+            payload.extend_from_slice(b"{\"status\":\"degraded\",\"reason\":");
+            write_json(reason.as_str(), &mut payload);
+            payload.push(b'}');
+        }
+    }
+    payload
 }
 
 /// The body of an error.

@@ -8,7 +8,7 @@ use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Ticket};
 use crate::hub::registry::Step;
 
-use super::connection::{Connection, Phase, Reading, Writing};
+use super::connection::{Connection, Endpoint, Level, Phase, Reading, Writing};
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
@@ -148,6 +148,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     budget = budget.saturating_sub(len);
                     self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
                 }
+                Sent::Nothing if self.is_through(index) => {
+                    self.go_live(index);
+                    self.push_scratch(index);
+                }
                 Sent::Nothing => return self.after_flush(index),
                 Sent::Blocked => {
                     self.at(index).writing = Writing::Blocked;
@@ -160,6 +164,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 return self.queue_flush(index);
             }
         }
+    }
+
+    /// Whether a client of `polecat.v1` has got all that it missed, and is to be told.
+    fn is_through(&mut self, index: u32) -> bool {
+        let replaying =
+            |endpoint: Endpoint| endpoint.subscription().is_some_and(|(_, level)| level == Level::Replaying);
+        matches!(self.at(index).phase, Phase::Open(endpoint) if replaying(endpoint))
     }
 
     /// One write: what is private first, then what the log holds beyond the cursor.
@@ -253,6 +264,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
             bytes_max: self.config.budgets.page_bytes,
         };
         self.engine.ask(query, Ticket(ticket));
+    }
+
+    /// Puts what was collected in the scratch behind all that waits to be sent.
+    pub(super) fn push_scratch(&mut self, index: u32) {
+        let scratch = std::mem::take(&mut self.scratch);
+        self.at(index).push(&scratch);
+        self.scratch = scratch;
+        self.clear_scratch();
     }
 
     /// Sends what was collected in the scratch: at once where nothing else is

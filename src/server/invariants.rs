@@ -54,7 +54,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if connection.writing == Writing::Paging {
             let is_waiter = |ask: &Ask| match ask {
                 Ask::Page { waiters, .. } => waiters.contains(&connection.id(index)),
-                Ask::Request { .. } => false,
+                Ask::Resume { connection: asker, .. } => *asker == connection.id(index),
+                Ask::Request { .. } | Ask::Publish { .. } => false,
             };
             assert!(
                 self.asks.iter().any(|(_, ask)| is_waiter(ask))

@@ -1,14 +1,17 @@
 //! Open WebSockets: what arrives on them, and how they are closed.
 
-use crate::hub::engine::{Engine, Record, Stream};
+use std::rc::Rc;
+
+use crate::hub::engine::{Engine, Record, Stream, Ticket};
 use crate::wire::codec::{self, CloseCode, OpCode, Violation};
 use crate::wire::message::{Item, MessageDecoder};
-use crate::wire::protocol::{ClientMessage, PONG};
+use crate::wire::protocol::{ClientMessage, Draft, PONG};
+use crate::wire::v1::{ClientId, ErrorCode, Said};
 
-use super::connection::{Endpoint, Phase, Reading};
+use super::connection::{Endpoint, Level, Phase, Reading};
 use super::metrics::CloseReason;
 use super::reading::Progress;
-use super::server::Server;
+use super::server::{Ask, Server};
 use super::socket::Socket;
 
 impl<S: Socket, E: Engine> Server<S, E> {
@@ -51,11 +54,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Item::Text(text) => {
                 self.metrics.messages_received += 1;
                 match phase {
-                    Phase::Open(Endpoint::Channel) => self.handle_text(index, text),
                     Phase::Open(Endpoint::Echo) => {
                         codec::write_frame(OpCode::Text, text.as_bytes(), &mut self.scratch);
                     }
-                    _ => {}
+                    Phase::Open(Endpoint::Channel(Level::Base)) => self.handle_text(index, text),
+                    Phase::Open(Endpoint::Events(Level::Base)) => {}
+                    _ => self.handle_said(index, text),
                 }
             }
             Item::Binary(bytes) => {
@@ -64,8 +68,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     Phase::Open(Endpoint::Echo) => {
                         codec::write_frame(OpCode::Binary, bytes, &mut self.scratch);
                     }
-                    Phase::Open(Endpoint::Channel) => self.metrics.rubbish += 1,
-                    _ => {}
+                    Phase::Open(Endpoint::Events(Level::Base)) => {}
+                    Phase::Open(Endpoint::Channel(Level::Base)) => self.metrics.rubbish += 1,
+                    _ => self.reply_error(index, ErrorCode::WrongType, "a message is text", None),
                 }
             }
         }
@@ -73,17 +78,53 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn handle_text(&mut self, index: u32, text: &str) {
         match ClientMessage::parse(text) {
-            Ok(ClientMessage::Publish(draft)) => {
-                let channel = self.at(index).channel;
-                if let Stream::Channel(name) = &self.registry.channel(channel).stream {
-                    let name = name.clone();
-                    let message = draft.into_message(name, self.moment.timestamp());
-                    self.append(Record::Message(message), None);
-                }
-            }
+            Ok(ClientMessage::Publish(draft)) => self.publish(index, draft, None, None),
             Ok(ClientMessage::Ping) => codec::write_frame(OpCode::Text, PONG, &mut self.scratch),
             Ok(ClientMessage::Unknown) => {}
             Err(_) => self.metrics.rubbish += 1,
+        }
+    }
+
+    /// A message of a client of `polecat.v1`, which hears what becomes of it.
+    fn handle_said(&mut self, index: u32, text: &str) {
+        let said = match Said::parse(text) {
+            Ok(said) => said,
+            Err(wrong) => return self.reply_error(index, wrong.code, &wrong.message, wrong.id.as_ref()),
+        };
+        match said.message {
+            ClientMessage::Ping => codec::write_frame(OpCode::Text, PONG, &mut self.scratch),
+            ClientMessage::Publish(draft)
+                if matches!(self.at(index).phase, Phase::Open(Endpoint::Channel(_))) =>
+            {
+                let connection = self.at(index).id(index);
+                let ask = Ask::Publish { connection, id: said.id };
+                let ticket = Ticket(self.asks.insert(ask) as u64);
+                let key = said.idempotency_key.map(Rc::from);
+                self.publish(index, draft, key, Some(ticket));
+            }
+            ClientMessage::Publish(_) | ClientMessage::Unknown => {
+                if said.id.is_some() {
+                    let message = "this type means nothing here";
+                    self.reply_error(index, ErrorCode::UnknownType, message, said.id.as_ref());
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+        let channel = self.at(index).channel;
+        if let Stream::Channel(name) = &self.registry.channel(channel).stream {
+            let name = name.clone();
+            let message = draft.into_message(name, self.moment.timestamp());
+            self.append(Record::Message(message), key, ticket);
+        }
+    }
+
+    fn reply_error(&mut self, index: u32, code: ErrorCode, message: &str, id: Option<&ClientId>) {
+        self.metrics.rubbish += 1;
+        let timestamp = self.moment.timestamp();
+        if let Some(place) = self.connections[index as usize].place(&timestamp) {
+            write_text(&mut self.scratch, |out| place.write_error(code, message, id, out));
         }
     }
 
@@ -126,4 +167,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.queue_flush(index);
         debug_assert!(self.at(index).reading != Reading::Over);
     }
+}
+
+/// Appends a text frame whose payload `write` writes.
+pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::with_capacity(256);
+    write(&mut text);
+    codec::write_frame(OpCode::Text, &text, out);
 }

@@ -90,6 +90,8 @@ pub struct Metrics {
     pub rubbish: u64,
     /// Records committed.
     pub committed: u64,
+    /// Records that were not stored since their key was used before.
+    pub repeated: u64,
     /// Records that could not be stored.
     pub refused: u64,
     /// Frames of channels handed to sockets.

@@ -165,8 +165,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let limits = &self.config.limits;
         let outbox_bytes_max = limits.outbox_bytes_max;
         let publishes = match self.at(index).phase {
-            Phase::Handshake | Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel) => true,
-            Phase::Open(Endpoint::Events | Endpoint::Echo) | Phase::Closing => false,
+            Phase::Handshake | Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel(_)) => true,
+            Phase::Open(Endpoint::Events(_) | Endpoint::Echo) | Phase::Closing => false,
             Phase::Ending | Phase::Lingering | Phase::Dead => return false,
         };
         if matches!(

@@ -3,13 +3,16 @@
 //! at once or wait for the engine.
 
 use crate::ground::id::Id;
-use crate::hub::engine::{Engine, Query, Record, Ticket};
-use crate::wire::body::{PostedEvent, PostedMessage};
+use std::rc::Rc;
+
+use crate::hub::engine::{Engine, Health, Query, Record, Ticket};
+use crate::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage};
 use crate::wire::http::{Method, Refusal, Request, RequestDecoder, Response, Status, Step, write_continue};
 use crate::wire::protocol::{Event, write_json};
+use crate::wire::v1::is_key;
 
 use super::connection::{Phase, Reading};
-use super::exchange::{Exchange, FOREIGN_ORIGIN, detail_body};
+use super::exchange::{Exchange, FOREIGN_ORIGIN, detail_body, health_payload};
 use super::metrics::CloseReason;
 use super::paths::endpoint;
 use super::reading::Progress;
@@ -19,9 +22,7 @@ use super::socket::Socket;
 /// Appends of one connection that may wait for their answers at once.
 const PENDING_MAX: u16 = 1024;
 
-/// Messages of one `GET /api/messages`.
-const LIST_RECORDS_MAX: usize = 200;
-/// Their weight in bytes at which the list ends: it is made in one step, which
+/// The weight in bytes of the messages of one `GET /api/messages` at which the list ends: it is made in one step, which
 /// holds up everyone else.
 const LIST_BYTES_MAX: usize = 4 << 20;
 
@@ -105,18 +106,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match (&request.method, request.path) {
             (Method::Options, _) if is_preflight(request) => self.preflight(index, request, &exchange),
             (Method::Get | Method::Head, "/api/health") => {
-                self.reply(index, &exchange, Status::OK, b"{\"status\":\"ok\"}", &[]);
+                self.reply_health(index, &exchange);
             }
             (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
             (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
             (Method::Get | Method::Head, "/api/messages") => {
                 let channel = request.query_value("channel_id").filter(|name| !name.is_empty());
-                let query = Query::Messages {
-                    channel: channel.map(|name| name.as_ref().into()),
-                    records_max: LIST_RECORDS_MAX,
-                    bytes_max: LIST_BYTES_MAX,
-                };
-                self.ask(index, exchange, query);
+                let channel = channel.map(|name| name.as_ref().into());
+                self.list(index, request, exchange, channel);
             }
             (Method::Post, "/api/messages" | "/api/events") => self.post(index, request, exchange),
             _ => {
@@ -125,6 +122,34 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         }
         false
+    }
+
+    fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange, channel: Option<Rc<str>>) {
+        let range = ListRange::parse(|name| request.query_value(name));
+        match range {
+            Ok(ListRange { limit, after, before }) => {
+                let (records_max, bytes_max) = (limit, LIST_BYTES_MAX);
+                self.ask(index, exchange, Query::Messages { channel, after, before, records_max, bytes_max });
+            }
+            Err(errors) => self.reply_errors(index, &exchange, &errors),
+        }
+    }
+
+    /// 200 where everything is well, else 503 and why.
+    fn reply_health(&mut self, index: u32, exchange: &Exchange) {
+        let (status, body) = match self.engine.health() {
+            _ if self.is_draining() => (Status::SERVICE_UNAVAILABLE, b"{\"status\":\"draining\"}".to_vec()),
+            Health::Sound => (Status::OK, b"{\"status\":\"ok\"}".to_vec()),
+            health => (Status::SERVICE_UNAVAILABLE, health_payload(health)),
+        };
+        self.reply(index, exchange, status, &body, &[]);
+    }
+
+    fn reply_errors(&mut self, index: u32, exchange: &Exchange, errors: &FieldErrors) {
+        let mut body = b"{\"detail\":".to_vec();
+        write_json(errors, &mut body);
+        body.push(b'}');
+        self.reply(index, exchange, Status::UNPROCESSABLE_CONTENT, &body, &[]);
     }
 
     fn exchange(&mut self, request: &Request<'_>) -> Exchange {
@@ -188,22 +213,22 @@ impl<S: Socket, E: Engine> Server<S, E> {
         };
         match record {
             Ok(record) => {
+                let key = request.header("idempotency-key").filter(|key| !key.is_empty());
+                if key.is_some_and(|key| !is_key(key)) {
+                    let detail = "Idempotency-Key has at most 255 bytes";
+                    return self.reply_detail(index, &exchange, Status::BAD_REQUEST, detail, &[]);
+                }
                 let ticket = self.await_answer(index, exchange);
-                self.append(record, Some(ticket));
+                self.append(record, key.map(Rc::from), Some(ticket));
             }
-            Err(errors) => {
-                let mut body = b"{\"detail\":".to_vec();
-                write_json(&errors, &mut body);
-                body.push(b'}');
-                self.reply(index, &exchange, Status::UNPROCESSABLE_CONTENT, &body, &[]);
-            }
+            Err(errors) => self.reply_errors(index, &exchange, &errors),
         }
     }
 
     /// Hands a record to the engine.
-    pub(super) fn append(&mut self, record: Record, ticket: Option<Ticket>) {
+    pub(super) fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
         self.engine_backlog_bytes += record.weight();
-        self.engine.append(record, ticket);
+        self.engine.append(record, key, ticket);
     }
 
     /// Asks the engine something. Answers of questions come after those of
@@ -233,16 +258,20 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Sends the engine's answer to the request that it belongs to.
-    pub(super) fn answer(&mut self, connection: Id, exchange: &Exchange, status: Status, body: &[u8]) {
+    pub(super) fn answer(
+        &mut self,
+        connection: Id,
+        exchange: &Exchange,
+        status: Status,
+        body: &[u8],
+        extra: &[(&str, &str)],
+    ) {
         let index = connection.index;
         if self.find(connection).is_none() {
             return;
         }
-        self.write_response(exchange, status, body, &[]);
-        let response = std::mem::take(&mut self.scratch);
-        self.at(index).push(&response);
-        self.scratch = response;
-        self.clear_scratch();
+        self.write_response(exchange, status, body, extra);
+        self.push_scratch(index);
         self.queue_flush(index);
         self.at(index).pending -= 1;
         if self.at(index).pending > 0 {

@@ -12,10 +12,11 @@ use crate::ground::deadline::Fifo;
 use crate::ground::frame::Frame;
 use crate::ground::id::{Id, NONE};
 use crate::ground::time::{AttendedClock, Now, Stamp};
-use crate::hub::engine::{Answer, Engine};
+use crate::hub::engine::{Answer, Engine, Health};
 use crate::hub::registry::Registry;
 use crate::wire::http::http_date;
 use crate::wire::protocol::timestamp;
+use crate::wire::v1::ClientId;
 
 use super::admission::{Admission, Source};
 use super::connection::{Connection, Phase, Reading, Writing};
@@ -59,6 +60,8 @@ pub struct Server<S, E> {
     /// Bytes that this turn may still write.
     pub(super) write_bytes_left: usize,
     pub(super) random: fastrand::Rng,
+    /// As subscribers of events were told last.
+    pub(super) health: Health,
     pub(super) admission: Admission,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Metrics,
@@ -70,6 +73,10 @@ pub struct Server<S, E> {
 pub(super) enum Ask {
     /// An HTTP client.
     Request { connection: Id, exchange: Exchange },
+    /// A subscriber that wants to hear whether a message of its own is stored.
+    Publish { connection: Id, id: Option<ClientId> },
+    /// A subscriber that has to be told how much it missed, before it gets that.
+    Resume { connection: Id, from: u64 },
     /// Subscribers whose cursors are all at `after`, behind the log of their channel.
     Page { serial: u64, after: u64, waiters: Vec<Id> },
 }
@@ -86,8 +93,8 @@ pub(super) struct Page {
 /// The one reading of the clocks that a turn works with.
 #[derive(Debug)]
 pub(super) struct Moment {
+    pub(super) now: Now,
     pub(super) stamp: Stamp,
-    unix_micros: i64,
     timestamp: Option<Rc<str>>,
     http_date: String,
     http_date_second: i64,
@@ -96,8 +103,8 @@ pub(super) struct Moment {
 impl Moment {
     fn new(now: Now) -> Self {
         Self {
+            now,
             stamp: Stamp::default(),
-            unix_micros: now.unix_micros,
             timestamp: None,
             http_date: http_date(now.unix_micros),
             http_date_second: now.unix_micros.div_euclid(1_000_000),
@@ -106,7 +113,7 @@ impl Moment {
 
     fn advance(&mut self, now: Now, stamp: Stamp) {
         self.stamp = stamp;
-        self.unix_micros = now.unix_micros;
+        self.now = now;
         self.timestamp = None;
         let second = now.unix_micros.div_euclid(1_000_000);
         if second != self.http_date_second {
@@ -117,7 +124,7 @@ impl Moment {
 
     /// The timestamp that everything of this turn bears.
     pub(super) fn timestamp(&mut self) -> Rc<str> {
-        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.unix_micros))))
+        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.now.unix_micros))))
     }
 
     /// The `Date` of this turn's responses.
@@ -188,6 +195,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             scratch: Vec::new(),
             write_bytes_left: 0,
             random: fastrand::Rng::with_seed(seed),
+            health: Health::Sound,
             admission: Admission::default(),
             lifecycle: Lifecycle::Running,
             metrics: Metrics::default(),
@@ -304,9 +312,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         &self.config
     }
 
-    /// The store, for the shell's housekeeping.
-    pub const fn engine(&mut self) -> &mut E {
-        &mut self.engine
+    /// Lets the store do some housekeeping; called when there is nothing else to do.
+    pub fn idle(&mut self) {
+        self.engine.idle(self.moment.now);
     }
 
     pub(super) fn at(&mut self, index: u32) -> &mut Connection<S> {

@@ -11,13 +11,19 @@
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.
 
-use crate::hub::engine::Engine;
+use crate::hub::engine::{Engine, Health};
 use crate::wire::codec::CloseCode;
+use crate::wire::protocol::{Sequence, write_envelope};
 
-use super::connection::Phase;
+use super::connection::{Level, Phase};
+use super::exchange::health_payload;
+use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
+
+/// Nobody is asked to come again sooner than this: the next server has to start.
+const RECONNECT_MS_MIN: u32 = 500;
 
 /// Pages that may wait to be sent before no more are read.
 const PAGES_WAITING_MAX: usize = 16;
@@ -31,6 +37,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.read_all();
         self.settle();
         self.drain();
+        self.notify();
         self.flush_all();
         self.expire();
         self.reap();
@@ -40,12 +47,44 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let reads_max =
             if self.pages.len() < PAGES_WAITING_MAX { self.config.budgets.engine_reads } else { 0 };
         let mut answers = std::mem::take(&mut self.answers);
-        self.engine.settle(reads_max, &mut answers);
+        self.engine.settle(self.moment.now, reads_max, &mut answers);
         for answer in answers.drain(..) {
             self.apply(answer);
         }
         self.answers = answers;
         self.resume_stalled();
+        self.watch_health();
+    }
+
+    /// Tells of the store's health when that has changed. It is an event, but not
+    /// one that could be stored now: it bears the id up to which its receiver has been
+    /// sent everything.
+    fn watch_health(&mut self) {
+        if self.health == *self.engine.health() {
+            return;
+        }
+        self.health = self.engine.health().clone();
+        match &self.health {
+            Health::Sound => log::info!("the store works again"),
+            Health::Degraded(reason) => log::error!("nothing can be stored now: {reason}"),
+        }
+        self.registry.notify_events();
+    }
+
+    fn notify(&mut self) {
+        if !self.registry.has_notices() {
+            return;
+        }
+        let payload = health_payload(&self.health);
+        let timestamp = self.moment.timestamp();
+        for _ in 0..self.config.budgets.sweep_members {
+            let Some(index) = self.registry.next_notice() else { return };
+            let place = (Sequence::Events, self.at(index).cursor);
+            write_text(&mut self.scratch, |out| {
+                write_envelope("health_status", &payload, None, &timestamp, place, out);
+            });
+            self.send_scratch(index);
+        }
     }
 
     /// How long the next poll may sleep, in milliseconds; `None` is until
@@ -61,7 +100,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             || !self.flush_queue.is_empty()
             || !self.pages.is_empty()
             || self.registry.has_sweeps()
-            || self.engine.is_due()
+            || self.registry.has_notices()
+            || self.engine.due_in_ms(self.moment.now) == Some(0)
             || matches!(self.lifecycle, Lifecycle::Draining { next, .. } if (next as usize) < self.connections.capacity())
     }
 
@@ -84,7 +124,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn drain_one(&mut self, index: u32) {
         let connection = self.at(index);
         match connection.phase {
-            Phase::Open(_) => self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown),
+            Phase::Open(endpoint) => {
+                if endpoint.subscription().is_some_and(|(_, level)| level != Level::Base) {
+                    self.say_reconnect(index);
+                }
+                self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown);
+            }
             // One that is being answered goes on: the answer says `Connection: close`.
             Phase::Handshake | Phase::Request if connection.is_busy() => {}
             Phase::Handshake | Phase::Request | Phase::KeepAlive => {
@@ -92,6 +137,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.queue_flush(index);
             }
             Phase::Closing | Phase::Ending | Phase::Lingering | Phase::Dead => {}
+        }
+    }
+
+    /// Asks a client of `polecat.v1` to come again, at a time of its own.
+    fn say_reconnect(&mut self, index: u32) {
+        let after_ms = RECONNECT_MS_MIN + self.random.u32(0..=self.config.timeouts.drain_ms);
+        let timestamp = self.moment.timestamp();
+        if let Some(place) = self.connections[index as usize].place(&timestamp) {
+            write_text(&mut self.scratch, |out| place.write_reconnect(after_ms, out));
+            self.push_scratch(index);
         }
     }
 

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::ground::id::NONE;
-use crate::hub::engine::{Engine, Stream};
+use crate::hub::engine::{Engine, Query, Stream, Ticket};
 use crate::wire::body::channel_name_error;
 use crate::wire::codec::CloseCode;
 use crate::wire::handshake;
 use crate::wire::http::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
+use crate::wire::v1::{Hello, SUBPROTOCOL};
 
-use super::connection::{Endpoint, Phase};
+use super::connection::{Endpoint, Level, Phase, Writing};
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
+use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::paths::Target;
-use super::server::Server;
+use super::server::{Ask, Server};
 use super::socket::Socket;
 
 impl<S: Socket, E: Engine> Server<S, E> {
@@ -65,20 +67,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return false;
         }
         let headers = exchange.headers();
-        upgrade.write_switching(&headers[..1], None, self.moment.http_date(), &mut self.scratch);
+        let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
+        let protocol = is_v1.then_some(SUBPROTOCOL);
+        upgrade.write_switching(&headers[..1], protocol, self.moment.http_date(), &mut self.scratch);
         self.metrics.upgrades += 1;
+        let level = if is_v1 { Level::Replaying } else { Level::Base };
         match (target, stream) {
             (Target::Events, Some(stream)) => {
-                self.open(index, Endpoint::Events);
-                self.subscribe(index, &stream, Sequence::Events, request);
+                self.open(index, Endpoint::Events(level));
+                self.subscribe(index, &stream, request);
                 if !has_legal_token(request) {
                     let reason = "Invalid subscribe_token format";
                     self.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
                 }
             }
             (_, Some(stream)) => {
-                self.open(index, Endpoint::Channel);
-                self.subscribe(index, &stream, Sequence::Messages, request);
+                self.open(index, Endpoint::Channel(level));
+                self.subscribe(index, &stream, request);
             }
             (_, None) => self.open(index, Endpoint::Echo),
         }
@@ -108,26 +113,123 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Makes a connection a member of the channel of `stream`. Its cursor stands at
     /// the end, or at the id after which it asked to go on.
-    fn subscribe(&mut self, index: u32, stream: &Stream, sequence: Sequence, request: &Request<'_>) {
+    fn subscribe(&mut self, index: u32, stream: &Stream, request: &Request<'_>) {
         debug_assert_eq!(self.at(index).channel, NONE);
+        let Phase::Open(endpoint) = self.at(index).phase else { return };
+        let Some((sequence, level)) = endpoint.subscription() else { return };
+        let kept = self.kept(stream);
+        let start = Start::of(request, sequence, kept, self.engine.epoch());
+        let (channel, slot) = self.registry.join(stream, index);
+        let connection = self.at(index);
+        connection.channel = channel;
+        connection.slot = slot;
+        connection.cursor = match start {
+            Start::Live => kept.newest,
+            Start::After(id) => id,
+            // An old client gets all there is; one that is told of the gap, too.
+            Start::Gap(_) => kept.oldest.saturating_sub(1),
+        };
+        if level == Level::Base {
+            if connection.cursor < kept.newest {
+                self.queue_flush(index);
+            }
+        } else {
+            self.greet(index, stream, kept, &start);
+        }
+    }
+
+    /// The ids of `stream` that can be replayed.
+    fn kept(&self, stream: &Stream) -> Kept {
+        let oldest = match stream {
+            Stream::Events => self.engine.oldest_event(),
+            Stream::Channel(_) => self.engine.oldest_message(),
+        };
         let newest = self.registry.newest(stream);
+        // The engine may be ahead of what it has told.
+        Kept { oldest: oldest.min(newest + 1), newest }
+    }
+
+    /// Says `hello` to a client of `polecat.v1`, and what becomes of its wish to resume.
+    fn greet(&mut self, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
+        let timestamp = self.moment.timestamp();
+        let Some(place) = self.at(index).place(&timestamp) else { return };
+        let hello = Hello {
+            epoch: self.engine.epoch(),
+            channel: match stream {
+                Stream::Events => None,
+                Stream::Channel(name) => Some(name),
+            },
+            oldest: kept.oldest,
+            newest: kept.newest,
+            heartbeat_interval_ms: self.config.timeouts.heartbeat_interval_ms,
+            message_bytes_max: self.config.limits.message_bytes_max,
+        };
+        write_text(&mut self.scratch, |out| place.write_hello(&hello, out));
+        match start {
+            Start::Live => self.go_live(index),
+            Start::Gap(requested) => {
+                write_text(&mut self.scratch, |out| {
+                    place.write_gap(requested, kept.oldest, kept.newest, out);
+                });
+                self.queue_flush(index);
+            }
+            Start::After(from) => {
+                let connection = self.at(index);
+                connection.writing = Writing::Paging;
+                let ask = Ask::Resume { connection: connection.id(index), from: *from };
+                let ticket = Ticket(self.asks.insert(ask) as u64);
+                let stream = stream.clone();
+                self.engine.ask(Query::Count { stream, after: *from, through: kept.newest }, ticket);
+            }
+        }
+    }
+
+    /// Tells a client of `polecat.v1` that what comes now is live.
+    pub(super) fn go_live(&mut self, index: u32) {
+        let timestamp = self.moment.timestamp();
+        let connection = &mut self.connections[index as usize];
+        if let Phase::Open(endpoint) = connection.phase
+            && let Some(place) = connection.place(&timestamp)
+        {
+            write_text(&mut self.scratch, |out| place.write_live(out));
+            connection.phase = Phase::Open(endpoint.at_level(Level::Live));
+        }
+    }
+}
+
+/// The ids that can be replayed: `oldest..=newest`, none where it is above.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    oldest: u64,
+    newest: u64,
+}
+
+/// Where a subscriber begins.
+#[derive(Debug)]
+enum Start<'b> {
+    /// It asked for nothing.
+    Live,
+    /// After an id that it has.
+    After(u64),
+    /// It named an id, as here, that does not say what it has: we never gave it
+    /// out, it is of another database, or something after it is no longer kept.
+    Gap(Cow<'b, str>),
+}
+
+impl<'b> Start<'b> {
+    fn of(request: &Request<'b>, sequence: Sequence, kept: Kept, epoch: &str) -> Self {
         let last_seen = request
             .header("last-event-id")
             .filter(|id| !id.is_empty())
             .map(Cow::Borrowed)
             .or_else(|| request.query_value("last_event_id").filter(|id| !id.is_empty()));
-        let cursor = match &last_seen {
-            None => newest,
-            // One that we never gave out says nothing of what its client has: it gets all.
-            Some(id) => sequence.parse(id).filter(|id| *id <= newest).unwrap_or(0),
-        };
-        let (channel, slot) = self.registry.join(stream, index);
-        let connection = self.at(index);
-        connection.channel = channel;
-        connection.slot = slot;
-        connection.cursor = cursor;
-        if cursor < newest {
-            self.queue_flush(index);
+        let Some(last_seen) = last_seen else { return Self::Live };
+        let same_epoch = request.query_value("epoch").is_none_or(|given| given.is_empty() || given == epoch);
+        match sequence.parse(&last_seen) {
+            Some(id) if same_epoch && (kept.oldest.saturating_sub(1)..=kept.newest).contains(&id) => {
+                Self::After(id)
+            }
+            _ => Self::Gap(last_seen),
         }
     }
 }

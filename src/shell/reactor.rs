@@ -250,7 +250,7 @@ impl Reactor {
     fn poll_timeout(&mut self) -> Option<Duration> {
         let server = self.server.poll_timeout_ms().map(Duration::from_millis);
         if server != Some(Duration::ZERO) {
-            self.server.engine().idle();
+            self.server.idle();
         }
         let accept = match self.accepting {
             Accepting::Idle => None,

@@ -2,6 +2,7 @@
 //! objects have the shape that the clients of the old service know (a list under
 //! `detail`, each with `type`, `loc` and `msg`).
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,10 @@ pub struct FieldError {
 impl FieldError {
     fn body(kind: &'static str, msg: &'static str) -> Self {
         Self { kind, loc: vec![Value::from("body")], msg, ctx: None }
+    }
+
+    fn query(field: &str, kind: &'static str, msg: &'static str) -> Self {
+        Self { kind, loc: vec![Value::from("query"), Value::from(field)], msg, ctx: None }
     }
 
     fn field(field: &str, kind: &'static str, msg: &'static str) -> Self {
@@ -161,6 +166,52 @@ fn payload_text(body: &[u8], object: &Map<String, Value>) -> String {
     match serde_json::from_slice::<PayloadField<'_>>(body) {
         Ok(PayloadField { payload: Some(payload) }) => payload.get().to_owned(),
         _ => payload.to_string(),
+    }
+}
+
+/// Which messages `GET /api/messages` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListRange {
+    /// At most so many.
+    pub limit: usize,
+    /// Only ids above this one, the first of them.
+    pub after: Option<u64>,
+    /// Only ids below this one.
+    pub before: Option<u64>,
+}
+
+impl ListRange {
+    /// The limit where none is given.
+    pub const LIMIT_DEFAULT: u64 = 200;
+    /// The largest limit.
+    pub const LIMIT_MAX: u64 = 1000;
+
+    /// Reads it from the values of a query.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with them.
+    pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
+        let mut errors = Vec::new();
+        let mut number = |field: &'static str| {
+            let text = value(field)?;
+            let number = text.parse::<u64>().ok();
+            if number.is_none() {
+                errors.push(FieldError::query(field, "int_parsing", "Input should be a valid integer"));
+            }
+            number
+        };
+        let (limit, after, before) = (number("limit"), number("after"), number("before"));
+        let limit = limit.unwrap_or(Self::LIMIT_DEFAULT);
+        if limit == 0 {
+            let msg = "Input should be greater than or equal to 1";
+            errors.push(FieldError::query("limit", "greater_than_equal", msg));
+        } else if limit > Self::LIMIT_MAX {
+            let msg = "Input should be less than or equal to 1000";
+            errors.push(FieldError::query("limit", "less_than_equal", msg));
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if errors.is_empty() { Ok(Self { limit, after, before }) } else { Err(errors) }
     }
 }
 

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::protocol::{ClientMessage, Draft, Sequence, is_object, write_envelope, write_json};
+use super::protocol::{ClientMessage, Sequence, is_object, write_envelope, write_json};
 
 /// The name by which it is offered and selected (RFC 6455 section 1.9).
 pub const SUBPROTOCOL: &str = "polecat.v1";
@@ -244,15 +244,6 @@ impl Said {
             Err(_) => Err(wrong("author, content, lane, provider or token_count has a wrong type", id)),
         }
     }
-
-    /// Takes the draft out, where this is a publish.
-    #[must_use]
-    pub fn into_draft(self) -> Option<Draft> {
-        match self.message {
-            ClientMessage::Publish(draft) => Some(draft),
-            ClientMessage::Ping | ClientMessage::Unknown => None,
-        }
-    }
 }
 
 fn client_id(id: &RawValue) -> Option<ClientId> {
@@ -327,7 +318,7 @@ mod tests {
                 written(|place, out| place.write_ack(id_said, 18, out)),
                 format!(r#"{{"type":"ack","payload":{{"id":{id},"event_id":"message-00018"}}"#)
             );
-            assert!(said.into_draft().is_some());
+            assert!(matches!(said.message, ClientMessage::Publish(_)));
         }
     }
 
