@@ -99,7 +99,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     .map_err(|_| "the channel's name is not percent-encoded UTF-8")?;
                 match channel_name_error(&name, self.config.limits.channel_name_bytes_max) {
                     None => Ok(Some(Stream::Channel(Rc::from(name.as_ref())))),
-                    Some(_) => Err("a channel's name has 1 to 200 bytes and no control characters"),
+                    Some(_) => Err("the channel's name is too long or has control characters"),
                 }
             }
         }

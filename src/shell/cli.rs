@@ -2,19 +2,13 @@
 //! then the reactor. One line on stderr says what is wrong, an exit status whose fault it is.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use log::LevelFilter;
+use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use simple_logger::SimpleLogger;
 
-use crate::ground::config::{Config, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts};
-use crate::ground::origin::AllowedOrigins;
-
-use super::options::Options;
+use super::flags::Serve;
 use super::reactor::Reactor;
 
 /// Live messages for a small machine: WebSocket channels and an event stream,
@@ -30,59 +24,6 @@ struct Cli {
 enum Command {
     /// Run the server; the same as no command at all
     Serve(Serve),
-}
-
-#[derive(Debug, Args)]
-struct Serve {
-    /// Address to listen on; port 0 is any free port
-    #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
-    #[arg(value_parser = parse_addr)]
-    listen: SocketAddr,
-
-    /// SQLite file that keeps every message; made where there is none
-    #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
-    database: PathBuf,
-
-    /// Seconds between heartbeats, fractions allowed; a client silent for two of them is closed
-    #[arg(long, value_name = "SECONDS", env = "POLECAT_HEARTBEAT_INTERVAL", default_value = "25")]
-    #[arg(value_parser = parse_interval_ms)]
-    heartbeat_interval: u32,
-
-    /// Largest message, and largest request body, in bytes
-    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_MESSAGE_BYTES", default_value = "1048576")]
-    #[arg(value_parser = parse_message_bytes)]
-    max_message_bytes: usize,
-
-    /// Origin whose pages may connect (SCHEME://HOST[:PORT], or * for all) beside those of this
-    /// server's own address and of loopback; may be given several times
-    #[arg(long = "allow-origin", value_name = "ORIGIN", env = "POLECAT_ALLOW_ORIGIN", value_delimiter = ',')]
-    #[arg(value_parser = parse_origin)]
-    allow_origins: Vec<String>,
-
-    /// What is logged on stderr: off, error, warn, info or debug
-    #[arg(long, value_name = "LEVEL", env = "POLECAT_LOG_LEVEL", default_value = "info")]
-    log_level: LevelFilter,
-}
-
-impl Serve {
-    fn options(&self) -> Options {
-        let mut origins = AllowedOrigins::default();
-        for origin in &self.allow_origins {
-            // Each has passed `parse_origin`.
-            let added = origins.add(origin);
-            debug_assert!(added.is_ok());
-        }
-        Options {
-            listen: self.listen,
-            database: self.database.clone(),
-            config: Config {
-                limits: Limits { message_bytes_max: self.max_message_bytes, ..Limits::default() },
-                timeouts: Timeouts { heartbeat_interval_ms: self.heartbeat_interval, ..Timeouts::default() },
-                origins,
-                ..Config::default()
-            },
-        }
-    }
 }
 
 /// Runs the program: reads the command line, does what it says, and returns the
@@ -123,8 +64,8 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 
 fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     SimpleLogger::new().with_level(serve.log_level).init().map_err(|error| error.to_string())?;
-    let options = serve.options();
     let descriptors = raise_descriptor_limit();
+    let options = serve.options(descriptors);
     let mut reactor = Reactor::start(&options).map_err(|error| error.to_string())?;
     reactor.handle_signals().map_err(|error| format!("cannot handle signals: {error}"))?;
     let addr = reactor.local_addr();
@@ -135,7 +76,8 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
         options.database.display()
     ));
     if let Some(descriptors) = descriptors {
-        log::info!("at most {descriptors} descriptors, one for each connection");
+        let connections = options.config.limits.connections_max;
+        log::info!("at most {connections} connections; the system allows {descriptors} descriptors");
     }
     if !addr.ip().is_loopback() {
         log::warn!("{addr} can be reached from other machines: whoever reaches it may read and publish");
@@ -168,36 +110,6 @@ fn one_line(error: &str) -> String {
     words.join(" ")
 }
 
-fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    let mut addrs = text.to_socket_addrs().map_err(|_| "not of the form ADDRESS:PORT".to_owned())?;
-    addrs.next().ok_or_else(|| "the name has no address".to_owned())
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
-fn parse_interval_ms(text: &str) -> Result<u32, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    let milliseconds = seconds * 1000.0;
-    if (10.0..=f64::from(HEARTBEAT_INTERVAL_MS_MAX)).contains(&milliseconds) {
-        Ok(milliseconds as u32)
-    } else {
-        Err("not between 0.01 seconds and one day".to_owned())
-    }
-}
-
-fn parse_origin(text: &str) -> Result<String, String> {
-    match AllowedOrigins::default().add(text) {
-        Ok(()) => Ok(text.to_owned()),
-        Err(_) => Err("not of the form SCHEME://HOST[:PORT], null or *".to_owned()),
-    }
-}
-
-fn parse_message_bytes(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes) if (1..=1 << 30).contains(&bytes) => Ok(bytes),
-        _ => Err("not a number of bytes between 1 and 1073741824".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -225,14 +137,5 @@ mod tests {
     #[test]
     fn errors_are_one_line() {
         assert_eq!(one_line("error: a\n  b\n\nUsage: x"), "a b");
-    }
-
-    #[test]
-    fn intervals_have_fractions_and_bounds() {
-        assert_eq!(parse_interval_ms("0.25"), Ok(250));
-        assert_eq!(parse_interval_ms("25"), Ok(25_000));
-        for wrong in ["0", "-1", "nan", "inf", "x", "86401"] {
-            assert!(parse_interval_ms(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -4,4 +4,5 @@
 pub mod sqlite;
 pub mod options;
 pub mod reactor;
+mod flags;
 pub mod cli;

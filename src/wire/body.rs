@@ -216,7 +216,7 @@ impl ListRange {
 }
 
 const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");
-const TOO_LONG: (&str, &str) = ("string_too_long", "String should have at most 200 bytes of UTF-8");
+const TOO_LONG: (&str, &str) = ("string_too_long", "String should have fewer bytes of UTF-8");
 
 /// What is wrong with `name` as the name of a channel, as kind and message.
 #[must_use]

@@ -1,0 +1,310 @@
+//! The flags of `polecat serve`, each with an environment variable, and what
+//! they come to.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use log::LevelFilter;
+
+use crate::ground::config::{Config, HEAD_FIELDS_CAP, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts};
+use crate::ground::origin::AllowedOrigins;
+
+use super::options::Options;
+use super::sqlite::{self, StoreOptions};
+
+/// The flags of `polecat serve`.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Address to listen on; port 0 is any free port
+    #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
+    #[arg(value_parser = parse_addr)]
+    listen: SocketAddr,
+
+    /// Origin whose pages may connect (SCHEME://HOST[:PORT], or * for all) beside those of this
+    /// server's own address and of loopback; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN", env = "POLECAT_ALLOW_ORIGIN", value_delimiter = ',')]
+    #[arg(value_parser = parse_origin)]
+    allow_origins: Vec<String>,
+
+    /// What is logged on stderr: off, error, warn, info or debug
+    #[arg(long, value_name = "LEVEL", env = "POLECAT_LOG_LEVEL", default_value = "info")]
+    pub(super) log_level: LevelFilter,
+
+    #[command(flatten)]
+    store: Store,
+
+    #[command(flatten)]
+    times: Times,
+
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Store")]
+struct Store {
+    /// SQLite file that keeps every message; made where there is none
+    #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
+    database: PathBuf,
+
+    /// When a message counts as stored: normal survives the end of the process, full a power cut
+    #[arg(long, value_name = "LEVEL", env = "POLECAT_DURABILITY", default_value = "normal")]
+    durability: Durability,
+
+    /// Messages to keep, over all channels [default: all]
+    #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_MESSAGES")]
+    retain_messages: Option<u64>,
+
+    /// Events to keep
+    #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_EVENTS", default_value_t = 10_000)]
+    retain_events: u64,
+
+    /// Days for which messages and events are kept [default: for ever]
+    #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS")]
+    retain_days: Option<u32>,
+
+    /// Seconds for which an idempotency key is remembered
+    #[arg(long, value_name = "SECONDS", env = "POLECAT_IDEMPOTENCY_WINDOW", default_value = "300")]
+    #[arg(value_parser = parse_ms)]
+    idempotency_window: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Durability {
+    Normal,
+    Full,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Times, in seconds, fractions allowed")]
+struct Times {
+    /// Between heartbeats; a client silent for two of them is closed
+    #[arg(long, value_name = "SECONDS", env = "POLECAT_HEARTBEAT_INTERVAL", default_value = "25")]
+    #[arg(value_parser = parse_ms)]
+    heartbeat_interval: u32,
+
+    /// From a connect to the end of its first request
+    #[arg(long, value_name = "SECONDS", env = "POLECAT_HANDSHAKE_TIMEOUT", default_value = "10")]
+    #[arg(value_parser = parse_ms)]
+    handshake_timeout: u32,
+
+    /// From the beginning of a later request to its end
+    #[arg(long, value_name = "SECONDS", env = "POLECAT_REQUEST_TIMEOUT", default_value = "10")]
+    #[arg(value_parser = parse_ms)]
+    request_timeout: u32,
+
+    /// Between two requests on one connection
+    #[arg(long, value_name = "SECONDS", env = "POLECAT_IDLE_TIMEOUT", default_value = "75")]
+    #[arg(value_parser = parse_ms)]
+    idle_timeout: u32,
+
+    /// For connections to end after SIGTERM
+    #[arg(long, value_name = "SECONDS", env = "POLECAT_DRAIN", default_value = "5")]
+    #[arg(value_parser = parse_ms)]
+    drain: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct Bounds {
+    /// Connections at once [default: as many as there are descriptors]
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS")]
+    max_connections: Option<usize>,
+
+    /// Connections at once from one address (of IPv6, from one /64); 0 for no limit
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 0)]
+    max_connections_per_address: u32,
+
+    /// Channels with subscribers at once
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS", default_value_t = 100_000)]
+    max_channels: usize,
+
+    /// Messages that one connection may send in a second; 0 for no limit
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_MESSAGES_PER_SECOND", default_value_t = 0)]
+    max_messages_per_second: u32,
+
+    /// Bytes of one WebSocket message, however fragmented
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_MESSAGE_BYTES", default_value = "1048576")]
+    #[arg(value_parser = parse_bytes)]
+    max_message_bytes: usize,
+
+    /// Bytes of one request body [default: as of a message]
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_BODY_BYTES")]
+    #[arg(value_parser = parse_bytes)]
+    max_body_bytes: Option<usize>,
+
+    /// Bytes of a request line and header section
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_HEADER_BYTES", default_value = "16384")]
+    #[arg(value_parser = parse_bytes)]
+    max_header_bytes: usize,
+
+    /// Header fields of one request, at most 256
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_HEADER_FIELDS", default_value = "64")]
+    #[arg(value_parser = parse_fields)]
+    max_header_fields: usize,
+
+    /// Bytes of a request target
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_TARGET_BYTES", default_value = "8192")]
+    #[arg(value_parser = parse_bytes)]
+    max_target_bytes: usize,
+
+    /// Bytes of the name of a channel
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_CHANNEL_NAME_BYTES", default_value = "200")]
+    #[arg(value_parser = parse_bytes)]
+    max_channel_name_bytes: usize,
+
+    /// Bytes of the newest messages that one channel keeps in memory
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LOG_BYTES", default_value = "2097152")]
+    #[arg(value_parser = parse_bytes)]
+    max_log_bytes: usize,
+
+    /// The same over all channels
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LOGS_BYTES", default_value = "16777216")]
+    #[arg(value_parser = parse_bytes)]
+    max_logs_bytes: usize,
+
+    /// Unread replies of one connection, in bytes, at which it is not read any further
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_OUTBOX_BYTES", default_value = "65536")]
+    #[arg(value_parser = parse_bytes)]
+    max_outbox_bytes: usize,
+}
+
+impl Serve {
+    /// What the flags come to, with at most `descriptors_max` descriptors.
+    pub(super) fn options(&self, descriptors_max: Option<u64>) -> Options {
+        let mut origins = AllowedOrigins::default();
+        for origin in &self.allow_origins {
+            // Each has passed `parse_origin`.
+            let added = origins.add(origin);
+            debug_assert!(added.is_ok());
+        }
+        Options {
+            listen: self.listen,
+            database: self.store.database.clone(),
+            store: self.store.options(),
+            config: Config {
+                limits: self.bounds.limits(descriptors_max),
+                timeouts: self.times.timeouts(),
+                origins,
+                ..Config::default()
+            },
+        }
+    }
+}
+
+impl Store {
+    fn options(&self) -> StoreOptions {
+        StoreOptions {
+            durability: match self.durability {
+                Durability::Normal => sqlite::Durability::Normal,
+                Durability::Full => sqlite::Durability::Full,
+            },
+            retain_messages: self.retain_messages,
+            retain_events: Some(self.retain_events),
+            retain_days: self.retain_days,
+            idempotency_window_ms: u64::from(self.idempotency_window),
+        }
+    }
+}
+
+impl Times {
+    fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            heartbeat_interval_ms: self.heartbeat_interval,
+            handshake_ms: self.handshake_timeout,
+            request_ms: self.request_timeout,
+            keep_alive_ms: self.idle_timeout,
+            drain_ms: self.drain,
+            ..Timeouts::default()
+        }
+    }
+}
+
+/// Descriptors that are not for connections: the poll, the listener, the signals,
+/// the database with its log, and a few for those who are being turned away.
+const DESCRIPTORS_RESERVED: u64 = 32;
+
+impl Bounds {
+    fn limits(&self, descriptors_max: Option<u64>) -> Limits {
+        let possible =
+            descriptors_max.map_or(u64::MAX, |max| max.saturating_sub(DESCRIPTORS_RESERVED).max(1));
+        let possible = usize::try_from(possible).unwrap_or(usize::MAX);
+        Limits {
+            connections_max: self.max_connections.unwrap_or(usize::MAX).min(possible),
+            connections_per_source_max: self.max_connections_per_address,
+            channels_max: self.max_channels,
+            messages_per_second_max: self.max_messages_per_second,
+            message_bytes_max: self.max_message_bytes,
+            body_bytes_max: self.max_body_bytes.unwrap_or(self.max_message_bytes),
+            head_bytes_max: self.max_header_bytes,
+            head_fields_max: self.max_header_fields,
+            target_bytes_max: self.max_target_bytes,
+            channel_name_bytes_max: self.max_channel_name_bytes,
+            log_bytes_max: self.max_log_bytes,
+            logs_bytes_max: self.max_logs_bytes,
+            outbox_bytes_max: self.max_outbox_bytes,
+            ..Limits::default()
+        }
+    }
+}
+
+fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    let mut addrs = text.to_socket_addrs().map_err(|_| "not of the form ADDRESS:PORT".to_owned())?;
+    addrs.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    match AllowedOrigins::default().add(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err("not of the form SCHEME://HOST[:PORT], null or *".to_owned()),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+fn parse_ms(text: &str) -> Result<u32, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let milliseconds = seconds * 1000.0;
+    if (10.0..=f64::from(HEARTBEAT_INTERVAL_MS_MAX)).contains(&milliseconds) {
+        Ok(milliseconds as u32)
+    } else {
+        Err("not between 0.01 seconds and one day".to_owned())
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if (1..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("not a number of bytes between 1 and 1073741824".to_owned()),
+    }
+}
+
+fn parse_fields(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(fields) if (1..=HEAD_FIELDS_CAP).contains(&fields) => Ok(fields),
+        _ => Err(format!("not a number between 1 and {HEAD_FIELDS_CAP}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_fractions_and_bounds() {
+        assert_eq!(parse_ms("0.25"), Ok(250));
+        assert_eq!(parse_ms("25"), Ok(25_000));
+        for wrong in ["0", "-1", "nan", "inf", "x", "86401"] {
+            assert!(parse_ms(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_bounds() {
+        assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
+        for wrong in ["0", "-1", "1073741825", "1k", ""] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_fields("257").is_err());
+    }
+}
