@@ -98,7 +98,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 match write_frames(connection, page.frames[at..].iter(), usize::MAX) {
                     Sent::Bytes(_) => {}
                     Sent::Failed => return self.die(index, CloseReason::SocketError),
-                    _ => break,
+                    Sent::Blocked | Sent::Nothing | Sent::Behind => {
+                        // Full at a frame boundary: nothing of the page waits in the
+                        // outbox, and to ask again at once would not end.
+                        self.at(index).writing = Writing::Blocked;
+                        return;
+                    }
                 }
                 let cursor = connection.cursor;
                 let before = at;
