@@ -162,6 +162,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 outbox.consume(len);
                 if outbox.is_empty() {
                     connection.outbox = None;
+                    // However much its channel still holds for it: the answer to a
+                    // ping may be among what it was not read for.
+                    if connection.reading == Reading::Full {
+                        self.queue_read(index);
+                    }
                 }
                 self.note_progress(index);
             }
@@ -197,9 +202,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn after_flush(&mut self, index: u32) {
         if self.at(index).phase == Phase::Ending {
             return self.linger(index);
-        }
-        if self.at(index).reading == Reading::Full {
-            self.queue_read(index);
         }
         self.settle_request(index);
     }
