@@ -132,6 +132,7 @@ fn budgets(random: &mut fastrand::Rng) -> Budgets {
         sweep_members: pick(random, &[1, 5, 2048]),
         sweep_members_per_channel: pick(random, &[1, 3, 512]),
         write_bytes_per_connection: pick(random, &[50, 300, 512 << 10]),
+        write_bytes: pick(random, &[1, 2_000, 16 << 20]),
         flushes: pick(random, &[1, 3, 1024]),
         deadlines: pick(random, &[1, 3, 1024]),
         page_records: pick(random, &[1, 3, 256]),
