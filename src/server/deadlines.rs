@@ -6,7 +6,7 @@ use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::{Refusal, Status};
 
-use super::connection::{Endpoint, Level, Phase, Writing};
+use super::connection::{Endpoint, Level, Phase, Reading, Writing};
 use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
@@ -84,9 +84,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
         let now = self.moment.stamp;
         let connection = self.at(index);
-        if connection.pending > 0 {
+        if connection.pending > 0 || connection.reading == Reading::Stalled {
             // It is we who keep it waiting.
-            self.deadlines.request.touch(&mut self.connections, index, now);
+            let phase = connection.phase;
+            if let Some(fifo) = self.deadlines.of(phase) {
+                fifo.touch(&mut self.connections, index, now);
+            }
         } else if connection.outbox.is_some() {
             self.die(index, reason);
         } else if connection.inbox.is_some() {
@@ -107,7 +110,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let interval_ms = self.config.timeouts.heartbeat_interval_ms;
         self.deadlines.heartbeat.touch(&mut self.connections, index, now);
         let connection = &mut self.connections[index as usize];
-        if now.since(connection.heard) >= interval_ms.saturating_mul(2) {
+        // Whom we have yet to read cannot be said to be silent.
+        let is_unread =
+            matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd | Reading::Stalled);
+        if !is_unread && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
             codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
             return self.die(index, CloseReason::HeartbeatTimeout);

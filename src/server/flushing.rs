@@ -80,17 +80,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 && let Some(id) = page.waiters.pop()
             {
                 budget -= 1;
-                match self.find(id) {
-                    Some(connection) if connection.writing != Writing::Paging => {}
-                    Some(connection) if connection.channel != NONE && connection.cursor == page.after => {
-                        self.send_page(id.index, &page);
-                    }
-                    // It has said goodbye meanwhile: nothing may follow that.
-                    Some(connection) => {
-                        connection.writing = Writing::Ready;
-                        self.queue_flush(id.index);
-                    }
-                    None => {}
+                // One that has left its channel meanwhile does not wait any more.
+                if self.find(id).is_some_and(|connection| {
+                    connection.writing == Writing::Paging && connection.cursor == page.after
+                }) {
+                    self.send_page(id.index, &page);
                 }
             }
             if !page.waiters.is_empty() {
@@ -184,6 +178,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 outbox.consume(len);
                 if outbox.is_empty() {
                     connection.outbox = None;
+                    // However much its channel still holds for it: the answer to a
+                    // ping may be among what it was not read for.
+                    if connection.reading == Reading::Full {
+                        self.queue_read(index);
+                    }
                 }
                 self.note_progress(index);
             }
@@ -222,9 +221,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn after_flush(&mut self, index: u32) {
         if self.at(index).phase == Phase::Ending {
             return self.linger(index);
-        }
-        if self.at(index).reading == Reading::Full {
-            self.queue_read(index);
         }
         self.settle_request(index);
     }

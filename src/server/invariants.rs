@@ -35,6 +35,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
         assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
     }
 
+    /// Checks that nothing is held for anybody: no connection, no channel, no frame,
+    /// no question. So it must be when everybody has left and the engine has answered.
+    ///
+    /// # Panics
+    ///
+    /// Where something is left.
+    pub fn check_quiet(&self) {
+        assert!(self.connections.is_empty(), "no connection is left");
+        assert!(self.registry.is_empty(), "no channel is left");
+        assert_eq!(self.registry.logs_bytes(), 0, "no frame is left");
+        assert!(self.asks.is_empty() && self.pages_asked.is_empty(), "no question is left");
+        assert!(self.pages.is_empty() && self.held.is_empty(), "no answer is left");
+        assert!(self.read_queue.is_empty() && self.flush_queue.is_empty(), "nothing is queued");
+        assert!(self.stalled.is_empty(), "nobody is held up");
+        assert_eq!(self.engine_backlog_bytes, 0, "the engine has answered");
+    }
+
     fn check_connection(&self, index: u32, connection: &Connection<S>) {
         assert!(connection.phase != Phase::Dead, "the dead are dropped");
         assert!(

@@ -394,6 +394,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let (channel, slot) = (connection.channel, connection.slot);
         connection.channel = NONE;
         connection.slot = NONE;
+        if connection.writing == Writing::Paging {
+            // The page is not for it any more; what it has to be told does not wait.
+            connection.writing = Writing::Ready;
+        }
         if let Some(moved) = self.registry.leave(channel, slot) {
             self.at(moved).slot = slot;
         }

@@ -1,0 +1,250 @@
+//! A modelled client: its end of a connection, and when it does something. What
+//! it says and expects is the business of its behaviour.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::model::Ledger;
+use crate::options::Options;
+use crate::pipe::{Manners, Newest, SharedWire, Wire};
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Everybody does what they like, and things fail.
+    Chaos,
+    /// Nothing fails any more, nothing new is begun, everybody reads.
+    Calm,
+    /// Everybody goes.
+    Leaving,
+}
+
+/// What a client may know and use while it acts.
+pub(crate) struct Context<'w> {
+    pub(crate) now_ms: u64,
+    pub(crate) random: &'w mut fastrand::Rng,
+    pub(crate) options: &'w Options,
+    pub(crate) ledger: &'w RefCell<Ledger>,
+    pub(crate) newest: &'w Newest,
+    pub(crate) mood: Mood,
+    /// Whether the server was told to stop.
+    pub(crate) is_draining: bool,
+    /// Connections that the listener has yet to give out.
+    pub(crate) backlog: &'w mut VecDeque<SharedWire>,
+    /// Connections whose clients are gone without a word.
+    pub(crate) lost: &'w mut Vec<SharedWire>,
+    pub(crate) trace: &'w mut Trace,
+}
+
+impl Context<'_> {
+    /// Connects.
+    pub(crate) fn connect(&mut self) -> Link {
+        let manners = match self.mood {
+            Mood::Chaos => self.options.manners.clone(),
+            Mood::Calm | Mood::Leaving => Manners::default(),
+        };
+        let wire = Wire::new(manners, self.random.u64(..), Rc::clone(self.newest));
+        let wire = Rc::new(RefCell::new(wire));
+        self.backlog.push_back(Rc::clone(&wire));
+        Link { wire, out: VecDeque::new(), inbox: Vec::new() }
+    }
+
+    /// Whether something with that chance of a thousand happens now.
+    pub(crate) fn happens(&mut self, chance: u32) -> bool {
+        self.mood == Mood::Chaos && self.random.u32(..1000) < chance
+    }
+
+    /// Letters to fill a message with.
+    pub(crate) fn padding(&mut self) -> String {
+        let habits = &self.options.habits;
+        let big = self.random.u32(..1000) < habits.big_chance;
+        let max =
+            if big { self.options.config.limits.message_bytes_max - 300 } else { habits.content_bytes_max };
+        let letter = self.random.lowercase();
+        std::iter::repeat_n(letter, self.random.usize(..=max)).collect()
+    }
+}
+
+/// A hash of all that happened: the same seed must give the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trace(pub(crate) u64);
+
+impl Trace {
+    pub(crate) fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+}
+
+/// The client's end of a connection.
+pub(crate) struct Link {
+    pub(crate) wire: SharedWire,
+    /// Sent, and on its way.
+    pub(crate) out: VecDeque<u8>,
+    /// Received, and not understood yet.
+    pub(crate) inbox: Vec<u8>,
+}
+
+impl Link {
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.out.extend(bytes);
+    }
+
+    fn receive(&mut self, catches_up: bool, context: &mut Context<'_>) {
+        let waiting = self.wire.borrow().waiting();
+        let len = if catches_up { waiting } else { segment(context, waiting) };
+        let bytes = self.wire.borrow_mut().receive(len);
+        context.trace.mix(&bytes);
+        self.inbox.extend_from_slice(&bytes);
+    }
+
+    fn send(&mut self, context: &mut Context<'_>) {
+        if !self.out.is_empty() {
+            let len = segment(context, self.out.len());
+            self.wire.borrow_mut().send(&mut self.out, len);
+        }
+    }
+}
+
+/// How much of `len` bytes gets through at once. What is long does not take for ever.
+fn segment(context: &mut Context<'_>, len: usize) -> usize {
+    if context.mood == Mood::Chaos {
+        context.random.usize(1..=context.options.habits.segment_bytes_max.max(len / 10))
+    } else {
+        len
+    }
+}
+
+/// What a behaviour makes of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// It goes on.
+    Stay,
+    /// It is dropped, both ways at once.
+    Close,
+    /// It is reset.
+    Reset,
+    /// The client is not heard of again, and the server is not told.
+    Vanish,
+}
+
+/// What a client says and what it expects.
+pub(crate) trait Behaviour {
+    /// Opens a connection, if it wants one.
+    fn begin(&mut self, context: &mut Context<'_>) -> Option<Link>;
+
+    /// Understands what is in the inbox, and checks it.
+    fn hear(&mut self, link: &mut Link, context: &mut Context<'_>);
+
+    /// Does something by itself.
+    fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish;
+
+    /// The server has ended the connection; checks that it was right to.
+    fn ended(&mut self, link: &Link, context: &mut Context<'_>);
+
+    /// Whether everything that is due to it has arrived.
+    fn is_content(&self, ledger: &Ledger) -> bool;
+
+    /// Who it is, for messages.
+    fn name(&self) -> String;
+}
+
+/// A client.
+pub(crate) struct Client {
+    pub(crate) behaviour: Box<dyn Behaviour>,
+    pub(crate) link: Option<Link>,
+    /// When it moves bytes or acts next.
+    pub(crate) next_ms: u64,
+    act_ms: u64,
+    /// Until then it neither reads nor writes.
+    stalled_until_ms: u64,
+}
+
+impl Client {
+    pub(crate) fn new(behaviour: impl Behaviour + 'static, start_ms: u64) -> Self {
+        Self {
+            behaviour: Box::new(behaviour),
+            link: None,
+            next_ms: start_ms,
+            act_ms: start_ms,
+            stalled_until_ms: 0,
+        }
+    }
+
+    /// Does not read or write until then.
+    pub(crate) fn stall_until(&mut self, until_ms: u64) {
+        self.stalled_until_ms = until_ms;
+        self.next_ms = self.next_ms.max(until_ms);
+    }
+
+    /// Looks at its connection sooner than it meant to, because there is something.
+    pub(crate) fn nudge(&mut self, now_ms: u64) {
+        let has_news = |link: &Link| {
+            let wire = link.wire.borrow();
+            wire.waiting() > 0 || wire.is_over()
+        };
+        if self.link.as_ref().is_some_and(has_news) {
+            self.next_ms = self.next_ms.min(now_ms + 1).max(self.stalled_until_ms);
+        }
+    }
+
+    /// Has its turn.
+    pub(crate) fn step(&mut self, context: &mut Context<'_>) {
+        let now_ms = context.now_ms;
+        self.next_ms = self.act_ms.max(now_ms + 1);
+        if self.link.is_none() {
+            self.link = self.behaviour.begin(context);
+        }
+        let Some(link) = &mut self.link else {
+            self.act_ms = now_ms + 1 + context.random.u64(..=context.options.habits.pause_ms_max);
+            self.next_ms = if context.mood == Mood::Leaving { u64::MAX } else { self.act_ms };
+            return;
+        };
+        // Who was away has much to read, and does so at once: a ping may be in it.
+        let catches_up = std::mem::take(&mut self.stalled_until_ms) > 0;
+        link.receive(catches_up, context);
+        self.behaviour.hear(link, context);
+        if link.wire.borrow().is_over() {
+            self.behaviour.ended(link, context);
+            link.wire.borrow_mut().close();
+            self.link = None;
+            self.next_ms = now_ms + 1;
+            return;
+        }
+        if now_ms >= self.act_ms {
+            let wish = self.behaviour.act(link, context);
+            link.send(context);
+            self.grant(wish, context);
+            self.act_ms = now_ms + 1 + context.random.u64(..=context.options.habits.pause_ms_max);
+        } else {
+            link.send(context);
+        }
+        self.plan(context);
+    }
+
+    fn grant(&mut self, wish: Wish, context: &mut Context<'_>) {
+        let Some(link) = &self.link else { return };
+        match wish {
+            Wish::Stay => return,
+            Wish::Close => link.wire.borrow_mut().close(),
+            Wish::Reset => link.wire.borrow_mut().abort(),
+            Wish::Vanish => context.lost.push(Rc::clone(&link.wire)),
+        }
+        self.link = None;
+    }
+
+    fn plan(&mut self, context: &mut Context<'_>) {
+        let now_ms = context.now_ms;
+        self.next_ms = self.act_ms;
+        if self.link.as_ref().is_some_and(|link| !link.out.is_empty()) {
+            self.next_ms = now_ms + 1;
+        } else if context.happens(context.options.habits.stall_chance) {
+            // Never within a request, and short enough to answer a ping before the next.
+            let timeouts = &context.options.config.timeouts;
+            let longest = u64::from(timeouts.heartbeat_interval_ms.min(timeouts.request_ms)) * 7 / 10;
+            self.stall_until(now_ms + context.random.u64(..longest));
+        }
+    }
+}

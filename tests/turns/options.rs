@@ -1,0 +1,165 @@
+//! What one seed decides about a run: every option is drawn apart, so that rare
+//! combinations come up, too.
+
+use polecat::ground::config::{Budgets, Config, Limits, Timeouts};
+
+use crate::pipe::Manners;
+
+/// How the engine behaves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EngineOptions {
+    /// Settles by which answers come later.
+    pub(crate) delay_settles: u32,
+    /// Milliseconds by which answers come later, at most.
+    pub(crate) late_ms_max: u64,
+    /// Of a hundred settles, those in which everything fails.
+    pub(crate) refuses_percent: u32,
+    /// Of a hundred pages, those that cannot be read.
+    pub(crate) pages_fail_percent: u32,
+    /// The ids that were given out before the start.
+    pub(crate) newest: [u64; 2],
+}
+
+/// What the clients of a run are like. Chances are of a thousand, for each time
+/// that a client does something.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Habits {
+    pub(crate) subscribers: usize,
+    pub(crate) publishers: usize,
+    pub(crate) echoers: usize,
+    pub(crate) hostile: usize,
+    pub(crate) channels: usize,
+    pub(crate) publish_chance: u32,
+    pub(crate) leave_chance: u32,
+    pub(crate) reset_chance: u32,
+    pub(crate) vanish_chance: u32,
+    pub(crate) stall_chance: u32,
+    /// Bytes of the largest message that is ordinary.
+    pub(crate) content_bytes_max: usize,
+    /// The chance of one near the limit.
+    pub(crate) big_chance: u32,
+    /// Bytes that arrive at once, at most.
+    pub(crate) segment_bytes_max: usize,
+    /// Milliseconds between two things that a client does, at most.
+    pub(crate) pause_ms_max: u64,
+}
+
+/// Everything that a seed decides.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) config: Config,
+    pub(crate) engine: EngineOptions,
+    pub(crate) manners: Manners,
+    pub(crate) habits: Habits,
+    /// Milliseconds that a turn takes, at most.
+    pub(crate) turn_ms_max: u64,
+    /// The chance, of a thousand turns, of a stall of some heartbeat intervals.
+    pub(crate) loop_stall_chance: u32,
+    /// The chance, of a thousand, that a socket is said to be ready and is not.
+    pub(crate) spurious_chance: u32,
+    /// How long clients do what they like.
+    pub(crate) chaos_ms: u64,
+    /// Whether the end is a shutdown instead of all clients leaving.
+    pub(crate) ends_by_shutdown: bool,
+}
+
+impl Options {
+    pub(crate) fn draw(random: &mut fastrand::Rng) -> Self {
+        let interval = pick(random, &[3_000, 25_000]);
+        let mut options = Self {
+            config: Config {
+                limits: limits(random),
+                timeouts: Timeouts {
+                    heartbeat_interval_ms: interval,
+                    request_ms: 600_000,
+                    keep_alive_ms: 600_000,
+                    close_ms: interval * 10,
+                    log_idle_ms: pick(random, &[1, 300, 30_000]),
+                    drain_ms: 60_000,
+                },
+                budgets: budgets(random),
+            },
+            engine: EngineOptions {
+                delay_settles: pick(random, &[0, 0, 1, 4]),
+                late_ms_max: pick(random, &[0, 0, 5, 200]),
+                refuses_percent: pick(random, &[0, 0, 5, 30]),
+                pages_fail_percent: pick(random, &[0, 0, 2, 20]),
+                newest: pick(random, &[[0, 0], [7, 3], [99_990, 1_000_000]]),
+            },
+            manners: Manners {
+                arrived_max: pick(random, &[3, 100, 8 << 10, 1 << 20]),
+                down_max: pick(random, &[9, 200, 2_000, 64 << 10]),
+                write_max: pick(random, &[3, 100, usize::MAX, usize::MAX]),
+                tells_every_arrival: random.bool(),
+                tells_levels: random.bool(),
+                interrupts_one_in: pick(random, &[0, 0, 5]),
+            },
+            habits: habits(random),
+            turn_ms_max: pick(random, &[0, 1, 3]),
+            loop_stall_chance: pick(random, &[0, 0, 2]),
+            spurious_chance: pick(random, &[0, 0, 20]),
+            chaos_ms: u64::from(interval) * 6,
+            ends_by_shutdown: random.u32(..4) == 0,
+        };
+        // A run is bounded in events, not in time.
+        options.habits.pause_ms_max = (options.chaos_ms / 40).max(1);
+        options
+    }
+}
+
+fn limits(random: &mut fastrand::Rng) -> Limits {
+    let standard = Limits::default();
+    Limits {
+        message_bytes_max: pick(random, &[2_000, 20_000]),
+        outbox_bytes_max: pick(random, &[1, 500, 64 << 10]),
+        log_bytes_max: pick(random, &[1, 1_000, 2 << 20]),
+        log_frames_max: pick(random, &[1, 4, 1024]),
+        logs_bytes_max: pick(random, &[1, 2_000, 16 << 20]),
+        engine_backlog_bytes_max: pick(random, &[1, 1_000, 8 << 20]),
+        ..standard
+    }
+}
+
+fn budgets(random: &mut fastrand::Rng) -> Budgets {
+    if random.u32(..4) == 0 {
+        return Budgets::default();
+    }
+    Budgets {
+        accepts: pick(random, &[1, 3, 256]),
+        reads: pick(random, &[1, 3, 1024]),
+        read_bytes_per_connection: pick(random, &[1, 300, 256 << 10]),
+        read_bytes: pick(random, &[1, 1_000, 1 << 20]),
+        sweep_members: pick(random, &[1, 5, 2048]),
+        sweep_members_per_channel: pick(random, &[1, 3, 512]),
+        write_bytes_per_connection: pick(random, &[50, 300, 512 << 10]),
+        write_bytes: pick(random, &[1, 2_000, 16 << 20]),
+        flushes: pick(random, &[1, 3, 1024]),
+        deadlines: pick(random, &[1, 3, 1024]),
+        page_records: pick(random, &[1, 3, 256]),
+        page_bytes: pick(random, &[1, 500, 128 << 10]),
+        engine_reads: pick(random, &[1, 16]),
+    }
+}
+
+fn habits(random: &mut fastrand::Rng) -> Habits {
+    Habits {
+        subscribers: random.usize(1..=10),
+        publishers: random.usize(0..=3),
+        echoers: random.usize(0..=2),
+        hostile: random.usize(0..=2),
+        channels: pick(random, &[1, 2, 8]),
+        publish_chance: pick(random, &[20, 200, 700]),
+        leave_chance: pick(random, &[0, 20, 100]),
+        reset_chance: pick(random, &[0, 0, 30]),
+        vanish_chance: pick(random, &[0, 0, 10]),
+        stall_chance: pick(random, &[0, 50, 200]),
+        content_bytes_max: pick(random, &[0, 60, 1_500]),
+        big_chance: pick(random, &[0, 0, 50]),
+        segment_bytes_max: pick(random, &[2, 60, 64 << 10]),
+        pause_ms_max: 1,
+    }
+}
+
+fn pick<T: Copy>(random: &mut fastrand::Rng, among: &[T]) -> T {
+    among[random.usize(..among.len())]
+}

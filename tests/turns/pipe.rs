@@ -1,0 +1,305 @@
+//! Simulated connections: two byte queues between a client and the server, with
+//! the manners of a non-blocking, edge-triggered socket.
+//!
+//! A read never returns less than it could: like TCP, a short read means that
+//! the socket is empty. Reads are cut at any byte by what has arrived so far.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::rc::Rc;
+
+use polecat::server::socket::{Readiness, Socket};
+
+/// The newest message id and the newest event id that the engine has announced.
+pub(crate) type Newest = Rc<Cell<[u64; 2]>>;
+
+/// A client and the server share one of these for each connection.
+pub(crate) type SharedWire = Rc<RefCell<Wire>>;
+
+/// How a socket behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Manners {
+    /// Bytes from the client that may lie unread.
+    pub(crate) arrived_max: usize,
+    /// Bytes to the client that may lie unread.
+    pub(crate) down_max: usize,
+    /// Bytes that one write takes at most.
+    pub(crate) write_max: usize,
+    /// Whether every arrival is told, or only one after a read found nothing more.
+    pub(crate) tells_every_arrival: bool,
+    /// Whether an edge also tells what is ready without having changed.
+    pub(crate) tells_levels: bool,
+    /// One call in so many is interrupted; 0 for none.
+    pub(crate) interrupts_one_in: u32,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self {
+            arrived_max: 1 << 20,
+            down_max: 256 << 10,
+            write_max: usize::MAX,
+            tells_every_arrival: true,
+            tells_levels: false,
+            interrupts_one_in: 0,
+        }
+    }
+}
+
+/// One connection, seen from both sides.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    manners: Manners,
+    random: fastrand::Rng,
+    arrived: VecDeque<u8>,
+    client_ended: bool,
+    client_gone: bool,
+    reset: bool,
+    down: VecDeque<u8>,
+    server_ended: bool,
+    /// The server has dropped its socket.
+    pub(crate) dropped: bool,
+    edge: Readiness,
+    /// A read has found the socket empty since the last edge.
+    armed: bool,
+    /// A write has found the socket full since it last had room.
+    is_full: bool,
+    newest: Newest,
+    /// The newest ids that were announced when the server first wrote.
+    pub(crate) newest_at_first_write: Option<[u64; 2]>,
+    /// What the server did in this turn.
+    pub(crate) work: Work,
+}
+
+/// What one turn did with one socket.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Work {
+    pub(crate) read_bytes: usize,
+    pub(crate) read_calls: usize,
+    pub(crate) write_bytes: usize,
+    pub(crate) write_calls: usize,
+}
+
+impl Wire {
+    pub(crate) fn new(manners: Manners, seed: u64, newest: Newest) -> Self {
+        Self {
+            manners,
+            random: fastrand::Rng::with_seed(seed),
+            arrived: VecDeque::new(),
+            client_ended: false,
+            client_gone: false,
+            reset: false,
+            down: VecDeque::new(),
+            server_ended: false,
+            dropped: false,
+            // What a poll tells first of a socket that was registered.
+            edge: Readiness { readable: false, read_closed: false, writable: true },
+            armed: true,
+            is_full: false,
+            newest,
+            newest_at_first_write: None,
+            work: Work::default(),
+        }
+    }
+
+    /// Takes over what fits of the first `len` bytes of `out`.
+    pub(crate) fn send(&mut self, out: &mut VecDeque<u8>, len: usize) -> usize {
+        if self.dropped || self.reset || self.client_ended {
+            let lost = out.len();
+            out.clear();
+            return lost;
+        }
+        let len = len.min(out.len()).min(self.manners.arrived_max - self.arrived.len());
+        if len > 0 {
+            self.arrived.extend(out.drain(..len));
+            if self.armed || self.manners.tells_every_arrival {
+                self.armed = false;
+                self.edge.readable = true;
+            }
+        }
+        len
+    }
+
+    /// Takes at most `len` bytes of what the server has sent.
+    pub(crate) fn receive(&mut self, len: usize) -> Vec<u8> {
+        let bytes: Vec<u8> = self.down.drain(..len.min(self.down.len())).collect();
+        if !bytes.is_empty() && self.is_full {
+            self.is_full = false;
+            self.edge.writable = true;
+        }
+        bytes
+    }
+
+    /// Behaves well from now on.
+    pub(crate) fn relax(&mut self) {
+        self.manners = Manners { tells_levels: self.manners.tells_levels, ..Manners::default() };
+        if std::mem::take(&mut self.is_full) {
+            self.edge.writable = true;
+        }
+    }
+
+    /// Says that the socket is ready, whether or not it is.
+    pub(crate) fn pretend(&mut self) {
+        self.edge.readable = true;
+        self.edge.writable = true;
+    }
+
+    /// Bytes that wait for the client.
+    pub(crate) fn waiting(&self) -> usize {
+        self.down.len()
+    }
+
+    /// Whether the client has seen the end of what the server sent: by its word or by a reset.
+    pub(crate) fn is_over(&self) -> bool {
+        self.reset || (self.down.is_empty() && (self.server_ended || self.dropped))
+    }
+
+    /// The client will send no more.
+    pub(crate) fn end(&mut self) {
+        if !self.client_ended {
+            self.client_ended = true;
+            self.edge.readable = true;
+            self.edge.read_closed = true;
+        }
+    }
+
+    /// The client closes its socket: what it is sent from now on comes back as a reset.
+    pub(crate) fn close(&mut self) {
+        self.end();
+        self.client_gone = true;
+        if !self.down.is_empty() {
+            self.abort();
+        }
+    }
+
+    /// A reset, in both directions.
+    pub(crate) fn abort(&mut self) {
+        self.reset = true;
+        self.arrived.clear();
+        self.down.clear();
+        self.edge = Readiness { readable: true, read_closed: true, writable: true };
+    }
+
+    /// Whether there is something to tell the server.
+    pub(crate) fn has_edge(&self) -> bool {
+        self.edge != Readiness::default()
+    }
+
+    /// What there is to tell the server, once.
+    pub(crate) fn take_edge(&mut self) -> Readiness {
+        let mut edge = std::mem::take(&mut self.edge);
+        if self.manners.tells_levels {
+            edge.readable |= !self.arrived.is_empty();
+            edge.read_closed |= self.client_ended;
+            edge.writable |= self.down.len() < self.manners.down_max;
+        }
+        edge
+    }
+
+    fn interrupted(&mut self) -> io::Result<()> {
+        let one_in = self.manners.interrupts_one_in;
+        if one_in > 0 && self.random.u32(..one_in) == 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.interrupted()?;
+        self.work.read_calls += 1;
+        if self.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let len = buffer.len().min(self.arrived.len());
+        for (to, from) in buffer.iter_mut().zip(self.arrived.drain(..len)) {
+            *to = from;
+        }
+        self.work.read_bytes += len;
+        self.armed |= len < buffer.len();
+        if len > 0 || self.client_ended { Ok(len) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.interrupted()?;
+        self.work.write_calls += 1;
+        assert!(!self.server_ended, "nothing is written after the end was told");
+        if self.reset {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let room = self.manners.down_max - self.down.len();
+        if room == 0 {
+            self.is_full = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        assert!(offered > 0, "nothing is written");
+        let some = if self.manners.write_max == usize::MAX {
+            usize::MAX
+        } else {
+            self.random.usize(1..=self.manners.write_max)
+        };
+        let len = offered.min(room).min(some);
+        self.newest_at_first_write.get_or_insert(self.newest.get());
+        if self.client_gone {
+            self.abort();
+            return Ok(len);
+        }
+        let mut left = len;
+        for slice in slices {
+            let part = left.min(slice.len());
+            self.down.extend(&slice[..part]);
+            left -= part;
+        }
+        self.work.write_bytes += len;
+        Ok(len)
+    }
+}
+
+/// The server's end of a [`Wire`].
+#[derive(Debug)]
+pub(crate) struct Pipe(pub(crate) SharedWire);
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.borrow_mut().write(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for Pipe {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut wire = self.0.borrow_mut();
+        if wire.reset {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        wire.server_ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for Pipe {
+    /// A socket that is dropped with bytes unread resets the connection, and what
+    /// the peer has not read yet is lost to it.
+    fn drop(&mut self) {
+        let mut wire = self.0.borrow_mut();
+        if !wire.arrived.is_empty() {
+            wire.abort();
+        }
+        wire.dropped = true;
+        wire.edge = Readiness::default();
+    }
+}

@@ -1,0 +1,286 @@
+//! Subscribers of a channel or of the events: they check every broadcast, publish,
+//! come and go, and go on where they were.
+
+use crate::client::{Behaviour, Context, Link, Mood, Wish};
+use crate::model::{EVENTS, Ledger, Run};
+use crate::wire::{close_payload, push_frame, take_frame, take_response, upgrade};
+
+const CONTINUE: u8 = 0;
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+const GOODBYE: u16 = 1000;
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    Open,
+    /// Its Close is sent, the server's is awaited.
+    Closing,
+    /// It has ended its sending without a word.
+    HalfClosed,
+    /// It was sent a Close.
+    Closed(u16),
+}
+
+/// A subscriber.
+pub(crate) struct Subscriber {
+    name: String,
+    /// A channel, or [`EVENTS`].
+    stream: String,
+    stage: Stage,
+    run: Option<Run>,
+    /// Where it wants to go on, as this handshake says.
+    asked: Option<u64>,
+    /// Keys of what was sent on this connection.
+    sent: Vec<String>,
+    /// Keys that must be in the store or refused, in the end.
+    owed: Vec<String>,
+    keys: u32,
+    /// Pongs, and answers to `{"type":"ping"}`, that are due.
+    pongs_due: u32,
+    json_pongs_due: u32,
+    /// The Close that it was sent last.
+    pub(crate) close_code: Option<u16>,
+    publishes: bool,
+}
+
+impl Subscriber {
+    pub(crate) fn new(name: &str, stream: &str, publishes: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            stream: stream.to_owned(),
+            stage: Stage::Handshake,
+            run: None,
+            asked: None,
+            sent: Vec::new(),
+            owed: Vec::new(),
+            keys: 0,
+            pongs_due: 0,
+            json_pongs_due: 0,
+            close_code: None,
+            publishes,
+        }
+    }
+
+    fn say(link: &mut Link, context: &mut Context<'_>, opcode: u8, payload: &[u8]) {
+        let mut frame = Vec::new();
+        push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
+        link.say(&frame);
+    }
+
+    /// A message in fragments, with a ping between two of them.
+    fn say_fragmented(&mut self, link: &mut Link, context: &mut Context<'_>, text: &[u8]) {
+        let mut frames = Vec::new();
+        let cut = context.random.usize(..=text.len());
+        let mask = context.random.u32(..).to_be_bytes();
+        push_frame(TEXT, false, &text[..cut], mask, &mut frames);
+        push_frame(PING, true, b"between", mask, &mut frames);
+        push_frame(CONTINUE, false, &[], mask, &mut frames);
+        push_frame(CONTINUE, true, &text[cut..], mask, &mut frames);
+        self.pongs_due += 1;
+        link.say(&frames);
+    }
+
+    fn publish(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        self.keys += 1;
+        let key = format!("{}-{}", self.name, self.keys);
+        let content = format!("{key} {}", context.padding());
+        let text = format!("{{\"type\":\"message\",\"author\":\"{}\",\"content\":\"{content}\"}}", self.name);
+        if context.random.bool() {
+            Self::say(link, context, TEXT, text.as_bytes());
+        } else {
+            self.say_fragmented(link, context, text.as_bytes());
+        }
+        self.sent.push(key);
+    }
+
+    fn hear_frame(&mut self, opcode: u8, payload: &[u8], link: &mut Link, context: &mut Context<'_>) {
+        assert!(!matches!(self.stage, Stage::Closed(_)), "{}: nothing comes after a Close", self.name);
+        match opcode {
+            TEXT => self.hear_text(std::str::from_utf8(payload).expect("text is UTF-8"), context),
+            PING => {
+                if !matches!(self.stage, Stage::Closing | Stage::HalfClosed) {
+                    Self::say(link, context, PONG, payload);
+                }
+            }
+            PONG => {
+                assert!(self.pongs_due > 0, "{}: a pong for no ping", self.name);
+                self.pongs_due -= 1;
+            }
+            CLOSE => self.hear_close(payload, link, context),
+            other => panic!("{}: opcode {other}", self.name),
+        }
+    }
+
+    fn hear_text(&mut self, text: &str, context: &mut Context<'_>) {
+        let run = self.run.as_mut().expect("it is open");
+        if text == "{\"type\":\"pong\"}" {
+            assert!(self.json_pongs_due > 0, "{}: a JSON pong for no ping", self.name);
+            self.json_pongs_due -= 1;
+        } else if text.starts_with("{\"type\":\"heartbeat\"") {
+            assert_eq!(self.stream, EVENTS, "a channel has no heartbeats");
+            let id = text.split("\"event_id\":\"event-").nth(1).and_then(|id| id.strip_suffix("\"}"));
+            let id = id.and_then(|id| id.parse().ok()).expect("a heartbeat has an id");
+            run.take_heartbeat(&context.ledger.borrow(), id);
+        } else {
+            run.take(&context.ledger.borrow(), text);
+        }
+    }
+
+    fn hear_close(&mut self, payload: &[u8], link: &mut Link, context: &mut Context<'_>) {
+        let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
+        let may_come = match code {
+            GOODBYE => self.stage == Stage::Closing,
+            1001 => context.is_draining,
+            1013 => context.ledger.borrow().failures > 0,
+            _ => false,
+        };
+        assert!(may_come, "{}: Close {code} {:?}", self.name, String::from_utf8_lossy(payload));
+        if code == GOODBYE {
+            // All that was said before was heard.
+            self.owed.append(&mut self.sent);
+        }
+        if !matches!(self.stage, Stage::Closing | Stage::HalfClosed) {
+            Self::say(link, context, CLOSE, &payload[..2]);
+        }
+        self.stage = Stage::Closed(code);
+        self.close_code = Some(code);
+    }
+
+    fn open(&mut self, link: &mut Link, context: &mut Context<'_>) -> bool {
+        let Some(response) = take_response(&mut link.inbox, false) else { return false };
+        if response.status == 503 {
+            assert!(context.is_draining, "{}: refused", self.name);
+            return false;
+        }
+        assert_eq!(response.status, 101, "{}: {}", self.name, response.body);
+        let newest = link.wire.borrow().newest_at_first_write.expect("it has written");
+        let newest = newest[usize::from(self.stream == EVENTS)];
+        let after = self.asked.map_or(newest, |id| if id <= newest { id } else { 0 });
+        self.run = Some(Run::after(&context.ledger.borrow(), &self.stream, after));
+        self.stage = Stage::Open;
+        true
+    }
+
+    fn leave(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
+        if context.mood == Mood::Leaving || context.random.bool() {
+            Self::say(link, context, CLOSE, &close_payload(GOODBYE));
+            self.stage = Stage::Closing;
+            return Wish::Stay;
+        }
+        if context.random.bool() {
+            return Wish::Close;
+        }
+        if link.out.is_empty() {
+            link.wire.borrow_mut().end();
+            // Where the store fails, a Close may meet the last words half-way.
+            let engine = &context.options.engine;
+            if engine.pages_fail_percent == 0 && engine.refuses_percent == 0 {
+                self.owed.append(&mut self.sent);
+            }
+            self.stage = Stage::HalfClosed;
+        }
+        Wish::Stay
+    }
+}
+
+impl Behaviour for Subscriber {
+    fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
+        if context.mood == Mood::Leaving || context.is_draining {
+            return None;
+        }
+        self.stage = Stage::Handshake;
+        self.sent.clear();
+        self.pongs_due = 0;
+        self.json_pongs_due = 0;
+        // Who was away goes on where it was, or takes everything, or begins anew.
+        let seen = self.run.take().map(|run| run.after);
+        self.asked = match context.random.u32(..10) {
+            0 => None,
+            1 => Some(0),
+            2 => Some(u64::from(u32::MAX)),
+            _ => seen,
+        };
+        let prefix = if self.stream == EVENTS { "event" } else { "message" };
+        let asked = self.asked.map(|id| format!("{prefix}-{id:05}"));
+        let target =
+            if self.stream == EVENTS { "/ws".to_owned() } else { format!("/api/ws/{}", self.stream) };
+        let mut link = context.connect();
+        match asked {
+            Some(id) if context.random.bool() => {
+                link.say(&upgrade(&format!("{target}?last_event_id={id}"), None));
+            }
+            asked => link.say(&upgrade(&target, asked.as_deref())),
+        }
+        Some(link)
+    }
+
+    fn hear(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        if self.stage == Stage::Handshake && !self.open(link, context) {
+            return;
+        }
+        while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
+            self.hear_frame(opcode, &payload, link, context);
+        }
+    }
+
+    fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
+        let habits = &context.options.habits;
+        if self.stage == Stage::HalfClosed {
+            return Wish::Stay;
+        }
+        if context.happens(habits.reset_chance) {
+            return Wish::Reset;
+        }
+        if context.happens(habits.vanish_chance) {
+            return Wish::Vanish;
+        }
+        if self.stage != Stage::Open {
+            return Wish::Stay;
+        }
+        if context.mood == Mood::Leaving || context.happens(habits.leave_chance) {
+            return self.leave(link, context);
+        }
+        // What is published twice as fast as it can be sent piles up.
+        if self.publishes && link.out.len() < 5_000 && context.happens(habits.publish_chance) {
+            self.publish(link, context);
+        }
+        if self.publishes && context.happens(50) {
+            self.json_pongs_due += 1;
+            Self::say(link, context, TEXT, b"{\"type\":\"ping\"}");
+        }
+        if context.happens(50) {
+            self.pongs_due += 1;
+            Self::say(link, context, PING, b"are you there");
+        }
+        if context.happens(30) {
+            Self::say(link, context, TEXT, b"[rubbish");
+        }
+        Wish::Stay
+    }
+
+    fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
+        let rightly = match self.stage {
+            Stage::Closed(_) | Stage::HalfClosed => link.inbox.is_empty() || self.stage == Stage::HalfClosed,
+            Stage::Handshake => context.is_draining,
+            Stage::Open | Stage::Closing => false,
+        };
+        assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
+    }
+
+    fn is_content(&self, ledger: &Ledger) -> bool {
+        let missing = self.owed.iter().filter(|key| ledger.id_of(key).is_none()).count() as u64;
+        let is_stored = missing <= ledger.refused;
+        let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
+        let is_answered = self.pongs_due == 0 && self.json_pongs_due == 0;
+        self.stage == Stage::Open && is_stored && is_through && is_answered
+    }
+
+    fn name(&self) -> String {
+        format!("{} in {:?}: {:?}, {:?} owed", self.name, self.stage, self.run, self.owed)
+    }
+}

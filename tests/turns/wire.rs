@@ -1,0 +1,97 @@
+//! What clients say and hear, byte for byte, written apart from the server's own
+//! code: WebSocket frames, requests, and responses.
+
+/// Appends one masked frame.
+pub(crate) fn push_frame(opcode: u8, fin: bool, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
+    out.push(if fin { 0x80 } else { 0 } | opcode);
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | u8::try_from(len).unwrap()),
+        len @ 126..=0xFFFF => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
+
+/// The payload of a Close frame.
+pub(crate) fn close_payload(code: u16) -> [u8; 2] {
+    code.to_be_bytes()
+}
+
+/// Takes one whole frame of the server off the front of `bytes`: its opcode and
+/// its payload. The server fragments nothing and masks nothing.
+pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    assert_eq!(first & 0xF0, 0x80, "a whole frame without extensions");
+    let (head, len) = match second {
+        0..=125 => (2, usize::from(second)),
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap())).unwrap()),
+        _ => panic!("a server masks nothing"),
+    };
+    let payload = bytes.get(head..head + len)?.to_vec();
+    bytes.drain(..head + len);
+    Some((first & 0x0F, payload))
+}
+
+/// A request for a WebSocket.
+pub(crate) fn upgrade(target: &str, last_event_id: Option<&str>) -> Vec<u8> {
+    let resume = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: polecat\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{resume}\r\n"
+    )
+    .into_bytes()
+}
+
+/// A request with a body, or without one.
+pub(crate) fn request(method: &str, target: &str, correlation_id: &str, fields: &str, body: &str) -> Vec<u8> {
+    let length = if method == "POST" { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: polecat\r\nX-Correlation-ID: {correlation_id}\r\n\
+         {fields}{length}\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A response of the server.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) correlation_id: String,
+    pub(crate) closes: bool,
+    pub(crate) body: String,
+}
+
+/// Takes one whole response off the front of `bytes`.
+pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Response> {
+    let head_len = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..head_len]).expect("a head is text");
+    let field = |name: &str| {
+        head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    let status = head.get(9..12).and_then(|digits| digits.parse().ok()).expect("a status");
+    let len: usize = if head_only || status == 101 {
+        0
+    } else {
+        field("content-length").expect("a length").parse().expect("digits")
+    };
+    let body = bytes.get(head_len..head_len + len)?;
+    let response = Response {
+        status,
+        correlation_id: field("x-correlation-id").expect("a correlation id").to_owned(),
+        closes: field("connection").is_some_and(|value| value == "close"),
+        body: String::from_utf8(body.to_vec()).expect("a body is text"),
+    };
+    bytes.drain(..head_len + len);
+    Some(response)
+}
