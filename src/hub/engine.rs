@@ -6,6 +6,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::ground::time::Now;
 use crate::wire::protocol::{Event, Message, Summary};
 
 /// What is stored: one line of one of the two id sequences.
@@ -57,11 +58,24 @@ pub enum Query {
         /// Weight at which the page ends.
         bytes_max: usize,
     },
-    /// The newest messages of one channel or of all, oldest first, within the
-    /// same kind of bounds.
+    /// How many records of `stream` have `after < id <= through`.
+    Count {
+        /// Whose records.
+        stream: Stream,
+        /// The id before the first that counts.
+        after: u64,
+        /// The id of the last that counts.
+        through: u64,
+    },
+    /// Messages of one channel or of all, oldest first, within the same kind of
+    /// bounds. With `after` the first ones beyond that id, else the newest ones.
     Messages {
         /// One channel, or all.
         channel: Option<Rc<str>>,
+        /// Only ids above this one.
+        after: Option<u64>,
+        /// Only ids below this one.
+        before: Option<u64>,
         /// Most records.
         records_max: usize,
         /// Weight at which the list ends.
@@ -86,6 +100,18 @@ pub enum Answer {
         /// As given with the append.
         ticket: Option<Ticket>,
     },
+    /// An append had a key that one before it had, on the same stream and within
+    /// the window: it is not stored, and this is what was stored then.
+    Repeated {
+        /// The id that the first one got.
+        id: u64,
+        /// The first one.
+        record: Record,
+        /// As given with this append.
+        ticket: Option<Ticket>,
+        /// The weight of the record that is not stored.
+        weight: usize,
+    },
     /// An append was not stored and will not be.
     Refused {
         /// As given with the append.
@@ -105,6 +131,13 @@ pub enum Answer {
         records: Vec<(u64, Record)>,
         /// The id up to which the page is complete.
         through: u64,
+    },
+    /// Answers [`Query::Count`].
+    Count {
+        /// As given with the query.
+        ticket: Ticket,
+        /// How many.
+        count: u64,
     },
     /// Answers [`Query::Messages`], oldest first.
     Messages {
@@ -148,17 +181,36 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
+/// Whether the store can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// As far as is known.
+    Sound,
+    /// The last attempt failed, for this reason; attempts go on.
+    Degraded(String),
+}
+
 /// Stores records and gives them back, later.
 pub trait Engine {
+    /// Names this database among all others: made at random once.
+    fn epoch(&self) -> &str;
+
     /// The newest committed message id, over all channels; 0 where there is none.
     fn newest_message(&self) -> u64;
 
     /// The newest committed event id; 0 where there is none.
     fn newest_event(&self) -> u64;
 
+    /// The oldest message id that is kept, over all channels; one above the newest where none is.
+    fn oldest_message(&self) -> u64;
+
+    /// The oldest event id that is kept; one above the newest where none is.
+    fn oldest_event(&self) -> u64;
+
     /// Takes `record` in, to be committed with all others of this turn. Answered
-    /// by [`Answer::Committed`] or [`Answer::Refused`].
-    fn append(&mut self, record: Record, ticket: Option<Ticket>);
+    /// by [`Answer::Committed`], [`Answer::Refused`] or, where `key` was used
+    /// before, [`Answer::Repeated`].
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>);
 
     /// Takes a question in. Answered by the answer of its name or [`Answer::Failed`].
     fn ask(&mut self, query: Query, ticket: Ticket);
@@ -166,11 +218,15 @@ pub trait Engine {
     /// Does what is due and appends the answers that are ready: first those of
     /// appends, then those of at most `reads_max` steps of questions. Never blocks on
     /// anything but the store itself.
-    fn settle(&mut self, reads_max: usize, answers: &mut Vec<Answer>);
+    fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>);
 
-    /// Whether calling [`Engine::settle`] again at once would do something.
-    fn is_due(&self) -> bool;
+    /// Milliseconds until [`Engine::settle`] has something to do, 0 for at once;
+    /// `None` where it has nothing to do until it is asked.
+    fn due_in_ms(&self, now: Now) -> Option<u64>;
+
+    /// Whether records can be stored, as of the last attempt.
+    fn health(&self) -> &Health;
 
     /// A step of housekeeping; called when the loop has nothing else to do.
-    fn idle(&mut self);
+    fn idle(&mut self, now: Now);
 }
