@@ -3,7 +3,7 @@
 
 use crate::ground::frame::Frame;
 use crate::ground::id::Id;
-use crate::hub::engine::{Answer, Engine, EngineError, Record, Stream, Ticket};
+use crate::hub::engine::{Answer, Engine, EngineError, Record, Ticket};
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::Status;
 use crate::wire::protocol::{NumberedMessage, write_event, write_json, write_message};
@@ -17,6 +17,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn apply(&mut self, answer: Answer) {
         match answer {
             Answer::Committed { id, record, ticket } => self.apply_committed(id, &record, ticket),
+            Answer::Repeated { id, record, ticket, weight } => {
+                self.engine_backlog_bytes -= weight;
+                self.answer_stored(id, &record, ticket);
+            }
             Answer::Refused { ticket, weight, error } => {
                 self.metrics.refused += 1;
                 self.engine_backlog_bytes -= weight;
@@ -33,6 +37,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
             Answer::Summary { ticket, summary } => self.answer_json(ticket, "{\"summary\":", &summary, "}"),
+            // Nobody asks for a count.
+            Answer::Count { .. } => {}
             Answer::Failed { ticket, error } => {
                 log::error!("the store could not be read: {error}");
                 self.answer_error(ticket, &error);
@@ -43,12 +49,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
         self.metrics.committed += 1;
         self.engine_backlog_bytes -= record.weight();
-        let stream = match record {
-            Record::Message(message) => Stream::Channel(message.channel_id.clone()),
-            Record::Event(_) => Stream::Events,
-        };
         let scratch = &mut self.scratch;
-        self.registry.publish(&stream, id, self.moment.stamp, || encode(id, record, scratch));
+        self.registry.publish(&record.stream(), id, self.moment.stamp, || encode(id, record, scratch));
+        self.answer_stored(id, record, ticket);
+    }
+
+    fn answer_stored(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
         let Some(ticket) = ticket else { return };
         match record {
             Record::Message(message) => {

@@ -121,6 +121,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 let channel = request.query_value("channel_id").filter(|name| !name.is_empty());
                 let query = Query::Messages {
                     channel: channel.map(|name| name.as_ref().into()),
+                    after: None,
+                    before: None,
                     records_max: LIST_RECORDS_MAX,
                     bytes_max: LIST_BYTES_MAX,
                 };
@@ -184,7 +186,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Hands a record to the engine.
     pub(super) fn append(&mut self, record: Record, ticket: Option<Ticket>) {
         self.engine_backlog_bytes += record.weight();
-        self.engine.append(record, ticket);
+        self.engine.append(record, None, ticket);
     }
 
     /// Asks the engine something. Answers of questions come after those of

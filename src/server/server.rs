@@ -85,7 +85,7 @@ pub(super) struct Page {
 #[derive(Debug)]
 pub(super) struct Moment {
     pub(super) stamp: Stamp,
-    unix_micros: i64,
+    pub(super) now: Now,
     timestamp: Option<Rc<str>>,
     http_date: String,
     http_date_second: i64,
@@ -95,7 +95,7 @@ impl Moment {
     fn new(now: Now) -> Self {
         Self {
             stamp: Stamp::default(),
-            unix_micros: now.unix_micros,
+            now,
             timestamp: None,
             http_date: http_date(now.unix_micros),
             http_date_second: now.unix_micros.div_euclid(1_000_000),
@@ -104,7 +104,7 @@ impl Moment {
 
     fn advance(&mut self, now: Now, stamp: Stamp) {
         self.stamp = stamp;
-        self.unix_micros = now.unix_micros;
+        self.now = now;
         self.timestamp = None;
         let second = now.unix_micros.div_euclid(1_000_000);
         if second != self.http_date_second {
@@ -115,7 +115,7 @@ impl Moment {
 
     /// The timestamp that everything of this turn bears.
     pub(super) fn timestamp(&mut self) -> Rc<str> {
-        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.unix_micros))))
+        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.now.unix_micros))))
     }
 
     /// The `Date` of this turn's responses.

@@ -40,7 +40,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let reads_max =
             if self.pages.len() < PAGES_WAITING_MAX { self.config.budgets.engine_reads } else { 0 };
         let mut answers = std::mem::take(&mut self.answers);
-        self.engine.settle(reads_max, &mut answers);
+        self.engine.settle(self.moment.now, reads_max, &mut answers);
         for answer in answers.drain(..) {
             self.apply(answer);
         }
@@ -52,6 +52,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// something happens. Comes last in a turn.
     pub fn poll_timeout_ms(&mut self) -> Option<u64> {
         let timeout = if self.has_work() { Some(0) } else { self.next_deadline_ms() };
+        let engine = self.engine.due_in_ms(self.moment.now);
+        let timeout = [timeout, engine].into_iter().flatten().min();
         self.clock.sleep(timeout);
         timeout
     }
@@ -61,7 +63,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             || !self.flush_queue.is_empty()
             || !self.pages.is_empty()
             || self.registry.has_sweeps()
-            || self.engine.is_due()
+            || self.engine.due_in_ms(self.moment.now) == Some(0)
             || matches!(self.lifecycle, Lifecycle::Draining { next, .. } if (next as usize) < self.connections.capacity())
     }
 

@@ -15,6 +15,7 @@ use crate::ground::config::{Config, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts}
 
 use super::options::Options;
 use super::reactor::Reactor;
+use super::sqlite::StoreOptions;
 
 /// Live messages for a small machine: WebSocket channels and an event stream,
 /// stored in SQLite, resumable.
@@ -67,6 +68,7 @@ impl Serve {
                 timeouts: Timeouts { heartbeat_interval_ms: self.heartbeat_interval, ..Timeouts::default() },
                 ..Config::default()
             },
+            store: StoreOptions::default(),
         }
     }
 }

@@ -148,7 +148,7 @@ impl Reactor {
         // The address first: who is started twice shall hear of that.
         let mut listener = listen(options.listen).map_err(|error| listen_error(options.listen, &error))?;
         let local_addr = listener.local_addr()?;
-        let engine = SqliteEngine::open(&options.database)?;
+        let engine = SqliteEngine::open(&options.database, &options.store)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -226,7 +226,7 @@ impl Reactor {
     fn poll_timeout(&mut self) -> Option<Duration> {
         let server = self.server.poll_timeout_ms().map(Duration::from_millis);
         if server != Some(Duration::ZERO) {
-            self.server.engine().idle();
+            self.server.engine().idle(self.clock.now());
         }
         let accept = match self.accepting {
             Accepting::Idle => None,
