@@ -27,6 +27,15 @@ impl Record {
             Self::Event(event) => event.weight(),
         }
     }
+
+    /// The stream that the record belongs to.
+    #[must_use]
+    pub fn stream(&self) -> Stream {
+        match self {
+            Self::Message(message) => Stream::Channel(Rc::clone(&message.channel_id)),
+            Self::Event(_) => Stream::Events,
+        }
+    }
 }
 
 /// What a cursor runs along: the records that one kind of subscriber gets.

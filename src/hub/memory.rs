@@ -2,11 +2,15 @@
 //! It is the model that the other engines are tested against, and it can be
 //! told to answer late or to fail.
 
-use std::collections::{BTreeMap, VecDeque};
+mod kept;
+
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::engine::{Answer, Engine, EngineError, Query, Record, Stream, Ticket};
-use crate::wire::protocol::{Event, Message, Summary};
+use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Stream, Ticket};
+use crate::ground::time::Now;
+use crate::wire::protocol::Event;
+use kept::{Cut, Kept, Messages};
 
 /// Keeps the newest records of each kind; the oldest are dropped.
 ///
@@ -14,12 +18,17 @@ use crate::wire::protocol::{Event, Message, Summary};
 /// holds a message that nobody was told of.
 #[derive(Debug)]
 pub struct MemoryEngine {
+    epoch: String,
     messages: Messages,
     events: Kept<Event>,
     records_max: usize,
     bytes_max: usize,
+    keys: Keys,
     delay_settles: u32,
     failure: Option<EngineError>,
+    health: Health,
+    /// When it looks by itself whether the failure is over; matters while degraded.
+    probe_at_ms: u64,
     settles: u64,
     appends: VecDeque<Append>,
     questions: VecDeque<(Query, Ticket)>,
@@ -32,6 +41,7 @@ struct Append {
     /// The settle that commits it.
     due: u64,
     record: Record,
+    key: Option<Rc<str>>,
     ticket: Option<Ticket>,
 }
 
@@ -46,17 +56,25 @@ impl MemoryEngine {
     pub const RECORDS_MAX_DEFAULT: usize = 10_000;
     /// Weight kept of each kind unless [`Self::with_bounds`] says otherwise.
     pub const BYTES_MAX_DEFAULT: usize = 16 << 20;
+    /// How long a key is remembered unless [`Self::with_window_ms`] says otherwise.
+    pub const WINDOW_MS_DEFAULT: u64 = 300_000;
+    /// Milliseconds between its looks at whether a failure is over.
+    pub const PROBE_INTERVAL_MS: u64 = 1_000;
 
     /// An empty engine whose next ids are `newest_message + 1` and `newest_event + 1`.
     #[must_use]
     pub fn starting_at(newest_message: u64, newest_event: u64) -> Self {
         Self {
+            epoch: "00000000-0000-4000-8000-000000000000".to_owned(),
             messages: Messages::after(newest_message),
             events: Kept::after(newest_event),
             records_max: Self::RECORDS_MAX_DEFAULT,
             bytes_max: Self::BYTES_MAX_DEFAULT,
+            keys: Keys::new(Self::WINDOW_MS_DEFAULT),
             delay_settles: 0,
             failure: None,
+            health: Health::Sound,
+            probe_at_ms: 0,
             settles: 0,
             appends: VecDeque::new(),
             questions: VecDeque::new(),
@@ -82,18 +100,52 @@ impl MemoryEngine {
         self
     }
 
+    /// Names the database; else all of them have the same name.
+    #[must_use]
+    pub fn with_epoch(mut self, epoch: &str) -> Self {
+        epoch.clone_into(&mut self.epoch);
+        self
+    }
+
+    /// Remembers keys for `window_ms` milliseconds.
+    #[must_use]
+    pub const fn with_window_ms(mut self, window_ms: u64) -> Self {
+        self.keys.window_ms = window_ms;
+        self
+    }
+
     /// While it is `Some`, appends that fall due are refused and questions fail.
+    /// The health follows once an append was refused, and again once one was
+    /// committed or [`Self::PROBE_INTERVAL_MS`] have passed.
     pub fn set_failure(&mut self, failure: Option<EngineError>) {
         self.failure = failure;
     }
 
-    fn commit(&mut self, append: Append) -> Answer {
-        let Append { record, ticket, .. } = append;
-        if let Some(error) = &self.failure {
-            return Answer::Refused { ticket, weight: record.weight(), error: error.clone() };
-        }
+    fn commit(&mut self, append: Append, now: Now) -> Answer {
+        let Append { record, key, ticket, .. } = append;
         let weight = record.weight();
-        let id = match &record {
+        if let Some(error) = &self.failure {
+            self.health = Health::Degraded(error.0.clone());
+            self.probe_at_ms = now.monotonic_ms.saturating_add(Self::PROBE_INTERVAL_MS);
+            return Answer::Refused { ticket, weight, error: error.clone() };
+        }
+        let key = key.map(|key| (record.stream(), key));
+        if let Some(key) = &key
+            && let Some(id) = self.keys.find(key, now)
+            && let Some(record) = self.record(&key.0, id)
+        {
+            return Answer::Repeated { id, record, ticket, weight };
+        }
+        self.health = Health::Sound;
+        let id = self.push(&record, weight);
+        if let Some(key) = key {
+            self.keys.note(key, id, now);
+        }
+        Answer::Committed { id, record, ticket }
+    }
+
+    fn push(&mut self, record: &Record, weight: usize) -> u64 {
+        let id = match record {
             Record::Message(message) => self.messages.push(message.clone(), weight),
             Record::Event(event) => self.events.push(event.clone(), weight),
         };
@@ -103,7 +155,27 @@ impl MemoryEngine {
         while self.events.is_over(self.records_max, self.bytes_max) {
             self.events.drop_oldest();
         }
-        Answer::Committed { id, record, ticket }
+        id
+    }
+
+    /// The record of `stream` that has this id, if it is still kept.
+    fn record(&self, stream: &Stream, id: u64) -> Option<Record> {
+        match stream {
+            Stream::Events => self.events.at(id).map(|(_, event)| Record::Event(event.clone())),
+            Stream::Channel(_) => {
+                self.messages.kept.at(id).map(|(_, message)| Record::Message(message.clone()))
+            }
+        }
+    }
+
+    fn probe(&mut self, now: Now) {
+        if self.health == Health::Sound || now.monotonic_ms < self.probe_at_ms {
+            return;
+        }
+        self.probe_at_ms = now.monotonic_ms.saturating_add(Self::PROBE_INTERVAL_MS);
+        if self.failure.is_none() {
+            self.health = Health::Sound;
+        }
     }
 
     fn look_up(&self, query: &Query, ticket: Ticket) -> Answer {
@@ -119,9 +191,20 @@ impl MemoryEngine {
                 };
                 Answer::Page { ticket, records, through }
             }
-            Query::Messages { channel, records_max, bytes_max } => {
+            Query::Count { stream, after, through } => {
+                let count = match stream {
+                    Stream::Events => {
+                        let before_first = (*after).max(self.events.oldest() - 1);
+                        (*through).min(self.events.newest).saturating_sub(before_first)
+                    }
+                    Stream::Channel(name) => self.messages.count(name, *after, *through),
+                };
+                Answer::Count { ticket, count }
+            }
+            Query::Messages { channel, after, before, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
-                Answer::Messages { ticket, messages: self.messages.newest(channel.as_deref(), cut) }
+                let messages = self.messages.list(channel.as_deref(), *after, *before, cut);
+                Answer::Messages { ticket, messages }
             }
             Query::Channels => Answer::Channels { ticket, names: self.messages.names() },
             Query::Summary => Answer::Summary { ticket, summary: self.messages.summary() },
@@ -143,6 +226,10 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
     fn newest_message(&self) -> u64 {
         self.messages.kept.newest
     }
@@ -151,23 +238,32 @@ impl Engine for MemoryEngine {
         self.events.newest
     }
 
-    fn append(&mut self, record: Record, ticket: Option<Ticket>) {
+    fn oldest_message(&self) -> u64 {
+        self.messages.kept.oldest()
+    }
+
+    fn oldest_event(&self) -> u64 {
+        self.events.oldest()
+    }
+
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
         let due = self.settles + 1 + u64::from(self.delay_settles);
-        self.appends.push_back(Append { due, record, ticket });
+        self.appends.push_back(Append { due, record, key, ticket });
     }
 
     fn ask(&mut self, query: Query, ticket: Ticket) {
         self.questions.push_back((query, ticket));
     }
 
-    fn settle(&mut self, reads_max: usize, answers: &mut Vec<Answer>) {
+    fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
         self.settles += 1;
         while self.appends.front().is_some_and(|append| append.due <= self.settles)
             && let Some(append) = self.appends.pop_front()
         {
-            let answer = self.commit(append);
+            let answer = self.commit(append, now);
             answers.push(answer);
         }
+        self.probe(now);
         for _ in 0..reads_max {
             let Some((query, ticket)) = self.questions.pop_front() else { break };
             let answer = self.look_up(&query, ticket);
@@ -180,179 +276,56 @@ impl Engine for MemoryEngine {
         }
     }
 
-    fn is_due(&self) -> bool {
-        !self.appends.is_empty() || !self.questions.is_empty() || !self.held.is_empty()
+    fn due_in_ms(&self, now: Now) -> Option<u64> {
+        if !self.appends.is_empty() || !self.questions.is_empty() || !self.held.is_empty() {
+            return Some(0);
+        }
+        (self.health != Health::Sound).then(|| self.probe_at_ms.saturating_sub(now.monotonic_ms))
     }
 
-    fn idle(&mut self) {}
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn idle(&mut self, _now: Now) {}
 }
 
-/// The newest records of one id sequence, without a hole: the id of a record
-/// is `newest` less its distance from the back.
+/// The keys of the appends of the last while.
 #[derive(Debug)]
-struct Kept<T> {
-    records: VecDeque<(usize, T)>,
-    bytes: usize,
-    newest: u64,
+struct Keys {
+    window_ms: u64,
+    /// What each was used for, and when; looked up only.
+    used: HashMap<(Stream, Rc<str>), (u64, i64)>,
+    /// The same in the order of use, so that they are forgotten in turn.
+    order: VecDeque<(i64, (Stream, Rc<str>))>,
 }
 
-impl<T> Kept<T> {
-    const fn after(newest: u64) -> Self {
-        Self { records: VecDeque::new(), bytes: 0, newest }
+impl Keys {
+    fn new(window_ms: u64) -> Self {
+        Self { window_ms, used: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn push(&mut self, record: T, weight: usize) -> u64 {
-        self.records.push_back((weight, record));
-        self.bytes += weight;
-        self.newest += 1;
-        self.newest
+    /// The id that the first append with this key got, where that is within the window.
+    fn find(&self, key: &(Stream, Rc<str>), now: Now) -> Option<u64> {
+        let (id, micros) = self.used.get(key)?;
+        self.is_within(*micros, now).then_some(*id)
     }
 
-    /// Whether the oldest record has to go; the newest never has to.
-    fn is_over(&self, records_max: usize, bytes_max: usize) -> bool {
-        self.records.len() > 1 && (self.records.len() > records_max || self.bytes > bytes_max)
-    }
-
-    fn drop_oldest(&mut self) -> Option<T> {
-        let (weight, record) = self.records.pop_front()?;
-        self.bytes -= weight;
-        Some(record)
-    }
-
-    /// The id of the oldest record; one more than the newest where there is none.
-    fn oldest(&self) -> u64 {
-        self.newest + 1 - self.records.len() as u64
-    }
-
-    fn at(&self, id: u64) -> Option<(usize, &T)> {
-        let index = usize::try_from(id.checked_sub(self.oldest())?).ok()?;
-        self.records.get(index).map(|(weight, record)| (*weight, record))
-    }
-}
-
-/// The messages, found by id and by channel, and their totals.
-#[derive(Debug)]
-struct Messages {
-    kept: Kept<Message>,
-    /// The ids of each channel, oldest first; a channel that has none is not in it.
-    by_channel: BTreeMap<Rc<str>, VecDeque<u64>>,
-    by_provider: BTreeMap<String, u64>,
-    by_lane: BTreeMap<String, u64>,
-    tokens: i128,
-}
-
-impl Messages {
-    const fn after(newest: u64) -> Self {
-        Self {
-            kept: Kept::after(newest),
-            by_channel: BTreeMap::new(),
-            by_provider: BTreeMap::new(),
-            by_lane: BTreeMap::new(),
-            tokens: 0,
-        }
-    }
-
-    fn push(&mut self, message: Message, weight: usize) -> u64 {
-        for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
+    fn note(&mut self, key: (Stream, Rc<str>), id: u64, now: Now) {
+        while let Some((micros, _)) = self.order.front()
+            && !self.is_within(*micros, now)
+            && let Some((micros, key)) = self.order.pop_front()
         {
-            if let Some(name) = name.as_ref().filter(|name| !name.is_empty()) {
-                *counts.entry(name.clone()).or_default() += 1;
+            if self.used.get(&key).is_some_and(|(_, last)| *last == micros) {
+                self.used.remove(&key);
             }
         }
-        self.tokens += i128::from(message.token_count.unwrap_or(0));
-        let channel = Rc::clone(&message.channel_id);
-        let id = self.kept.push(message, weight);
-        self.by_channel.entry(channel).or_default().push_back(id);
-        id
+        self.order.push_back((now.unix_micros, key.clone()));
+        self.used.insert(key, (id, now.unix_micros));
     }
 
-    fn drop_oldest(&mut self) {
-        let Some(message) = self.kept.drop_oldest() else { return };
-        for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
-        {
-            if let Some(name) = name
-                && let Some(count) = counts.get_mut(name)
-            {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(name);
-                }
-            }
-        }
-        self.tokens -= i128::from(message.token_count.unwrap_or(0));
-        if let Some(ids) = self.by_channel.get_mut(&message.channel_id) {
-            ids.pop_front();
-            if ids.is_empty() {
-                self.by_channel.remove(&message.channel_id);
-            }
-        }
-    }
-
-    fn page(&self, channel: &str, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
-        let mut page: Vec<(u64, Record)> = Vec::new();
-        let Some(ids) = self.by_channel.get(channel) else { return (page, self.kept.newest) };
-        for &id in ids.range(ids.partition_point(|id| *id <= after)..) {
-            let Some((weight, message)) = self.kept.at(id) else { continue };
-            if !cut.takes(weight) {
-                let through = page.last().map_or(after, |(id, _)| *id);
-                return (page, through);
-            }
-            page.push((id, Record::Message(message.clone())));
-        }
-        (page, self.kept.newest)
-    }
-
-    fn newest(&self, channel: Option<&str>, mut cut: Cut) -> Vec<(u64, Message)> {
-        let mut take = |id: u64| {
-            let (weight, message) = self.kept.at(id)?;
-            cut.takes(weight).then(|| (id, message.clone()))
-        };
-        let mut messages: Vec<_> = match channel {
-            None => (self.kept.oldest()..=self.kept.newest).rev().map_while(&mut take).collect(),
-            Some(name) => {
-                let ids = self.by_channel.get(name).into_iter().flatten();
-                ids.rev().map_while(|id| take(*id)).collect()
-            }
-        };
-        messages.reverse();
-        messages
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.by_channel.keys().map(|name| String::from(&**name)).collect()
-    }
-
-    fn summary(&self) -> Summary {
-        let tokens = self.tokens.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
-        Summary {
-            total_messages: self.kept.records.len() as u64,
-            total_tokens: i64::try_from(tokens).unwrap_or_default(),
-            by_provider: self.by_provider.clone(),
-            by_lane: self.by_lane.clone(),
-        }
-    }
-}
-
-/// Says where a page ends: after `records_left` records, or once the weights
-/// taken reach a bound, but never before the first record.
-struct Cut {
-    records_left: usize,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Cut {
-    fn new(records_max: usize, bytes_max: usize) -> Self {
-        Self { records_left: records_max.max(1), bytes: 0, bytes_max: bytes_max.max(1) }
-    }
-
-    /// Whether a further record, which weighs `weight`, still belongs to the page.
-    fn takes(&mut self, weight: usize) -> bool {
-        if self.records_left == 0 || self.bytes >= self.bytes_max {
-            return false;
-        }
-        self.records_left -= 1;
-        self.bytes += weight;
-        true
+    /// A clock that was set back by more than the window starts it anew.
+    const fn is_within(&self, micros: i64, now: Now) -> bool {
+        now.unix_micros.abs_diff(micros) / 1000 < self.window_ms
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::ground::frame::Frame;
 use crate::ground::id::Id;
-use crate::hub::engine::{Answer, Engine, EngineError, Record, Stream, Ticket};
+use crate::hub::engine::{Answer, Engine, EngineError, Record, Ticket};
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::Status;
 use crate::wire::protocol::{NumberedMessage, write_event, write_json, write_message};
@@ -44,6 +44,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
             Answer::Summary { ticket, summary } => self.answer_json(ticket, "{\"summary\":", &summary, "}"),
+            // Nobody asks for a count.
             Answer::Failed { ticket, error } => {
                 log::error!("the store could not be read: {error}");
                 self.answer_error(ticket, &error);
@@ -54,12 +55,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
         self.metrics.committed += 1;
         self.engine_backlog_bytes -= record.weight();
-        let stream = match record {
-            Record::Message(message) => Stream::Channel(message.channel_id.clone()),
-            Record::Event(_) => Stream::Events,
-        };
         let scratch = &mut self.scratch;
-        self.registry.publish(&stream, id, self.moment.stamp, || encode(id, record, scratch));
+        self.registry.publish(&record.stream(), id, self.moment.stamp, || encode(id, record, scratch));
         if let Some(ticket) = ticket {
             self.answer_stored(ticket, id, record, &[]);
         }

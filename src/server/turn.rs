@@ -91,6 +91,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// something happens. Comes last in a turn.
     pub fn poll_timeout_ms(&mut self) -> Option<u64> {
         let timeout = if self.has_work() { Some(0) } else { self.next_deadline_ms() };
+        let engine = self.engine.due_in_ms(self.moment.now);
+        let timeout = [timeout, engine].into_iter().flatten().min();
         self.clock.sleep(timeout);
         timeout
     }

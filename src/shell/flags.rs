@@ -60,9 +60,9 @@ struct Store {
     #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_EVENTS", default_value_t = 10_000)]
     retain_events: u64,
 
-    /// Days for which messages and events are kept [default: for ever]
-    #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS")]
-    retain_days: Option<u32>,
+    /// Days for which messages and events are kept, fractions allowed [default: for ever]
+    #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS", value_parser = parse_days)]
+    retain_days: Option<f64>,
 
     /// Seconds for which an idempotency key is remembered
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDEMPOTENCY_WINDOW", default_value = "300")]
@@ -269,6 +269,13 @@ fn parse_ms(text: &str) -> Result<u32, String> {
         Ok(milliseconds as u32)
     } else {
         Err("not between 0.01 seconds and one day".to_owned())
+    }
+}
+
+fn parse_days(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(days) if days > 0.0 && days <= 36_500.0 => Ok(days),
+        _ => Err("not a number of days between 0 and 36500".to_owned()),
     }
 }
 

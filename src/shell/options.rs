@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::ground::config::Config;
 
+use super::sqlite::StoreOptions;
+
 /// Everything that a running server depends on.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -12,6 +14,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The SQLite file, which is made where there is none.
     pub database: PathBuf,
+    /// What the store promises and how much it keeps.
+    pub store: StoreOptions,
     /// Limits, time-outs, budgets.
     pub config: Config,
 }
@@ -21,6 +25,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)),
             database: PathBuf::from("polecat.db"),
+            store: StoreOptions::default(),
             config: Config::default(),
         }
     }

@@ -16,7 +16,6 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::ground::time::Now;
-use crate::hub::engine::Engine as _;
 use crate::server::admission::Source;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
@@ -170,7 +169,7 @@ impl Reactor {
         // The address first: who is started twice shall hear of that.
         let mut listener = listen(options.listen).map_err(|error| listen_error(options.listen, &error))?;
         let local_addr = listener.local_addr()?;
-        let engine = SqliteEngine::open(&options.database)?;
+        let engine = SqliteEngine::open(&options.database, &options.store)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);

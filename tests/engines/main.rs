@@ -9,11 +9,21 @@ mod sqlite;
 use std::path::Path;
 use std::rc::Rc;
 
+use polecat::ground::time::Now;
 use polecat::hub::engine::{Answer, Engine, Query, Record, Stream, Ticket};
-use polecat::shell::sqlite::SqliteEngine;
+use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::{Event, Message, Summary};
 
 const TICKET: Ticket = Ticket(7);
+
+/// When everything happens unless a test says otherwise: as the timestamps say.
+const NOW: Now = Now { monotonic_ms: 50_000, unix_micros: 1_767_605_400_123_456 };
+
+/// So many milliseconds after [`NOW`].
+fn after_ms(ms: u64) -> Now {
+    let micros = i64::try_from(ms * 1000).expect("a short time");
+    Now { monotonic_ms: NOW.monotonic_ms + ms, unix_micros: NOW.unix_micros + micros }
+}
 
 fn message(channel: &str, content: &str) -> Message {
     Message {
@@ -37,15 +47,32 @@ fn event(kind: &str) -> Event {
 }
 
 fn open(path: &Path) -> SqliteEngine {
-    SqliteEngine::open(path).expect("the database opens")
+    open_with(path, &StoreOptions::default())
+}
+
+fn open_with(path: &Path, options: &StoreOptions) -> SqliteEngine {
+    SqliteEngine::open(path, options).expect("the database opens")
+}
+
+/// Whether settling at once would do something.
+fn is_due(engine: &dyn Engine) -> bool {
+    is_due_at(engine, NOW)
+}
+
+fn is_due_at(engine: &dyn Engine, now: Now) -> bool {
+    engine.due_in_ms(now) == Some(0)
 }
 
 /// Settles until nothing is due.
 fn run(engine: &mut dyn Engine) -> Vec<Answer> {
+    run_at(engine, NOW)
+}
+
+fn run_at(engine: &mut dyn Engine, now: Now) -> Vec<Answer> {
     let mut answers = Vec::new();
     let mut settles = 0;
-    while engine.is_due() {
-        engine.settle(4, &mut answers);
+    while is_due_at(engine, now) {
+        engine.settle(now, 4, &mut answers);
         settles += 1;
         assert!(settles < 10_000, "the engine is due for ever");
     }
@@ -55,7 +82,7 @@ fn run(engine: &mut dyn Engine) -> Vec<Answer> {
 /// Appends all of `records` in one turn and returns their ids.
 fn store(engine: &mut dyn Engine, records: impl IntoIterator<Item = Record>) -> Vec<u64> {
     for record in records {
-        engine.append(record, None);
+        engine.append(record, None, None);
     }
     run(engine)
         .into_iter()
@@ -108,7 +135,8 @@ fn newest(
     records_max: usize,
     bytes_max: usize,
 ) -> Vec<(u64, String)> {
-    let query = Query::Messages { channel: channel.map(Rc::from), records_max, bytes_max };
+    let channel = channel.map(Rc::from);
+    let query = Query::Messages { channel, after: None, before: None, records_max, bytes_max };
     match ask(engine, query) {
         Answer::Messages { ticket: TICKET, messages } => {
             messages.into_iter().map(|(id, message)| (id, message.content)).collect()

@@ -52,11 +52,11 @@ fn insert_micros(batch: usize, counted: bool, has_triggers: bool) -> f64 {
     let mut records = records.into_iter();
     while records.len() > 0 {
         for record in records.by_ref().take(batch) {
-            engine.append(record, None);
+            engine.append(record, None, None);
         }
-        engine.settle(0, &mut answers);
+        engine.settle(NOW, 0, &mut answers);
         answers.clear();
-        engine.idle();
+        engine.idle(NOW);
     }
     start.elapsed().as_secs_f64() * 1e6 / MESSAGES as f64
 }
@@ -72,7 +72,7 @@ fn lists_and_pages() {
             let end = rows.min(start + 10_000);
             let named = |number: u64| message(&format!("channel {}", number % 200), "x");
             store(&mut engine, (start..end).map(|number| Record::Message(named(number))));
-            engine.idle();
+            engine.idle(NOW);
         }
         let mut time = |query: Query| {
             ask(&mut engine, query.clone());

@@ -212,8 +212,8 @@ fn a_locked_file_refuses_a_turn_as_a_whole_and_recovers() {
     publish(&mut engine, "a", &["1"]);
     let locker = other(&path, "BEGIN IMMEDIATE");
     for _ in 0..2 {
-        engine.append(Record::Message(message("a", "lost")), Some(TICKET));
-        engine.append(Record::Event(event("lost")), None);
+        engine.append(Record::Message(message("a", "lost")), None, Some(TICKET));
+        engine.append(Record::Event(event("lost")), None, None);
         let answers = run(&mut engine);
         let [Answer::Refused { ticket: Some(TICKET), weight, error }, Answer::Refused { ticket: None, .. }] =
             answers.as_slice()
@@ -222,7 +222,7 @@ fn a_locked_file_refuses_a_turn_as_a_whole_and_recovers() {
         };
         assert_eq!(
             (*weight, error.to_string().as_str()),
-            (message("a", "lost").weight(), "database is locked")
+            (message("a", "lost").weight(), "another program holds the database locked")
         );
     }
     assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![1], 1), "reading goes on");
@@ -241,7 +241,7 @@ fn a_turn_that_fails_in_the_middle_leaves_nothing() {
          BEGIN SELECT RAISE(ABORT, 'not today'); END",
     );
     for content in ["good", "bad", "good"] {
-        engine.append(Record::Message(message("a", content)), None);
+        engine.append(Record::Message(message("a", content)), None, None);
     }
     let answers = run(&mut engine);
     let refused = |answer: &Answer| matches!(answer, Answer::Refused { error, .. } if error.0 == "not today");
@@ -257,7 +257,7 @@ fn ids_that_went_back_are_refused() {
     let mut engine = open(&path);
     publish(&mut engine, "a", &["1", "2"]);
     let person = other(&path, "DELETE FROM messages; DELETE FROM sqlite_sequence");
-    engine.append(Record::Message(message("a", "1 again")), None);
+    engine.append(Record::Message(message("a", "1 again")), None, None);
     assert!(matches!(run(&mut engine).as_slice(), [Answer::Refused { .. }]));
     person.execute_batch("INSERT INTO sqlite_sequence VALUES ('messages', 2)").unwrap();
     assert_eq!(publish(&mut engine, "a", &["3"]), [3]);
@@ -297,7 +297,7 @@ fn what_is_no_database_of_ours_is_refused_and_left_alone() {
         let (_folder, path) = place();
         other(&path, &shape);
         let before = fs::read(&path).unwrap();
-        let error = SqliteEngine::open(&path).expect_err(&shape).to_string();
+        let error = SqliteEngine::open(&path, &StoreOptions::default()).expect_err(&shape).to_string();
         assert!(error.contains("polecat.db") && error.contains("not one of polecat's"), "{error}");
         assert!(fs::read(&path).unwrap() == before, "written to: {shape}");
     }
@@ -326,7 +326,8 @@ fn a_damaged_file_is_refused_and_left_alone() {
     for (number, bytes) in cases.into_iter().enumerate() {
         let (_folder, path) = place();
         fs::write(&path, &bytes).unwrap();
-        let error = SqliteEngine::open(&path).expect_err("a damaged file").to_string();
+        let error =
+            SqliteEngine::open(&path, &StoreOptions::default()).expect_err("a damaged file").to_string();
         assert!(error.contains("polecat.db") && !error.contains('\n'), "{error}");
         assert!(error.contains("damaged") || error.contains("not an SQLite database"), "{number}: {error}");
         assert!(fs::read(&path).unwrap() == bytes, "written to: case {number}");
@@ -336,7 +337,9 @@ fn a_damaged_file_is_refused_and_left_alone() {
 #[test]
 fn opening_says_what_is_in_the_way() {
     let (folder, path) = place();
-    let error = |path: &Path| SqliteEngine::open(path).expect_err("no database").to_string();
+    let error = |path: &Path| {
+        SqliteEngine::open(path, &StoreOptions::default()).expect_err("no database").to_string()
+    };
     assert!(error(&folder.path().join("none/polecat.db")).contains("folder must exist"));
     assert!(error(folder.path()).contains("cannot be opened"));
     assert!(error(Path::new(":memory:")).contains("write-ahead log"));

@@ -1,36 +1,36 @@
 //! The embedded engine: one SQLite file, one writer, one transaction for all
 //! that a turn published.
-//!
-//! A commit only appends to the write-ahead log. Copying that log back into the
-//! file (a checkpoint) waits for the disk, so it is done when the loop is idle, and
-//! within a turn only if the log has grown out of all proportion.
 
-mod queries;
+mod options;
 mod schema;
+mod queries;
+mod questions;
+mod checkpoint;
+mod keys;
+mod retention;
+mod housekeeping;
+mod health;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
-use crate::hub::engine::{Answer, Engine, EngineError, Query, Record, Ticket};
-use queries::{Bounds, Listing, Newest, Question};
+use crate::ground::time::Now;
+use crate::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
+use checkpoint::{BUSY_BYTES_MAX, IDLE_BYTES_MAX, WriteAheadLog};
+use health::{Setback, Watch};
+use housekeeping::Housekeeping;
+use keys::Keys;
+use queries::{Bounds, Ids, Known};
+use questions::{Listing, Progress, Question};
+use retention::Retention;
 
+pub use options::{Durability, StoreOptions};
 pub use schema::OpenError;
 
-/// How long a commit waits for another program that is writing to the file.
-/// Long enough for a small transaction with its `fsync` on a slow disk; the
-/// loop stands still meanwhile.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// The same after that was not enough, until a commit succeeds: a file that is
-/// locked for long must not hold up every turn.
-const PATIENCE_WHILE_LOCKED: Duration = Duration::from_millis(10);
-/// Bytes of log not yet copied back at which an idle loop does a checkpoint.
-const WAL_BYTES_SOFT_MAX: i64 = 4 << 20;
-/// The same for a loop that is never idle.
-const WAL_BYTES_HARD_MAX: i64 = 64 << 20;
 /// Appends that the queue keeps room for when it is empty.
 const APPENDS_CAPACITY_IDLE: usize = 1024;
 
@@ -39,26 +39,24 @@ const APPENDS_CAPACITY_IDLE: usize = 1024;
 #[derive(Debug)]
 pub struct SqliteEngine {
     connection: Connection,
-    newest: Newest,
-    appends: Vec<(Record, Option<Ticket>)>,
+    epoch: String,
+    known: Known,
+    appends: Vec<Append>,
     questions: VecDeque<(Question, Ticket)>,
     /// Questions whose answers take several settles. Only the first one is being
     /// worked on, so there is at most one unfinished answer in memory.
     listings: VecDeque<(Listing, Ticket)>,
-    /// Whether the last commit failed because another program held the lock.
-    is_locked_out: bool,
+    watch: Watch,
+    housekeeping: Housekeeping,
     log: WriteAheadLog,
 }
 
-/// How much of the write-ahead log is not yet copied back into the file.
+/// A record that waits for the commit.
 #[derive(Debug)]
-struct WriteAheadLog {
-    page_bytes: i64,
-    /// As of the last commit or checkpoint.
-    bytes: i64,
-    /// What the last checkpoint had to leave, because of a reader or an error;
-    /// another try is made after [`WAL_BYTES_SOFT_MAX`] more.
-    bytes_left: i64,
+struct Append {
+    record: Record,
+    key: Option<Rc<str>>,
+    ticket: Option<Ticket>,
 }
 
 impl SqliteEngine {
@@ -69,64 +67,102 @@ impl SqliteEngine {
     /// # Errors
     /// Where the file cannot be opened, is no database, is damaged, or has tables
     /// of other shapes. A file that is refused for what is in it is not written to.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = schema::open(path)?;
-        Self::with(connection).map_err(|error| OpenError::new(path, &error))
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
+        let (connection, epoch) = schema::open(path, options.durability)?;
+        Self::with(connection, epoch, options).map_err(|error| OpenError::new(path, &error))
     }
 
-    fn with(connection: Connection) -> rusqlite::Result<Self> {
-        connection.busy_timeout(PATIENCE)?;
-        connection.set_prepared_statement_cache_capacity(2 * queries::ALL.len());
-        for sql in queries::ALL {
+    fn with(connection: Connection, epoch: String, options: &StoreOptions) -> rusqlite::Result<Self> {
+        connection.set_prepared_statement_cache_capacity(2 * statements().count());
+        for sql in statements() {
             connection.prepare_cached(sql)?;
         }
-        let newest = Newest::read(&connection)?;
-        let page_bytes = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
-        let mut engine = Self {
-            connection,
-            newest,
+        let keys = Keys::read(&connection, options.idempotency_window_ms)?;
+        let mut log = WriteAheadLog::read(&connection)?;
+        // What a crash has left is copied before anyone waits for it.
+        log.check(&connection, IDLE_BYTES_MAX);
+        let engine = Self {
+            epoch,
+            known: Known::read(&connection)?,
             appends: Vec::new(),
             questions: VecDeque::new(),
             listings: VecDeque::new(),
-            is_locked_out: false,
-            log: WriteAheadLog { page_bytes, bytes: 0, bytes_left: 0 },
+            watch: Watch::new(),
+            housekeeping: Housekeeping::new(keys, Retention::new(options)),
+            log,
+            connection,
         };
-        engine.measure_log(Checkpoint::None);
+        engine.be_patient();
         Ok(engine)
     }
 
     /// Commits everything that is queued, or nothing.
-    fn commit(&mut self, answers: &mut Vec<Answer>) {
-        match store(&mut self.connection, &self.appends, self.newest) {
-            Ok((ids, newest)) => {
-                self.newest = newest;
-                self.set_locked_out(false);
-                let appends = self.appends.drain(..).zip(ids);
-                answers.extend(appends.map(|((record, ticket), id)| Answer::Committed {
-                    id,
-                    record,
-                    ticket,
-                }));
-                self.measure_log(Checkpoint::None);
-                self.checkpoint_above(WAL_BYTES_HARD_MAX);
+    fn commit(&mut self, now: Now, answers: &mut Vec<Answer>) {
+        match store(&mut self.connection, &self.appends, &self.housekeeping.keys, self.known.newest, now) {
+            Ok(Stored { outcomes, newest, has_keys }) => {
+                self.known.newest = newest;
+                if has_keys {
+                    self.housekeeping.keys.noted(now);
+                }
+                let appends = self.appends.drain(..).zip(outcomes);
+                let before = answers.len();
+                answers.extend(appends.map(|(append, outcome)| outcome.into_answer(append)));
+                let is_committed = |answer: &&Answer| matches!(answer, Answer::Committed { .. });
+                let count = answers[before..].iter().filter(is_committed).count();
+                if count > 0 {
+                    self.watch.succeeded();
+                    self.housekeeping.appended(count);
+                    self.log.measure(&self.connection);
+                    self.log.check(&self.connection, BUSY_BYTES_MAX);
+                }
             }
             Err(setback) => {
-                self.set_locked_out(setback.is_lock());
+                health::end_transaction(&self.connection);
                 let error = EngineError(setback.to_string());
-                answers.extend(self.appends.drain(..).map(|(record, ticket)| Answer::Refused {
-                    ticket,
-                    weight: record.weight(),
+                let bytes = self.appends.iter().map(|append| append.record.weight()).sum();
+                self.watch.failed(error.0.clone(), bytes, now);
+                answers.extend(self.appends.drain(..).map(|append| Answer::Refused {
+                    ticket: append.ticket,
+                    weight: append.record.weight(),
                     error: error.clone(),
                 }));
             }
         }
         self.appends.shrink_to(APPENDS_CAPACITY_IDLE);
+        self.be_patient();
     }
 
-    fn set_locked_out(&mut self, is_locked_out: bool) {
-        let patience = if is_locked_out { PATIENCE_WHILE_LOCKED } else { PATIENCE };
-        if self.is_locked_out != is_locked_out && self.connection.busy_timeout(patience).is_ok() {
-            self.is_locked_out = is_locked_out;
+    /// Finds out whether a store that could not be written can be again.
+    fn probe(&mut self, now: Now) {
+        if self.watch.due_in_ms(now) == Some(0) {
+            self.watch.probe(&self.connection, self.known.newest, now);
+            self.be_patient();
+        }
+    }
+
+    /// Deletes a little of what is to go, if it is time for that.
+    fn keep_house(&mut self, now: Now) {
+        if !self.watch.is_sound() || self.housekeeping.due_in_ms(now) != Some(0) {
+            return;
+        }
+        // Others may have the lock as long as they like.
+        self.wait_for_locks(Duration::ZERO);
+        if self.housekeeping.step(&self.connection, self.known.newest, now) {
+            match Ids::oldest(&self.connection, self.known.newest) {
+                Ok(oldest) => self.known.oldest = oldest,
+                Err(error) => log::error!("the oldest record could not be looked up: {error}"),
+            }
+        }
+        self.be_patient();
+    }
+
+    fn be_patient(&self) {
+        self.wait_for_locks(self.watch.patience());
+    }
+
+    fn wait_for_locks(&self, patience: Duration) {
+        if let Err(error) = self.connection.busy_timeout(patience) {
+            log::error!("the patience with other programs could not be set: {error}");
         }
     }
 
@@ -139,8 +175,11 @@ impl SqliteEngine {
             && let Some((question, ticket)) = self.questions.pop_front()
         {
             steps_left -= 1;
-            let answer = question.answer(&self.connection, self.newest, ticket);
-            answers.push(answer.unwrap_or_else(|error| failed(ticket, &error)));
+            match question.step(&self.connection, self.known, ticket) {
+                Ok(Progress::Done(answer)) => answers.push(answer),
+                Ok(Progress::Unfinished(rest)) => self.questions.push_back((rest, ticket)),
+                Err(error) => answers.push(failed(ticket, &error)),
+            }
         }
         if steps_left > 0
             && let Some((mut listing, ticket)) = self.listings.pop_front()
@@ -152,126 +191,125 @@ impl SqliteEngine {
             }
         }
     }
-
-    /// Does a checkpoint where the log has grown past `bytes_max`.
-    fn checkpoint_above(&mut self, bytes_max: i64) {
-        if self.log.bytes > bytes_max && self.log.bytes > self.log.bytes_left + WAL_BYTES_SOFT_MAX {
-            self.measure_log(Checkpoint::Passive);
-            self.log.bytes_left = self.log.bytes;
-        }
-    }
-
-    /// Does a `checkpoint` and notes how much of the log is left. A failure
-    /// changes nothing: what is committed stays in the log.
-    fn measure_log(&mut self, checkpoint: Checkpoint) {
-        let sql = match checkpoint {
-            Checkpoint::None => "PRAGMA wal_checkpoint(NOOP)",
-            Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
-        };
-        let measured = self.connection.prepare_cached(sql).and_then(|mut statement| {
-            statement.query_row((), |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
-        });
-        match measured {
-            Ok((frames, copied)) if frames >= copied && copied >= 0 => {
-                self.log.bytes = (frames - copied) * self.log.page_bytes;
-                self.log.bytes_left = self.log.bytes_left.min(self.log.bytes);
-            }
-            Ok(_) => {}
-            Err(error) => log::warn!("the database's log could not be copied back yet: {error}"),
-        }
-    }
 }
 
 impl Engine for SqliteEngine {
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
     fn newest_message(&self) -> u64 {
-        self.newest.message
+        self.known.newest.message
     }
 
     fn newest_event(&self) -> u64 {
-        self.newest.event
+        self.known.newest.event
     }
 
-    fn append(&mut self, record: Record, ticket: Option<Ticket>) {
-        self.appends.push((record, ticket));
+    fn oldest_message(&self) -> u64 {
+        self.known.oldest.message
+    }
+
+    fn oldest_event(&self) -> u64 {
+        self.known.oldest.event
+    }
+
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+        self.appends.push(Append { record, key, ticket });
     }
 
     fn ask(&mut self, query: Query, ticket: Ticket) {
-        match query {
+        let question = match query {
             Query::Page { stream, after, records_max, bytes_max } => {
-                let bounds = Bounds { records_max, bytes_max };
-                self.questions.push_back((Question::Page { stream, after, bounds }, ticket));
+                Question::Page { stream, after, bounds: Bounds { records_max, bytes_max } }
             }
-            Query::Messages { channel, records_max, bytes_max } => {
-                let bounds = Bounds { records_max, bytes_max };
-                self.questions.push_back((Question::Messages { channel, bounds }, ticket));
+            Query::Count { stream, after, through } => Question::Count { stream, after, through, counted: 0 },
+            Query::Messages { channel, after, before, records_max, bytes_max } => {
+                Question::Messages { channel, after, before, bounds: Bounds { records_max, bytes_max } }
             }
-            Query::Channels => self.listings.push_back((Listing::channels(), ticket)),
-            Query::Summary => self.listings.push_back((Listing::summary(), ticket)),
-        }
+            Query::Channels => return self.listings.push_back((Listing::channels(), ticket)),
+            Query::Summary => return self.listings.push_back((Listing::summary(), ticket)),
+        };
+        self.questions.push_back((question, ticket));
     }
 
-    fn settle(&mut self, reads_max: usize, answers: &mut Vec<Answer>) {
+    fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
         if !self.appends.is_empty() {
-            self.commit(answers);
+            self.commit(now, answers);
         }
+        self.probe(now);
+        self.keep_house(now);
         self.answer(reads_max, answers);
     }
 
-    fn is_due(&self) -> bool {
-        !self.appends.is_empty() || !self.questions.is_empty() || !self.listings.is_empty()
+    fn due_in_ms(&self, now: Now) -> Option<u64> {
+        if !self.appends.is_empty() || !self.questions.is_empty() || !self.listings.is_empty() {
+            return Some(0);
+        }
+        // Nothing is deleted while nothing can be stored.
+        self.watch.due_in_ms(now).or_else(|| self.housekeeping.due_in_ms(now))
     }
 
-    fn idle(&mut self) {
-        self.checkpoint_above(WAL_BYTES_SOFT_MAX);
+    fn health(&self) -> &Health {
+        self.watch.health()
     }
-}
 
-#[derive(Clone, Copy)]
-enum Checkpoint {
-    /// Only looks.
-    None,
-    /// Copies what can be copied without waiting for anyone.
-    Passive,
-}
-
-/// Why a transaction did not go through.
-enum Setback {
-    Sqlite(rusqlite::Error),
-    /// The database gave an id again, or one that is older than what was announced.
-    IdsWentBack,
-}
-
-impl Setback {
-    fn is_lock(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
+    fn idle(&mut self, _now: Now) {
+        self.log.check(&self.connection, IDLE_BYTES_MAX);
     }
 }
 
-impl From<rusqlite::Error> for Setback {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
+/// All statements that run while the server does. They are compiled on opening,
+/// so that a file which they do not fit is refused then.
+fn statements() -> impl Iterator<Item = &'static str> {
+    queries::ALL.into_iter().chain(questions::ALL).chain(keys::ALL).chain(retention::ALL).chain(health::ALL)
 }
 
-impl fmt::Display for Setback {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// What came of one transaction.
+struct Stored {
+    /// As many as there were appends.
+    outcomes: Vec<Outcome>,
+    newest: Ids,
+    /// Whether keys were stored.
+    has_keys: bool,
+}
+
+/// What came of one append.
+enum Outcome {
+    Committed(u64),
+    Repeated(u64, Record),
+}
+
+impl Outcome {
+    fn into_answer(self, append: Append) -> Answer {
+        let Append { record, ticket, .. } = append;
         match self {
-            Self::Sqlite(error) => write!(out, "{error}"),
-            Self::IdsWentBack => out.write_str("the database's ids went back: was sqlite_sequence changed?"),
+            Self::Committed(id) => Answer::Committed { id, record, ticket },
+            Self::Repeated(id, first) => {
+                Answer::Repeated { id, record: first, ticket, weight: record.weight() }
+            }
         }
     }
 }
 
-/// Inserts all of `appends` in one transaction. Returns their ids and the
-/// newest ones; leaves nothing behind where it fails.
+/// Inserts all of `appends` in one transaction, but for those whose key was used.
+/// `newest` are the ids known so far. Leaves nothing behind where it fails.
 fn store(
     connection: &mut Connection,
-    appends: &[(Record, Option<Ticket>)],
-    mut newest: Newest,
-) -> Result<(Vec<u64>, Newest), Setback> {
+    appends: &[Append],
+    keys: &Keys,
+    mut newest: Ids,
+    now: Now,
+) -> Result<Stored, Setback> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut ids = Vec::with_capacity(appends.len());
-    for (record, _) in appends {
+    let (mut outcomes, mut has_keys) = (Vec::with_capacity(appends.len()), false);
+    for Append { record, key, .. } in appends {
+        if let Some(key) = key
+            && let Some((id, first)) = keys.find(&transaction, record, key, now)?
+        {
+            outcomes.push(Outcome::Repeated(id, first));
+            continue;
+        }
         let id = queries::insert(&transaction, record)?;
         let newest = match record {
             Record::Message(_) => &mut newest.message,
@@ -281,10 +319,14 @@ fn store(
             return Err(Setback::IdsWentBack);
         }
         *newest = id;
-        ids.push(id);
+        if let Some(key) = key {
+            keys.note(&transaction, record, key, id, now)?;
+            has_keys = true;
+        }
+        outcomes.push(Outcome::Committed(id));
     }
     transaction.commit()?;
-    Ok((ids, newest))
+    Ok(Stored { outcomes, newest, has_keys })
 }
 
 fn failed(ticket: Ticket, error: &rusqlite::Error) -> Answer {

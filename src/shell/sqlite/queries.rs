@@ -11,47 +11,23 @@ use std::rc::Rc;
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Row, Rows};
 
-use crate::hub::engine::{Answer, Record, Stream, Ticket};
-use crate::wire::protocol::{Event, Message, Summary};
-
-/// Rows of a list without end that one step reads.
-pub(super) const SLICE_ROWS: usize = 512;
+use crate::hub::engine::{Record, Stream};
+use crate::wire::protocol::{Event, Message};
 
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (channel_id, author, content, timestamp, lane, provider, token_count)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 pub(super) const INSERT_EVENT: &str =
     "INSERT INTO events (type, payload, correlation_id, timestamp) VALUES (?1, ?2, ?3, ?4)";
-const CHANNEL_AFTER: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
-const CHANNEL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id = ?1 AND id > 0 AND id <= ?2 ORDER BY id DESC";
-const ALL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages WHERE id > 0 AND id <= ?1 ORDER BY id DESC";
-const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
-       FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
-const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id >= '' ORDER BY channel_id LIMIT 1";
-const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id > ?1 ORDER BY channel_id LIMIT 1";
-const COUNTS_AFTER: &str = "SELECT kind, name, count, tokens_high, tokens_low FROM polecat_counts
-      WHERE (kind, name) > (?1, ?2) ORDER BY kind, name";
+const MESSAGE: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages WHERE id = ?1";
+const EVENT: &str = "SELECT id, type, payload, correlation_id, timestamp FROM events WHERE id = ?1";
+const OLDEST_MESSAGE: &str = "SELECT min(id) FROM messages WHERE id > 0 AND id <= ?1";
+const OLDEST_EVENT: &str = "SELECT min(id) FROM events WHERE id > 0 AND id <= ?1";
 
-/// All of the above: they are compiled on opening, so that a file which they
-/// do not fit is refused then.
-pub(super) const ALL: [&str; 9] = [
-    INSERT_MESSAGE,
-    INSERT_EVENT,
-    CHANNEL_AFTER,
-    CHANNEL_NEWEST,
-    ALL_NEWEST,
-    EVENTS_AFTER,
-    FIRST_CHANNEL,
-    NEXT_CHANNEL,
-    COUNTS_AFTER,
-];
+/// All of the above.
+pub(super) const ALL: [&str; 6] =
+    [INSERT_MESSAGE, INSERT_EVENT, MESSAGE, EVENT, OLDEST_MESSAGE, OLDEST_EVENT];
 
 /// Inserts `record` and returns the id that it got.
 pub(super) fn insert(connection: &Connection, record: &Record) -> rusqlite::Result<u64> {
@@ -80,18 +56,28 @@ pub(super) fn insert(connection: &Connection, record: &Record) -> rusqlite::Resu
     Ok(connection.last_insert_rowid().unsigned_abs())
 }
 
-/// The newest committed ids that the engine knows of. Rows that another program
-/// adds are not seen before a commit of our own has passed them: an id that was
-/// never announced must not come back as a cursor.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Newest {
+/// The record of `stream` with this id, if it is there.
+pub(super) fn record(connection: &Connection, stream: &Stream, id: i64) -> rusqlite::Result<Option<Record>> {
+    let sql = if *stream == Stream::Events { EVENT } else { MESSAGE };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query((id,))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(match stream {
+        Stream::Events => Record::Event(event(row)?),
+        Stream::Channel(name) => Record::Message(message(row, Some(name))?),
+    }))
+}
+
+/// An id of each sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ids {
     pub(super) message: u64,
     pub(super) event: u64,
 }
 
-impl Newest {
+impl Ids {
     /// The newest ids that were ever given, whether or not their rows are still there.
-    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Self> {
         let read = |table: &str| {
             let sql = format!(
                 "SELECT max(coalesce((SELECT max(id) FROM {table}), 0),
@@ -102,60 +88,32 @@ impl Newest {
         };
         Ok(Self { message: read("messages")?, event: read("events")? })
     }
-}
 
-/// A question that is answered in one step.
-#[derive(Debug)]
-pub(super) enum Question {
-    Page { stream: Stream, after: u64, bounds: Bounds },
-    Messages { channel: Option<Rc<str>>, bounds: Bounds },
-}
-
-impl Question {
-    /// Answers from what is committed up to `newest`.
-    pub(super) fn answer(
-        self,
-        connection: &Connection,
-        newest: Newest,
-        ticket: Ticket,
-    ) -> rusqlite::Result<Answer> {
-        match self {
-            Self::Page { stream: Stream::Events, after, bounds } => {
-                let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
-                let rows = statement.query((row_id(after), row_id(newest.event)))?;
-                let page = take(rows, bounds, Record::weight, |row| Ok(Record::Event(event(row)?)))?;
-                Ok(page_answer(ticket, page, newest.event))
-            }
-            Self::Page { stream: Stream::Channel(name), after, bounds } => {
-                let mut statement = connection.prepare_cached(CHANNEL_AFTER)?;
-                let rows = statement.query((&*name, row_id(after), row_id(newest.message)))?;
-                let read = |row: &Row<'_>| Ok(Record::Message(message(row, Some(&name))?));
-                let page = take(rows, bounds, Record::weight, read)?;
-                Ok(page_answer(ticket, page, newest.message))
-            }
-            Self::Messages { channel, bounds } => {
-                let newest = row_id(newest.message);
-                let sql = if channel.is_some() { CHANNEL_NEWEST } else { ALL_NEWEST };
-                let mut statement = connection.prepare_cached(sql)?;
-                let rows = match &channel {
-                    Some(name) => statement.query((&**name, newest))?,
-                    None => statement.query((newest,))?,
-                };
-                let (mut messages, _) =
-                    take(rows, bounds, Message::weight, |row| message(row, channel.as_ref()))?;
-                messages.reverse();
-                Ok(Answer::Messages { ticket, messages })
-            }
-        }
+    /// The oldest ids up to `newest` whose rows are there; one above it where there is none.
+    pub(super) fn oldest(connection: &Connection, newest: Self) -> rusqlite::Result<Self> {
+        let read = |sql: &str, newest: u64| -> rusqlite::Result<u64> {
+            let mut statement = connection.prepare_cached(sql)?;
+            let oldest = statement.query_row((row_id(newest),), |row| row.get::<_, Option<i64>>(0))?;
+            Ok(oldest.map_or(newest + 1, i64::unsigned_abs))
+        };
+        Ok(Self { message: read(OLDEST_MESSAGE, newest.message)?, event: read(OLDEST_EVENT, newest.event)? })
     }
 }
 
-/// `page` is the records and whether they were cut short.
-fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64) -> Answer {
-    let (records, is_cut) = page;
-    let last = records.last().filter(|_| is_cut);
-    let through = last.map_or(newest, |(id, _)| *id);
-    Answer::Page { ticket, records, through }
+/// The committed ids that the engine knows of. Rows that another program adds
+/// are not seen before a commit of our own has passed them: an id that was never
+/// announced must not come back as a cursor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) oldest: Ids,
+    pub(super) newest: Ids,
+}
+
+impl Known {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let newest = Ids::newest(connection)?;
+        Ok(Self { oldest: Ids::oldest(connection, newest)?, newest })
+    }
 }
 
 /// Where a page ends: at `records_max`, or once the weights reach `bytes_max`,
@@ -168,7 +126,7 @@ pub(super) struct Bounds {
 
 /// Reads rows, whose first column is the id, until `bounds` says to stop.
 /// Returns also whether a row was left over.
-fn take<T>(
+pub(super) fn take<T>(
     mut rows: Rows<'_>,
     bounds: Bounds,
     weigh: impl Fn(&T) -> usize,
@@ -185,110 +143,6 @@ fn take<T>(
         taken.push((integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs(), record));
     }
     Ok((taken, false))
-}
-
-/// An answer that is put together over several settles, since nothing bounds
-/// how many channels, providers and lanes there are.
-#[derive(Debug)]
-pub(super) enum Listing {
-    Channels { names: Vec<String>, last: Option<Name> },
-    Summary { summary: Summary, last: (Name, Name) },
-}
-
-impl Listing {
-    pub(super) const fn channels() -> Self {
-        Self::Channels { names: Vec::new(), last: None }
-    }
-
-    pub(super) fn summary() -> Self {
-        Self::Summary { summary: Summary::default(), last: (Name::default(), Name::default()) }
-    }
-
-    /// Reads the next slice and returns whether it was the last.
-    pub(super) fn step(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        match self {
-            Self::Channels { names, last } => {
-                let is_done = channels_step(connection, names, last)?;
-                if is_done && !names.is_sorted_by(|left, right| left < right) {
-                    // Only odd names get here: what is no UTF-8 is repaired after the sort.
-                    names.sort_unstable();
-                    names.dedup();
-                }
-                Ok(is_done)
-            }
-            Self::Summary { summary, last } => summary_step(connection, summary, last),
-        }
-    }
-
-    pub(super) fn into_answer(self, ticket: Ticket) -> Answer {
-        match self {
-            Self::Channels { names, .. } => Answer::Channels { ticket, names },
-            Self::Summary { summary, .. } => Answer::Summary { ticket, summary },
-        }
-    }
-}
-
-/// Hops from each name straight to the next: the cost is the number of
-/// channels, not of messages.
-fn channels_step(
-    connection: &Connection,
-    names: &mut Vec<String>,
-    last: &mut Option<Name>,
-) -> rusqlite::Result<bool> {
-    let mut first = connection.prepare_cached(FIRST_CHANNEL)?;
-    let mut next = connection.prepare_cached(NEXT_CHANNEL)?;
-    for _ in 0..SLICE_ROWS {
-        let mut rows = match last {
-            Some(last) => next.query((&*last,))?,
-            None => first.query(())?,
-        };
-        let Some(row) = rows.next()? else { return Ok(true) };
-        let name = row.get_ref(0)?;
-        names.push(text(name));
-        let name = Name::from(name);
-        drop(rows);
-        *last = Some(name);
-    }
-    Ok(false)
-}
-
-fn summary_step(
-    connection: &Connection,
-    summary: &mut Summary,
-    last: &mut (Name, Name),
-) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(COUNTS_AFTER)?;
-    let mut rows = statement.query((&last.0, &last.1))?;
-    let mut next = None;
-    for _ in 0..SLICE_ROWS {
-        let Some(row) = rows.next()? else { return Ok(true) };
-        let count = integer(row.get_ref(2)?).and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
-        let name = row.get_ref(1)?;
-        match row.get_ref(0)?.as_bytes().unwrap_or_default() {
-            b"total" => {
-                summary.total_messages = count;
-                let high = integer(row.get_ref(3)?).unwrap_or_default();
-                let low = integer(row.get_ref(4)?).unwrap_or_default();
-                summary.total_tokens = saturated(high, low);
-            }
-            b"provider" => *summary.by_provider.entry(text(name)).or_default() += count,
-            b"lane" => *summary.by_lane.entry(text(name)).or_default() += count,
-            _ => {}
-        }
-        next = Some((Name::from(row.get_ref(0)?), Name::from(name)));
-    }
-    drop(rows);
-    if let Some(next) = next {
-        *last = next;
-    }
-    Ok(false)
-}
-
-/// The sum of tokens as it is kept: in two halves of 32 bits, so that adding and
-/// taking away never overflows and stays exact.
-fn saturated(high: i64, low: i64) -> i64 {
-    let sum = (i128::from(high) << 32) + i128::from(low);
-    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// A key of the database, byte for byte, to go on from.
@@ -315,7 +169,7 @@ impl ToSql for Name {
 }
 
 /// Reads a message; its channel's name is `channel` where that is known.
-fn message(row: &Row<'_>, channel: Option<&Rc<str>>) -> rusqlite::Result<Message> {
+pub(super) fn message(row: &Row<'_>, channel: Option<&Rc<str>>) -> rusqlite::Result<Message> {
     let channel_id = match channel {
         Some(channel) => Rc::clone(channel),
         None => Rc::from(text(row.get_ref(1)?)),
@@ -331,7 +185,7 @@ fn message(row: &Row<'_>, channel: Option<&Rc<str>>) -> rusqlite::Result<Message
     })
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         kind: text(row.get_ref(1)?),
         payload: text(row.get_ref(2)?),
@@ -340,7 +194,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
-fn text(value: ValueRef<'_>) -> String {
+pub(super) fn text(value: ValueRef<'_>) -> String {
     optional_text(value).unwrap_or_default()
 }
 
@@ -354,7 +208,7 @@ fn optional_text(value: ValueRef<'_>) -> Option<String> {
 }
 
 /// A whole number, where there is one.
-fn integer(value: ValueRef<'_>) -> Option<i64> {
+pub(super) fn integer(value: ValueRef<'_>) -> Option<i64> {
     match value {
         ValueRef::Null | ValueRef::Text(_) | ValueRef::Blob(_) => None,
         ValueRef::Integer(number) => Some(number),
@@ -364,6 +218,6 @@ fn integer(value: ValueRef<'_>) -> Option<i64> {
 }
 
 /// `id` as the database knows it: none is larger than the largest of these.
-fn row_id(id: u64) -> i64 {
+pub(super) fn row_id(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }

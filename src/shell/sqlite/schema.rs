@@ -12,11 +12,14 @@
 //! that a file which is refused is left as it was, byte for byte.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use super::options::Durability;
 
 /// How long opening waits for another program to let go of the file.
 const OPENING_PATIENCE: Duration = Duration::from_secs(1);
@@ -109,6 +112,16 @@ INSERT INTO polecat_counts (kind, name, count) SELECT 'provider', provider, 1 FR
 INSERT INTO polecat_counts (kind, name, count) SELECT 'lane', lane, 1 FROM messages WHERE lane <> ''
   ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;";
 
+const META: &str = "CREATE TABLE polecat_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID";
+const KEYS: &str = "CREATE TABLE polecat_keys (
+  stream TEXT NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL, stored INTEGER NOT NULL,
+  PRIMARY KEY (stream, key)) WITHOUT ROWID";
+const KEYS_INDEX: &str = "CREATE INDEX polecat_keys_stored ON polecat_keys(stored)";
+
+/// Tables and an index of our own, which nobody else has a reason to change.
+const OWN: [(&str, &str); 3] =
+    [("polecat_meta", META), ("polecat_keys", KEYS), ("polecat_keys_stored", KEYS_INDEX)];
+
 /// Why a database file cannot be used: one line that names the file and says
 /// what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,21 +147,27 @@ impl OpenError {
 
 /// Opens the file at `path`, or makes it, and leaves it with every table, index
 /// and trigger that the engine relies on.
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    match open_and_inspect(path) {
-        Ok((connection, Verdict::Usable)) => Ok(connection),
+///
+/// The name of the database, see [`crate::hub::engine::Engine::epoch`], is
+/// returned with it.
+pub(super) fn open(path: &Path, durability: Durability) -> Result<(Connection, String), OpenError> {
+    match open_and_inspect(path, durability) {
+        Ok((connection, Verdict::Usable)) => {
+            let epoch = read_epoch(&connection).map_err(|error| OpenError::new(path, &error))?;
+            Ok((connection, epoch))
+        }
         Ok((_, Verdict::Unusable(reason))) => Err(OpenError::refusal(path, &reason)),
         Err(error) => Err(OpenError::new(path, &error)),
     }
 }
 
-fn open_and_inspect(path: &Path) -> rusqlite::Result<(Connection, Verdict)> {
+fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Connection, Verdict)> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     // Until the file is accepted, not even a log left by a crash is copied into it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    configure(&connection)?;
+    configure(&connection, durability)?;
     let verdict = inspect(&connection)?;
     if matches!(verdict, Verdict::Unusable(_)) {
         return Ok((connection, verdict));
@@ -163,16 +182,22 @@ fn open_and_inspect(path: &Path) -> rusqlite::Result<(Connection, Verdict)> {
     Ok((connection, Verdict::Usable))
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
     connection.busy_timeout(OPENING_PATIENCE)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     // NORMAL: a commit is safe from a crash of the process at once, and from a
     // power cut at the next checkpoint, which is also the only place that waits
-    // for the disk (but for the log's header, once each time it starts anew).
+    // for the disk (but for the log's header, once each time it starts anew). FULL:
+    // every commit waits for the disk.
+    let synchronous = match durability {
+        Durability::Normal => "NORMAL",
+        Durability::Full => "FULL",
+    };
+    connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"))?;
     connection.execute_batch(
-        "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
+        "PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -2048; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 67108864;",
+         PRAGMA journal_size_limit = 16777216;",
     )
 }
 
@@ -201,6 +226,13 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
         if !index_is_sound(connection, index, column)? {
             return Ok(Verdict::Unusable(format!(
                 "its index `{index}` is not one of polecat's; drop it, and it is made anew"
+            )));
+        }
+    }
+    for (name, sql) in OWN {
+        if object(connection, name)?.is_some_and(|(_, found)| found != sql) {
+            return Ok(Verdict::Unusable(format!(
+                "its `{name}` is not one of polecat's; drop it, and it is made anew"
             )));
         }
     }
@@ -279,6 +311,12 @@ fn bring_up_to_date(connection: &Connection, path: &Path) -> rusqlite::Result<()
             transaction.execute_batch(&format!("ALTER TABLE messages ADD COLUMN {name} {kind}"))?;
         }
     }
+    for (name, sql) in OWN {
+        if object(&transaction, name)?.is_none() {
+            transaction.execute_batch(sql)?;
+        }
+    }
+    transaction.execute("INSERT OR IGNORE INTO polecat_meta VALUES ('epoch', ?1)", (random_uuid(),))?;
     let triggers = triggers();
     if !counts_are_kept(&transaction, &triggers)? {
         if transaction.query_row("SELECT EXISTS (SELECT 1 FROM messages)", (), |row| row.get::<_, bool>(0))? {
@@ -295,6 +333,23 @@ fn bring_up_to_date(connection: &Connection, path: &Path) -> rusqlite::Result<()
         }
     }
     transaction.commit()
+}
+
+fn read_epoch(connection: &Connection) -> rusqlite::Result<String> {
+    let sql = "SELECT CAST(value AS TEXT) FROM polecat_meta WHERE name = 'epoch'";
+    connection.query_row(sql, (), |row| Ok(row.get::<_, Option<String>>(0)?.unwrap_or_default()))
+}
+
+/// A UUID of randomness from the operating system, by way of what the standard
+/// library keys its hash maps with.
+fn random_uuid() -> String {
+    let state = RandomState::new();
+    let halves = [state.hash_one(0), state.hash_one(1)].map(u128::from);
+    uuid::Builder::from_u128(halves[0] << 64 | halves[1])
+        .with_variant(uuid::Variant::RFC4122)
+        .with_version(uuid::Version::Random)
+        .into_uuid()
+        .to_string()
 }
 
 /// The names and texts of all triggers.

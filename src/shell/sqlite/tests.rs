@@ -8,10 +8,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::hub::engine::Stream;
 use crate::wire::protocol::Message;
+use questions::{COUNT_ROWS, SLICE_ROWS};
+
+const NOW: Now = Now { monotonic_ms: 50_000, unix_micros: 1_767_605_400_123_456 };
 
 fn new_engine() -> (TempDir, SqliteEngine) {
     let folder = tempfile::tempdir().unwrap();
-    let engine = SqliteEngine::open(&folder.path().join("polecat.db")).unwrap();
+    let engine = SqliteEngine::open(&folder.path().join("polecat.db"), &StoreOptions::default()).unwrap();
     (folder, engine)
 }
 
@@ -29,10 +32,10 @@ fn message(channel: &str, content: String) -> Record {
 
 fn publish(engine: &mut SqliteEngine, records: impl IntoIterator<Item = Record>) {
     for record in records {
-        engine.append(record, None);
+        engine.append(record, None, None);
     }
     let mut answers = Vec::new();
-    engine.settle(0, &mut answers);
+    engine.settle(NOW, 0, &mut answers);
     let is_committed = |answer: &Answer| matches!(answer, Answer::Committed { .. });
     assert!(!answers.is_empty() && answers.iter().all(is_committed));
 }
@@ -52,10 +55,7 @@ fn plan(connection: &Connection, sql: &str) -> Vec<String> {
 fn no_statement_scans_or_sorts() {
     let (_folder, mut engine) = new_engine();
     engine.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRIGGER_EQP, true).unwrap();
-    let others = [
-        "DELETE FROM messages WHERE id = 1",
-        "UPDATE messages SET lane = 'l', provider = 'p', token_count = 1 WHERE id = 1",
-    ];
+    let others = ["UPDATE messages SET lane = 'l', provider = 'p', token_count = 1 WHERE id = 1"];
     let sparse = |n: u32| message(&n.to_string(), String::new());
     let dense = |_| message("a", String::new());
     for statistics in ["none", "of nothing", "of many channels", "of one channel"] {
@@ -67,13 +67,15 @@ fn no_statement_scans_or_sorts() {
         if statistics != "none" {
             engine.connection.execute_batch("ANALYZE").unwrap();
         }
-        for sql in queries::ALL.into_iter().chain(others) {
+        for sql in statements().chain(others) {
             for line in plan(&engine.connection, sql) {
                 assert!(!line.contains("SCAN"), "{line} (statistics {statistics}) in {sql}");
                 assert!(!line.contains("TEMP B-TREE"), "{line} (statistics {statistics}) in {sql}");
             }
         }
-        let page = queries::ALL.iter().find(|sql| sql.contains("channel_id = ?1 AND id > ?2")).unwrap();
+        let page = statements()
+            .find(|sql| sql.contains("token_count") && sql.contains("channel_id = ?1 AND id > ?2"))
+            .unwrap();
         let expected =
             "SEARCH messages USING INDEX idx_messages_channel (channel_id=? AND rowid>? AND rowid<?)";
         assert_eq!(plan(&engine.connection, page), [expected], "statistics {statistics}");
@@ -83,7 +85,7 @@ fn no_statement_scans_or_sorts() {
 #[test]
 fn a_long_list_is_put_together_in_slices_while_pages_go_on() {
     let (_folder, mut engine) = new_engine();
-    let count = 2 * queries::SLICE_ROWS + 10;
+    let count = 2 * SLICE_ROWS + 10;
     let name = |n: usize| format!("room {n:05}");
     publish(&mut engine, (0..count).rev().map(|n| message(&name(n), String::new())));
     engine.ask(Query::Channels, Ticket(1));
@@ -92,7 +94,7 @@ fn a_long_list_is_put_together_in_slices_while_pages_go_on() {
     for turn in 1..=6 {
         let stream = Stream::Channel(Rc::from(name(turn)));
         engine.ask(Query::Page { stream, after: 0, records_max: 9, bytes_max: 9 }, Ticket(100));
-        engine.settle(16, &mut answers);
+        engine.settle(NOW, 16, &mut answers);
         let pages = answers.iter().filter(|answer| matches!(answer, Answer::Page { .. })).count();
         assert_eq!(pages, turn);
         assert_eq!(answers.len() - turn, turn / 3, "each list takes three turns, one after the other");
@@ -103,32 +105,55 @@ fn a_long_list_is_put_together_in_slices_while_pages_go_on() {
     };
     assert!(names.iter().map(String::as_str).eq((0..count).map(name).collect::<Vec<_>>().iter()));
     assert_eq!((summary.by_provider.len(), summary.total_messages), (count, count as u64));
-    assert!(!engine.is_due());
+    assert_ne!(engine.due_in_ms(NOW), Some(0));
+}
+
+#[test]
+fn a_long_count_takes_several_steps_and_pages_go_between() {
+    let (_folder, mut engine) = new_engine();
+    let count = 2 * COUNT_ROWS + 10;
+    publish(&mut engine, (0..count).map(|_| message("a", String::new())));
+    let stream = Stream::Channel(Rc::from("a"));
+    engine.ask(Query::Count { stream: stream.clone(), after: 0, through: u64::MAX }, Ticket(1));
+    engine.ask(Query::Page { stream, after: 0, records_max: 1, bytes_max: 1 }, Ticket(2));
+    let mut answers = Vec::new();
+    for expected in [0, 1, 1, 2] {
+        engine.settle(NOW, 1, &mut answers);
+        assert_eq!(answers.len(), expected);
+    }
+    let [Answer::Page { .. }, Answer::Count { ticket: Ticket(1), count: counted }] = answers.as_slice()
+    else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(*counted, count as u64);
+}
+
+fn kibibytes(count: usize) -> impl Iterator<Item = Record> {
+    (0..count.div_ceil(64)).map(|_| message("a", "x".repeat(64 << 10)))
 }
 
 #[test]
 fn an_idle_loop_copies_the_log_back_and_a_reader_does_not_make_it_spin() {
     let (folder, mut engine) = new_engine();
-    let mebibytes = |count: usize| (0..count).map(|_| message("a", "x".repeat(1 << 20)));
-    publish(&mut engine, mebibytes(3));
-    engine.idle();
-    assert!(engine.log.bytes > 3 << 20, "too little to be worth it");
-    publish(&mut engine, mebibytes(2));
-    assert!(engine.log.bytes > WAL_BYTES_SOFT_MAX);
-    engine.idle();
+    publish(&mut engine, kibibytes(512));
+    engine.idle(NOW);
+    assert!(engine.log.bytes > 512 << 10, "too little to be worth it");
+    publish(&mut engine, kibibytes(1024));
+    assert!(engine.log.bytes > IDLE_BYTES_MAX);
+    engine.idle(NOW);
     assert_eq!(engine.log.bytes, 0);
 
     let reader = Connection::open(folder.path().join("polecat.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
-    publish(&mut engine, mebibytes(5));
-    engine.idle();
+    publish(&mut engine, kibibytes(2048));
+    engine.idle(NOW);
     let left = engine.log.bytes_left;
-    assert!(left > WAL_BYTES_SOFT_MAX, "the reader still needs the old pages");
+    assert!(left > IDLE_BYTES_MAX, "the reader still needs the old pages");
     reader.execute_batch("COMMIT").unwrap();
-    engine.idle();
+    engine.idle(NOW);
     assert_eq!(engine.log.bytes, left, "not tried again before there is more");
-    publish(&mut engine, mebibytes(5));
-    engine.idle();
+    publish(&mut engine, kibibytes(2048));
+    engine.idle(NOW);
     assert_eq!((engine.log.bytes, engine.log.bytes_left), (0, 0));
 }
 
@@ -136,27 +161,43 @@ fn an_idle_loop_copies_the_log_back_and_a_reader_does_not_make_it_spin() {
 fn a_loop_that_is_never_idle_copies_the_log_back_in_the_end() {
     let (folder, mut engine) = new_engine();
     let mut bytes_most = 0;
-    for _ in 0..70 {
-        publish(&mut engine, [message("a", "x".repeat(1 << 20))]);
+    for _ in 0..200 {
+        publish(&mut engine, kibibytes(64));
         bytes_most = bytes_most.max(engine.log.bytes);
     }
-    assert!(bytes_most > WAL_BYTES_HARD_MAX - (2 << 20), "not before it must: {bytes_most}");
-    assert!(engine.log.bytes < 10 << 20, "and then whole: {}", engine.log.bytes);
+    assert!(bytes_most > BUSY_BYTES_MAX - (256 << 10), "not before it must: {bytes_most}");
+    assert!(bytes_most <= BUSY_BYTES_MAX, "and then whole: {bytes_most}");
     let length = std::fs::metadata(folder.path().join("polecat.db-wal")).unwrap().len();
-    assert!(length < 70 << 20, "the log starts anew: {length}");
+    assert!(length < BUSY_BYTES_MAX.unsigned_abs() + (1 << 20), "the log starts anew: {length}");
 }
 
 #[test]
-fn a_log_left_by_a_crash_is_copied_back_when_idle() {
+fn a_log_left_by_a_crash_is_copied_back_on_opening() {
     let (folder, mut engine) = new_engine();
-    publish(&mut engine, (0..5).map(|_| message("a", "x".repeat(1 << 20))));
+    publish(&mut engine, kibibytes(2048));
     for (from, to) in [("polecat.db", "copy.db"), ("polecat.db-wal", "copy.db-wal")] {
         std::fs::copy(folder.path().join(from), folder.path().join(to)).unwrap();
     }
-    let mut engine = SqliteEngine::open(&folder.path().join("copy.db")).unwrap();
-    assert!(engine.log.bytes > WAL_BYTES_SOFT_MAX);
-    engine.idle();
-    assert_eq!(engine.log.bytes, 0);
+    let engine = SqliteEngine::open(&folder.path().join("copy.db"), &StoreOptions::default()).unwrap();
+    assert_eq!((engine.log.bytes, engine.newest_message()), (0, 32));
+}
+
+#[test]
+fn durability_is_what_it_was_asked_for() {
+    for (durability, expected) in [(Durability::Normal, 1), (Durability::Full, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions { durability, ..StoreOptions::default() };
+        let engine = SqliteEngine::open(&folder.path().join("polecat.db"), &options).unwrap();
+        let pragma = |name: &str| -> String {
+            engine
+                .connection
+                .pragma_query_value(None, name, |row| Ok(queries::text(row.get_ref(0)?)))
+                .unwrap()
+        };
+        assert_eq!(pragma("synchronous"), expected.to_string());
+        assert_eq!(pragma("journal_mode"), "wal");
+        assert_eq!(pragma("wal_autocheckpoint"), "0", "no commit does more than it was told to");
+    }
 }
 
 #[test]
@@ -168,9 +209,9 @@ fn patience_is_short_while_locked_out_and_comes_back() {
     assert_eq!(patience(&engine), 250);
     let locker = Connection::open(folder.path().join("polecat.db")).unwrap();
     locker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    engine.append(message("a", String::new()), None);
+    engine.append(message("a", String::new()), None, None);
     let mut answers = Vec::new();
-    engine.settle(0, &mut answers);
+    engine.settle(NOW, 0, &mut answers);
     assert!(matches!(answers.as_slice(), [Answer::Refused { .. }]));
     assert_eq!(patience(&engine), 10);
     locker.execute_batch("COMMIT").unwrap();

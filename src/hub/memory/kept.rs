@@ -1,0 +1,199 @@
+//! What the engine in memory keeps, and how it finds it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::hub::engine::Record;
+use crate::wire::protocol::{Message, Summary};
+
+/// The newest records of one id sequence, without a hole: the id of a record
+/// is `newest` less its distance from the back.
+#[derive(Debug)]
+pub(super) struct Kept<T> {
+    records: VecDeque<(usize, T)>,
+    bytes: usize,
+    pub(super) newest: u64,
+}
+
+impl<T> Kept<T> {
+    pub(super) const fn after(newest: u64) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, newest }
+    }
+
+    pub(super) fn push(&mut self, record: T, weight: usize) -> u64 {
+        self.records.push_back((weight, record));
+        self.bytes += weight;
+        self.newest += 1;
+        self.newest
+    }
+
+    /// Whether the oldest record has to go; the newest never has to.
+    pub(super) fn is_over(&self, records_max: usize, bytes_max: usize) -> bool {
+        self.records.len() > 1 && (self.records.len() > records_max || self.bytes > bytes_max)
+    }
+
+    pub(super) fn drop_oldest(&mut self) -> Option<T> {
+        let (weight, record) = self.records.pop_front()?;
+        self.bytes -= weight;
+        Some(record)
+    }
+
+    /// The id of the oldest record; one more than the newest where there is none.
+    pub(super) fn oldest(&self) -> u64 {
+        self.newest + 1 - self.records.len() as u64
+    }
+
+    pub(super) fn at(&self, id: u64) -> Option<(usize, &T)> {
+        let index = usize::try_from(id.checked_sub(self.oldest())?).ok()?;
+        self.records.get(index).map(|(weight, record)| (*weight, record))
+    }
+}
+
+/// The messages, found by id and by channel, and their totals.
+#[derive(Debug)]
+pub(super) struct Messages {
+    pub(super) kept: Kept<Message>,
+    /// The ids of each channel, oldest first; a channel that has none is not in it.
+    by_channel: BTreeMap<Rc<str>, VecDeque<u64>>,
+    by_provider: BTreeMap<String, u64>,
+    by_lane: BTreeMap<String, u64>,
+    tokens: i128,
+}
+
+impl Messages {
+    pub(super) const fn after(newest: u64) -> Self {
+        Self {
+            kept: Kept::after(newest),
+            by_channel: BTreeMap::new(),
+            by_provider: BTreeMap::new(),
+            by_lane: BTreeMap::new(),
+            tokens: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, message: Message, weight: usize) -> u64 {
+        for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
+        {
+            if let Some(name) = name.as_ref().filter(|name| !name.is_empty()) {
+                *counts.entry(name.clone()).or_default() += 1;
+            }
+        }
+        self.tokens += i128::from(message.token_count.unwrap_or(0));
+        let channel = Rc::clone(&message.channel_id);
+        let id = self.kept.push(message, weight);
+        self.by_channel.entry(channel).or_default().push_back(id);
+        id
+    }
+
+    pub(super) fn drop_oldest(&mut self) {
+        let Some(message) = self.kept.drop_oldest() else { return };
+        for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
+        {
+            if let Some(name) = name
+                && let Some(count) = counts.get_mut(name)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(name);
+                }
+            }
+        }
+        self.tokens -= i128::from(message.token_count.unwrap_or(0));
+        if let Some(ids) = self.by_channel.get_mut(&message.channel_id) {
+            ids.pop_front();
+            if ids.is_empty() {
+                self.by_channel.remove(&message.channel_id);
+            }
+        }
+    }
+
+    pub(super) fn page(&self, channel: &str, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
+        let mut page: Vec<(u64, Record)> = Vec::new();
+        let Some(ids) = self.by_channel.get(channel) else { return (page, self.kept.newest) };
+        for &id in ids.range(ids.partition_point(|id| *id <= after)..) {
+            let Some((weight, message)) = self.kept.at(id) else { continue };
+            if !cut.takes(weight) {
+                let through = page.last().map_or(after, |(id, _)| *id);
+                return (page, through);
+            }
+            page.push((id, Record::Message(message.clone())));
+        }
+        (page, self.kept.newest)
+    }
+
+    pub(super) fn count(&self, channel: &str, after: u64, through: u64) -> u64 {
+        let Some(ids) = self.by_channel.get(channel) else { return 0 };
+        let up_to = |id: u64| ids.partition_point(|other| *other <= id);
+        up_to(through).saturating_sub(up_to(after)) as u64
+    }
+
+    pub(super) fn list(
+        &self,
+        channel: Option<&str>,
+        after: Option<u64>,
+        before: Option<u64>,
+        mut cut: Cut,
+    ) -> Vec<(u64, Message)> {
+        let first = after.map_or(0, |after| after.saturating_add(1)).max(self.kept.oldest());
+        let end = before.unwrap_or(u64::MAX).min(self.kept.newest + 1).max(first);
+        let mut take = |id: u64| {
+            let (weight, message) = self.kept.at(id)?;
+            cut.takes(weight).then(|| (id, message.clone()))
+        };
+        let mut listed: Vec<_> = match (channel.map(|name| self.by_channel.get(name)), after) {
+            (None, Some(_)) => (first..end).map_while(&mut take).collect(),
+            (None, None) => (first..end).rev().map_while(&mut take).collect(),
+            (Some(None), _) => Vec::new(),
+            (Some(Some(ids)), _) => {
+                let place = |id: u64| ids.partition_point(|other| *other < id);
+                let ids = ids.range(place(first)..place(end)).copied();
+                match after {
+                    Some(_) => ids.map_while(&mut take).collect(),
+                    None => ids.rev().map_while(&mut take).collect(),
+                }
+            }
+        };
+        if after.is_none() {
+            listed.reverse();
+        }
+        listed
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.by_channel.keys().map(|name| String::from(&**name)).collect()
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let tokens = self.tokens.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+        Summary {
+            total_messages: self.kept.records.len() as u64,
+            total_tokens: i64::try_from(tokens).unwrap_or_default(),
+            by_provider: self.by_provider.clone(),
+            by_lane: self.by_lane.clone(),
+        }
+    }
+}
+
+/// Says where a page ends: after `records_left` records, or once the weights
+/// taken reach a bound, but never before the first record.
+pub(super) struct Cut {
+    records_left: usize,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Cut {
+    pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
+        Self { records_left: records_max.max(1), bytes: 0, bytes_max: bytes_max.max(1) }
+    }
+
+    /// Whether a further record, which weighs `weight`, still belongs to the page.
+    pub(super) fn takes(&mut self, weight: usize) -> bool {
+        if self.records_left == 0 || self.bytes >= self.bytes_max {
+            return false;
+        }
+        self.records_left -= 1;
+        self.bytes += weight;
+        true
+    }
+}

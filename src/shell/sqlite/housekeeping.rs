@@ -1,0 +1,110 @@
+//! What is deleted and when: the records that are not to be kept, and the keys
+//! whose time is over.
+//!
+//! It is done in steps, each a transaction of its own after that of the turn, so
+//! that a step which fails costs no append. A turn that stored much also deletes
+//! much, or a loop that is never idle would never come to an end with it.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::ground::time::Now;
+
+use super::keys::Keys;
+use super::queries::Ids;
+use super::retention::Retention;
+
+/// Rows of each table that a step deletes, or twice as many as were stored since
+/// the last one.
+const STEP_ROWS: usize = 256;
+/// Most rows of each table that a step deletes.
+const STEP_ROWS_MAX: usize = 2_048;
+/// Milliseconds after an append within which what it is to replace is gone, where
+/// that is less than a step.
+const GATHER_MS: u64 = 100;
+/// Milliseconds between two steps of many.
+const PAUSE_MS: u64 = 10;
+/// Milliseconds after a step that failed.
+const PAUSE_AFTER_FAILURE_MS: u64 = 10_000;
+
+/// Deletes what is over.
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    pub(super) keys: Keys,
+    retention: Retention,
+    /// When to look whether records are to go.
+    look_at_ms: Option<u64>,
+    /// When a step may be made.
+    rest_until_ms: u64,
+    stepped_at_ms: u64,
+    /// Records stored since the last step.
+    appended: usize,
+}
+
+impl Housekeeping {
+    pub(super) fn new(keys: Keys, retention: Retention) -> Self {
+        let look_at_ms = (!retention.keeps_all()).then_some(0);
+        Self { keys, retention, look_at_ms, rest_until_ms: 0, stepped_at_ms: 0, appended: 0 }
+    }
+
+    /// Notes that records were stored.
+    pub(super) fn appended(&mut self, count: usize) {
+        if self.retention.keeps_all() {
+            return;
+        }
+        self.appended += count;
+        let at = if self.appended < STEP_ROWS { self.stepped_at_ms.saturating_add(GATHER_MS) } else { 0 };
+        self.look_at_ms = Some(self.look_at_ms.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Milliseconds until a step is due.
+    pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
+        let until = |at: u64| at.saturating_sub(now.monotonic_ms);
+        let look = self.look_at_ms.map(until);
+        let due = [look, self.keys.due_in_ms(now)].into_iter().flatten().min()?;
+        Some(due.max(until(self.rest_until_ms)))
+    }
+
+    /// Makes a step and returns whether records are gone. `newest` is what was announced last.
+    pub(super) fn step(&mut self, connection: &Connection, newest: Ids, now: Now) -> bool {
+        let rows_max = (2 * std::mem::take(&mut self.appended)).clamp(STEP_ROWS, STEP_ROWS_MAX);
+        self.stepped_at_ms = now.monotonic_ms;
+        match self.delete(connection, newest, rows_max, now) {
+            Ok((is_gone, is_cut)) => {
+                let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.look_interval_ms() };
+                self.look_at_ms = interval.map(|ms| now.monotonic_ms.saturating_add(ms));
+                self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
+                is_gone
+            }
+            Err(error) => {
+                log::warn!("what is too old could not be deleted yet: {error}");
+                self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_AFTER_FAILURE_MS);
+                false
+            }
+        }
+    }
+
+    /// Returns whether records are gone, and whether more have to go.
+    fn delete(
+        &mut self,
+        connection: &Connection,
+        newest: Ids,
+        rows_max: usize,
+        now: Now,
+    ) -> rusqlite::Result<(bool, bool)> {
+        let records = self.retention.step(connection, newest, rows_max, now)?;
+        let has_keys = self.keys.due_in_ms(now) == Some(0);
+        if records.is_empty() && !has_keys {
+            return Ok((false, records.is_cut));
+        }
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        records.delete(&transaction)?;
+        if has_keys {
+            self.keys.forget(&transaction, rows_max, now)?;
+        }
+        transaction.commit()?;
+        if has_keys {
+            self.keys.look(connection)?;
+        }
+        Ok((!records.is_empty(), records.is_cut))
+    }
+}

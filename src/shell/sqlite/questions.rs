@@ -1,0 +1,267 @@
+//! What the store is asked, and the steps in which it is answered.
+
+use std::rc::Rc;
+
+use rusqlite::{Connection, Row};
+
+use crate::hub::engine::{Answer, Record, Stream, Ticket};
+use crate::wire::protocol::{Message, Summary};
+
+use super::queries::{Bounds, Known, Name, event, integer, message, row_id, take, text};
+
+/// Rows of a list without end that one step reads.
+pub(super) const SLICE_ROWS: usize = 512;
+/// Index entries that one step counts.
+pub(super) const COUNT_ROWS: usize = 4_096;
+
+const CHANNEL_AFTER: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages INDEXED BY idx_messages_channel
+      WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
+const CHANNEL_COUNT: &str = "SELECT id FROM messages INDEXED BY idx_messages_channel
+      WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
+const CHANNEL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages INDEXED BY idx_messages_channel
+      WHERE channel_id = ?1 AND id > 0 AND id <= ?2 ORDER BY id DESC";
+const ALL_AFTER: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id";
+const ALL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages WHERE id > 0 AND id <= ?1 ORDER BY id DESC";
+const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
+       FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
+const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
+      WHERE channel_id >= '' ORDER BY channel_id LIMIT 1";
+const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
+      WHERE channel_id > ?1 ORDER BY channel_id LIMIT 1";
+const COUNTS_AFTER: &str = "SELECT kind, name, count, tokens_high, tokens_low FROM polecat_counts
+      WHERE (kind, name) > (?1, ?2) ORDER BY kind, name";
+
+/// All of the above.
+pub(super) const ALL: [&str; 9] = [
+    CHANNEL_AFTER,
+    CHANNEL_COUNT,
+    CHANNEL_NEWEST,
+    ALL_AFTER,
+    ALL_NEWEST,
+    EVENTS_AFTER,
+    FIRST_CHANNEL,
+    NEXT_CHANNEL,
+    COUNTS_AFTER,
+];
+
+/// A question whose steps are short, and most of which take only one.
+#[derive(Debug)]
+pub(super) enum Question {
+    Page { stream: Stream, after: u64, bounds: Bounds },
+    Messages { channel: Option<Rc<str>>, after: Option<u64>, before: Option<u64>, bounds: Bounds },
+    Count { stream: Stream, after: u64, through: u64, counted: u64 },
+}
+
+/// What a step of a question has come to.
+pub(super) enum Progress {
+    Done(Answer),
+    /// The rest of it.
+    Unfinished(Question),
+}
+
+impl Question {
+    /// Answers from what is committed and `known`, or does a part of that.
+    pub(super) fn step(
+        self,
+        connection: &Connection,
+        known: Known,
+        ticket: Ticket,
+    ) -> rusqlite::Result<Progress> {
+        let newest = known.newest;
+        let answer = match self {
+            Self::Page { stream: Stream::Events, after, bounds } => {
+                let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
+                let rows = statement.query((row_id(after), row_id(newest.event)))?;
+                let page = take(rows, bounds, Record::weight, |row| Ok(Record::Event(event(row)?)))?;
+                page_answer(ticket, page, newest.event)
+            }
+            Self::Page { stream: Stream::Channel(name), after, bounds } => {
+                let mut statement = connection.prepare_cached(CHANNEL_AFTER)?;
+                let rows = statement.query((&*name, row_id(after), row_id(newest.message)))?;
+                let read = |row: &Row<'_>| Ok(Record::Message(message(row, Some(&name))?));
+                let page = take(rows, bounds, Record::weight, read)?;
+                page_answer(ticket, page, newest.message)
+            }
+            Self::Messages { channel, after, before, bounds } => {
+                let through = before.map_or(newest.message, |id| newest.message.min(id.saturating_sub(1)));
+                let messages = messages(connection, channel.as_ref(), after, through, bounds)?;
+                Answer::Messages { ticket, messages }
+            }
+            Self::Count { stream: Stream::Events, after, through, .. } => {
+                // Their ids rise by one and only the oldest are ever missing.
+                let before_first = after.max(known.oldest.event - 1);
+                Answer::Count { ticket, count: through.min(newest.event).saturating_sub(before_first) }
+            }
+            Self::Count { stream: Stream::Channel(name), after, through, counted } => {
+                return count(connection, ticket, &name, after, through.min(newest.message), counted);
+            }
+        };
+        Ok(Progress::Done(answer))
+    }
+}
+
+fn messages(
+    connection: &Connection,
+    channel: Option<&Rc<str>>,
+    after: Option<u64>,
+    through: u64,
+    bounds: Bounds,
+) -> rusqlite::Result<Vec<(u64, Message)>> {
+    let through = row_id(through);
+    let mut statement = connection.prepare_cached(match (channel, after) {
+        (Some(_), Some(_)) => CHANNEL_AFTER,
+        (Some(_), None) => CHANNEL_NEWEST,
+        (None, Some(_)) => ALL_AFTER,
+        (None, None) => ALL_NEWEST,
+    })?;
+    let rows = match (channel, after.map(row_id)) {
+        (Some(name), Some(after)) => statement.query((&**name, after, through))?,
+        (Some(name), None) => statement.query((&**name, through))?,
+        (None, Some(after)) => statement.query((after, through))?,
+        (None, None) => statement.query((through,))?,
+    };
+    let (mut messages, _) = take(rows, bounds, Message::weight, |row| message(row, channel))?;
+    if after.is_none() {
+        messages.reverse();
+    }
+    Ok(messages)
+}
+
+/// Counts entries of the channel's index, the rows themselves are not read.
+fn count(
+    connection: &Connection,
+    ticket: Ticket,
+    name: &Rc<str>,
+    after: u64,
+    through: u64,
+    mut counted: u64,
+) -> rusqlite::Result<Progress> {
+    let mut statement = connection.prepare_cached(CHANNEL_COUNT)?;
+    let mut rows = statement.query((&**name, row_id(after), row_id(through)))?;
+    let mut rows_left = COUNT_ROWS;
+    while let Some(row) = rows.next()? {
+        counted += 1;
+        rows_left -= 1;
+        if rows_left == 0 {
+            let (stream, after) = (Stream::Channel(Rc::clone(name)), row.get::<_, i64>(0)?.unsigned_abs());
+            return Ok(Progress::Unfinished(Question::Count { stream, after, through, counted }));
+        }
+    }
+    Ok(Progress::Done(Answer::Count { ticket, count: counted }))
+}
+
+/// `page` is the records and whether they were cut short.
+fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64) -> Answer {
+    let (records, is_cut) = page;
+    let last = records.last().filter(|_| is_cut);
+    let through = last.map_or(newest, |(id, _)| *id);
+    Answer::Page { ticket, records, through }
+}
+
+/// An answer that is put together over several settles, since nothing bounds
+/// how many channels, providers and lanes there are.
+#[derive(Debug)]
+pub(super) enum Listing {
+    Channels { names: Vec<String>, last: Option<Name> },
+    Summary { summary: Summary, last: (Name, Name) },
+}
+
+impl Listing {
+    pub(super) const fn channels() -> Self {
+        Self::Channels { names: Vec::new(), last: None }
+    }
+
+    pub(super) fn summary() -> Self {
+        Self::Summary { summary: Summary::default(), last: (Name::default(), Name::default()) }
+    }
+
+    /// Reads the next slice and returns whether it was the last.
+    pub(super) fn step(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        match self {
+            Self::Channels { names, last } => {
+                let is_done = channels_step(connection, names, last)?;
+                if is_done && !names.is_sorted_by(|left, right| left < right) {
+                    // Only odd names get here: what is no UTF-8 is repaired after the sort.
+                    names.sort_unstable();
+                    names.dedup();
+                }
+                Ok(is_done)
+            }
+            Self::Summary { summary, last } => summary_step(connection, summary, last),
+        }
+    }
+
+    pub(super) fn into_answer(self, ticket: Ticket) -> Answer {
+        match self {
+            Self::Channels { names, .. } => Answer::Channels { ticket, names },
+            Self::Summary { summary, .. } => Answer::Summary { ticket, summary },
+        }
+    }
+}
+
+/// Hops from each name straight to the next: the cost is the number of
+/// channels, not of messages.
+fn channels_step(
+    connection: &Connection,
+    names: &mut Vec<String>,
+    last: &mut Option<Name>,
+) -> rusqlite::Result<bool> {
+    let mut first = connection.prepare_cached(FIRST_CHANNEL)?;
+    let mut next = connection.prepare_cached(NEXT_CHANNEL)?;
+    for _ in 0..SLICE_ROWS {
+        let mut rows = match last {
+            Some(last) => next.query((&*last,))?,
+            None => first.query(())?,
+        };
+        let Some(row) = rows.next()? else { return Ok(true) };
+        let name = row.get_ref(0)?;
+        names.push(text(name));
+        let name = Name::from(name);
+        drop(rows);
+        *last = Some(name);
+    }
+    Ok(false)
+}
+
+fn summary_step(
+    connection: &Connection,
+    summary: &mut Summary,
+    last: &mut (Name, Name),
+) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(COUNTS_AFTER)?;
+    let mut rows = statement.query((&last.0, &last.1))?;
+    let mut next = None;
+    for _ in 0..SLICE_ROWS {
+        let Some(row) = rows.next()? else { return Ok(true) };
+        let count = integer(row.get_ref(2)?).and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+        let name = row.get_ref(1)?;
+        match row.get_ref(0)?.as_bytes().unwrap_or_default() {
+            b"total" => {
+                summary.total_messages = count;
+                let high = integer(row.get_ref(3)?).unwrap_or_default();
+                let low = integer(row.get_ref(4)?).unwrap_or_default();
+                summary.total_tokens = saturated(high, low);
+            }
+            b"provider" => *summary.by_provider.entry(text(name)).or_default() += count,
+            b"lane" => *summary.by_lane.entry(text(name)).or_default() += count,
+            _ => {}
+        }
+        next = Some((Name::from(row.get_ref(0)?), Name::from(name)));
+    }
+    drop(rows);
+    if let Some(next) = next {
+        *last = next;
+    }
+    Ok(false)
+}
+
+/// The sum of tokens as it is kept: in two halves of 32 bits, so that adding and
+/// taking away never overflows and stays exact.
+fn saturated(high: i64, low: i64) -> i64 {
+    let sum = (i128::from(high) << 32) + i128::from(low);
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
