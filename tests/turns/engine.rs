@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use polecat::hub::engine::{Answer, Engine, EngineError, Query, Record, Ticket};
+use polecat::ground::time::Now;
+use polecat::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
 use polecat::hub::memory::MemoryEngine;
 
 use crate::model::Ledger;
@@ -73,6 +74,22 @@ impl FaultyEngine {
 }
 
 impl Engine for FaultyEngine {
+    fn epoch(&self) -> &str {
+        self.inner.epoch()
+    }
+
+    fn oldest_message(&self) -> u64 {
+        self.inner.oldest_message()
+    }
+
+    fn oldest_event(&self) -> u64 {
+        self.inner.oldest_event()
+    }
+
+    fn health(&self) -> &Health {
+        self.inner.health()
+    }
+
     fn newest_message(&self) -> u64 {
         self.inner.newest_message()
     }
@@ -81,20 +98,20 @@ impl Engine for FaultyEngine {
         self.inner.newest_event()
     }
 
-    fn append(&mut self, record: Record, ticket: Option<Ticket>) {
-        self.inner.append(record, ticket);
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+        self.inner.append(record, key, ticket);
     }
 
     fn ask(&mut self, query: Query, ticket: Ticket) {
         self.inner.ask(query, ticket);
     }
 
-    fn settle(&mut self, reads_max: usize, answers: &mut Vec<Answer>) {
+    fn settle(&mut self, time: Now, reads_max: usize, answers: &mut Vec<Answer>) {
         let failure =
             self.happens(self.options.refuses_percent).then(|| EngineError("the disk is full".into()));
         self.inner.set_failure(failure);
         let mut fresh = std::mem::take(&mut self.answered);
-        self.inner.settle(reads_max, &mut fresh);
+        self.inner.settle(time, reads_max, &mut fresh);
         let now = self.knobs.now_ms.get();
         for answer in fresh.drain(..) {
             let answer = self.spoil(answer);
@@ -114,10 +131,11 @@ impl Engine for FaultyEngine {
         self.knobs.ready_at_ms.set(self.held.front().map(|(ready_at, _)| *ready_at));
     }
 
-    fn is_due(&self) -> bool {
+    fn due_in_ms(&self, time: Now) -> Option<u64> {
         let now = self.knobs.now_ms.get();
-        self.inner.is_due() || self.held.front().is_some_and(|(ready_at, _)| *ready_at <= now)
+        let is_ready = self.held.front().is_some_and(|(ready_at, _)| *ready_at <= now);
+        if is_ready { Some(0) } else { self.inner.due_in_ms(time) }
     }
 
-    fn idle(&mut self) {}
+    fn idle(&mut self, _: Now) {}
 }

@@ -71,6 +71,7 @@ impl Options {
                 limits: limits(random),
                 timeouts: Timeouts {
                     heartbeat_interval_ms: interval,
+                    handshake_ms: 600_000,
                     request_ms: 600_000,
                     keep_alive_ms: 600_000,
                     close_ms: interval * 10,
@@ -78,6 +79,7 @@ impl Options {
                     drain_ms: 60_000,
                 },
                 budgets: budgets(random),
+                ..Config::default()
             },
             engine: EngineOptions {
                 delay_settles: pick(random, &[0, 0, 1, 4]),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use polecat::ground::time::Now;
+use polecat::server::admission::Source;
 use polecat::server::server::Server;
 
 use crate::client::{Client, Context, Mood, Trace};
@@ -208,7 +209,11 @@ impl World {
         let count = self.backlog.len().min(self.options.config.budgets.accepts);
         for wire in self.backlog.drain(..count) {
             let index = self.server.next_index();
-            assert_eq!(self.server.accept(Pipe(Rc::clone(&wire))), index, "the index was foretold");
+            assert_eq!(
+                self.server.accept(Pipe(Rc::clone(&wire)), Source::default()),
+                index,
+                "the index was foretold"
+            );
             let index = index as usize;
             self.places.resize(self.places.len().max(index + 1), None);
             assert!(self.places[index].is_none(), "a place is given once");
