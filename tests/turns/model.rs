@@ -45,7 +45,11 @@ impl Ledger {
             Answer::Refused { .. } => self.refused += 1,
             Answer::Failed { .. } => self.failures += 1,
             Answer::Page { .. } => self.pages += 1,
-            Answer::Messages { .. } | Answer::Channels { .. } | Answer::Summary { .. } => {}
+            Answer::Repeated { .. }
+            | Answer::Count { .. }
+            | Answer::Messages { .. }
+            | Answer::Channels { .. }
+            | Answer::Summary { .. } => {}
         }
     }
 
