@@ -54,6 +54,12 @@ pub struct Limits {
     pub channel_name_bytes_max: usize,
     /// Unsent private bytes at which a connection is not read any further.
     pub outbox_bytes_max: usize,
+    /// Bytes of unfinished messages and requests of all connections together; the one
+    /// that goes beyond is ended.
+    pub inboxes_bytes_max: usize,
+    /// Unsent private bytes of all connections together, at which no more lists of
+    /// messages are made.
+    pub outboxes_bytes_max: usize,
     /// Bytes of the frames that one channel keeps in memory.
     pub log_bytes_max: usize,
     /// Frames that one channel keeps in memory.
@@ -80,6 +86,8 @@ impl Default for Limits {
             chunk_extra_bytes_max: 8 << 10,
             channel_name_bytes_max: 200,
             outbox_bytes_max: 64 << 10,
+            inboxes_bytes_max: 64 << 20,
+            outboxes_bytes_max: 64 << 20,
             log_bytes_max: 2 << 20,
             log_frames_max: 1024,
             logs_bytes_max: 16 << 20,
@@ -134,6 +142,8 @@ pub struct Budgets {
     pub read_bytes_per_connection: usize,
     /// Bytes read from all connections.
     pub read_bytes: usize,
+    /// Records taken in to be stored.
+    pub appends: usize,
     /// Members of channels looked at by sweeps.
     pub sweep_members: usize,
     /// Members of one channel looked at before the next channel has its turn.
@@ -161,6 +171,7 @@ impl Default for Budgets {
             reads: 1024,
             read_bytes_per_connection: 256 << 10,
             read_bytes: 1 << 20,
+            appends: 2048,
             sweep_members: 2048,
             sweep_members_per_channel: 512,
             write_bytes_per_connection: 512 << 10,

@@ -80,21 +80,29 @@ impl Outbox {
         self.chunks.front().map_or(&[], Chunk::as_slice)
     }
 
-    /// Drops the first `written` bytes.
-    pub fn consume(&mut self, mut written: usize) {
+    /// Drops the first `written` bytes. Returns how many of them were no rest of a
+    /// shared frame.
+    pub fn consume(&mut self, mut written: usize) -> usize {
         debug_assert!(written <= self.len);
         self.len -= written;
+        let mut private_bytes = 0;
         while let Some(chunk) = self.chunks.front_mut() {
             let left = chunk.as_slice().len();
-            if written < left {
-                match chunk {
-                    Chunk::Shared { start, .. } | Chunk::Owned { start, .. } => *start += written,
+            let consumed = left.min(written);
+            written -= consumed;
+            match chunk {
+                Chunk::Shared { start, .. } => *start += consumed,
+                Chunk::Owned { start, .. } => {
+                    *start += consumed;
+                    private_bytes += consumed;
                 }
-                return;
             }
-            written -= left;
+            if consumed < left {
+                break;
+            }
             self.chunks.pop_front();
         }
+        private_bytes
     }
 }
 
@@ -110,12 +118,15 @@ mod tests {
         outbox.push(b"ij");
         outbox.push_shared(Rc::from(&b"kl"[..]), 2);
         assert_eq!(outbox.len(), 8);
+        assert_eq!(outbox.private_bytes(), 4);
         let mut seen = Vec::new();
+        let mut private_bytes = 0;
         while !outbox.is_empty() {
             let take = outbox.front().len().min(3);
             seen.extend_from_slice(&outbox.front()[..take]);
-            outbox.consume(take);
+            private_bytes += outbox.consume(take);
         }
+        assert_eq!(private_bytes, 4);
         assert_eq!(seen, b"cdefghij");
         assert!(outbox.front().is_empty());
     }

@@ -221,15 +221,14 @@ impl Registry {
     }
 
     /// Lets the frames of channels go that nobody published on for a while;
-    /// at most `channels_max` channels. Returns whether more are due.
-    pub fn release_idle(&mut self, now: Stamp, channels_max: usize) -> bool {
+    /// at most `channels_max` channels.
+    pub fn release_idle(&mut self, now: Stamp, channels_max: usize) {
         for _ in 0..channels_max {
             match self.idle.front(&mut self.channels) {
                 Some((index, since)) if now.since(since) >= self.log_idle_ms => self.release(index),
-                _ => return false,
+                _ => return,
             }
         }
-        self.idle_due_in(now) == Some(0)
     }
 
     /// Milliseconds until [`Self::release_idle`] has something to do.

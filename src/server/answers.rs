@@ -11,7 +11,6 @@ use crate::wire::v1::{ErrorCode, Place};
 
 use super::connection::Writing;
 use super::exchange::detail_body;
-use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
@@ -46,7 +45,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Answer::Summary { ticket, summary } => self.answer_json(ticket, "{\"summary\":", &summary, "}"),
             // Nobody asks for a count.
             Answer::Failed { ticket, error } => {
-                log::error!("the store could not be read: {error}");
+                self.metrics.reads_failed += 1;
+                log::debug!("the store could not be read: {error}");
                 self.answer_error(ticket, &error);
             }
         }
@@ -91,7 +91,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn tell(&mut self, id: Id, write: impl FnOnce(Place<'_>, &mut Vec<u8>)) {
         let timestamp = self.moment.timestamp();
         let Some(place) = self.find(id).and_then(|connection| connection.place(&timestamp)) else { return };
-        write_text(&mut self.scratch, |out| write(place, out));
+        codec::write_text(&mut self.scratch, |out| write(place, out));
         self.push_scratch(id.index);
         self.queue_flush(id.index);
     }
@@ -155,7 +155,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
-        self.asks.try_remove(usize::try_from(ticket.0).ok()?)
+        let ask = self.asks.try_remove(usize::try_from(ticket.0).ok()?);
+        if matches!(&ask, Some(Ask::Request { exchange, .. }) if exchange.is_list) {
+            self.lists_asked -= 1;
+        }
+        ask
     }
 
     fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64) {

@@ -119,10 +119,11 @@ impl Endpoint {
 pub enum Reading {
     /// The socket was read empty; a readiness event marks it again.
     Idle,
-    /// It is in the queue of those to be read.
+    /// It is in the queue of those to be read, once.
     Queued,
-    /// The same, and the end of the stream is in sight.
-    QueuedToEnd,
+    /// The same, until the socket says that it is empty: more may be there than an
+    /// event has told of, or the end.
+    QueuedToEmpty,
     /// It does not read what it asked for: it is read again when its outbox is empty.
     Full,
     /// The engine has too much to do: it is read again when that has caught up.
@@ -151,6 +152,8 @@ pub enum Writing {
 pub struct Inbox {
     /// Bytes that are not decoded yet.
     pub rest: Vec<u8>,
+    /// What this inbox counts for among all of them.
+    pub bytes: usize,
     /// How far the decoding is.
     pub decoder: Decoder,
 }
@@ -165,6 +168,15 @@ pub enum Decoder {
 }
 
 impl Decoder {
+    /// Bytes held of an unfinished message.
+    #[must_use]
+    pub const fn buffered_bytes(&self) -> usize {
+        match self {
+            Self::Http(_) => 0,
+            Self::WebSocket(decoder) => decoder.buffered_bytes(),
+        }
+    }
+
     /// Whether there is nothing to remember.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -7,7 +7,6 @@ use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::{Refusal, Status};
 
 use super::connection::{Endpoint, Level, Phase, Reading, Writing};
-use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
@@ -37,7 +36,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.beat(index);
         }
         while let Some(index) = self.due(self.deadlines.closing, self.config.timeouts.close_ms, &mut budget) {
-            self.metrics.close_timeouts += 1;
+            self.metrics.close_timeouts += u64::from(self.at(index).phase == Phase::Closing);
             self.die(index, CloseReason::SocketError);
         }
         self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
@@ -93,10 +92,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         } else if connection.outbox.is_some() {
             self.die(index, reason);
         } else if connection.inbox.is_some() {
-            self.count_close(index, reason);
-            self.set_phase(index, Phase::Ending);
             let refusal = Refusal::new(Status::REQUEST_TIMEOUT, "the request did not arrive in time");
-            self.refuse(index, &refusal);
+            self.refuse(index, &refusal, reason);
             self.send_scratch(index);
         } else {
             self.finish(index, reason);
@@ -112,7 +109,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = &mut self.connections[index as usize];
         // Whom we have yet to read cannot be said to be silent.
         let is_unread =
-            matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd | Reading::Stalled);
+            matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled);
         if !is_unread && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
             codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
@@ -130,7 +127,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let is_told = !matches!(connection.phase, Phase::Open(Endpoint::Channel(Level::Base)));
         let timestamp = self.moment.timestamp();
         if let Some(place) = connection.place(&timestamp).filter(|_| is_told) {
-            write_text(&mut self.scratch, |out| place.write_heartbeat(out));
+            codec::write_text(&mut self.scratch, |out| place.write_heartbeat(out));
         }
         self.send_scratch(index);
     }

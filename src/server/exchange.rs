@@ -9,6 +9,8 @@ pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; s
 /// What of a request its response depends on.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    /// Whether the response is a list of messages, which may be large.
+    pub(super) is_list: bool,
     pub(super) head_only: bool,
     pub(super) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.

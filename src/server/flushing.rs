@@ -31,9 +31,16 @@ enum Sent {
 }
 
 impl<S: Socket, E: Engine> Server<S, E> {
+    /// Sends what is private, what was missed, and what is new. Where there is more
+    /// than a turn may write, each of the three gets its share.
     pub(super) fn flush_all(&mut self) {
+        let budget = self.write_bytes_left;
+        let reserved = match (self.pages.is_empty(), self.registry.has_sweeps()) {
+            (true, false) => 0,
+            _ => budget / 2,
+        };
         for _ in 0..self.config.budgets.flushes {
-            if self.write_bytes_left == 0 {
+            if self.write_bytes_left <= reserved {
                 break;
             }
             let Some(id) = self.flush_queue.pop_front() else { break };
@@ -41,7 +48,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.flush(id.index);
             }
         }
-        self.send_pages();
+        self.send_pages(if self.registry.has_sweeps() { budget / 4 } else { 0 });
         self.sweep();
     }
 
@@ -71,12 +78,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// Gives pages of history to those who asked for them.
-    fn send_pages(&mut self) {
+    /// Gives pages of history to those who asked for them, until `reserved` bytes
+    /// are left of what the turn may write.
+    fn send_pages(&mut self, reserved: usize) {
         let mut budget = self.config.budgets.flushes;
         while let Some(mut page) = self.pages.pop_front() {
             while budget > 0
-                && self.write_bytes_left > 0
+                && self.write_bytes_left > reserved
                 && let Some(id) = page.waiters.pop()
             {
                 budget -= 1;
@@ -175,7 +183,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let sent =
                 write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
             if let Sent::Bytes(len) = sent {
-                outbox.consume(len);
+                self.outboxes_bytes -= outbox.consume(len);
                 if outbox.is_empty() {
                     connection.outbox = None;
                     // However much its channel still holds for it: the answer to a
@@ -265,7 +273,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Puts what was collected in the scratch behind all that waits to be sent.
     pub(super) fn push_scratch(&mut self, index: u32) {
         let scratch = std::mem::take(&mut self.scratch);
-        self.at(index).push(&scratch);
+        self.push(index, &scratch);
         self.scratch = scratch;
         self.clear_scratch();
     }
@@ -285,7 +293,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
             }
             if self.at(index).phase != Phase::Dead {
-                self.at(index).push(&scratch[sent..]);
+                self.push(index, &scratch[sent..]);
             }
         }
         let connection = self.at(index);

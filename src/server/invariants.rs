@@ -17,6 +17,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.registry.check_invariants();
         assert!(self.dead.is_empty(), "the dead are dropped at the end of the turn");
         assert!(self.scratch.is_empty(), "the scratch is sent");
+        let private_bytes = self.connections.iter().map(|(_, connection)| connection.private_bytes());
+        assert_eq!(private_bytes.sum::<usize>(), self.outboxes_bytes, "bytes of outboxes");
+        let inboxes = self.connections.iter().filter_map(|(_, connection)| connection.inbox.as_ref());
+        assert_eq!(inboxes.map(|inbox| inbox.bytes).sum::<usize>(), self.inboxes_bytes, "bytes of inboxes");
         let mut on_fifos = 0;
         let mut members = 0;
         for (index, connection) in &self.connections {
@@ -82,7 +86,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let queued = |writing| matches!(writing, Writing::Queued | Writing::Blocked | Writing::Paging);
         assert!(connection.outbox.is_none() || queued(connection.writing), "what is unsent will be sent");
-        if matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd) {
+        if matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty) {
             assert!(self.read_queue.contains(&connection.id(index)), "who is marked is in the queue");
         }
         if connection.reading == Reading::Awaiting {

@@ -124,7 +124,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.rubbish += 1;
         let timestamp = self.moment.timestamp();
         if let Some(place) = self.connections[index as usize].place(&timestamp) {
-            write_text(&mut self.scratch, |out| place.write_error(code, message, id, out));
+            codec::write_text(&mut self.scratch, |out| place.write_error(code, message, id, out));
         }
     }
 
@@ -155,23 +155,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.count_close(index, reason);
         self.leave(index);
         self.set_phase(index, Phase::Closing);
-        let mut frame = std::mem::take(&mut self.scratch);
-        let start = frame.len();
-        codec::write_close(Some(code), text, &mut frame);
-        if start == 0 {
-            self.at(index).push(&frame);
-            frame.clear();
+        let is_being_read = !self.scratch.is_empty();
+        codec::write_close(Some(code), text, &mut self.scratch);
+        // While it is being read the scratch holds what goes before, and is sent next.
+        if !is_being_read {
+            self.push_scratch(index);
         }
-        // Within a turn's reading the scratch holds what goes before, and is sent next.
-        self.scratch = frame;
         self.queue_flush(index);
         debug_assert!(self.at(index).reading != Reading::Over);
     }
-}
-
-/// Appends a text frame whose payload `write` writes.
-pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut text = Vec::with_capacity(256);
-    write(&mut text);
-    codec::write_frame(OpCode::Text, &text, out);
 }

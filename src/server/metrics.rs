@@ -20,6 +20,8 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// More connections, or more of one address, than are let in: 503.
     NotAdmitted,
+    /// All connections together hold too much that is unfinished: Close 1013.
+    Unfinished,
     /// More messages in a second than are allowed: Close 1008.
     MessageRate,
     /// No further request came in time.
@@ -42,7 +44,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of [`Metrics::closed`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientClose,
         Self::EndOfStream,
         Self::SocketError,
@@ -51,6 +53,7 @@ impl CloseReason {
         Self::RequestTimeout,
         Self::HandshakeTimeout,
         Self::NotAdmitted,
+        Self::Unfinished,
         Self::MessageRate,
         Self::KeepAliveTimeout,
         Self::ProtocolError,
@@ -78,6 +81,8 @@ pub struct Metrics {
     pub requests: u64,
     /// Connections answered 503 at once, for want of descriptors.
     pub turned_away: u64,
+    /// Lists of messages refused because too much is unread: 503.
+    pub lists_refused: u64,
     /// Requests answered 429.
     pub too_many_requests: u64,
     /// Subscriptions refused because there are too many channels.
@@ -98,6 +103,8 @@ pub struct Metrics {
     pub deliveries: u64,
     /// Pages of history that were asked for because a cursor was behind a log.
     pub pages: u64,
+    /// Questions that the store could not answer.
+    pub reads_failed: u64,
     /// Heartbeats sent.
     pub heartbeats: u64,
     /// Milliseconds in which the loop was not attending.

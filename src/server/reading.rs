@@ -5,7 +5,8 @@ use std::io;
 
 use crate::ground::id::Id;
 use crate::hub::engine::Engine;
-use crate::wire::http::RequestDecoder;
+use crate::wire::codec::{self, CloseCode};
+use crate::wire::http::{Refusal, RequestDecoder, Status};
 use crate::wire::message::MessageDecoder;
 
 use super::connection::{Decoder, Endpoint, Inbox, Phase, Reading};
@@ -23,6 +24,10 @@ pub(super) enum Progress {
     /// More bytes are needed.
     NeedMore,
 }
+
+/// Bytes that one connection may leave unfinished whatever the others do: the
+/// beginning of a request, or of a small message.
+const INBOX_BYTES_FREE: usize = 4 << 10;
 
 /// Scratch space that is larger than this after its use is given back.
 const SCRATCH_BYTES_KEPT: usize = 256 << 10;
@@ -56,7 +61,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let connection = self.at(index);
             let to_end = match connection.reading {
                 Reading::Queued => false,
-                Reading::QueuedToEnd => true,
+                Reading::QueuedToEmpty => true,
                 _ => return read_bytes,
             };
             if read_bytes >= self.config.budgets.read_bytes_per_connection {
@@ -98,7 +103,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
             _ if connection.is_http() && connection.outbox.is_some() => {
                 self.finish(index, CloseReason::EndOfStream);
             }
-            Phase::Ending if connection.outbox.is_some() => {}
             _ => self.die(index, CloseReason::EndOfStream),
         }
     }
@@ -113,10 +117,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // with bytes unread resets the connection.
             Phase::Ending | Phase::Lingering | Phase::Dead => return,
         };
-        let mut inbox = connection
-            .inbox
-            .take()
-            .map_or_else(|| Inbox { rest: Vec::new(), decoder: fresh }, |inbox| *inbox);
+        let mut inbox = match connection.inbox.take() {
+            Some(inbox) => *inbox,
+            None => Inbox { rest: Vec::new(), bytes: 0, decoder: fresh },
+        };
+        self.inboxes_bytes -= inbox.bytes;
         if inbox.rest.is_empty() {
             let consumed = self.decode(index, &mut inbox.decoder, input);
             inbox.rest.extend_from_slice(&input[consumed..]);
@@ -125,16 +130,39 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let consumed = self.decode(index, &mut inbox.decoder, &mut inbox.rest);
             inbox.rest.drain(..consumed);
         }
-        let connection = self.at(index);
-        let unfinished = !inbox.rest.is_empty() || !inbox.decoder.is_idle();
-        if unfinished && !matches!(connection.phase, Phase::Ending | Phase::Lingering | Phase::Dead) {
-            if inbox.rest.is_empty() {
-                inbox.rest = Vec::new();
-            }
-            connection.inbox = Some(Box::new(inbox));
-        }
+        self.keep(index, inbox);
         self.send_scratch(index);
         self.settle_request(index);
+    }
+
+    /// Keeps what is unfinished for the next time.
+    fn keep(&mut self, index: u32, mut inbox: Inbox) {
+        let is_over = matches!(self.at(index).phase, Phase::Ending | Phase::Lingering | Phase::Dead);
+        if is_over || (inbox.rest.is_empty() && inbox.decoder.is_idle()) {
+            return;
+        }
+        if inbox.rest.is_empty() {
+            inbox.rest = Vec::new();
+        }
+        inbox.bytes = inbox.rest.capacity() + inbox.decoder.buffered_bytes();
+        if inbox.bytes > INBOX_BYTES_FREE
+            && self.inboxes_bytes + inbox.bytes > self.config.limits.inboxes_bytes_max
+        {
+            return self.give_up_unfinished(index);
+        }
+        self.inboxes_bytes += inbox.bytes;
+        self.at(index).inbox = Some(Box::new(inbox));
+    }
+
+    /// All together hold too much that is not finished: this one has to come again.
+    fn give_up_unfinished(&mut self, index: u32) {
+        if matches!(self.at(index).phase, Phase::Open(_)) {
+            codec::write_close(Some(CloseCode::Again), "too much is unfinished", &mut self.scratch);
+            self.finish(index, CloseReason::Unfinished);
+        } else {
+            let refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is unfinished");
+            self.refuse(index, &refusal, CloseReason::Unfinished);
+        }
     }
 
     /// Decodes as much of `input` as there is and as may be worked on now.
@@ -175,7 +203,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         ) {
             return false;
         }
-        if publishes && self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max {
+        let is_behind = self.appends_left == 0
+            || self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max;
+        if publishes && is_behind {
             let connection = self.at(index);
             connection.reading = Reading::Stalled;
             let id = connection.id(index);
@@ -208,8 +238,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Marks a connection to be read, whether or not its socket has told so.
     pub(super) fn queue_read(&mut self, index: u32) {
         let connection = self.at(index);
-        debug_assert!(!matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd));
-        connection.reading = Reading::QueuedToEnd;
+        debug_assert!(!matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty));
+        connection.reading = Reading::QueuedToEmpty;
         let id = connection.id(index);
         self.read_queue.push_back(id);
     }

@@ -35,19 +35,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
         decoder: &mut RequestDecoder,
         input: &mut [u8],
     ) -> Progress {
+        if self.at(index).pending > 0 && !may_be_append(input) {
+            self.wait(index);
+            return Progress::NeedMore;
+        }
         match decoder.decode(input, &self.config.limits) {
             Ok(Step::NeedMore { send_continue }) => {
-                if send_continue && self.at(index).pending == 0 {
-                    write_continue(&mut self.scratch);
+                if send_continue {
+                    self.reply_continue(index);
                 }
                 Progress::NeedMore
             }
             Ok(Step::Request { request, consumed }) => {
-                if self.at(index).pending > 0 && request.body.is_empty() && !is_append(&request) {
-                    // Decoded again when the answers before it were sent.
-                    self.wait(index);
-                    return Progress::NeedMore;
-                }
                 self.metrics.requests += 1;
                 self.begin_request(index);
                 if self.route(index, &request) {
@@ -58,10 +57,19 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Err(refusal) => {
                 self.metrics.requests += 1;
-                self.refuse(index, &refusal);
+                self.refuse(index, &refusal, CloseReason::HttpRefused);
                 Progress::NeedMore
             }
         }
+    }
+
+    fn reply_continue(&mut self, index: u32) {
+        if self.at(index).pending == 0 {
+            return write_continue(&mut self.scratch);
+        }
+        let id = self.at(index).id(index);
+        write_continue(self.held.entry(id).or_default());
+        self.wait(index);
     }
 
     /// A request that is there whole sets the clock back for the next one.
@@ -78,12 +86,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal, reason: CloseReason) {
         let correlation_id = self.make_correlation_id();
-        let exchange = Exchange { head_only: false, keep_alive: false, correlation_id, origin: None };
+        let exchange =
+            Exchange { is_list: false, head_only: false, keep_alive: false, correlation_id, origin: None };
         self.reply_detail(index, &exchange, refusal.status, refusal.detail, &[]);
         if self.at(index).pending == 0 {
-            self.finish(index, CloseReason::HttpRefused);
+            self.finish(index, reason);
         }
     }
 
@@ -127,7 +136,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange, channel: Option<Rc<str>>) {
         let range = ListRange::parse(|name| request.query_value(name));
         match range {
+            Ok(_)
+                if self.outboxes_bytes + self.lists_asked * LIST_BYTES_MAX
+                    >= self.config.limits.outboxes_bytes_max =>
+            {
+                self.metrics.lists_refused += 1;
+                let detail = "too many lists of messages are waiting to be read";
+                let extra = [("Retry-After", "1")];
+                self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
+            }
             Ok(ListRange { limit, after, before }) => {
+                self.lists_asked += 1;
+                let exchange = Exchange { is_list: true, ..exchange };
                 let (records_max, bytes_max) = (limit, LIST_BYTES_MAX);
                 self.ask(index, exchange, Query::Messages { channel, after, before, records_max, bytes_max });
             }
@@ -157,6 +177,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let usable = given
             .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
         Exchange {
+            is_list: false,
             head_only: matches!(request.method, Method::Head),
             keep_alive: request.keep_alive && !self.is_draining(),
             correlation_id: usable.map_or_else(|| self.make_correlation_id(), str::to_owned),
@@ -177,7 +198,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Says to a new connection that there are too many.
     pub(super) fn turn_away(&mut self, index: u32) {
         let correlation_id = self.make_correlation_id();
-        let exchange = Exchange { head_only: false, keep_alive: false, correlation_id, origin: None };
+        let exchange =
+            Exchange { is_list: false, head_only: false, keep_alive: false, correlation_id, origin: None };
         let extra = [("Retry-After", "5")];
         self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, "too many connections", &extra);
         self.finish(index, CloseReason::NotAdmitted);
@@ -228,6 +250,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Hands a record to the engine.
     pub(super) fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
         self.engine_backlog_bytes += record.weight();
+        self.appends_left = self.appends_left.saturating_sub(1);
         self.engine.append(record, key, ticket);
     }
 
@@ -278,7 +301,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return;
         }
         if let Some(held) = self.held.remove(&connection) {
-            self.at(index).push(&held);
+            self.push(index, &held);
         }
         if self.at(index).reading == Reading::Awaiting {
             self.queue_read(index);
@@ -379,10 +402,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 }
 
-/// Whether the answers to such requests come in the order of the requests, so
-/// that several may be waited for at once.
-fn is_append(request: &Request<'_>) -> bool {
-    matches!(request.method, Method::Post)
+/// Whether what begins here may be a POST. The answers to those come in the order of the
+/// requests, so that several may be waited for at once; all others are only
+/// looked at when the answers before them were sent.
+fn may_be_append(input: &[u8]) -> bool {
+    const POST: &[u8] = b"POST ";
+    let start = input.trim_ascii_start();
+    start[..start.len().min(POST.len())] == POST[..start.len().min(POST.len())]
 }
 
 fn is_preflight(request: &Request<'_>) -> bool {

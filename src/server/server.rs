@@ -57,6 +57,14 @@ pub struct Server<S, E> {
     pub(super) read_buffer: Vec<u8>,
     /// What is being written to one connection, before it is offered to its socket.
     pub(super) scratch: Vec<u8>,
+    /// Bytes of all inboxes.
+    pub(super) inboxes_bytes: usize,
+    /// Unsent private bytes of all connections.
+    pub(super) outboxes_bytes: usize,
+    /// Lists of messages that the engine has yet to answer.
+    pub(super) lists_asked: usize,
+    /// Records that this turn may still take in.
+    pub(super) appends_left: usize,
     /// Bytes that this turn may still write.
     pub(super) write_bytes_left: usize,
     pub(super) random: fastrand::Rng,
@@ -193,6 +201,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             answers: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
+            inboxes_bytes: 0,
+            outboxes_bytes: 0,
+            lists_asked: 0,
+            appends_left: 0,
             write_bytes_left: 0,
             random: fastrand::Rng::with_seed(seed),
             health: Health::Sound,
@@ -253,13 +265,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
             match connection.reading {
                 Reading::Idle => {
                     connection.reading =
-                        if readiness.read_closed { Reading::QueuedToEnd } else { Reading::Queued };
+                        if readiness.read_closed { Reading::QueuedToEmpty } else { Reading::Queued };
                     self.read_queue.push_back(connection.id(index));
                 }
-                Reading::Queued if readiness.read_closed => connection.reading = Reading::QueuedToEnd,
+                Reading::Queued if readiness.read_closed => connection.reading = Reading::QueuedToEmpty,
                 // It will be read in any case, until it would block.
                 Reading::Queued
-                | Reading::QueuedToEnd
+                | Reading::QueuedToEmpty
                 | Reading::Full
                 | Reading::Stalled
                 | Reading::Awaiting
@@ -361,10 +373,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.count_close(index, reason);
         self.leave(index);
         self.set_phase(index, Phase::Dead);
+        self.drop_inbox(index);
         let connection = self.at(index);
         connection.reading = Reading::Over;
-        connection.inbox = None;
+        let unsent = connection.private_bytes();
         connection.outbox = None;
+        self.outboxes_bytes -= unsent;
+        let connection = self.at(index);
         if connection.pending > 0 {
             let id = connection.id(index);
             self.held.remove(&id);
@@ -380,9 +395,21 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.count_close(index, reason);
         self.leave(index);
         self.set_phase(index, Phase::Ending);
-        let connection = self.at(index);
-        connection.inbox = None;
-        connection.reading = Reading::Over;
+        self.drop_inbox(index);
+        self.at(index).reading = Reading::Over;
+    }
+
+    /// Lets go of what has arrived and is not finished.
+    fn drop_inbox(&mut self, index: u32) {
+        if let Some(inbox) = self.at(index).inbox.take() {
+            self.inboxes_bytes -= inbox.bytes;
+        }
+    }
+
+    /// Puts a copy of `bytes` behind all that waits to be sent to a connection.
+    pub(super) fn push(&mut self, index: u32, bytes: &[u8]) {
+        self.outboxes_bytes += bytes.len();
+        self.at(index).push(bytes);
     }
 
     /// Takes a connection out of its channel.

@@ -12,12 +12,11 @@
 //! does not sleep.
 
 use crate::hub::engine::{Engine, Health};
-use crate::wire::codec::CloseCode;
+use crate::wire::codec::{self, CloseCode};
 use crate::wire::protocol::{Sequence, write_envelope};
 
 use super::connection::{Level, Phase};
 use super::exchange::health_payload;
-use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
@@ -33,6 +32,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// and all that [`Server::accept`] and [`Server::ready`] had to tell.
     pub fn turn(&mut self) {
         self.metrics.turns += 1;
+        self.appends_left = self.config.budgets.appends;
         self.write_bytes_left = self.config.budgets.write_bytes;
         self.read_all();
         self.settle();
@@ -80,7 +80,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         for _ in 0..self.config.budgets.sweep_members {
             let Some(index) = self.registry.next_notice() else { return };
             let place = (Sequence::Events, self.at(index).cursor);
-            write_text(&mut self.scratch, |out| {
+            codec::write_text(&mut self.scratch, |out| {
                 write_envelope("health_status", &payload, None, &timestamp, place, out);
             });
             self.send_scratch(index);
@@ -147,7 +147,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let after_ms = RECONNECT_MS_MIN + self.random.u32(0..=self.config.timeouts.drain_ms);
         let timestamp = self.moment.timestamp();
         if let Some(place) = self.connections[index as usize].place(&timestamp) {
-            write_text(&mut self.scratch, |out| place.write_reconnect(after_ms, out));
+            codec::write_text(&mut self.scratch, |out| place.write_reconnect(after_ms, out));
             self.push_scratch(index);
         }
     }

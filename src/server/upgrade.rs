@@ -6,15 +6,14 @@ use std::rc::Rc;
 use crate::ground::id::NONE;
 use crate::hub::engine::{Engine, Query, Stream, Ticket};
 use crate::wire::body::channel_name_error;
-use crate::wire::codec::CloseCode;
-use crate::wire::handshake;
+use crate::wire::codec::{self, CloseCode};
+use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
 use crate::wire::v1::{Hello, SUBPROTOCOL};
 
 use super::connection::{Endpoint, Level, Phase, Writing};
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
-use super::messages::write_text;
 use super::metrics::CloseReason;
 use super::paths::Target;
 use super::server::{Ask, Server};
@@ -66,6 +65,20 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.reply_detail(index, exchange, Status::SERVICE_UNAVAILABLE, "too many channels", &extra);
             return false;
         }
+        self.switch(index, request, exchange, &upgrade, target, stream.as_ref());
+        true
+    }
+
+    /// Makes an HTTP connection a WebSocket.
+    fn switch(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        exchange: &Exchange,
+        upgrade: &Upgrade<'_>,
+        target: Target<'_>,
+        stream: Option<&Stream>,
+    ) {
         let headers = exchange.headers();
         let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
         let protocol = is_v1.then_some(SUBPROTOCOL);
@@ -75,7 +88,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match (target, stream) {
             (Target::Events, Some(stream)) => {
                 self.open(index, Endpoint::Events(level));
-                self.subscribe(index, &stream, request);
+                self.subscribe(index, stream, request);
                 if !has_legal_token(request) {
                     let reason = "Invalid subscribe_token format";
                     self.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
@@ -83,11 +96,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             (_, Some(stream)) => {
                 self.open(index, Endpoint::Channel(level));
-                self.subscribe(index, &stream, request);
+                self.subscribe(index, stream, request);
             }
             (_, None) => self.open(index, Endpoint::Echo),
         }
-        true
     }
 
     fn stream(&self, target: Target<'_>) -> Result<Option<Stream>, &'static str> {
@@ -164,11 +176,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             heartbeat_interval_ms: self.config.timeouts.heartbeat_interval_ms,
             message_bytes_max: self.config.limits.message_bytes_max,
         };
-        write_text(&mut self.scratch, |out| place.write_hello(&hello, out));
+        codec::write_text(&mut self.scratch, |out| place.write_hello(&hello, out));
         match start {
             Start::Live => self.go_live(index),
             Start::Gap(requested) => {
-                write_text(&mut self.scratch, |out| {
+                codec::write_text(&mut self.scratch, |out| {
                     place.write_gap(requested, kept.oldest, kept.newest, out);
                 });
                 self.queue_flush(index);
@@ -191,7 +203,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Phase::Open(endpoint) = connection.phase
             && let Some(place) = connection.place(&timestamp)
         {
-            write_text(&mut self.scratch, |out| place.write_live(out));
+            codec::write_text(&mut self.scratch, |out| place.write_live(out));
             connection.phase = Phase::Open(endpoint.at_level(Level::Live));
         }
     }

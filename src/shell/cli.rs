@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use simple_logger::SimpleLogger;
 
 use super::flags::Serve;
+use super::lines::{log_at, say};
 use super::reactor::Reactor;
 
 /// Live messages for a small machine: WebSocket channels and an event stream,
@@ -63,7 +63,7 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
-    SimpleLogger::new().with_level(serve.log_level).init().map_err(|error| error.to_string())?;
+    log_at(serve.log_level).map_err(|error| error.to_string())?;
     let descriptors = raise_descriptor_limit();
     let options = serve.options(descriptors);
     let mut reactor = Reactor::start(&options).map_err(|error| error.to_string())?;
@@ -96,11 +96,6 @@ fn raise_descriptor_limit() -> Option<u64> {
         log::warn!("the limit of descriptors could not be raised");
     }
     getrlimit(Resource::Nofile).current
-}
-
-#[expect(clippy::print_stderr, reason = "the command line is where we talk to people")]
-fn say(line: &str) {
-    eprintln!("{line}");
 }
 
 /// The first paragraph of an error of clap, without its "error:" and line breaks.

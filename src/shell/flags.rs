@@ -164,6 +164,16 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_logs_bytes: usize,
 
+    /// Bytes of unfinished messages and requests of all connections together
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_INBOX_BYTES", default_value = "67108864")]
+    #[arg(value_parser = parse_bytes)]
+    max_inbox_bytes: usize,
+
+    /// Unread replies of all connections together, in bytes, at which no more messages are listed
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_UNSENT_BYTES", default_value = "67108864")]
+    #[arg(value_parser = parse_bytes)]
+    max_unsent_bytes: usize,
+
     /// Unread replies of one connection, in bytes, at which it is not read any further
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_OUTBOX_BYTES", default_value = "65536")]
     #[arg(value_parser = parse_bytes)]
@@ -243,6 +253,8 @@ impl Bounds {
             channel_name_bytes_max: self.max_channel_name_bytes,
             log_bytes_max: self.max_log_bytes,
             logs_bytes_max: self.max_logs_bytes,
+            inboxes_bytes_max: self.max_inbox_bytes,
+            outboxes_bytes_max: self.max_unsent_bytes,
             outbox_bytes_max: self.max_outbox_bytes,
             ..Limits::default()
         }

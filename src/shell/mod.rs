@@ -4,5 +4,6 @@
 pub mod sqlite;
 pub mod options;
 pub mod reactor;
+mod lines;
 mod flags;
 pub mod cli;

@@ -96,6 +96,13 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+/// Appends one text frame whose payload `write` writes.
+pub fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::with_capacity(256);
+    write(&mut text);
+    write_frame(OpCode::Text, &text, out);
+}
+
 /// The head of a frame from a client: masked, without extensions, of a legal
 /// shape and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -128,6 +128,7 @@ fn budgets(random: &mut fastrand::Rng) -> Budgets {
     }
     Budgets {
         accepts: pick(random, &[1, 3, 256]),
+        appends: pick(random, &[1, 3, 2048]),
         reads: pick(random, &[1, 3, 1024]),
         read_bytes_per_connection: pick(random, &[1, 300, 256 << 10]),
         read_bytes: pick(random, &[1, 1_000, 1 << 20]),
