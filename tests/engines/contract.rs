@@ -1,26 +1,7 @@
-//! Each function is a clause of the contract, and a test for each engine.
-
-use polecat::hub::engine::EngineError;
-use polecat::hub::memory::MemoryEngine;
+//! Storing and reading back: each function is a clause of the contract, and a
+//! test for each engine.
 
 use super::*;
-
-macro_rules! contract {
-    ($($clause:ident),* $(,)?) => {
-        mod memory {
-            $(#[test] fn $clause() { super::$clause(&mut super::MemoryEngine::default()); })*
-        }
-        mod memory_answering_late {
-            $(#[test] fn $clause() { super::$clause(&mut super::MemoryEngine::default().with_delay(3)); })*
-        }
-        mod sqlite {
-            $(#[test] fn $clause() {
-                let folder = tempfile::tempdir().unwrap();
-                super::$clause(&mut super::open(&folder.path().join("polecat.db")));
-            })*
-        }
-    };
-}
 
 contract!(
     an_empty_store_answers_everything,
@@ -242,71 +223,4 @@ fn nothing_is_done_before_settle(engine: &mut dyn Engine) {
         matches!(answers.as_slice(), [Answer::Channels { names, .. }] if names == &["a"]),
         "a question sees what was appended before it: {answers:?}"
     );
-}
-
-#[test]
-fn memory_drops_the_oldest_of_each_kind() {
-    let mut engine = MemoryEngine::starting_at(100, 40).with_bounds(3, usize::MAX);
-    assert_eq!((engine.newest_message(), engine.newest_event()), (100, 40));
-    let providers = ["p", "p", "q", "q", "q"];
-    let records = providers.map(|provider| {
-        let provider_name = Some(provider.to_owned());
-        Record::Message(Message { provider: provider_name, token_count: Some(1), ..message(provider, "x") })
-    });
-    assert_eq!(store(&mut engine, records), [101, 102, 103, 104, 105]);
-    store(&mut engine, ["u", "v"].map(|kind| Record::Event(event(kind))));
-    assert_eq!(page_ids(&mut engine, channel("p"), 0, 9), (vec![], 105));
-    assert_eq!(page_ids(&mut engine, channel("q"), 0, 9), (vec![103, 104, 105], 105));
-    assert_eq!(page_ids(&mut engine, Stream::Events, 0, 9), (vec![41, 42], 42));
-    assert_eq!(channels(&mut engine), ["q"]);
-    let totals = summary(&mut engine);
-    assert_eq!((totals.total_messages, totals.total_tokens, totals.by_provider.len()), (3, 3, 1));
-}
-
-#[test]
-fn memory_is_bounded_by_weight_but_keeps_the_newest() {
-    let weight = message("a", "x").weight();
-    let mut engine = MemoryEngine::default().with_bounds(100, 2 * weight);
-    publish(&mut engine, "a", &["1", "2", "3"]);
-    assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![2, 3], 3));
-    publish(&mut engine, "a", &[&"long".repeat(weight)]);
-    assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![4], 4));
-}
-
-#[test]
-fn memory_answers_as_late_as_it_was_told_to() {
-    let mut engine = MemoryEngine::default().with_delay(2);
-    publish(&mut engine, "a", &["1"]);
-    engine.ask(Query::Summary, TICKET);
-    engine.append(Record::Message(message("a", "2")), None, None);
-    let mut answers = Vec::new();
-    for _ in 0..2 {
-        engine.settle(NOW, 9, &mut answers);
-        assert!(answers.is_empty() && is_due(&engine) && engine.newest_message() == 1);
-    }
-    engine.settle(NOW, 9, &mut answers);
-    assert!(!is_due(&engine));
-    let [Answer::Committed { id: 2, .. }, Answer::Summary { summary, .. }] = answers.as_slice() else {
-        panic!("{answers:?}");
-    };
-    assert_eq!(summary.total_messages, 1, "the question was looked up before the commit");
-}
-
-#[test]
-fn memory_refuses_while_it_is_told_to_fail() {
-    let mut engine = MemoryEngine::default();
-    let failure = EngineError("the disk is full".to_owned());
-    engine.set_failure(Some(failure.clone()));
-    let record = Record::Message(message("a", "1"));
-    engine.append(record.clone(), None, Some(TICKET));
-    engine.ask(Query::Channels, TICKET);
-    let answers = run(&mut engine);
-    let [Answer::Refused { ticket: Some(TICKET), weight, error }, Answer::Failed { ticket: TICKET, .. }] =
-        answers.as_slice()
-    else {
-        panic!("{answers:?}");
-    };
-    assert_eq!((*weight, error), (record.weight(), &failure));
-    engine.set_failure(None);
-    assert_eq!(publish(&mut engine, "a", &["2"]), [1]);
 }

@@ -2,15 +2,39 @@
 //! owes besides to the file that it shares with others.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+/// Makes of each clause of the contract a test for each engine.
+macro_rules! contract {
+    ($($clause:ident),* $(,)?) => {
+        mod memory {
+            $(#[test] fn $clause() { super::$clause(&mut crate::MemoryEngine::default()); })*
+        }
+        mod memory_answering_late {
+            $(#[test] fn $clause() { super::$clause(&mut crate::MemoryEngine::default().with_delay(3)); })*
+        }
+        mod sqlite {
+            $(#[test] fn $clause() {
+                let folder = tempfile::tempdir().unwrap();
+                super::$clause(&mut crate::open(&folder.path().join("polecat.db")));
+            })*
+        }
+    };
+}
+
 mod contract;
-mod measure;
+mod keys;
+mod questions;
+mod memory;
 mod sqlite;
+mod retention;
+mod failures;
+mod measure;
 
 use std::path::Path;
 use std::rc::Rc;
 
 use polecat::ground::time::Now;
-use polecat::hub::engine::{Answer, Engine, Query, Record, Stream, Ticket};
+use polecat::hub::engine::{Answer, Engine, Health, Query, Record, Stream, Ticket};
+use polecat::hub::memory::MemoryEngine;
 use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::{Event, Message, Summary};
 
@@ -142,6 +166,13 @@ fn newest(
             messages.into_iter().map(|(id, message)| (id, message.content)).collect()
         }
         other => panic!("not messages: {other:?}"),
+    }
+}
+
+fn count(engine: &mut dyn Engine, stream: Stream, after: u64, through: u64) -> u64 {
+    match ask(engine, Query::Count { stream, after, through }) {
+        Answer::Count { ticket: TICKET, count } => count,
+        other => panic!("not a count: {other:?}"),
     }
 }
 

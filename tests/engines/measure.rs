@@ -90,3 +90,80 @@ fn lists_and_pages() {
         println!("{rows} rows, 200 channels: summary {summary} µs, channels {channels} µs, page {page} µs");
     }
 }
+
+#[test]
+#[ignore = "a measurement, run by hand"]
+fn turns_with_a_checkpoint() {
+    for is_idle in [true, false] {
+        for bytes in [1 << 10, 64 << 10] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut engine = open(&folder.path().join("polecat.db"));
+            let content = "x".repeat(bytes);
+            let (mut settles, mut idles) = (Vec::new(), Vec::new());
+            let mut answers = Vec::new();
+            for number in 0..(128 << 20) / bytes / 16 {
+                for place in 0..16 {
+                    let channel = format!("channel {}", (number * 7 + place) % 200);
+                    engine.append(Record::Message(message(&channel, &content)), None, None);
+                }
+                let start = Instant::now();
+                engine.settle(NOW, 0, &mut answers);
+                settles.push(start.elapsed().as_micros());
+                answers.clear();
+                if is_idle {
+                    let start = Instant::now();
+                    engine.idle(NOW);
+                    idles.push(start.elapsed().as_micros());
+                }
+            }
+            let spread = |mut times: Vec<u128>| {
+                times.sort_unstable();
+                let at = |share: usize| times.get(times.len() * share / 10_000).copied().unwrap_or_default();
+                (at(5_000), at(9_900), at(9_990), times.last().copied().unwrap_or_default())
+            };
+            println!(
+                "16 messages of {bytes} bytes a turn, idle {is_idle}: settle {:?}, idle {:?} µs (50 %, 99 %, 99.9 %, most)",
+                spread(settles),
+                spread(idles)
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "a measurement, run by hand"]
+fn steps_of_deleting() {
+    for bytes in [100, 16 << 10] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("polecat.db");
+        let mut engine = open(&path);
+        for start in (0..20_000).step_by(1_000) {
+            let record = |number: usize| {
+                let channel = format!("channel {}", number * 7 % 200);
+                let provider = Some(format!("provider {}", number % 4));
+                Record::Message(Message { provider, ..message(&channel, &"x".repeat(bytes)) })
+            };
+            store(&mut engine, (start..start + 1_000).map(record));
+            engine.idle(NOW);
+        }
+        drop(engine);
+        let mut engine =
+            open_with(&path, &StoreOptions { retain_messages: Some(10), ..StoreOptions::default() });
+        let (mut times, mut ms) = (Vec::new(), 0);
+        while engine.oldest_message() < 19_991 {
+            let before = engine.oldest_message();
+            let start = Instant::now();
+            engine.settle(after_ms(ms), 0, &mut Vec::new());
+            times.push((start.elapsed().as_micros(), engine.oldest_message() - before));
+            engine.idle(after_ms(ms));
+            ms += 10;
+        }
+        times.sort_unstable();
+        println!(
+            "{bytes} bytes: {} steps, {:?} to {:?} µs and rows",
+            times.len(),
+            times[times.len() / 2],
+            times.last()
+        );
+    }
+}

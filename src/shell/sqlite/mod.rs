@@ -112,8 +112,7 @@ impl SqliteEngine {
                 if count > 0 {
                     self.watch.succeeded();
                     self.housekeeping.appended(count);
-                    self.log.measure(&self.connection);
-                    self.log.check(&self.connection, BUSY_BYTES_MAX);
+                    self.watch_log();
                 }
             }
             Err(setback) => {
@@ -136,6 +135,7 @@ impl SqliteEngine {
     fn probe(&mut self, now: Now) {
         if self.watch.due_in_ms(now) == Some(0) {
             self.watch.probe(&self.connection, self.known.newest, now);
+            self.watch_log();
             self.be_patient();
         }
     }
@@ -153,7 +153,14 @@ impl SqliteEngine {
                 Err(error) => log::error!("the oldest record could not be looked up: {error}"),
             }
         }
+        self.watch_log();
         self.be_patient();
+    }
+
+    /// Follows what was written, and does a checkpoint if that is overdue.
+    fn watch_log(&mut self) {
+        self.log.measure(&self.connection);
+        self.log.check(&self.connection, BUSY_BYTES_MAX);
     }
 
     fn be_patient(&self) {

@@ -59,8 +59,13 @@ fn no_statement_scans_or_sorts() {
     let sparse = |n: u32| message(&n.to_string(), String::new());
     let dense = |_| message("a", String::new());
     for statistics in ["none", "of nothing", "of many channels", "of one channel"] {
+        let stored = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+            INSERT OR IGNORE INTO polecat_keys SELECT i % 7, i, i, i / 3 FROM n";
         match statistics {
-            "of many channels" => publish(&mut engine, (0..500).map(sparse)),
+            "of many channels" => {
+                publish(&mut engine, (0..500).map(sparse));
+                engine.connection.execute_batch(stored).unwrap();
+            }
             "of one channel" => publish(&mut engine, (0..50_000).map(dense)),
             _ => {}
         }
@@ -169,6 +174,25 @@ fn a_loop_that_is_never_idle_copies_the_log_back_in_the_end() {
     assert!(bytes_most <= BUSY_BYTES_MAX, "and then whole: {bytes_most}");
     let length = std::fs::metadata(folder.path().join("polecat.db-wal")).unwrap().len();
     assert!(length < BUSY_BYTES_MAX.unsigned_abs() + (1 << 20), "the log starts anew: {length}");
+}
+
+#[test]
+fn what_is_deleted_is_copied_back_too() {
+    let (folder, mut engine) = new_engine();
+    publish(&mut engine, (0..5_000).map(|number| message(&number.to_string(), "x".repeat(500))));
+    drop(engine);
+    let options = StoreOptions { retain_messages: Some(1), ..StoreOptions::default() };
+    let mut engine = SqliteEngine::open(&folder.path().join("polecat.db"), &options).unwrap();
+    let (mut now, mut bytes_all) = (NOW, 0);
+    while engine.oldest_message() < 5_000 {
+        let before = engine.log.bytes;
+        engine.settle(now, 0, &mut Vec::new());
+        bytes_all += (engine.log.bytes - before).max(0);
+        engine.idle(now);
+        assert!(engine.log.bytes <= IDLE_BYTES_MAX);
+        now.monotonic_ms += 10;
+    }
+    assert!(bytes_all > 2 * IDLE_BYTES_MAX, "not enough to show it: {bytes_all}");
 }
 
 #[test]

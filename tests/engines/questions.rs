@@ -1,0 +1,136 @@
+//! Counts, lists from an id on, and what is kept.
+
+use super::*;
+
+contract!(
+    a_count_is_of_one_stream_and_a_range,
+    a_count_fits_the_page_that_it_announces,
+    messages_after_an_id_are_the_first_ones,
+    messages_before_an_id_are_the_newest_ones,
+    messages_between_two_ids_are_the_first_ones,
+    lists_of_one_channel_skip_the_others,
+    what_is_kept_begins_with_the_first,
+    a_new_store_is_sound,
+);
+
+fn a_count_is_of_one_stream_and_a_range(engine: &mut dyn Engine) {
+    assert_eq!(count(engine, channel("a"), 0, 9), 0);
+    assert_eq!(count(engine, Stream::Events, 0, 9), 0);
+    for name in ["a", "b", "a", "b", "a"] {
+        publish(engine, name, &["x"]);
+    }
+    store(engine, ["u", "v", "w"].map(|kind| Record::Event(event(kind))));
+    for (after, through, of_a, of_events) in [
+        (0, u64::MAX, 3, 3),
+        (0, 5, 3, 3),
+        (0, 3, 2, 3),
+        (1, 3, 1, 2),
+        (1, 2, 0, 1),
+        (2, 5, 2, 1),
+        (5, 5, 0, 0),
+        (4, 2, 0, 0),
+        (u64::MAX, u64::MAX, 0, 0),
+        (0, 0, 0, 0),
+    ] {
+        assert_eq!(count(engine, channel("a"), after, through), of_a, "{after} to {through}");
+        assert_eq!(count(engine, Stream::Events, after, through), of_events, "{after} to {through}");
+    }
+    assert_eq!(count(engine, channel("c"), 0, u64::MAX), 0);
+}
+
+fn a_count_fits_the_page_that_it_announces(engine: &mut dyn Engine) {
+    let names = ["a", "b", "c"];
+    store(engine, (0..90).map(|n| Record::Message(message(names[n * n % 7 % 3], "x"))));
+    for after in [0, 1, 17, 44, 89, 90] {
+        for name in names {
+            let (ids, through) = page_ids(engine, channel(name), after, 100);
+            assert_eq!(count(engine, channel(name), after, through), ids.len() as u64);
+        }
+    }
+}
+
+/// The ids of a list.
+fn ids(
+    engine: &mut dyn Engine,
+    channel: Option<&str>,
+    after: Option<u64>,
+    before: Option<u64>,
+    records_max: usize,
+) -> Vec<u64> {
+    let channel = channel.map(Rc::from);
+    let query = Query::Messages { channel, after, before, records_max, bytes_max: usize::MAX };
+    match ask(engine, query) {
+        Answer::Messages { messages, .. } => messages.iter().map(|(id, _)| *id).collect(),
+        other => panic!("not messages: {other:?}"),
+    }
+}
+
+fn messages_after_an_id_are_the_first_ones(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1", "2", "3", "4", "5"]);
+    for name in [None, Some("a")] {
+        assert_eq!(ids(engine, name, Some(0), None, 2), [1, 2]);
+        assert_eq!(ids(engine, name, Some(2), None, 2), [3, 4]);
+        assert_eq!(ids(engine, name, Some(4), None, 2), [5]);
+        assert_eq!(ids(engine, name, Some(5), None, 2), [0_u64; 0]);
+        assert_eq!(ids(engine, name, Some(u64::MAX), None, 2), [0_u64; 0]);
+        assert_eq!(ids(engine, name, Some(3), None, 9), [4, 5]);
+    }
+}
+
+fn messages_before_an_id_are_the_newest_ones(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1", "2", "3", "4", "5"]);
+    for name in [None, Some("a")] {
+        assert_eq!(ids(engine, name, None, Some(5), 2), [3, 4]);
+        assert_eq!(ids(engine, name, None, Some(3), 2), [1, 2]);
+        assert_eq!(ids(engine, name, None, Some(2), 2), [1]);
+        assert_eq!(ids(engine, name, None, Some(1), 2), [0_u64; 0]);
+        assert_eq!(ids(engine, name, None, Some(0), 2), [0_u64; 0]);
+        assert_eq!(ids(engine, name, None, Some(99), 2), [4, 5]);
+        assert_eq!(ids(engine, name, None, Some(u64::MAX), 9), [1, 2, 3, 4, 5]);
+    }
+}
+
+fn messages_between_two_ids_are_the_first_ones(engine: &mut dyn Engine) {
+    publish(engine, "a", &["1", "2", "3", "4", "5"]);
+    for name in [None, Some("a")] {
+        assert_eq!(ids(engine, name, Some(1), Some(5), 9), [2, 3, 4]);
+        assert_eq!(ids(engine, name, Some(1), Some(5), 2), [2, 3]);
+        assert_eq!(ids(engine, name, Some(1), Some(2), 9), [0_u64; 0]);
+        assert_eq!(ids(engine, name, Some(4), Some(2), 9), [0_u64; 0]);
+        assert_eq!(ids(engine, name, Some(0), Some(0), 9), [0_u64; 0]);
+    }
+    let query = Query::Messages {
+        channel: None,
+        after: Some(1),
+        before: Some(5),
+        records_max: 9,
+        bytes_max: message("a", "2").weight() + 1,
+    };
+    let Answer::Messages { messages, .. } = ask(engine, query) else { panic!("not messages") };
+    assert_eq!(messages.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3], "bounded by bytes as well");
+}
+
+fn lists_of_one_channel_skip_the_others(engine: &mut dyn Engine) {
+    for name in ["a", "b", "a", "b", "a", "b"] {
+        publish(engine, name, &["x"]);
+    }
+    assert_eq!(ids(engine, Some("a"), Some(1), None, 1), [3]);
+    assert_eq!(ids(engine, Some("a"), None, Some(5), 1), [3]);
+    assert_eq!(ids(engine, Some("b"), Some(1), Some(6), 9), [2, 4]);
+    assert_eq!(ids(engine, Some("c"), Some(1), Some(6), 9), [0_u64; 0]);
+    assert_eq!(ids(engine, None, Some(1), Some(4), 9), [2, 3]);
+}
+
+fn what_is_kept_begins_with_the_first(engine: &mut dyn Engine) {
+    assert_eq!((engine.oldest_message(), engine.oldest_event()), (1, 1), "one above the newest");
+    publish(engine, "a", &["1", "2"]);
+    store(engine, [Record::Event(event("u"))]);
+    assert_eq!((engine.oldest_message(), engine.oldest_event()), (1, 1));
+}
+
+fn a_new_store_is_sound(engine: &mut dyn Engine) {
+    assert_eq!(engine.health(), &Health::Sound);
+    assert_eq!(engine.epoch().len(), 36, "{}", engine.epoch());
+    publish(engine, "a", &["1"]);
+    assert_eq!(engine.health(), &Health::Sound);
+}
