@@ -99,6 +99,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Answers a request, or asks the engine. Returns whether the connection was
     /// upgraded to a WebSocket.
     fn route(&mut self, index: u32, request: &Request<'_>) -> bool {
+        log::debug!("connection {index} asks: {} {}", request.method.as_str(), request.path);
         let exchange = self.exchange(request);
         if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);

@@ -362,6 +362,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
         if matches!(self.at(index).phase, Phase::Open(_)) || self.at(index).is_http() {
             self.metrics.count_close(reason);
+            log::debug!("connection {index} ends: {reason:?}");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -14,7 +15,12 @@ use super::reactor::Reactor;
 /// Live messages for a small machine: WebSocket channels and an event stream,
 /// stored in SQLite, resumable.
 #[derive(Debug, Parser)]
-#[command(name = "polecat", version)]
+#[command(
+    name = "polecat",
+    version,
+    after_help = "Without a command, polecat serves: `polecat --db FILE` \
+    is `polecat serve --db FILE`.\nSee `polecat serve --help` for the flags."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,7 +37,8 @@ enum Command {
 /// the command line was wrong.
 #[must_use]
 pub fn run() -> ExitCode {
-    match Cli::try_parse_from(with_command(std::env::args_os().collect())) {
+    let args = with_command(std::env::args_os().collect());
+    match Cli::try_parse_from(&args) {
         Ok(Cli { command: Command::Serve(serve) }) => match serve_until_stopped(&serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(line) => {
@@ -40,7 +47,7 @@ pub fn run() -> ExitCode {
             }
         },
         Err(error) if error.use_stderr() => {
-            say(&format!("polecat: {}; see polecat --help", one_line(&error.to_string())));
+            say(&format!("polecat: {}; see polecat serve --help", complaint(&error, &args)));
             ExitCode::from(2)
         }
         // Help and version: what was asked for.
@@ -96,6 +103,19 @@ fn raise_descriptor_limit() -> Option<u64> {
         log::warn!("the limit of descriptors could not be raised");
     }
     getrlimit(Resource::Nofile).current
+}
+
+/// What clap complains of. Where the flag was not typed, it is its variable that is wrong.
+fn complaint(error: &clap::Error, args: &[OsString]) -> String {
+    let line = one_line(&error.to_string());
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg) else { return line };
+    let flag = name.split(' ').next().unwrap_or_default();
+    let is_typed = args.iter().any(|arg| arg.as_encoded_bytes().starts_with(flag.as_bytes()));
+    if is_typed || !flag.starts_with("--") {
+        return line;
+    }
+    let variable = flag.trim_start_matches('-').replace('-', "_").to_ascii_uppercase();
+    line.replace(&format!("'{name}'"), &format!("POLECAT_{variable}"))
 }
 
 /// The first paragraph of an error of clap, without its "error:" and line breaks.

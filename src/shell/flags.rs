@@ -29,6 +29,7 @@ pub(super) struct Serve {
 
     /// What is logged on stderr: off, error, warn, info or debug
     #[arg(long, value_name = "LEVEL", env = "POLECAT_LOG_LEVEL", default_value = "info")]
+    #[arg(value_parser = parse_level)]
     pub(super) log_level: LevelFilter,
 
     #[command(flatten)]
@@ -66,7 +67,7 @@ struct Store {
 
     /// Seconds for which an idempotency key is remembered
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDEMPOTENCY_WINDOW", default_value = "300")]
-    #[arg(value_parser = parse_ms)]
+    #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     idempotency_window: u32,
 }
 
@@ -81,27 +82,27 @@ enum Durability {
 struct Times {
     /// Between heartbeats; a client silent for two of them is closed
     #[arg(long, value_name = "SECONDS", env = "POLECAT_HEARTBEAT_INTERVAL", default_value = "25")]
-    #[arg(value_parser = parse_ms)]
+    #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     heartbeat_interval: u32,
 
     /// From a connect to the end of its first request
     #[arg(long, value_name = "SECONDS", env = "POLECAT_HANDSHAKE_TIMEOUT", default_value = "10")]
-    #[arg(value_parser = parse_ms)]
+    #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     handshake_timeout: u32,
 
     /// From the beginning of a later request to its end
     #[arg(long, value_name = "SECONDS", env = "POLECAT_REQUEST_TIMEOUT", default_value = "10")]
-    #[arg(value_parser = parse_ms)]
+    #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     request_timeout: u32,
 
     /// Between two requests on one connection
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDLE_TIMEOUT", default_value = "75")]
-    #[arg(value_parser = parse_ms)]
+    #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     idle_timeout: u32,
 
     /// For connections to end after SIGTERM
     #[arg(long, value_name = "SECONDS", env = "POLECAT_DRAIN", default_value = "5")]
-    #[arg(value_parser = parse_ms)]
+    #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     drain: u32,
 }
 
@@ -261,8 +262,13 @@ impl Bounds {
     }
 }
 
+fn parse_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "not one of off, error, warn, info and debug".to_owned())
+}
+
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    let mut addrs = text.to_socket_addrs().map_err(|_| "not of the form ADDRESS:PORT".to_owned())?;
+    let example = "not an address and a port, such as 127.0.0.1:8010";
+    let mut addrs = text.to_socket_addrs().map_err(|_| example.to_owned())?;
     addrs.next().ok_or_else(|| "the name has no address".to_owned())
 }
 

@@ -12,6 +12,7 @@ mod housekeeping;
 mod health;
 
 use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,6 +50,21 @@ pub struct SqliteEngine {
     watch: Watch,
     housekeeping: Housekeeping,
     log: WriteAheadLog,
+    /// Kept from other polecats while this one runs. It is dropped after the
+    /// connection: closing any descriptor of the file gives SQLite's own locks up.
+    _lock: Option<File>,
+}
+
+/// Takes the file for this process alone, as far as polecats go: two would each
+/// tell their clients of half of what is published. Other programs may go on
+/// reading and writing it. `None` where the file system knows no locks.
+fn lock(path: &Path) -> Result<Option<File>, OpenError> {
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::taken(path)),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
 }
 
 /// A record that waits for the commit.
@@ -69,7 +85,11 @@ impl SqliteEngine {
     /// of other shapes. A file that is refused for what is in it is not written to.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
         let (connection, epoch) = schema::open(path, options.durability)?;
-        Self::with(connection, epoch, options).map_err(|error| OpenError::new(path, &error))
+        let lock = lock(path)?;
+        let mut engine =
+            Self::with(connection, epoch, options).map_err(|error| OpenError::new(path, &error))?;
+        engine._lock = lock;
+        Ok(engine)
     }
 
     fn with(connection: Connection, epoch: String, options: &StoreOptions) -> rusqlite::Result<Self> {
@@ -91,6 +111,7 @@ impl SqliteEngine {
             housekeeping: Housekeeping::new(keys, Retention::new(options)),
             log,
             connection,
+            _lock: None,
         };
         engine.be_patient();
         Ok(engine)

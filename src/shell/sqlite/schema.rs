@@ -136,6 +136,11 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 impl OpenError {
+    /// Another polecat has the file.
+    pub(super) fn taken(path: &Path) -> Self {
+        Self::refusal(path, "another polecat is using it; stop that, or name another file with --db")
+    }
+
     pub(super) fn new(path: &Path, error: &Error) -> Self {
         Self::refusal(path, &explanation(error))
     }
@@ -151,6 +156,16 @@ impl OpenError {
 /// The name of the database, see [`crate::hub::engine::Engine::epoch`], is
 /// returned with it.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<(Connection, String), OpenError> {
+    if path.is_dir() {
+        return Err(OpenError::refusal(path, "it is a folder; name a file with --db"));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(OpenError::refusal(
+            path,
+            "its folder does not exist; make it, or name another file with --db",
+        ));
+    }
     match open_and_inspect(path, durability) {
         Ok((connection, Verdict::Usable)) => {
             let epoch = read_epoch(&connection).map_err(|error| OpenError::new(path, &error))?;
