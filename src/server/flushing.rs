@@ -190,11 +190,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// A response that is being read keeps its connection.
+    /// A response that is being read keeps its connection, the last one too.
     fn note_progress(&mut self, index: u32) {
         let now = self.moment.stamp;
-        if self.at(index).phase == Phase::Request {
-            self.deadlines.request.touch(&mut self.connections, index, now);
+        match self.at(index).phase {
+            Phase::Request => self.deadlines.request.touch(&mut self.connections, index, now),
+            Phase::Ending => self.deadlines.closing.touch(&mut self.connections, index, now),
+            _ => {}
         }
     }
 
