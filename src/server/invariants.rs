@@ -7,7 +7,32 @@ use super::connection::{Connection, Phase, Reading, Writing};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
+/// What is held for connections beyond the connections themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections with something unfinished that has arrived.
+    pub inboxes: usize,
+    /// Connections with something unsent.
+    pub outboxes: usize,
+    /// Unsent bytes of the connection that has the most.
+    pub outbox_bytes_max: usize,
+    /// Bytes of all frames in logs.
+    pub logs_bytes: usize,
+}
+
 impl<S: Socket, E: Engine> Server<S, E> {
+    /// What is held, by looking at every connection: for tests, not for a turn.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let mut held = Holdings { logs_bytes: self.registry.logs_bytes(), ..Holdings::default() };
+        for (_, connection) in &self.connections {
+            held.inboxes += usize::from(connection.inbox.is_some());
+            held.outboxes += usize::from(connection.outbox.is_some());
+            held.outbox_bytes_max = held.outbox_bytes_max.max(connection.outbox_bytes());
+        }
+        held
+    }
+
     /// Checks the whole structure.
     ///
     /// # Panics

@@ -14,4 +14,4 @@ mod messages;
 mod answers;
 mod flushing;
 mod deadlines;
-mod invariants;
+pub mod invariants;
