@@ -7,7 +7,7 @@ use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::{Refusal, Status};
 use crate::wire::protocol::write_heartbeat;
 
-use super::connection::{Endpoint, Phase, Reading, Writing};
+use super::connection::{Endpoint, Phase, Writing};
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
@@ -77,7 +77,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn request_is_late(&mut self, index: u32) {
         let now = self.moment.stamp;
         let connection = self.at(index);
-        if connection.pending > 0 || connection.reading == Reading::Stalled {
+        if connection.pending > 0 || connection.is_unread() {
             // It is we who keep it waiting.
             self.deadlines.request.touch(&mut self.connections, index, now);
         } else if connection.outbox.is_some() {
@@ -101,9 +101,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.deadlines.heartbeat.touch(&mut self.connections, index, now);
         let connection = &mut self.connections[index as usize];
         // Whom we have yet to read cannot be said to be silent.
-        let is_unread =
-            matches!(connection.reading, Reading::Queued | Reading::QueuedToEnd | Reading::Stalled);
-        if !is_unread && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
+        if !connection.is_unread() && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
             codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
             return self.die(index, CloseReason::HeartbeatTimeout);
