@@ -44,8 +44,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     ) -> Progress {
         match decoder.decode(input, &self.config.limits) {
             Ok(Step::NeedMore { send_continue }) => {
-                if send_continue && self.at(index).pending == 0 {
-                    write_continue(&mut self.scratch);
+                if send_continue {
+                    self.say_continue(index);
                 }
                 Progress::NeedMore
             }
@@ -63,6 +63,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.refuse(index, &refusal);
                 Progress::NeedMore
             }
+        }
+    }
+
+    /// Lets the peer send its body; behind the answers to the requests before it.
+    fn say_continue(&mut self, index: u32) {
+        if self.at(index).pending == 0 {
+            write_continue(&mut self.scratch);
+        } else {
+            let id = self.at(index).id(index);
+            write_continue(self.held.entry(id).or_default());
+            self.wait(index);
         }
     }
 
