@@ -6,10 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod client;
+mod delivery;
 mod engine;
 mod model;
 mod options;
 mod others;
+mod patience;
+mod peer;
 mod pipe;
 mod publisher;
 mod subscriber;

@@ -131,6 +131,11 @@ impl Wire {
         bytes
     }
 
+    /// Holds at most so many bytes for the client from now on.
+    pub(crate) fn set_room(&mut self, down_max: usize) {
+        self.manners.down_max = down_max;
+    }
+
     /// Behaves well from now on.
     pub(crate) fn relax(&mut self) {
         self.manners = Manners { tells_levels: self.manners.tells_levels, ..Manners::default() };
@@ -227,7 +232,7 @@ impl Wire {
         if self.reset {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let room = self.manners.down_max - self.down.len();
+        let room = self.manners.down_max.saturating_sub(self.down.len());
         if room == 0 {
             self.is_full = true;
             return Err(io::ErrorKind::WouldBlock.into());
