@@ -13,4 +13,6 @@ mod service_a;
 mod service_b;
 mod slow_reader;
 mod store;
+mod strict;
+mod v1;
 mod websocket;

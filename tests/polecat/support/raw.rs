@@ -137,8 +137,13 @@ impl RawSocket {
 
 /// A request to upgrade at `target`.
 pub(crate) fn upgrade(target: &str) -> Vec<u8> {
+    upgrade_with(target, "Host: polecat.test\r\n")
+}
+
+/// The same with `fields` instead of `Host`, each with its CRLF.
+pub(crate) fn upgrade_with(target: &str, fields: &str) -> Vec<u8> {
     format!(
-        "GET {target} HTTP/1.1\r\nHost: polecat.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {target} HTTP/1.1\r\n{fields}Upgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
     )
     .into_bytes()
