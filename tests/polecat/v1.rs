@@ -208,11 +208,11 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
     for (text, id) in [
         (r#"{"id":1,"type":"message","content":5}"#, json!(1)),
         (r#"{"id":1,"type":"message","author":[]}"#, json!(1)),
-        (r#"{"id":1,"type":"message","token_count":"5"}"#, json!(1)),
+        (r#"{"id":1,"type":"message","token_count":"five"}"#, json!(1)),
         (r#"{"id":1,"type":"message","idempotency_key":""}"#, json!(1)),
         (r#"{"id":1,"type":"message","idempotency_key":5}"#, json!(1)),
         (r#"{"type":"message","content":5}"#, Value::Null),
-        (&format!(r#"{{"id":"{}","type":"message"}}"#, "x".repeat(254)), Value::Null),
+        (&format!(r#"{{"id":"{}","type":"message"}}"#, "x".repeat(256)), Value::Null),
         (&format!(r#"{{"id":1,"type":"message","idempotency_key":"{}"}}"#, "x".repeat(256)), json!(1)),
     ] {
         channel.send_text(text);
