@@ -7,8 +7,9 @@ mod support;
 
 mod configuration;
 mod http;
-mod rest;
+mod limits;
 mod origins;
+mod rest;
 mod resume;
 mod service_a;
 mod service_b;
