@@ -15,6 +15,7 @@ mod service_a;
 mod service_b;
 mod slow_reader;
 mod store;
+mod store_failures;
 mod strict;
 mod v1;
 mod violations;
