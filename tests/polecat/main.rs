@@ -14,6 +14,7 @@ mod resume;
 mod service_a;
 mod service_b;
 mod slow_reader;
+mod stalls;
 mod store;
 mod store_failures;
 mod strict;
