@@ -212,7 +212,7 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
         (r#"{"id":1,"type":"message","idempotency_key":""}"#, json!(1)),
         (r#"{"id":1,"type":"message","idempotency_key":5}"#, json!(1)),
         (r#"{"type":"message","content":5}"#, Value::Null),
-        (&format!(r#"{{"id":"{}","type":"message"}}"#, "x".repeat(254)), Value::Null),
+        (&format!(r#"{{"id":"{}","type":"message"}}"#, "x".repeat(256)), Value::Null),
         (&format!(r#"{{"id":1,"type":"message","idempotency_key":"{}"}}"#, "x".repeat(256)), json!(1)),
     ] {
         channel.send_text(text);

@@ -116,6 +116,11 @@ impl RawSocket {
         }
     }
 
+    /// The connection, and what was received and not yet looked at.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.received)
+    }
+
     pub(crate) const fn stream(&self) -> &TcpStream {
         &self.stream
     }
@@ -170,7 +175,7 @@ pub(crate) fn frame(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The first frame of `bytes` and its length, if it is whole.
-fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let head = bytes.first_chunk::<2>()?;
     assert_eq!(head[0] & 0x70, 0, "a server without extensions sets no reserved bit");
     assert_eq!(head[1] & 0x80, 0, "a server masks nothing");
