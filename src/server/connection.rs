@@ -245,6 +245,12 @@ impl<S> Connection<S> {
         matches!(self.phase, Phase::Handshake | Phase::Request | Phase::KeepAlive)
     }
 
+    /// Whether it is our doing that what it has sent is not read yet.
+    #[must_use]
+    pub const fn is_unread(&self) -> bool {
+        matches!(self.reading, Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled)
+    }
+
     /// Whether a request is being worked on.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -6,7 +6,7 @@ use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::{Refusal, Status};
 
-use super::connection::{Endpoint, Level, Phase, Reading, Writing};
+use super::connection::{Endpoint, Level, Phase, Writing};
 use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
@@ -83,7 +83,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
         let now = self.moment.stamp;
         let connection = self.at(index);
-        if connection.pending > 0 || connection.reading == Reading::Stalled {
+        if connection.pending > 0 || connection.is_unread() {
             // It is we who keep it waiting.
             let phase = connection.phase;
             if let Some(fifo) = self.deadlines.of(phase) {
@@ -108,9 +108,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.deadlines.heartbeat.touch(&mut self.connections, index, now);
         let connection = &mut self.connections[index as usize];
         // Whom we have yet to read cannot be said to be silent.
-        let is_unread =
-            matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled);
-        if !is_unread && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
+        if !connection.is_unread() && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
             codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
             return self.die(index, CloseReason::HeartbeatTimeout);

@@ -245,6 +245,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Asks the engine for what comes after a cursor that is behind its log. All
     /// cursors at one place share the answer.
     fn ask_for_page(&mut self, index: u32) {
+        self.notice_gap(index);
         let connection = &mut self.connections[index as usize];
         connection.writing = Writing::Paging;
         let (id, after) = (connection.id(index), connection.cursor);

@@ -7,7 +7,33 @@ use super::connection::{Connection, Phase, Reading, Writing};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
+/// What is held for connections beyond the connections themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections with something unfinished that has arrived.
+    pub inboxes: usize,
+    /// Connections with something unsent.
+    pub outboxes: usize,
+    /// Unsent bytes of the connection that has the most.
+    pub outbox_bytes_max: usize,
+    /// Bytes of all frames in logs.
+    pub logs_bytes: usize,
+}
+
 impl<S: Socket, E: Engine> Server<S, E> {
+    /// What is held, by looking at every connection: for tests, not for a turn.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let mut held = Holdings { logs_bytes: self.registry.logs_bytes(), ..Holdings::default() };
+        for (_, connection) in &self.connections {
+            held.inboxes += usize::from(connection.inbox.is_some());
+            held.outboxes += usize::from(connection.outbox.is_some());
+            held.outbox_bytes_max =
+                held.outbox_bytes_max.max(connection.outbox.as_ref().map_or(0, |outbox| outbox.len()));
+        }
+        held
+    }
+
     /// Checks the whole structure.
     ///
     /// # Panics
@@ -54,6 +80,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         assert!(self.read_queue.is_empty() && self.flush_queue.is_empty(), "nothing is queued");
         assert!(self.stalled.is_empty(), "nobody is held up");
         assert_eq!(self.engine_backlog_bytes, 0, "the engine has answered");
+        assert_eq!((self.inboxes_bytes, self.outboxes_bytes, self.lists_asked), (0, 0, 0), "nothing counts");
     }
 
     fn check_connection(&self, index: u32, connection: &Connection<S>) {

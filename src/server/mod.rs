@@ -17,4 +17,4 @@ mod routes;
 mod answers;
 mod flushing;
 mod deadlines;
-mod invariants;
+pub mod invariants;

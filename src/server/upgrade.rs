@@ -196,6 +196,28 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
+    /// Tells a client of `polecat.v1` that is so far behind that retention has
+    /// overtaken it. For all others, what is gone is just not there.
+    pub(super) fn notice_gap(&mut self, index: u32) {
+        let Phase::Open(endpoint) = self.at(index).phase else { return };
+        let (channel, cursor) = (self.at(index).channel, self.at(index).cursor);
+        let Kept { oldest, newest } = self.kept(&self.registry.channel(channel).stream);
+        if cursor + 1 >= oldest {
+            return;
+        }
+        self.at(index).cursor = oldest - 1;
+        let timestamp = self.moment.timestamp();
+        if let Some((sequence, Level::Replaying | Level::Live)) = endpoint.subscription()
+            && let Some(place) = self.connections[index as usize].place(&timestamp)
+        {
+            let mut requested = Vec::new();
+            sequence.write(cursor, &mut requested);
+            let requested = String::from_utf8_lossy(&requested);
+            codec::write_text(&mut self.scratch, |out| place.write_gap(&requested, oldest, newest, out));
+            self.push_scratch(index);
+        }
+    }
+
     /// Tells a client of `polecat.v1` that what comes now is live.
     pub(super) fn go_live(&mut self, index: u32) {
         let timestamp = self.moment.timestamp();

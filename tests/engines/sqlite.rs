@@ -340,8 +340,8 @@ fn opening_says_what_is_in_the_way() {
     let error = |path: &Path| {
         SqliteEngine::open(path, &StoreOptions::default()).expect_err("no database").to_string()
     };
-    assert!(error(&folder.path().join("none/polecat.db")).contains("folder must exist"));
-    assert!(error(folder.path()).contains("cannot be opened"));
+    assert!(error(&folder.path().join("none/polecat.db")).contains("folder does not exist"));
+    assert!(error(folder.path()).contains("it is a folder"));
     assert!(error(Path::new(":memory:")).contains("write-ahead log"));
     let locker = other(&path, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE t (a)");
     assert!(error(&path).contains("locked"));

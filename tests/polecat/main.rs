@@ -7,10 +7,17 @@ mod support;
 
 mod configuration;
 mod http;
+mod limits;
+mod origins;
 mod rest;
 mod resume;
 mod service_a;
 mod service_b;
 mod slow_reader;
+mod stalls;
 mod store;
+mod store_failures;
+mod strict;
+mod v1;
+mod violations;
 mod websocket;

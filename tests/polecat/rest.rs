@@ -252,11 +252,11 @@ fn a_body_is_json_where_nothing_else_is_said() {
 }
 
 #[test]
-fn cors_lets_the_requesting_origin_in() {
+fn cors_lets_an_allowed_origin_in() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());
-    // An origin of loopback, which stays allowed however strict the list is.
-    let origin = ("Origin", "http://localhost");
+    // A page that the server itself could have served; `origins.rs` has the others.
+    let origin = ("Origin", "http://polecat.test");
     let refused = message("", "", "").to_string();
     for (method, target, body) in [
         ("GET", "/api/health", None),
@@ -270,6 +270,8 @@ fn cors_lets_the_requesting_origin_in() {
         assert!(response.header("vary").is_some_and(|value| value.contains("Origin")));
     }
     assert_eq!(http.get("/api/health").header("access-control-allow-origin"), None, "no browser, no CORS");
+    let foreign = http.request("GET", "/api/health", &[("Origin", "http://other.test")], None);
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (200, None));
 }
 
 #[test]
@@ -277,13 +279,13 @@ fn a_cors_preflight_is_answered() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());
     let headers = [
-        ("Origin", "http://127.0.0.1"),
+        ("Origin", "http://polecat.test"),
         ("Access-Control-Request-Method", "POST"),
         ("Access-Control-Request-Headers", "content-type,x-correlation-id"),
     ];
     let response = http.request("OPTIONS", "/api/messages", &headers, None);
     assert_eq!((response.status, response.text()), (200, "OK"));
-    assert_eq!(response.header("access-control-allow-origin"), Some("http://127.0.0.1"));
+    assert_eq!(response.header("access-control-allow-origin"), Some("http://polecat.test"));
     assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
     let allowed = response.header("access-control-allow-headers");
     assert_eq!(allowed, Some("content-type,x-correlation-id"));

@@ -238,7 +238,12 @@ impl Client {
     fn plan(&mut self, context: &mut Context<'_>) {
         let now_ms = context.now_ms;
         self.next_ms = self.act_ms;
-        if self.link.as_ref().is_some_and(|link| !link.out.is_empty()) {
+        let Some(link) = &self.link else { return };
+        // What there is to read is read on, so that a ping is not found too late.
+        if link.wire.borrow().waiting() > 0 {
+            self.next_ms = now_ms + 1;
+        }
+        if !link.out.is_empty() {
             self.next_ms = now_ms + 1;
         } else if context.happens(context.options.habits.stall_chance) {
             // Never within a request, and short enough to answer a ping before the next.

@@ -115,8 +115,7 @@ impl Engine for FaultyEngine {
         let now = self.knobs.now_ms.get();
         for answer in fresh.drain(..) {
             let answer = self.spoil(answer);
-            let late_ms =
-                if self.options.late_ms_max == 0 { 0 } else { self.random.u64(..=self.options.late_ms_max) };
+            let late_ms = self.random.u64(self.options.late_ms_min..=self.options.late_ms_max);
             let after = self.held.back().map_or(0, |(ready_at, _)| *ready_at);
             self.held.push_back(((now + late_ms).max(after), answer));
         }

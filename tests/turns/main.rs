@@ -6,10 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod client;
+mod delivery;
 mod engine;
 mod model;
 mod options;
 mod others;
+mod patience;
+mod peer;
 mod pipe;
 mod publisher;
 mod subscriber;
@@ -20,7 +23,7 @@ mod world;
 use polecat::server::metrics::{CloseReason, Metrics};
 
 /// Seeds of an ordinary run.
-const SEEDS_DEFAULT: u64 = 300;
+const SEEDS_DEFAULT: u64 = 200;
 
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -79,7 +82,15 @@ fn add(total: &mut Metrics, one: &Metrics) {
 
 /// A simulation that never gets somewhere proves nothing about it.
 fn check_coverage(total: &Metrics) {
-    for reason in CloseReason::ALL {
+    // Who is not let in, is too slow with its first request, or says too much has broken
+    // a rule that these clients keep: black-box tests see to those.
+    let of_other_tests = [
+        CloseReason::HandshakeTimeout,
+        CloseReason::NotAdmitted,
+        CloseReason::Unfinished,
+        CloseReason::MessageRate,
+    ];
+    for reason in CloseReason::ALL.into_iter().filter(|reason| !of_other_tests.contains(reason)) {
         assert!(total.closed_for(reason) > 0, "no connection was ever closed for {reason:?}");
     }
     for (what, count) in [

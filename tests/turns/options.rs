@@ -10,7 +10,9 @@ use crate::pipe::Manners;
 pub(crate) struct EngineOptions {
     /// Settles by which answers come later.
     pub(crate) delay_settles: u32,
-    /// Milliseconds by which answers come later, at most.
+    /// Milliseconds by which answers come later, at least.
+    pub(crate) late_ms_min: u64,
+    /// The same at most.
     pub(crate) late_ms_max: u64,
     /// Of a hundred settles, those in which everything fails.
     pub(crate) refuses_percent: u32,
@@ -83,6 +85,7 @@ impl Options {
             },
             engine: EngineOptions {
                 delay_settles: pick(random, &[0, 0, 1, 4]),
+                late_ms_min: 0,
                 late_ms_max: pick(random, &[0, 0, 5, 200]),
                 refuses_percent: pick(random, &[0, 0, 5, 30]),
                 pages_fail_percent: pick(random, &[0, 0, 2, 20]),

@@ -104,6 +104,8 @@ impl Publisher {
         assert!(response.closes || !due.closes, "{}: the last answer says so", self.name);
         assert!(!response.closes || due.closes || context.is_draining, "{}: not asked to close", self.name);
         match (&due.what, response.status) {
+            // The health of a store that has refused something.
+            (What::Plain(200), 503) => assert!(ledger.refused > 0, "nothing was refused"),
             (What::Plain(status), _) => assert_eq!(response.status, *status),
             (What::Read(begin), 200) => assert!(response.body.starts_with(begin), "{}", response.body),
             (What::Read(_), 503) => assert!(ledger.failures > 0, "nothing has failed"),

@@ -121,8 +121,9 @@ impl Subscriber {
         if text == "{\"type\":\"pong\"}" {
             assert!(self.json_pongs_due > 0, "{}: a JSON pong for no ping", self.name);
             self.json_pongs_due -= 1;
-        } else if text.starts_with("{\"type\":\"heartbeat\"") {
-            assert_eq!(self.stream, EVENTS, "a channel has no heartbeats");
+        } else if ["heartbeat", "health_status"].iter().any(|kind| is_of_type(text, kind)) {
+            // Neither is stored; both say how far this client is.
+            assert_eq!(self.stream, EVENTS, "a channel has neither");
             let id = text.split("\"event_id\":\"event-").nth(1).and_then(|id| id.strip_suffix("\"}"));
             let id = id.and_then(|id| id.parse().ok()).expect("a heartbeat has an id");
             run.take_heartbeat(&context.ledger.borrow(), id);
@@ -273,7 +274,8 @@ impl Behaviour for Subscriber {
     }
 
     fn is_content(&self, ledger: &Ledger) -> bool {
-        let missing = self.owed.iter().filter(|key| ledger.id_of(key).is_none()).count() as u64;
+        let missing =
+            self.owed.iter().chain(&self.sent).filter(|key| ledger.id_of(key).is_none()).count() as u64;
         let is_stored = missing <= ledger.refused;
         let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
         let is_answered = self.pongs_due == 0 && self.json_pongs_due == 0;
@@ -283,4 +285,10 @@ impl Behaviour for Subscriber {
     fn name(&self) -> String {
         format!("{} in {:?}: {:?}, {:?} owed", self.name, self.stage, self.run, self.owed)
     }
+}
+
+fn is_of_type(text: &str, kind: &str) -> bool {
+    text.strip_prefix("{\"type\":\"")
+        .and_then(|rest| rest.strip_prefix(kind))
+        .is_some_and(|rest| rest.starts_with('"'))
 }

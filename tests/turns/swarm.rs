@@ -122,7 +122,7 @@ fn leave(world: &mut World, clients: &mut [Client]) {
 /// The server is told to stop.
 fn shut_down(world: &mut World, clients: &mut [Client]) {
     let begin_ms = world.now_ms;
-    world.server.shut_down();
+    world.shut_down();
     while !world.server.is_finished() {
         assert!(world.step(clients), "a shutdown ends");
         let drain_ms = u64::from(world.options.config.timeouts.drain_ms);

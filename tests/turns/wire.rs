@@ -69,7 +69,8 @@ pub(crate) struct Response {
     pub(crate) body: String,
 }
 
-/// Takes one whole response off the front of `bytes`.
+/// Takes one whole response off the front of `bytes`; one that only says to go on
+/// stays there.
 pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Response> {
     let head_len = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&bytes[..head_len]).expect("a head is text");
@@ -80,6 +81,9 @@ pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Resp
         })
     };
     let status = head.get(9..12).and_then(|digits| digits.parse().ok()).expect("a status");
+    if status == 100 {
+        return None;
+    }
     let len: usize = if head_only || status == 101 {
         0
     } else {

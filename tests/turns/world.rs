@@ -43,8 +43,11 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// The connections that the server has, by the index that it gave them.
     places: Vec<Option<SharedWire>>,
-    /// What the server asked for.
+    /// What the server asked for, and until when that is.
     timeout_ms: Option<u64>,
+    due_ms: Option<u64>,
+    /// Whether the next turn begins the shutdown.
+    is_stopped: bool,
     idle_turns: u32,
     stored_before: (usize, u64),
 }
@@ -72,6 +75,8 @@ impl World {
             trace: Trace(seed),
             places: Vec::new(),
             timeout_ms: Some(0),
+            due_ms: Some(0),
+            is_stopped: false,
             idle_turns: 0,
             stored_before: (0, 0),
         }
@@ -95,8 +100,8 @@ impl World {
 
     /// Sleeps as a poll would, and has one turn. Returns whether anything can happen still.
     pub(crate) fn step(&mut self, clients: &mut [Client]) -> bool {
-        let due_ms = self.timeout_ms.map(|timeout_ms| self.now_ms + timeout_ms);
-        loop {
+        let due_ms = self.due_ms;
+        while !self.has_news() {
             let next_ms = clients.iter().map(|client| client.next_ms).min().filter(|next| *next < u64::MAX);
             let event_ms = [next_ms, self.knobs.ready_at_ms.get()].into_iter().flatten().min();
             match (event_ms, due_ms) {
@@ -110,9 +115,6 @@ impl World {
                     break;
                 }
                 (Some(_), None) => {}
-            }
-            if self.has_news() {
-                break;
             }
         }
         self.turn();
@@ -136,6 +138,40 @@ impl World {
         for client in clients {
             client.nudge(self.now_ms);
         }
+    }
+
+    /// Tells the server to stop, as a signal would.
+    pub(crate) fn shut_down(&mut self) {
+        self.is_stopped = true;
+        self.turn();
+    }
+
+    /// Has turns for as long as there is something to do now.
+    pub(crate) fn rest(&mut self) {
+        while self.has_news() || (self.timeout_ms == Some(0) && !self.server.is_finished()) {
+            self.turn();
+        }
+    }
+
+    /// Lets so much time pass, with the turns that fall into it.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let until_ms = self.now_ms + ms;
+        self.rest();
+        while let Some(due_ms) = self.due_ms
+            && due_ms <= until_ms
+            && !self.server.is_finished()
+        {
+            self.set_now(due_ms);
+            self.turn();
+            self.rest();
+        }
+        self.set_now(until_ms);
+    }
+
+    /// Lets so much time pass without attending, and has one turn then.
+    pub(crate) fn sleep_through(&mut self, ms: u64) {
+        self.set_now(self.now_ms + ms);
+        self.turn();
     }
 
     fn set_now(&mut self, now_ms: u64) {
@@ -165,6 +201,9 @@ impl World {
         self.server.wake(Now { monotonic_ms: self.now_ms, unix_micros });
         self.trace.mix(&self.now_ms.to_le_bytes());
         let told = self.tell();
+        if std::mem::take(&mut self.is_stopped) {
+            self.server.shut_down();
+        }
         let accepted = self.accept();
         let before = self.server.connections();
         self.server.turn();
@@ -181,6 +220,7 @@ impl World {
             let turn_ms = self.random.u64(..=self.options.turn_ms_max);
             self.set_now(self.now_ms + turn_ms);
         }
+        self.due_ms = self.timeout_ms.map(|timeout_ms| self.now_ms + timeout_ms);
     }
 
     fn tell(&mut self) -> bool {

@@ -38,7 +38,11 @@ impl Http {
     }
 
     pub(crate) fn try_connect(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        Self::over(TcpStream::connect_timeout(&addr, PATIENCE)?)
+    }
+
+    /// Speaks HTTP over a connection that is there.
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -85,6 +89,11 @@ impl Http {
     /// The next response.
     pub(crate) fn response(&mut self) -> Response {
         self.try_response(false).expect("a response within the time-out")
+    }
+
+    /// The status of the next response, of which only the head is read.
+    pub(crate) fn status(&mut self) -> u16 {
+        self.head().expect("a response within the time-out").0
     }
 
     /// The next response, where HEAD was asked for: it has no body.

@@ -41,9 +41,20 @@ impl Process {
         })
     }
 
+    /// The same in a shell that does `before` first, and becomes the server.
+    pub(crate) fn serve_after(before: &str, database: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_polecat")]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(database).args(flags);
+        Self::listening(spawn(command))
+    }
+
     /// Starts the binary as `configure` says and waits until it listens.
     pub(crate) fn start(configure: impl FnOnce(&mut Command)) -> Self {
-        let mut child = spawn(configure);
+        Self::listening(spawn(polecat(configure)))
+    }
+
+    fn listening(mut child: Child) -> Self {
         let stderr = lines_of(child.stderr.take().expect("stderr is piped"));
         let mut lines = Vec::new();
         let addr = loop {
@@ -68,6 +79,17 @@ impl Process {
         self.addr
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Ticks of the processor that it has used; `None` where the system has no `/proc`.
+    pub(crate) fn ticks(&self) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        let fields = stat.rsplit_once(')')?.1.split_whitespace().collect::<Vec<_>>();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    }
+
     /// SIGKILL, and the wait for the end.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the process can be killed");
@@ -75,7 +97,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the process can be signalled");
+        kill_process(self.pid(), signal).expect("the process can be signalled");
     }
 
     /// Waits until the process ends by itself.
@@ -120,19 +142,26 @@ impl Drop for Process {
 
 /// Runs the binary to its end, which must come by itself.
 pub(crate) fn run(configure: impl FnOnce(&mut Command)) -> Ended {
-    let mut child = spawn(configure);
+    let mut child = spawn(polecat(configure));
     let stderr = lines_of(child.stderr.take().expect("stderr is piped"));
     Process { child, addr: ([127, 0, 0, 1], 0).into(), stderr, lines: Vec::new() }.wait()
 }
 
-fn spawn(configure: impl FnOnce(&mut Command)) -> Child {
+fn polecat(configure: impl FnOnce(&mut Command)) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_polecat"));
+    configure(&mut command);
+    command
+}
+
+fn spawn(mut command: Command) -> Child {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POLECAT_") {
-            command.env_remove(name);
+            // What the test itself has set stays.
+            if command.get_envs().all(|(set, _)| set != name) {
+                command.env_remove(name);
+            }
         }
     }
-    configure(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("the binary can be run")
 }

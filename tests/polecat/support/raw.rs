@@ -116,6 +116,11 @@ impl RawSocket {
         }
     }
 
+    /// The connection, and what was received and not yet looked at.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.received)
+    }
+
     pub(crate) const fn stream(&self) -> &TcpStream {
         &self.stream
     }
@@ -137,8 +142,13 @@ impl RawSocket {
 
 /// A request to upgrade at `target`.
 pub(crate) fn upgrade(target: &str) -> Vec<u8> {
+    upgrade_with(target, "Host: polecat.test\r\n")
+}
+
+/// The same with `fields` instead of `Host`, each with its CRLF.
+pub(crate) fn upgrade_with(target: &str, fields: &str) -> Vec<u8> {
     format!(
-        "GET {target} HTTP/1.1\r\nHost: polecat.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {target} HTTP/1.1\r\n{fields}Upgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
     )
     .into_bytes()
@@ -165,7 +175,7 @@ pub(crate) fn frame(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The first frame of `bytes` and its length, if it is whole.
-fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let head = bytes.first_chunk::<2>()?;
     assert_eq!(head[0] & 0x70, 0, "a server without extensions sets no reserved bit");
     assert_eq!(head[1] & 0x80, 0, "a server masks nothing");

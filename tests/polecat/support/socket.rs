@@ -38,6 +38,13 @@ impl Socket {
         }
     }
 
+    /// Connects with the subprotocol `polecat.v1`, which must be selected.
+    pub(crate) fn connect_v1(addr: SocketAddr, target: &str) -> Self {
+        let socket = Self::connect_with(addr, target, &[("Sec-WebSocket-Protocol", "polecat.v1")]);
+        assert_eq!(socket.header("sec-websocket-protocol"), Some("polecat.v1"));
+        socket
+    }
+
     pub(crate) fn try_connect(
         addr: SocketAddr,
         target: &str,
@@ -141,6 +148,11 @@ impl Socket {
         let message = self.next();
         assert_eq!(message["type"], kind, "{message}");
         message
+    }
+
+    /// The payload of the next message that is no heartbeat, of type `kind`.
+    pub(crate) fn next_payload(&mut self, kind: &str) -> Value {
+        self.next_of_type(kind)["payload"].clone()
     }
 
     /// The `data` of the next message of the channel.

@@ -1,0 +1,185 @@
+//! How long is waited for what, and what all connections together may hold:
+//! PROTOCOL.md, "13.4 Times".
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::http::{is_gone, request};
+use crate::support::raw::{BINARY, frame};
+use crate::support::socket::message;
+use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Server, Socket};
+
+const WAIT: Duration = Duration::from_millis(300);
+
+/// Time is counted in milliseconds, from the beginning of a turn.
+const GRAIN: Duration = Duration::from_millis(10);
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the server accepts a connection");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+/// Sends `bytes`, and then `drop` again and again until the server ends the
+/// connection. Returns what it said, and how long that took.
+fn dribble(mut stream: TcpStream, bytes: &[u8], drop: &[u8]) -> (String, Duration) {
+    let begun = Instant::now();
+    stream.write_all(bytes).expect("taken");
+    stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a time-out");
+    let mut received = Vec::new();
+    let mut buffer = [0; 512];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => received.extend_from_slice(&buffer[..read]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if stream.write_all(drop).is_err() {
+                    break;
+                }
+            }
+            Err(error) if is_gone(&error) => break,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(begun.elapsed() < PATIENCE, "dribbling goes on for ever");
+    }
+    (String::from_utf8(received).expect("ASCII"), begun.elapsed())
+}
+
+#[test]
+fn a_first_request_is_not_waited_for_longer_because_it_dribbles() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &["--handshake-timeout", "0.3", "--idle-timeout", "3600"]);
+    let upgrade = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: ";
+    for begin in
+        [&b"G"[..], upgrade, b"POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"]
+    {
+        let (said, waited) = dribble(connect(process.addr()), begin, b"x");
+        assert!(said.starts_with("HTTP/1.1 408 "), "{said:?}");
+        assert!(waited + GRAIN >= WAIT, "{waited:?}");
+    }
+    let begun = Instant::now();
+    let mut silent = Http::connect(process.addr());
+    silent.expect_end();
+    assert!(begun.elapsed() + GRAIN >= WAIT, "who says nothing is told nothing");
+    // Who was in time has all the time of the world.
+    let mut client = Socket::connect(process.addr(), "/api/ws");
+    let mut kept = Http::connect(process.addr());
+    kept.expect_open();
+    Http::connect(process.addr()).expect_end();
+    kept.expect_open();
+    client.send_text("still here");
+    assert_eq!(client.next_text(), "still here");
+}
+
+#[test]
+fn a_later_request_is_not_either() {
+    let home = Home::new();
+    let process =
+        Process::serve(&home.database(), &["--request-timeout", "0.3", "--handshake-timeout", "3600"]);
+    let mut stream = connect(process.addr());
+    stream.write_all(&request("HEAD", "/api/health", &[], None)).expect("taken");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a response");
+        head.push(byte[0]);
+    }
+    let (said, waited) = dribble(stream, b"GET /api/health HTTP/1.1\r\nX: ", b"x");
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said:?}");
+    assert!(waited + GRAIN >= WAIT, "{waited:?}");
+}
+
+#[test]
+fn between_requests_a_connection_is_kept_for_a_while() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &["--idle-timeout", "0.3"]);
+    let mut http = Http::connect(process.addr());
+    for _ in 0..3 {
+        http.expect_open();
+    }
+    let begun = Instant::now();
+    http.expect_end();
+    assert!(begun.elapsed() + GRAIN >= WAIT, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn unfinished_messages_of_all_connections_together() {
+    let server = Server::start_with(|options| options.config.limits.inboxes_bytes_max = 1 << 20);
+    let mut whole = RawSocket::connect(server.addr(), "/api/ws");
+    let mut clients = (0..8).map(|_| RawSocket::connect(server.addr(), "/api/ws")).collect::<Vec<_>>();
+    let part = vec![7; 256 << 10];
+    let mut ended = 0;
+    for client in &mut clients {
+        client.send_what_is_taken(&frame(false, BINARY, &part));
+        client.send_what_is_taken(&frame(true, 9, b"here"));
+        match client.next_frame() {
+            Some(pong) if pong.opcode == 10 => {}
+            Some(close) => {
+                assert_eq!((close.opcode, &close.payload[..2]), (8, &1013_u16.to_be_bytes()[..]));
+                ended += 1;
+            }
+            None => panic!("ended without a Close"),
+        }
+    }
+    assert!((4..8).contains(&ended), "of 2 MiB about half is too much, not that of {ended} in 8");
+    // Who asks for little is served.
+    whole.send_frame(true, BINARY, b"small");
+    assert_eq!(whole.next_message().payload, b"small");
+    drop(clients);
+    let begun = Instant::now();
+    loop {
+        let mut client = RawSocket::connect(server.addr(), "/api/ws");
+        client.send_what_is_taken(&frame(true, BINARY, &part));
+        if client.next_frame().is_some_and(|echo| echo.opcode == BINARY) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "what was let go of is not free again");
+    }
+}
+
+#[test]
+fn unread_responses_of_all_connections_together() {
+    let server = Server::start_with(|options| options.config.limits.outboxes_bytes_max = 1 << 20);
+    let mut http = Http::connect(server.addr());
+    for number in 0..64 {
+        let content = "x".repeat(60_000);
+        http.post("/api/messages", &message("room", &number.to_string(), &content)).ok();
+    }
+    // Each response is of 4 MB, which no socket takes at once.
+    let list = request("GET", "/api/messages", &[], None);
+    let mut greedy = (0..12)
+        .map(|_| {
+            let mut greedy = Http::connect(server.addr());
+            greedy.send(&list);
+            http.expect_open();
+            greedy
+        })
+        .collect::<Vec<_>>();
+    let begun = Instant::now();
+    let refused = loop {
+        let response = http.get("/api/messages?limit=1");
+        if response.status == 503 {
+            break response;
+        }
+        assert!(begun.elapsed() < PATIENCE, "lists are made without end");
+    };
+    assert!(refused.header("retry-after").is_some() && refused.json()["detail"].is_string());
+    http.expect_open();
+    http.post("/api/messages", &message("room", "a", "publishing goes on")).ok();
+    // Who reads gets what it was promised, whole.
+    let answers = greedy.iter_mut().map(Http::response).collect::<Vec<_>>();
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    for answer in answers {
+        match answer.status {
+            200 => assert_eq!(answer.json()["messages"].as_array().map(Vec::len), Some(64)),
+            503 => assert_eq!(answer.json().get("messages"), None),
+            other => panic!("answered {other}"),
+        }
+    }
+    let listed = http.get("/api/messages?limit=1").ok();
+    assert_eq!(listed["messages"][0]["content"], json!("publishing goes on"));
+}

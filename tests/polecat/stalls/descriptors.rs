@@ -1,0 +1,115 @@
+//! When the system has no descriptor left: PROTOCOL.md, "13.3 Limits".
+
+use std::time::Instant;
+
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
+
+use crate::support::socket::message;
+use crate::support::{Home, Http, PATIENCE, Process, Socket, http};
+
+fn is_turned_away(http: &mut Http) -> bool {
+    http.send_what_is_taken(http::request("GET", "/api/health", &[], None));
+    let response = http.response();
+    if response.status == 200 {
+        return false;
+    }
+    assert_eq!((response.status, response.json()), (503, json!({"detail": "too many connections"})));
+    assert_eq!((response.header("retry-after"), response.header("connection")), (Some("5"), Some("close")));
+    http.expect_end();
+    true
+}
+
+fn wait_until_served(process: &Process) {
+    let begun = Instant::now();
+    while is_turned_away(&mut Http::connect(process.addr())) {
+        assert!(begun.elapsed() < PATIENCE, "it does not recover");
+    }
+}
+
+#[test]
+fn a_low_limit_is_told_at_the_start_and_kept() {
+    let home = Home::new();
+    let process = Process::serve_after("ulimit -n 64", &home.database(), &[]);
+    let mut served = Vec::new();
+    let mut turned_away = 0;
+    while turned_away < 50 {
+        let mut http = Http::connect(process.addr());
+        if is_turned_away(&mut http) {
+            turned_away += 1;
+        } else {
+            assert_eq!(turned_away, 0, "who has a place keeps it");
+            served.push(http);
+        }
+        assert!(served.len() <= 64);
+    }
+    assert!(served.len() >= 16, "only {} connections of 64 descriptors", served.len());
+    for http in &mut served {
+        http.expect_open();
+    }
+    drop(served);
+    wait_until_served(&process);
+    process.signal(rustix::process::Signal::TERM);
+    let ended = process.wait();
+    assert!(ended.stderr.iter().any(|line| line.contains("64")), "it says what binds: {:?}", ended.stderr);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_descriptors_it_answers_and_does_not_spin() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &["--heartbeat-interval", "1"]);
+    let mut kept = Http::connect(process.addr());
+    kept.expect_open();
+    let mut subscriber = Socket::connect_v1(process.addr(), "/api/ws/room");
+    subscriber.next_of_type("hello");
+    subscriber.next_of_type("live");
+    let Some(open) = process.open_files() else {
+        return eprintln!("SKIPPED: this system does not say which files a process has open");
+    };
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = |current: Option<u64>| {
+        prlimit(Some(process.pid()), Resource::Nofile, Rlimit { current, maximum })
+            .expect("a limit can be set");
+    };
+    // Room for a few more.
+    limit(Some(open as u64 + 5));
+    let mut served = Vec::new();
+    loop {
+        let mut http = Http::connect(process.addr());
+        if is_turned_away(&mut http) {
+            break;
+        }
+        served.push(http);
+        assert!(served.len() < 50, "the limit does not bind");
+    }
+    for _ in 0..20 {
+        assert!(is_turned_away(&mut Http::connect(process.addr())));
+    }
+    // All others are served as ever.
+    for number in 0..20 {
+        let body = message("room", "a", &number.to_string());
+        kept.post("/api/messages", &body).ok();
+        assert_eq!(subscriber.next_data()["content"], number.to_string());
+    }
+    for http in &mut served {
+        http.expect_open();
+    }
+    // Some knock, and nothing happens but two heartbeats.
+    let mut knocking = (0..5).map(|_| Http::connect(process.addr())).collect::<Vec<_>>();
+    subscriber.next_heartbeat();
+    let (begun, before) = (Instant::now(), process.ticks().expect("it was there before"));
+    subscriber.next_heartbeat();
+    let ticks = process.ticks().expect("it was there before") - before;
+    // A tick is ten milliseconds.
+    let passed = u64::try_from(begun.elapsed().as_millis() / 10).expect("a number");
+    assert!(ticks <= 5 + passed / 4, "{ticks} of {passed} ticks: it spins");
+    assert!(knocking.iter_mut().all(is_turned_away));
+
+    limit(maximum);
+    wait_until_served(&process);
+    limit(Some(open as u64 + 5));
+    served.clear();
+    wait_until_served(&process);
+    process.kill();
+}

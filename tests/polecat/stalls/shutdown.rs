@@ -1,0 +1,136 @@
+//! The end of a process that is asked to stop: PROTOCOL.md, "11. WebSocket rules".
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::socket::message;
+use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Socket, get, raw};
+
+/// Asks the process to stop, and waits until it has begun to.
+fn begin_to_stop(process: &Process, signal: Signal) {
+    let mut witness = Socket::connect(process.addr(), "/ws");
+    // The handshake may be answered before it is a client like all others.
+    witness.expect_nothing_more();
+    process.signal(signal);
+    assert_eq!(witness.expect_close().0, 1001);
+    witness.expect_end();
+}
+
+#[test]
+fn what_has_begun_is_finished() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let home = Home::new();
+        let process = Process::serve(&home.database(), &["--drain", "60"]);
+        let body = message("room", "a", "finished").to_string();
+        let (first, second) = body.split_at(20);
+        let mut posting = Http::connect(process.addr());
+        let head =
+            format!("POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        posting.send(head + first);
+        let mut asking = Http::connect(process.addr());
+        asking.expect_open();
+        asking.send("GET /api/health HTTP/1.1\r\nHost:");
+        let mut upgrading = Http::connect(process.addr());
+        let upgrade = raw::upgrade("/ws");
+        upgrading.send(&upgrade[..30]);
+        let mut idle = Http::connect(process.addr());
+        idle.expect_open();
+
+        begin_to_stop(&process, signal);
+        let begun = Instant::now();
+        loop {
+            match TcpStream::connect_timeout(&process.addr(), PATIENCE) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => break,
+                _ => assert!(begun.elapsed() < PATIENCE, "it goes on accepting"),
+            }
+        }
+        idle.expect_end();
+        asking.send(" a\r\n\r\n");
+        let health = asking.response();
+        assert_eq!((health.status, health.json()), (503, json!({"status": "draining"})));
+        assert_eq!(health.header("connection"), Some("close"));
+        asking.expect_end();
+        upgrading.send(&upgrade[30..]);
+        let refused = upgrading.response();
+        assert_eq!(refused.status, 503);
+        assert!(refused.header("retry-after").is_some());
+        upgrading.expect_end();
+        posting.send(second);
+        let posted = posting.response();
+        assert_eq!(
+            (posted.ok()["message"]["id"].clone(), posted.header("connection")),
+            (json!(1), Some("close"))
+        );
+        posting.expect_end();
+        // Long before the drain is over.
+        assert_eq!(process.wait().status.code(), Some(0));
+        let server = home.serve();
+        assert_eq!(get(server.addr(), "/api/messages").ok()["messages"][0]["content"], "finished");
+    }
+}
+
+#[test]
+fn who_does_not_go_is_left_behind_after_the_drain() {
+    const DRAIN: Duration = Duration::from_millis(500);
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &["--drain", "0.5"]);
+    let mut silent = RawSocket::connect(process.addr(), "/api/ws/room");
+    let mut half = Http::connect(process.addr());
+    half.send("POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{");
+    half.send("\"");
+    let begun = Instant::now();
+    begin_to_stop(&process, Signal::TERM);
+    let close = silent.next_frame().expect("a Close");
+    assert_eq!((close.opcode, &close.payload[..2]), (raw::CLOSE, &1001_u16.to_be_bytes()[..]));
+    // It is not answered.
+    let ended = process.wait();
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.stderr);
+    assert!(begun.elapsed() + Duration::from_millis(10) >= DRAIN, "{:?}", begun.elapsed());
+    assert_eq!(silent.next_frame(), None);
+}
+
+#[test]
+fn all_that_was_acknowledged_is_stored() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &[]);
+    let mut client = Socket::connect_v1(process.addr(), "/api/ws/room");
+    client.next_of_type("hello");
+    client.next_of_type("live");
+    for number in 0..500 {
+        client.send_json(&json!({"type": "message", "content": number.to_string(), "id": number}));
+    }
+    process.signal(Signal::TERM);
+    let (mut acknowledged, mut is_told) = (0, false);
+    while let Ok(received) = client.try_read() {
+        let tungstenite::Message::Text(text) = received else { continue };
+        let next = serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+        match next["type"].as_str() {
+            Some("ack") => acknowledged += 1,
+            Some("reconnect") => is_told = true,
+            _ => {}
+        }
+    }
+    assert!(is_told);
+    assert_eq!(process.wait().status.code(), Some(0));
+    let server = home.serve();
+    let stored = get(server.addr(), "/api/messages?limit=1000").ok();
+    let stored = stored["messages"].as_array().expect("a list").len();
+    assert!(stored >= acknowledged, "{acknowledged} acknowledged, {stored} stored");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for second in [Signal::TERM, Signal::INT] {
+        let home = Home::new();
+        let process = Process::serve(&home.database(), &["--drain", "3600"]);
+        let _silent = RawSocket::connect(process.addr(), "/api/ws/room");
+        begin_to_stop(&process, Signal::TERM);
+        process.signal(second);
+        assert_eq!(process.wait().status.code(), Some(1));
+        drop(home.serve());
+    }
+}

@@ -1,0 +1,214 @@
+//! A store that cannot be written for a while: PROTOCOL.md, "15. When the store fails".
+
+mod files;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::support::socket::message;
+use crate::support::{Home, Http, PATIENCE, Process, Socket, assert_timestamp, get, post};
+
+#[test]
+fn a_database_locked_by_another_program() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &[]);
+    let other = Connection::open(home.database()).expect("the database can be opened");
+    let lock = || other.execute_batch("BEGIN IMMEDIATE").expect("the lock is to be had");
+    let unlock = || other.execute_batch("COMMIT").expect("the lock can be let go");
+    live_through(process, &home.database(), lock, unlock);
+}
+
+#[test]
+fn a_file_that_may_not_grow() {
+    let home = Home::new();
+    // A process that goes beyond the limit gets a signal, which kills who does not ignore it.
+    let process = Process::serve_after("trap '' XFSZ", &home.database(), &[]);
+    let pid = process.pid();
+    let log = home.database().with_extension("db-wal");
+    let limit = |bytes: Option<u64>| {
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum }).expect("a limit can be set");
+    };
+    let stop = || limit(Some(std::fs::metadata(&log).expect("a log").len()));
+    live_through(process, &home.database(), stop, || limit(None));
+}
+
+#[test]
+fn a_full_file_system() {
+    let Some(disk) = Disk::mount(8 << 20) else {
+        return eprintln!("SKIPPED: a small file system cannot be mounted here");
+    };
+    let database = disk.path.join("polecat.db");
+    let process = Process::serve(&database, &[]);
+    let filler = disk.path.join("filler");
+    let fill = || {
+        // As much as there is room for: the last write fails.
+        let mut file = std::fs::File::create(&filler).expect("a file");
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    };
+    let free = || std::fs::remove_file(&filler).expect("the file can be removed");
+    live_through(process, &database, fill, free);
+}
+
+/// A small file system of its own; gone when it is dropped.
+struct Disk {
+    path: PathBuf,
+    _home: Home,
+}
+
+impl Disk {
+    fn mount(bytes: usize) -> Option<Self> {
+        let home = Home::new();
+        let path = home.database().with_file_name("disk");
+        std::fs::create_dir(&path).expect("a directory");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(&path);
+        let mounted = command.output().is_ok_and(|output| output.status.success());
+        mounted.then_some(Self { path, _home: home })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("--lazy").arg(&self.path).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{:?} stays mounted", self.path);
+    }
+}
+
+/// Large enough that there is soon no room for one.
+fn content(name: &str) -> String {
+    format!("{name} {}", "x".repeat(100_000))
+}
+
+/// Everything that is promised while `fail` has happened and `mend` has not, and after it.
+fn live_through(process: Process, database: &Path, fail: impl Fn(), mend: impl Fn()) {
+    let addr = process.addr();
+    let mut stored = Vec::new();
+    let mut http = Http::connect(addr);
+    for number in 0..5 {
+        let name = format!("before {number}");
+        http.post("/api/messages", &message("room", "a", &content(&name))).ok();
+        stored.push(name);
+    }
+    http.post("/api/events", &json!({"type": "scan_started"})).ok();
+    let mut watchers = [Socket::connect(addr, "/ws"), Socket::connect_v1(addr, "/ws")];
+    watchers[1].next_of_type("hello");
+    watchers[1].next_of_type("live");
+    let mut publisher = Socket::connect_v1(addr, "/api/ws/hall");
+    publisher.next_of_type("hello");
+    publisher.next_of_type("live");
+    let mut base = Socket::connect(addr, "/api/ws/hall");
+
+    for _round in 0..2 {
+        fail();
+        let refused = loop {
+            let name = format!("full {}", stored.len());
+            let answer = http.post("/api/messages", &message("room", "a", &content(&name)));
+            if answer.status != 200 {
+                break answer;
+            }
+            stored.push(name);
+            assert!(stored.len() < 1000, "the store does not fail");
+        };
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        assert!(refused.json()["detail"].is_string());
+        expect_degraded(&mut http);
+        for watcher in &mut watchers {
+            let status = watcher.next_of_type("health_status");
+            assert_eq!(status["payload"]["status"], "degraded");
+            assert!(status["payload"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+            assert_eq!(status["event_id"], "event-00001", "it is not stored, so it bears what is");
+            assert_timestamp(status["timestamp"].as_str().expect("a string"));
+        }
+        publisher.send_json(&json!({"type": "message", "content": content("lost"), "id": "mine"}));
+        let error = publisher.next_payload("error");
+        assert_eq!((&error["code"], &error["id"]), (&json!("store_unavailable"), &json!("mine")));
+        base.send_json(&json!({"type": "message", "content": content("lost")}));
+        base.send_json(&json!({"type": "ping"}));
+        base.next_of_type("pong");
+        let events = http.post("/api/events", &json!({"type": "t", "payload": {"x": content("lost")}}));
+        assert_eq!((events.status, events.header("retry-after")), (503, Some("1")));
+        expect_degraded(&mut http);
+        // Reading goes on: the store, and the newest from memory.
+        assert_eq!(listed(addr), stored);
+        let after = format!("message-{:05}", stored.len() - 2);
+        let mut resumed = Socket::connect(addr, &format!("/api/ws/room?last_event_id={after}"));
+        for name in &stored[stored.len() - 2..] {
+            assert_eq!(resumed.next_data()["content"], content(name));
+        }
+
+        mend();
+        let begun = Instant::now();
+        while http.get("/api/health").status != 200 {
+            assert!(begun.elapsed() < PATIENCE, "it does not recover by itself");
+        }
+        assert_eq!(http.get("/api/health").json(), json!({"status": "ok"}));
+        for watcher in &mut watchers {
+            let status = loop {
+                let status = watcher.next_of_type("health_status");
+                if status["payload"]["status"] != "degraded" {
+                    break status;
+                }
+            };
+            assert_eq!(
+                (&status["payload"], &status["event_id"]),
+                (&json!({"status": "ok"}), &json!("event-00001"))
+            );
+        }
+        let name = format!("after {}", stored.len());
+        http.post("/api/messages", &message("room", "a", &content(&name))).ok();
+        stored.push(name);
+        assert_eq!(resumed.next_data()["content"], content(&stored[stored.len() - 1]));
+        assert_eq!(listed(addr), stored, "all that was acknowledged, and nothing else");
+    }
+
+    publisher.send_json(&json!({"type": "message", "content": "stored", "id": "mine"}));
+    assert_eq!(base.next_data()["content"], "stored", "what was not stored was not broadcast");
+    loop {
+        let next = publisher.next();
+        if next["type"] == "ack" {
+            break;
+        }
+        assert_eq!(next["data"]["content"], "stored");
+    }
+    // A state of health is no event of the past.
+    post(addr, "/api/events", &json!({"type": "scan_completed"})).ok();
+    let mut replayed = Socket::connect(addr, "/ws?last_event_id=event-00000");
+    assert_eq!(replayed.next()["type"], "scan_started");
+    assert_eq!(replayed.next()["type"], "scan_completed");
+    process.kill();
+    let process = Process::serve(database, &[]);
+    assert_eq!(listed(process.addr()), stored, "after the process was killed, too");
+    process.kill();
+}
+
+fn expect_degraded(http: &mut Http) {
+    let health = http.get("/api/health");
+    let body = health.json();
+    assert_eq!((health.status, &body["status"]), (503, &json!("degraded")));
+    assert!(body["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{body}");
+}
+
+/// The names of all messages of the room, page by page.
+fn listed(addr: SocketAddr) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = get(addr, &format!("/api/messages?channel_id=room&limit=10&after={after}")).ok();
+        let page = page["messages"].as_array().expect("a list").clone();
+        let Some(last) = page.last() else { return names };
+        after = last["id"].as_u64().expect("an id");
+        names.extend(page.iter().map(name_of));
+    }
+}
+
+fn name_of(message: &Value) -> String {
+    let content = message["content"].as_str().expect("a string");
+    content.rsplit_once(' ').expect("a name before the filler").0.to_owned()
+}

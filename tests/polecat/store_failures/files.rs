@@ -1,0 +1,173 @@
+//! Files that are refused, and what is read of those that are not: PROTOCOL.md,
+//! "15. When the store fails".
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::process::{Ended, run};
+use crate::support::socket::message;
+use crate::support::{Home, Http, Process, Server, get, post};
+
+fn start(database: &Path) -> Ended {
+    run(|command| {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(database);
+    })
+}
+
+/// That the file is refused with a line that names it, and that nothing is touched.
+fn expect_refused(database: &Path) {
+    let before = std::fs::read(database).expect("the file");
+    let ended = start(database);
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = ended.stderr.join("\n");
+    assert_eq!(ended.stderr.len(), 1, "{said}");
+    assert!(said.contains(&*database.to_string_lossy()), "{said}");
+    assert_eq!(std::fs::read(database).expect("the file"), before, "it is not touched");
+    let directory = database.parent().expect("a directory");
+    let names =
+        std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+    let strange = names.filter(|name| {
+        let name = name.to_string_lossy();
+        name.ends_with("-wal") || name.ends_with("-shm") || name.ends_with("-journal")
+    });
+    assert_eq!(strange.collect::<Vec<_>>(), Vec::<std::ffi::OsString>::new(), "nothing is left beside it");
+}
+
+/// A database with messages, closed.
+fn filled(home: &Home) -> Vec<u8> {
+    let server = home.serve();
+    for number in 0..200 {
+        post(server.addr(), "/api/messages", &message("room", "a", &number.to_string().repeat(200))).ok();
+    }
+    server.stop();
+    let connection = rusqlite::Connection::open(home.database()).expect("the database can be opened");
+    connection.pragma_update(None, "journal_mode", "DELETE").expect("the log is taken in");
+    drop(connection);
+    std::fs::read(home.database()).expect("the file")
+}
+
+#[test]
+fn a_file_that_is_no_database() {
+    let home = Home::new();
+    for bytes in [&b"no database at all"[..], &[0xff; 10_000], b"SQLite format 3\0"] {
+        std::fs::write(home.database(), bytes).expect("a file");
+        expect_refused(&home.database());
+    }
+}
+
+#[test]
+fn a_database_that_is_damaged() {
+    let home = Home::new();
+    let good = filled(&home);
+    let mut schema = good.clone();
+    schema[100..400].fill(0x55);
+    let mut header = good.clone();
+    header[16..24].fill(0xff);
+    for bytes in [schema, header, good[..5000].to_vec()] {
+        std::fs::write(home.database(), &bytes).expect("a file");
+        expect_refused(&home.database());
+    }
+    std::fs::write(home.database(), &good).expect("a file");
+    let server = home.serve();
+    assert_eq!(get(server.addr(), "/api/messages?limit=1").ok()["messages"][0]["id"], 200);
+}
+
+#[test]
+fn a_second_server_on_the_same_database() {
+    let home = Home::new();
+    let first = Process::serve(&home.database(), &[]);
+    post(first.addr(), "/api/messages", &message("room", "a", "1")).ok();
+    for _ in 0..2 {
+        let second = start(&home.database());
+        assert_eq!((second.status.code(), second.stderr.len()), (Some(1), 1), "{:?}", second.stderr);
+        assert!(second.stderr[0].contains(&*home.database().to_string_lossy()), "{:?}", second.stderr);
+    }
+    post(first.addr(), "/api/messages", &message("room", "a", "2")).ok();
+    first.kill();
+    // However the first one ended.
+    let third = Process::serve(&home.database(), &["--durability", "full"]);
+    assert_eq!(post(third.addr(), "/api/messages", &message("room", "a", "3")).ok()["message"]["id"], 3);
+    third.kill();
+    let fourth = home.serve();
+    assert_eq!(get(fourth.addr(), "/api/messages").ok()["messages"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn messages_are_read_by_id() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for number in 1..=20 {
+        let channel = if number % 2 == 0 { "even" } else { "odd" };
+        http.post("/api/messages", &message(channel, "a", &number.to_string())).ok();
+    }
+    let mut ids = |query: &str| {
+        let listed = http.get(&format!("/api/messages{query}")).ok();
+        let messages = listed["messages"].as_array().expect("a list").iter();
+        messages.map(|message| message["id"].as_u64().expect("an id")).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("?limit=3"), [18, 19, 20], "the newest, oldest first");
+    assert_eq!(ids("?limit=1000").len(), 20);
+    assert_eq!(ids("?after=17"), [18, 19, 20]);
+    assert_eq!(ids("?after=5&limit=3"), [6, 7, 8], "forward from there");
+    assert_eq!(ids("?before=6&limit=3"), [3, 4, 5], "back from there");
+    assert_eq!(ids("?before=4"), [1, 2, 3]);
+    assert_eq!(ids("?after=5&before=9"), [6, 7, 8]);
+    assert_eq!(ids("?after=5&before=9&limit=2"), [6, 7]);
+    assert_eq!(ids("?after=8&before=9"), [0; 0]);
+    assert_eq!(ids("?after=20"), [0; 0]);
+    assert_eq!(ids("?before=1"), [0; 0]);
+    assert_eq!(ids("?after=18446744073709551615"), [0; 0]);
+    assert_eq!(ids("?before=18446744073709551615&limit=1"), [20]);
+    assert_eq!(ids("?channel_id=even&after=4&limit=2"), [6, 8]);
+    assert_eq!(ids("?channel_id=odd&before=8&limit=2"), [5, 7]);
+    for (query, name) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1.5", "limit"),
+        ("after=x", "after"),
+        ("after=-1", "after"),
+        ("before=message-00005", "before"),
+        ("before=18446744073709551616", "before"),
+    ] {
+        let response = http.get(&format!("/api/messages?{query}"));
+        assert_eq!(response.status, 422, "{query}");
+        let fault: Value = response.json()["detail"][0].clone();
+        assert_eq!(fault["loc"], json!(["query", name]), "{query}");
+        assert!(fault["msg"].is_string() && fault["type"].is_string(), "{fault}");
+    }
+    http.expect_open();
+}
+
+#[test]
+fn a_list_of_messages_ends_at_its_limit_of_bytes() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for number in 0..10 {
+        let content = format!("{number}{}", "x".repeat(900_000));
+        http.post("/api/messages", &message("room", "a", &content)).ok();
+    }
+    let list = |http: &mut Http, query: &str| {
+        let response = http.get(&format!("/api/messages{query}"));
+        let listed = response.ok();
+        let messages = listed["messages"].as_array().expect("a list").iter();
+        let ids = messages.map(|message| message["id"].as_u64().expect("an id")).collect::<Vec<_>>();
+        assert!(!ids.is_empty() && response.body.len() < 6 << 20, "{} bytes", response.body.len());
+        ids
+    };
+    let newest = list(&mut http, "");
+    assert_eq!(newest.last(), Some(&10), "the newest are listed");
+    assert!(newest.len() < 10);
+    let first = list(&mut http, "?after=0");
+    assert_eq!(first.first(), Some(&1), "the first after it are listed");
+    // Page by page, all of them.
+    let (mut seen, mut after) = (Vec::new(), 0);
+    while seen.len() < 10 {
+        let page = list(&mut http, &format!("?after={after}"));
+        after = page[page.len() - 1];
+        seen.extend(page);
+    }
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+}

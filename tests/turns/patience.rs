@@ -1,0 +1,176 @@
+//! Who is closed and who is not: silence, dribbling, stalls, and the end.
+
+use crate::options::Options;
+use crate::peer::{CLOSE, PING, Peer, post};
+use crate::pipe::Manners;
+use crate::wire::{close_payload, request};
+use crate::world::World;
+
+const INTERVAL_MS: u64 = 25_000;
+
+const ENDPOINTS: [&str; 3] = ["/ws", "/api/ws", "/api/ws/c"];
+
+#[test]
+fn a_stall_of_three_intervals_closes_nobody() {
+    for answers_are_read in [true, false] {
+        let mut world = World::new(Options::default(), 1);
+        let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+        for _ in 0..6 {
+            world.sleep_through(3 * INTERVAL_MS);
+            for peer in &mut peers {
+                // Answers pings; the answers may lie in the socket for the next stall.
+                assert!(peer.texts().iter().all(|text| text.contains("heartbeat")));
+            }
+            if answers_are_read {
+                world.rest();
+            }
+            assert_eq!(world.server.connections(), 3);
+        }
+        assert!(world.server.metrics().stalled_ms > 11 * INTERVAL_MS);
+    }
+}
+
+#[test]
+fn a_peer_that_vanished_is_closed_after_two_intervals() {
+    let mut world = World::new(Options::default(), 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    world.pass(2 * INTERVAL_MS - 1);
+    assert_eq!(world.server.connections(), 3);
+    world.pass(1);
+    assert_eq!(world.server.connections(), 0);
+    for peer in &mut peers {
+        let frames = peer.frames();
+        assert!(frames.iter().any(|(opcode, _)| *opcode == PING));
+        let (opcode, payload) = frames.last().expect("a Close");
+        assert_eq!((*opcode, &payload[..2]), (CLOSE, &close_payload(1011)[..]));
+        assert!(peer.is_over());
+    }
+    world.server.check_quiet();
+}
+
+#[test]
+fn a_request_that_dribbles_is_closed_at_the_time_out() {
+    let mut world = World::new(Options::default(), 1);
+    let mut peer = Peer::connect(&mut world);
+    let request = post("c", "never");
+    for (second, byte) in request.iter().enumerate().take(10) {
+        assert!(!peer.is_over(), "closed after {second} seconds");
+        assert!(peer.responses().is_empty());
+        peer.say(&[*byte]);
+        world.pass(1_000);
+    }
+    let responses = peer.responses();
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [408]);
+    assert!(responses[0].closes && peer.is_over());
+    world.pass(5_000);
+    world.server.check_quiet();
+}
+
+#[test]
+fn who_is_not_read_because_the_engine_is_late_is_not_closed() {
+    let mut options = Options::default();
+    options.config.limits.engine_backlog_bytes_max = 1;
+    options.engine.late_ms_min = 4 * INTERVAL_MS;
+    options.engine.late_ms_max = 4 * INTERVAL_MS;
+    let mut world = World::new(options, 1);
+    let mut member = Peer::open("/api/ws/c", &mut world);
+    let mut publisher = Peer::connect(&mut world);
+    publisher.post("c", "k0");
+    world.rest();
+    let mut other = Peer::connect(&mut world);
+    other.post("c", "k1");
+    member.publish("k2");
+    world.pass(4 * INTERVAL_MS - 1);
+    assert_eq!(world.server.connections(), 3);
+    assert!(publisher.responses().is_empty() && other.responses().is_empty());
+    // Its pings are answered only now.
+    assert!(member.texts().is_empty());
+    for _ in 0..12 {
+        world.pass(INTERVAL_MS);
+        member.texts();
+    }
+    for peer in [&mut publisher, &mut other] {
+        let statuses: Vec<_> = peer.responses().iter().map(|response| response.status).collect();
+        assert_eq!(statuses, [200]);
+    }
+    assert_eq!(world.ledger.borrow().len(), 3);
+}
+
+#[test]
+fn a_last_response_is_sent_whole_to_who_reads_it_slowly() {
+    let mut world = World::new(Options::default(), 1);
+    let mut publisher = Peer::connect(&mut world);
+    for number in 0..20 {
+        publisher.post("c", &format!("k{number} {}", "x".repeat(2_000)));
+    }
+    world.rest();
+    let mut slow = Peer::with_manners(Manners { down_max: 1_000, ..Manners::default() }, &mut world);
+    slow.say(&request("GET", "/api/messages", "slow", "Connection: close\r\n", ""));
+    let mut received = 0;
+    while !slow.is_over() {
+        world.pass(1_000);
+        received += slow.sip(500);
+    }
+    assert!(received > 40_000, "only {received} bytes came");
+    let responses = slow.responses();
+    assert_eq!((responses.len(), responses[0].status), (1, 200));
+}
+
+#[test]
+fn a_shutdown_says_goodbye_to_all_and_ends() {
+    let mut world = World::new(Options::default(), 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    let mut idle = Peer::connect(&mut world);
+    idle.post("c", "k0 before");
+    let mut fresh = Peer::connect(&mut world);
+    let manners = Manners { down_max: 500, ..Manners::default() };
+    let mut full = Peer::with_manners(manners, &mut world);
+    full.shake_hands("/api/ws/c", None, &mut world);
+    peers[2].publish(&format!("k1 {}", "x".repeat(2_000)));
+    world.rest();
+    let mut busy = Peer::connect(&mut world);
+    world.turn();
+    busy.post("c", "k2 last");
+    world.shut_down();
+    world.rest();
+    assert!(!world.server.is_finished());
+    for peer in &mut peers {
+        let frames = peer.frames();
+        let (opcode, payload) = frames.last().expect("a Close");
+        assert_eq!((*opcode, &payload[..2]), (CLOSE, &close_payload(1001)[..]));
+        peer.say_frame(CLOSE, &close_payload(1001));
+    }
+    let mut frames = Vec::new();
+    while !frames.iter().any(|(opcode, _)| *opcode == CLOSE) {
+        frames.extend(full.frames());
+        world.rest();
+    }
+    let is_begun = |(_, payload): &(u8, Vec<u8>)| String::from_utf8_lossy(payload).contains("k1 x");
+    assert!(frames.iter().any(is_begun), "what was begun is sent whole");
+    full.say_frame(CLOSE, &close_payload(1001));
+    world.rest();
+    assert_eq!(idle.responses().len(), 1);
+    assert_eq!(busy.responses()[0].status, 200, "what was asked before is answered");
+    for peer in peers.iter().chain([&idle, &fresh, &full, &busy]) {
+        assert!(peer.is_over());
+        peer.wire.borrow_mut().close();
+    }
+    assert!(fresh.responses().is_empty());
+    world.rest();
+    assert!(world.server.is_finished());
+    world.server.check_quiet();
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_who_does_not_answer() {
+    let mut world = World::new(Options::default(), 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    world.shut_down();
+    world.pass(4_999);
+    assert!(!world.server.is_finished());
+    world.pass(1);
+    assert!(world.server.is_finished());
+    for peer in &mut peers {
+        assert_eq!(peer.frames().last().map(|(opcode, _)| *opcode), Some(CLOSE));
+    }
+}
