@@ -188,7 +188,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// The `Origin` that the request names, if that page may talk to us.
     pub(super) fn allowed_origin<'b>(&self, request: &Request<'b>) -> Option<&'b str> {
-        let origin = request.header("origin")?;
+        let origin = request.header("origin").filter(|_| request.header_values("origin").count() == 1)?;
         self.config.origins.allow(origin, request.host).then_some(origin)
     }
 

@@ -23,7 +23,7 @@ mod world;
 use polecat::server::metrics::{CloseReason, Metrics};
 
 /// Seeds of an ordinary run.
-const SEEDS_DEFAULT: u64 = 300;
+const SEEDS_DEFAULT: u64 = 200;
 
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

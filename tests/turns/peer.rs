@@ -56,7 +56,7 @@ impl Peer {
 
     /// Sends as much of `bytes` as there is room for.
     pub(crate) fn offer(&mut self, bytes: &[u8]) -> usize {
-        self.wire.borrow_mut().send(&mut bytes.iter().copied().collect(), bytes.len())
+        self.wire.borrow_mut().send(&mut bytes.to_vec().into(), bytes.len())
     }
 
     pub(crate) fn say_frame(&mut self, opcode: u8, payload: &[u8]) {

@@ -112,7 +112,8 @@ impl Wire {
         }
         let len = len.min(out.len()).min(self.manners.arrived_max - self.arrived.len());
         if len > 0 {
-            self.arrived.extend(out.drain(..len));
+            self.arrived.extend(&out.make_contiguous()[..len]);
+            out.drain(..len);
             if self.armed || self.manners.tells_every_arrival {
                 self.armed = false;
                 self.edge.readable = true;
@@ -123,7 +124,9 @@ impl Wire {
 
     /// Takes at most `len` bytes of what the server has sent.
     pub(crate) fn receive(&mut self, len: usize) -> Vec<u8> {
-        let bytes: Vec<u8> = self.down.drain(..len.min(self.down.len())).collect();
+        let len = len.min(self.down.len());
+        let bytes = self.down.make_contiguous()[..len].to_vec();
+        self.down.drain(..len);
         if !bytes.is_empty() && self.is_full {
             self.is_full = false;
             self.edge.writable = true;
@@ -217,9 +220,8 @@ impl Wire {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         let len = buffer.len().min(self.arrived.len());
-        for (to, from) in buffer.iter_mut().zip(self.arrived.drain(..len)) {
-            *to = from;
-        }
+        buffer[..len].copy_from_slice(&self.arrived.make_contiguous()[..len]);
+        self.arrived.drain(..len);
         self.work.read_bytes += len;
         self.armed |= len < buffer.len();
         if len > 0 || self.client_ended { Ok(len) } else { Err(io::ErrorKind::WouldBlock.into()) }

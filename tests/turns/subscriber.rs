@@ -274,7 +274,8 @@ impl Behaviour for Subscriber {
     }
 
     fn is_content(&self, ledger: &Ledger) -> bool {
-        let missing = self.owed.iter().filter(|key| ledger.id_of(key).is_none()).count() as u64;
+        let missing =
+            self.owed.iter().chain(&self.sent).filter(|key| ledger.id_of(key).is_none()).count() as u64;
         let is_stored = missing <= ledger.refused;
         let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
         let is_answered = self.pongs_due == 0 && self.json_pongs_due == 0;
