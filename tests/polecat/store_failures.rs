@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Socket, assert_timestamp, get, post};
+use crate::support::{Home, Http, PATIENCE, Process, Response, Socket, assert_timestamp, get, post};
 
 #[test]
 fn a_database_locked_by_another_program() {
@@ -54,6 +54,25 @@ fn a_full_file_system() {
     };
     let free = || std::fs::remove_file(&filler).expect("the file can be removed");
     live_through(process, &database, fill, free);
+}
+
+#[test]
+fn a_process_that_cannot_store_still_ends() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &["--drain", "60"]);
+    post(process.addr(), "/api/messages", &message("room", "a", "c")).ok();
+    let mut client = Socket::connect_v1(process.addr(), "/ws");
+    client.next_of_type("hello");
+    client.next_of_type("live");
+    let other = Connection::open(home.database()).expect("the database can be opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is to be had");
+    assert_eq!(post(process.addr(), "/api/messages", &message("room", "a", "c")).status, 503);
+    client.next_of_type("health_status");
+    process.signal(Signal::TERM);
+    client.next_of_type("reconnect");
+    assert_eq!(client.expect_close().0, 1001);
+    client.expect_end();
+    assert_eq!(process.wait().status.code(), Some(0));
 }
 
 /// A small file system of its own; gone when it is dropped.
@@ -165,14 +184,26 @@ impl Story {
         let event = json!({"type": "t", "payload": {"x": content("lost")}});
         let refused = self.http.post("/api/events", &event);
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        assert_eq!(self.post_with_key().status, 503);
         expect_degraded(&mut self.http);
+    }
+
+    /// A post whose key is another in each round.
+    fn post_with_key(&mut self) -> Response {
+        let key = format!("key {}", self.stored.iter().filter(|name| name.starts_with("after")).count());
+        let body = message("yard", "a", &content("keyed")).to_string();
+        self.http.request("POST", "/api/messages", &[("Idempotency-Key", &key)], Some(&body))
     }
 
     /// That reading goes on: from the store, and the newest from memory.
     fn expect_reading(&mut self) {
         assert_eq!(listed(self.addr), self.stored);
         let kept = self.stored.len() - 2;
-        let target = format!("/api/ws/room?last_event_id=message-{kept:05}");
+        let listed = get(self.addr, "/api/messages?channel_id=room&limit=3").ok();
+        let target = format!(
+            "/api/ws/room?last_event_id=message-{:05}",
+            listed["messages"][0]["id"].as_u64().expect("an id")
+        );
         let mut resumed = Socket::connect(self.addr, &target);
         for name in &self.stored[kept..] {
             assert_eq!(resumed.next_data()["content"], content(name));
@@ -195,6 +226,12 @@ impl Story {
             };
             assert_eq!(status["payload"], json!({"status": "ok"}));
             assert_eq!(status["event_id"], "event-00001");
+        }
+        // What was refused has not used its key.
+        for is_replayed in [false, true] {
+            let keyed = self.post_with_key();
+            keyed.ok();
+            assert_eq!(keyed.header("idempotency-replayed").is_some(), is_replayed);
         }
         let name = format!("after {}", self.stored.len());
         self.http.post("/api/messages", &message("room", "a", &content(&name))).ok();
