@@ -40,6 +40,20 @@ fn a_file_that_may_not_grow() {
 }
 
 #[test]
+fn a_limit_of_its_files_does_not_end_it() {
+    let home = Home::new();
+    // In blocks of 512 or 1024 bytes; nobody asks the shell to ignore the signal.
+    let process = Process::serve_after("ulimit -f 300", &home.database(), &[]);
+    let mut http = Http::connect(process.addr());
+    let begun = Instant::now();
+    while http.post("/api/messages", &message("room", "a", &content("x"))).status == 200 {
+        assert!(begun.elapsed() < PATIENCE, "the limit does not bind");
+    }
+    expect_degraded(&mut http);
+    process.kill();
+}
+
+#[test]
 fn a_full_file_system() {
     let Some(disk) = Disk::mount(8 << 20) else {
         return eprintln!("SKIPPED: a small file system cannot be mounted here");
