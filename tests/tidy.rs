@@ -296,7 +296,11 @@ fn patience(source: &Source) -> Vec<String> {
         let of_host =
             ["127.0.0.1:", "0.0.0.0:", "localhost:", "[::1]:", "[::]:", "[127, 0, 0, 1], ", "LOCALHOST, "];
         for host in of_host {
-            let mut ports = line.match_indices(host).map(|(place, _)| &line[place + host.len()..]);
+            // What a header says is nobody's address.
+            let is_said =
+                |place: usize| ["://", "Host: "].iter().any(|before| line[..place].ends_with(before));
+            let places = line.match_indices(host).map(|(place, _)| place).filter(|place| !is_said(*place));
+            let mut ports = places.map(|place| &line[place + host.len()..]);
             if ports.any(|port| port.starts_with(|first: char| ('1'..='9').contains(&first))) {
                 fault(number + 1, "a fixed port", "listen on port 0 and ask which it is");
             }

@@ -216,7 +216,8 @@ pub trait Engine {
     /// The oldest event id that is kept; one above the newest where none is.
     fn oldest_event(&self) -> u64;
 
-    /// Takes `record` in, to be committed with all others of this turn. Answered
+    /// Takes `record` in, to be committed with all others of this turn. Appends are
+    /// answered in the order in which they were taken in, of whatever stream. Answered
     /// by [`Answer::Committed`], [`Answer::Refused`] or, where `key` was used
     /// before, [`Answer::Repeated`].
     fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>);

@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 
 /// A non-blocking byte stream to a peer. `read` and `write` return
 /// [`io::ErrorKind::WouldBlock`] where they would have to wait, and the shell
-/// then tells by [`Readiness`] when that has changed, once.
+/// then tells by [`Readiness`] when that has changed, once. A `read` that returns
+/// less than was asked for has emptied the socket: what comes later is told anew.
 pub trait Socket: Read + Write {
     /// Tells the peer that nothing more will be written; reading goes on.
     ///
