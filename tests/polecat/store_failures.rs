@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Socket, assert_timestamp, get, post};
+use crate::support::{Home, Http, PATIENCE, Process, Response, Socket, assert_timestamp, get, post};
 
 #[test]
 fn a_database_locked_by_another_program() {
@@ -40,6 +40,20 @@ fn a_file_that_may_not_grow() {
 }
 
 #[test]
+fn a_limit_of_its_files_does_not_end_it() {
+    let home = Home::new();
+    // In blocks of 512 or 1024 bytes; nobody asks the shell to ignore the signal.
+    let process = Process::serve_after("ulimit -f 300", &home.database(), &[]);
+    let mut http = Http::connect(process.addr());
+    let begun = Instant::now();
+    while http.post("/api/messages", &message("room", "a", &content("x"))).status == 200 {
+        assert!(begun.elapsed() < PATIENCE, "the limit does not bind");
+    }
+    expect_degraded(&mut http);
+    process.kill();
+}
+
+#[test]
 fn a_full_file_system() {
     let Some(disk) = Disk::mount(8 << 20) else {
         return eprintln!("SKIPPED: a small file system cannot be mounted here");
@@ -54,6 +68,25 @@ fn a_full_file_system() {
     };
     let free = || std::fs::remove_file(&filler).expect("the file can be removed");
     live_through(process, &database, fill, free);
+}
+
+#[test]
+fn a_process_that_cannot_store_still_ends() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &["--drain", "60"]);
+    post(process.addr(), "/api/messages", &message("room", "a", "c")).ok();
+    let mut client = Socket::connect_v1(process.addr(), "/ws");
+    client.next_of_type("hello");
+    client.next_of_type("live");
+    let other = Connection::open(home.database()).expect("the database can be opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is to be had");
+    assert_eq!(post(process.addr(), "/api/messages", &message("room", "a", "c")).status, 503);
+    client.next_of_type("health_status");
+    process.signal(Signal::TERM);
+    client.next_of_type("reconnect");
+    assert_eq!(client.expect_close().0, 1001);
+    client.expect_end();
+    assert_eq!(process.wait().status.code(), Some(0));
 }
 
 /// A small file system of its own; gone when it is dropped.
@@ -88,104 +121,155 @@ fn content(name: &str) -> String {
 
 /// Everything that is promised while `fail` has happened and `mend` has not, and after it.
 fn live_through(process: Process, database: &Path, fail: impl Fn(), mend: impl Fn()) {
-    let addr = process.addr();
-    let mut stored = Vec::new();
-    let mut http = Http::connect(addr);
-    for number in 0..5 {
-        let name = format!("before {number}");
-        http.post("/api/messages", &message("room", "a", &content(&name))).ok();
-        stored.push(name);
-    }
-    http.post("/api/events", &json!({"type": "scan_started"})).ok();
-    let mut watchers = [Socket::connect(addr, "/ws"), Socket::connect_v1(addr, "/ws")];
-    watchers[1].next_of_type("hello");
-    watchers[1].next_of_type("live");
-    let mut publisher = Socket::connect_v1(addr, "/api/ws/hall");
-    publisher.next_of_type("hello");
-    publisher.next_of_type("live");
-    let mut base = Socket::connect(addr, "/api/ws/hall");
-
+    let mut story = Story::begin(process.addr());
     for _round in 0..2 {
         fail();
+        story.expect_failure();
+        story.expect_reading();
+        mend();
+        story.expect_recovery();
+    }
+    story.expect_end();
+    process.kill();
+    let process = Process::serve(database, &[]);
+    assert_eq!(listed(process.addr()), story.stored, "after the process was killed, too");
+    process.kill();
+}
+
+struct Story {
+    addr: SocketAddr,
+    http: Http,
+    /// On `/ws`: a base client, and one of the subprotocol.
+    watchers: [Socket; 2],
+    /// On another channel than what is stored: one of the subprotocol.
+    publisher: Socket,
+    base: Socket,
+    /// The names of what was acknowledged.
+    stored: Vec<String>,
+}
+
+impl Story {
+    fn begin(addr: SocketAddr) -> Self {
+        let mut http = Http::connect(addr);
+        let stored = (0..5).map(|number| format!("before {number}")).collect::<Vec<_>>();
+        for name in &stored {
+            http.post("/api/messages", &message("room", "a", &content(name))).ok();
+        }
+        http.post("/api/events", &json!({"type": "scan_started"})).ok();
+        let mut watcher = Socket::connect_v1(addr, "/ws");
+        let mut publisher = Socket::connect_v1(addr, "/api/ws/hall");
+        for client in [&mut watcher, &mut publisher] {
+            client.next_of_type("hello");
+            client.next_of_type("live");
+        }
+        let watchers = [Socket::connect(addr, "/ws"), watcher];
+        Self { addr, http, watchers, publisher, base: Socket::connect(addr, "/api/ws/hall"), stored }
+    }
+
+    /// That publishers are told, and everyone else.
+    fn expect_failure(&mut self) {
         let refused = loop {
-            let name = format!("full {}", stored.len());
-            let answer = http.post("/api/messages", &message("room", "a", &content(&name)));
+            let name = format!("full {}", self.stored.len());
+            let answer = self.http.post("/api/messages", &message("room", "a", &content(&name)));
             if answer.status != 200 {
                 break answer;
             }
-            stored.push(name);
-            assert!(stored.len() < 1000, "the store does not fail");
+            self.stored.push(name);
+            assert!(self.stored.len() < 1000, "the store does not fail");
         };
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
         assert!(refused.json()["detail"].is_string());
-        expect_degraded(&mut http);
-        for watcher in &mut watchers {
+        expect_degraded(&mut self.http);
+        for watcher in &mut self.watchers {
             let status = watcher.next_of_type("health_status");
             assert_eq!(status["payload"]["status"], "degraded");
             assert!(status["payload"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
             assert_eq!(status["event_id"], "event-00001", "it is not stored, so it bears what is");
             assert_timestamp(status["timestamp"].as_str().expect("a string"));
         }
-        publisher.send_json(&json!({"type": "message", "content": content("lost"), "id": "mine"}));
-        let error = publisher.next_payload("error");
+        let mut lost = json!({"type": "message", "content": content("lost"), "id": "mine"});
+        self.publisher.send_json(&lost);
+        let error = self.publisher.next_payload("error");
         assert_eq!((&error["code"], &error["id"]), (&json!("store_unavailable"), &json!("mine")));
-        base.send_json(&json!({"type": "message", "content": content("lost")}));
-        base.send_json(&json!({"type": "ping"}));
-        base.next_of_type("pong");
-        let events = http.post("/api/events", &json!({"type": "t", "payload": {"x": content("lost")}}));
-        assert_eq!((events.status, events.header("retry-after")), (503, Some("1")));
-        expect_degraded(&mut http);
-        // Reading goes on: the store, and the newest from memory.
-        assert_eq!(listed(addr), stored);
-        let after = format!("message-{:05}", stored.len() - 2);
-        let mut resumed = Socket::connect(addr, &format!("/api/ws/room?last_event_id={after}"));
-        for name in &stored[stored.len() - 2..] {
+        lost["id"].take();
+        self.base.send_json(&lost);
+        self.base.send_json(&json!({"type": "ping"}));
+        self.base.next_of_type("pong");
+        let event = json!({"type": "t", "payload": {"x": content("lost")}});
+        let refused = self.http.post("/api/events", &event);
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        assert_eq!(self.post_with_key().status, 503);
+        expect_degraded(&mut self.http);
+    }
+
+    /// A post whose key is another in each round.
+    fn post_with_key(&mut self) -> Response {
+        let key = format!("key {}", self.stored.iter().filter(|name| name.starts_with("after")).count());
+        let body = message("yard", "a", &content("keyed")).to_string();
+        self.http.request("POST", "/api/messages", &[("Idempotency-Key", &key)], Some(&body))
+    }
+
+    /// That reading goes on: from the store, and the newest from memory.
+    fn expect_reading(&mut self) {
+        assert_eq!(listed(self.addr), self.stored);
+        let kept = self.stored.len() - 2;
+        let listed = get(self.addr, "/api/messages?channel_id=room&limit=3").ok();
+        let target = format!(
+            "/api/ws/room?last_event_id=message-{:05}",
+            listed["messages"][0]["id"].as_u64().expect("an id")
+        );
+        let mut resumed = Socket::connect(self.addr, &target);
+        for name in &self.stored[kept..] {
             assert_eq!(resumed.next_data()["content"], content(name));
         }
+    }
 
-        mend();
+    fn expect_recovery(&mut self) {
+        let mut listener = Socket::connect(self.addr, "/api/ws/room");
         let begun = Instant::now();
-        while http.get("/api/health").status != 200 {
+        while self.http.get("/api/health").status != 200 {
             assert!(begun.elapsed() < PATIENCE, "it does not recover by itself");
         }
-        assert_eq!(http.get("/api/health").json(), json!({"status": "ok"}));
-        for watcher in &mut watchers {
+        assert_eq!(self.http.get("/api/health").json(), json!({"status": "ok"}));
+        for watcher in &mut self.watchers {
             let status = loop {
                 let status = watcher.next_of_type("health_status");
                 if status["payload"]["status"] != "degraded" {
                     break status;
                 }
             };
-            assert_eq!(
-                (&status["payload"], &status["event_id"]),
-                (&json!({"status": "ok"}), &json!("event-00001"))
-            );
+            assert_eq!(status["payload"], json!({"status": "ok"}));
+            assert_eq!(status["event_id"], "event-00001");
         }
-        let name = format!("after {}", stored.len());
-        http.post("/api/messages", &message("room", "a", &content(&name))).ok();
-        stored.push(name);
-        assert_eq!(resumed.next_data()["content"], content(&stored[stored.len() - 1]));
-        assert_eq!(listed(addr), stored, "all that was acknowledged, and nothing else");
+        // What was refused has not used its key.
+        for is_replayed in [false, true] {
+            let keyed = self.post_with_key();
+            keyed.ok();
+            assert_eq!(keyed.header("idempotency-replayed").is_some(), is_replayed);
+        }
+        let name = format!("after {}", self.stored.len());
+        self.http.post("/api/messages", &message("room", "a", &content(&name))).ok();
+        assert_eq!(listener.next_data()["content"], content(&name));
+        self.stored.push(name);
+        assert_eq!(listed(self.addr), self.stored, "all that was acknowledged, and nothing else");
     }
 
-    publisher.send_json(&json!({"type": "message", "content": "stored", "id": "mine"}));
-    assert_eq!(base.next_data()["content"], "stored", "what was not stored was not broadcast");
-    loop {
-        let next = publisher.next();
-        if next["type"] == "ack" {
-            break;
+    fn expect_end(&mut self) {
+        self.publisher.send_json(&json!({"type": "message", "content": "stored", "id": "mine"}));
+        assert_eq!(self.base.next_data()["content"], "stored", "what was not stored was not broadcast");
+        loop {
+            let next = self.publisher.next();
+            if next["type"] == "ack" {
+                break;
+            }
+            assert_eq!(next["data"]["content"], "stored");
         }
-        assert_eq!(next["data"]["content"], "stored");
+        // A state of health is no event of the past.
+        post(self.addr, "/api/events", &json!({"type": "scan_completed"})).ok();
+        let mut replayed = Socket::connect(self.addr, "/ws?last_event_id=event-00000");
+        assert_eq!(replayed.next()["type"], "scan_started");
+        assert_eq!(replayed.next()["type"], "scan_completed");
     }
-    // A state of health is no event of the past.
-    post(addr, "/api/events", &json!({"type": "scan_completed"})).ok();
-    let mut replayed = Socket::connect(addr, "/ws?last_event_id=event-00000");
-    assert_eq!(replayed.next()["type"], "scan_started");
-    assert_eq!(replayed.next()["type"], "scan_completed");
-    process.kill();
-    let process = Process::serve(database, &[]);
-    assert_eq!(listed(process.addr()), stored, "after the process was killed, too");
-    process.kill();
 }
 
 fn expect_degraded(http: &mut Http) {

@@ -2,12 +2,13 @@
 //! "15. When the store fails".
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::support::process::{Ended, run};
 use crate::support::socket::message;
-use crate::support::{Home, Http, Process, Server, get, post};
+use crate::support::{Home, Http, PATIENCE, Process, Server, Socket, get, post};
 
 fn start(database: &Path) -> Ended {
     run(|command| {
@@ -91,6 +92,36 @@ fn a_second_server_on_the_same_database() {
     third.kill();
     let fourth = home.serve();
     assert_eq!(get(fourth.addr(), "/api/messages").ok()["messages"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn what_is_too_old_goes_and_its_id_is_not_given_out_again() {
+    let home = Home::new();
+    // A little less than a second.
+    let process = Process::serve(&home.database(), &["--retain-days", "0.00001"]);
+    let mut http = Http::connect(process.addr());
+    for _ in 0..5 {
+        http.post("/api/messages", &message("room", "a", "c")).ok();
+        http.post("/api/events", &json!({"type": "t"})).ok();
+    }
+    let begun = Instant::now();
+    while http.get("/api/messages").ok() != json!({"messages": []}) {
+        assert!(begun.elapsed() < PATIENCE, "nothing goes");
+    }
+    assert_eq!(http.get("/api/summary").ok()["summary"]["total_messages"], 0);
+    assert_eq!(http.get("/api/channels").ok(), json!({"channels": []}));
+    process.kill();
+    let server = home.serve();
+    for (path, name) in [("/ws", "event"), ("/api/ws/room", "message")] {
+        let mut client = Socket::connect_v1(server.addr(), &format!("{path}?last_event_id={name}-00002"));
+        client.next_of_type("hello");
+        assert_eq!(client.next_payload("gap")["newest"], format!("{name}-00005"));
+        client.next_of_type("live");
+        let mut client = Socket::connect_v1(server.addr(), &format!("{path}?last_event_id={name}-00005"));
+        client.next_of_type("hello");
+        assert_eq!(client.next_payload("resumed")["count"], 0, "it has missed nothing");
+    }
+    assert_eq!(post(server.addr(), "/api/messages", &message("room", "a", "c")).ok()["message"]["id"], 6);
 }
 
 #[test]

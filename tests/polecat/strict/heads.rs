@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     ("an empty line in front", b"|GET /api/health HTTP/1.1|Host: a||", &[200], Open),
     ("a Host with a port", b"GET /api/health HTTP/1.1|Host: a:8010||", &[200], Open),
     ("a Host with an empty port", b"GET /api/health HTTP/1.1|Host: a:||", &[200], Open),
-    ("a Host of IPv4", b"GET /api/health HTTP/1.1|Host: 127.0.0.1:8010||", &[200], Open),
+    ("a Host of IPv4", b"GET /api/health HTTP/1.1|Host: 192.0.2.1:8010||", &[200], Open),
     ("a Host of IPv6", b"GET /api/health HTTP/1.1|Host: [::1]||", &[200], Open),
     ("a Host of IPv6 with a port", b"GET /api/health HTTP/1.1|Host: [2001:db8::7]:80||", &[200], Open),
     ("a Host with escapes", b"GET /api/health HTTP/1.1|Host: a%41b||", &[200], Open),
