@@ -122,6 +122,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         // The ping first: a client that reads one message at a time has answered
         // it before it is busy with the heartbeat.
         codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
+        self.note_caught_up(index);
+        let connection = &mut self.connections[index as usize];
         let is_told = !matches!(connection.phase, Phase::Open(Endpoint::Channel(Level::Base)));
         let timestamp = self.moment.timestamp();
         if let Some(place) = connection.place(&timestamp).filter(|_| is_told) {

@@ -21,13 +21,17 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// The header fields that every response to this request has; empty values are to be left out.
-    pub(super) fn headers(&self) -> [(&str, &str); 4] {
+    pub(super) fn headers(&self) -> [(&str, &str); 5] {
         let origin = self.origin.as_deref().unwrap_or_default();
         let with_origin = |value| if origin.is_empty() { "" } else { value };
         [
             ("X-Correlation-ID", self.correlation_id.as_str()),
             ("Access-Control-Allow-Origin", origin),
             ("Access-Control-Allow-Credentials", with_origin("true")),
+            (
+                "Access-Control-Expose-Headers",
+                with_origin("X-Correlation-ID, Idempotency-Replayed, Retry-After"),
+            ),
             ("Vary", with_origin("Origin")),
         ]
     }

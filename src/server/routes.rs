@@ -192,6 +192,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.config.origins.allow(origin, request.host).then_some(origin)
     }
 
+    /// Whether a browser sent this for a page that may not talk to us.
+    pub(super) fn is_foreign(&mut self, request: &Request<'_>) -> bool {
+        let is_foreign =
+            request.header_values("origin").next().is_some() && self.allowed_origin(request).is_none();
+        self.metrics.foreign_origins += u64::from(is_foreign);
+        is_foreign
+    }
+
     fn make_correlation_id(&mut self) -> String {
         uuid::Builder::from_random_bytes(self.random.u128(..).to_le_bytes()).into_uuid().to_string()
     }
@@ -208,6 +216,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn post(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
+        if self.is_foreign(request) {
+            return self.reply_detail(index, &exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
+        }
         if !is_json(request) {
             let detail = "Content-Type must be application/json";
             return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
@@ -236,11 +247,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         };
         match record {
             Ok(record) => {
-                let key = request.header("idempotency-key").filter(|key| !key.is_empty());
-                if key.is_some_and(|key| !is_key(key)) {
-                    let detail = "Idempotency-Key has at most 255 bytes";
+                let Ok(key) = idempotency_key(request) else {
+                    let detail = "Idempotency-Key is given once, with 1 to 255 bytes of UTF-8";
                     return self.reply_detail(index, &exchange, Status::BAD_REQUEST, detail, &[]);
-                }
+                };
                 let ticket = self.await_answer(index, exchange);
                 self.append(record, key.map(Rc::from), Some(ticket));
             }
@@ -416,8 +426,16 @@ fn is_preflight(request: &Request<'_>) -> bool {
     request.header("origin").is_some() && request.header("access-control-request-method").is_some()
 }
 
-/// Whether the body may be read as JSON: it says so, or says nothing. A type that
-/// a form of a foreign page can send without asking is thus never taken.
+/// The key under which the request wants to be stored once, if it has one.
+fn idempotency_key<'b>(request: &Request<'b>) -> Result<Option<&'b str>, ()> {
+    match (request.header_values("idempotency-key").count(), request.header("idempotency-key")) {
+        (0, _) => Ok(None),
+        (1, Some(key)) if is_key(key) => Ok(Some(key)),
+        _ => Err(()),
+    }
+}
+
+/// Whether the body may be read as JSON: it says so, or says nothing.
 fn is_json(request: &Request<'_>) -> bool {
     let Some(content_type) = request.header("content-type") else { return true };
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::ground::id::NONE;
+use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Stream, Ticket};
 use crate::wire::body::channel_name_error;
 use crate::wire::codec::{self, CloseCode};
@@ -35,8 +36,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 return false;
             }
         };
-        if request.header_values("origin").next().is_some() && self.allowed_origin(request).is_none() {
-            self.metrics.foreign_origins += 1;
+        if self.is_foreign(request) {
             self.reply_detail(index, exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
             return false;
         }
@@ -88,8 +88,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match (target, stream) {
             (Target::Events, Some(stream)) => {
                 self.open(index, Endpoint::Events(level));
-                self.subscribe(index, stream, request);
-                if !has_legal_token(request) {
+                if has_legal_token(request) {
+                    self.subscribe(index, stream, request);
+                } else {
                     let reason = "Invalid subscribe_token format";
                     self.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
                 }
@@ -193,6 +194,20 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 let stream = stream.clone();
                 self.engine.ask(Query::Count { stream, after: *from, through: kept.newest }, ticket);
             }
+        }
+    }
+
+    /// Moves the cursor of a subscriber that has got everything on to the newest id of its
+    /// sequence: its own channel may be quiet while others are not, and it is to
+    /// resume from where nothing is missing.
+    pub(super) fn note_caught_up(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if connection.channel != NONE
+            && connection.writing == Writing::Ready
+            && matches!(self.registry.after(connection.channel, connection.cursor), Run::End)
+        {
+            let stream = &self.registry.channel(connection.channel).stream;
+            connection.cursor = connection.cursor.max(self.registry.newest(stream));
         }
     }
 

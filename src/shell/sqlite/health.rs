@@ -79,10 +79,7 @@ impl Watch {
 
     /// Notes that a commit has succeeded.
     pub(super) fn succeeded(&mut self) {
-        if !self.is_sound() {
-            log::warn!("records can be stored again");
-            self.health = Health::Sound;
-        }
+        self.health = Health::Sound;
     }
 
     /// Finds out whether records can be stored again. `newest` is what was announced last.
@@ -99,11 +96,6 @@ impl Watch {
 
     fn set(&mut self, health: Health, now: Now) {
         self.probe_at_ms = now.monotonic_ms.saturating_add(PROBE_INTERVAL_MS);
-        if self.health != health
-            && let Health::Degraded(reason) = &health
-        {
-            log::error!("records cannot be stored now: {reason}");
-        }
         self.health = health;
     }
 }
