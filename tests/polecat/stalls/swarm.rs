@@ -39,6 +39,8 @@ impl Swarm {
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE).expect("registered");
         self.clients.push(Client { index, stream, received, pings: 0, texts: 0, is_closed: false });
         self.clients[index].take_in();
+        // Those who were first must not be silent until the last is there.
+        self.turn(Duration::ZERO);
     }
 
     /// Answers pings for `time`.
