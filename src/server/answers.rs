@@ -46,7 +46,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // Nobody asks for a count.
             Answer::Failed { ticket, error } => {
                 self.metrics.reads_failed += 1;
-                log::debug!("the store could not be read: {error}");
+                // However many fail, a few lines say it.
+                if self.metrics.reads_failed.is_power_of_two() {
+                    log::warn!("the store could not be read: {error}");
+                }
                 self.answer_error(ticket, &error);
             }
         }

@@ -429,7 +429,7 @@ fn is_preflight(request: &Request<'_>) -> bool {
 /// The key under which the request wants to be stored once, if it has one.
 fn idempotency_key<'b>(request: &Request<'b>) -> Result<Option<&'b str>, ()> {
     match (request.header_values("idempotency-key").count(), request.header("idempotency-key")) {
-        (0, _) => Ok(None),
+        (0, _) | (1, Some("")) => Ok(None),
         (1, Some(key)) if is_key(key) => Ok(Some(key)),
         _ => Err(()),
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::ground::time::Now;
 use crate::server::admission::Source;
@@ -215,6 +215,8 @@ impl Reactor {
             signal_hook::flag::register(signal, Arc::clone(stop))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
+        // A file that may not grow is the store's affair: without a handler it is our end.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut receiver = UnixStream::from_std(receiver);
         self.poll.registry().register(&mut receiver, SIGNALS, Interest::READABLE)?;
         self.signals = Some(receiver);
