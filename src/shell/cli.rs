@@ -1,4 +1,4 @@
-//! The command line: flags and their environment variables, then [`Options`],
+//! The command line: flags and their environment variables, then `Options`,
 //! then the reactor. One line on stderr says what is wrong, an exit status whose fault it is.
 
 use std::ffi::OsString;
