@@ -219,6 +219,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if self.is_foreign(request) {
             return self.reply_detail(index, &exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
         }
+        if request.header("content-length").is_none() && request.header("transfer-encoding").is_none() {
+            let detail = "Content-Length is required";
+            return self.reply_detail(index, &exchange, Status::LENGTH_REQUIRED, detail, &[]);
+        }
         if !is_json(request) {
             let detail = "Content-Type must be application/json";
             return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);

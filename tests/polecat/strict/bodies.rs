@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
         Open,
     ),
     ("a length of nothing", b"POST /api/messages HTTP/1.1|Host: a|Content-Length: 0||", &[422], Open),
-    ("no length and no body", b"POST /api/messages HTTP/1.1|Host: a||", &[422], Open),
+    ("no length and no body", b"POST /api/messages HTTP/1.1|Host: a||", &[411], Open),
     ("a body of GET", b"GET /api/health HTTP/1.1|Host: a|Content-Length: 4||GET ", &[200], Open),
     ("a body of HEAD", b"HEAD /api/health HTTP/1.1|Host: a|Content-Length: 4||GET ", &[200], Open),
     ("a body where the path is none", b"POST /nothing HTTP/1.1|Host: a|Content-Length: 2||{}", &[404], Open),
