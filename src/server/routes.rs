@@ -224,7 +224,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return self.reply_detail(index, &exchange, Status::LENGTH_REQUIRED, detail, &[]);
         }
         if !is_json(request) {
-            let detail = "Content-Type must be application/json";
+            let detail = "Content-Type must be application/json, without a Content-Encoding";
             return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
         }
         if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) {
@@ -441,6 +441,10 @@ fn idempotency_key<'b>(request: &Request<'b>) -> Result<Option<&'b str>, ()> {
 
 /// Whether the body may be read as JSON: it says so, or says nothing.
 fn is_json(request: &Request<'_>) -> bool {
+    let coding = request.header("content-encoding").unwrap_or_default();
+    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
+        return false;
+    }
     let Some(content_type) = request.header("content-type") else { return true };
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))

@@ -87,7 +87,9 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
         log::info!("at most {connections} connections; the system allows {descriptors} descriptors");
     }
     if !addr.ip().is_loopback() {
-        log::warn!("{addr} can be reached from other machines: whoever reaches it may read and publish");
+        say(&format!(
+            "polecat: {addr} can be reached from other machines: whoever reaches it may read and publish"
+        ));
     }
     let metrics = reactor.run().map_err(|error| format!("the poll loop has failed: {error}"))?;
     log::info!("stopped after {} connections and {} stored records", metrics.accepted, metrics.committed);
@@ -97,7 +99,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
 /// Raises the soft limit of descriptors to the hard one; returns what binds now.
 fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum
+    if limit.current != limit.maximum
         && setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_err()
     {
         log::warn!("the limit of descriptors could not be raised");

@@ -110,7 +110,7 @@ struct Times {
 #[command(next_help_heading = "Limits")]
 struct Bounds {
     /// Connections at once [default: as many as there are descriptors]
-    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS")]
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS", value_parser = parse_count)]
     max_connections: Option<usize>,
 
     /// Connections at once from one address (of IPv6, from one /64); 0 for no limit
@@ -118,7 +118,8 @@ struct Bounds {
     max_connections_per_address: u32,
 
     /// Channels with subscribers at once
-    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS", default_value_t = 100_000)]
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS", default_value = "100000")]
+    #[arg(value_parser = parse_count)]
     max_channels: usize,
 
     /// Messages that one connection may send in a second; 0 for no limit
@@ -304,6 +305,13 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
 fn parse_fields(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(fields) if (1..=HEAD_FIELDS_CAP).contains(&fields) => Ok(fields),
@@ -331,5 +339,6 @@ mod tests {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
         assert!(parse_fields("257").is_err());
+        assert!(parse_count("0").is_err());
     }
 }

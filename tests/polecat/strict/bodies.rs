@@ -20,6 +20,12 @@ pub(crate) const CASES: &[Case] = &[
         &[422],
         Open,
     ),
+    (
+        "a content coding",
+        b"POST /api/messages HTTP/1.1|Host: a|Content-Encoding: gzip|Content-Length: 2||{}",
+        &[415],
+        Open,
+    ),
     ("a length of nothing", b"POST /api/messages HTTP/1.1|Host: a|Content-Length: 0||", &[422], Open),
     ("no length and no body", b"POST /api/messages HTTP/1.1|Host: a||", &[411], Open),
     ("a body of GET", b"GET /api/health HTTP/1.1|Host: a|Content-Length: 4||GET ", &[200], Open),
