@@ -145,12 +145,6 @@ pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
     write_envelope(&event.kind, event.payload.as_bytes(), correlation_id, &event.timestamp, place, out);
 }
 
-/// Writes a heartbeat of `/ws`; `cursor` is the id up to which its receiver has
-/// been sent everything.
-pub fn write_heartbeat(cursor: u64, timestamp: &str, out: &mut Vec<u8>) {
-    write_envelope("heartbeat", b"{}", None, timestamp, (Sequence::Events, cursor), out);
-}
-
 /// The answer to `{"type":"ping"}` on a channel.
 pub const PONG: &[u8] = b"{\"type\":\"pong\"}";
 
@@ -350,7 +344,7 @@ mod tests {
             r#"{"type":"message","data":{"id":17,"channel_id":"general","author":"Ann","content":"\"hi\"\n","timestamp":"T","lane":null,"provider":"p","token_count":-3},"event_id":"message-00017"}"#
         );
         assert_eq!(
-            text(|out| write_heartbeat(42, "T", out)),
+            text(|out| write_envelope("heartbeat", b"{}", None, "T", (Sequence::Events, 42), out)),
             r#"{"type":"heartbeat","payload":{},"correlation_id":null,"timestamp":"T","event_id":"event-00042"}"#
         );
     }
