@@ -66,6 +66,9 @@ pub struct Limits {
     pub log_frames_max: usize,
     /// Bytes of the frames that all channels together keep in memory.
     pub logs_bytes_max: usize,
+    /// Appends of one connection that may wait for their answers, at which it is not
+    /// read any further.
+    pub pending_requests_max: u16,
     /// Bytes handed to the engine and not yet answered, at which publishers are
     /// not read any further.
     pub engine_backlog_bytes_max: usize,
@@ -91,6 +94,7 @@ impl Default for Limits {
             log_bytes_max: 2 << 20,
             log_frames_max: 1024,
             logs_bytes_max: 16 << 20,
+            pending_requests_max: 1024,
             engine_backlog_bytes_max: 8 << 20,
         }
     }

@@ -5,5 +5,6 @@ pub mod time;
 pub mod id;
 pub mod origin;
 pub mod config;
+pub mod limit;
 pub mod deadline;
 pub mod frame;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use crate::ground::config::Limits;
+use crate::ground::limit::Limit;
 use crate::ground::time::Stamp;
 
 /// Where a connection comes from, as the shell sees it: equal for those that share
@@ -29,24 +30,18 @@ struct Rate {
     messages: u32,
 }
 
-/// Why a connection is not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    Connections,
-    Source,
-}
-
 const SECOND_MS: u32 = 1000;
 
 impl Admission {
     /// Takes note of the connection at `index`; `connections` are there beside it.
+    /// Fails with the limit for which it is not let in.
     pub(super) fn enter(
         &mut self,
         index: u32,
         source: Source,
         connections: usize,
         limits: &Limits,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Limit> {
         if limits.messages_per_second_max > 0 {
             put(&mut self.rates, index, Rate::default());
         }
@@ -58,9 +53,9 @@ impl Admission {
             put(&mut self.sources, index, source);
         }
         if connections >= limits.connections_max {
-            Err(Refused::Connections)
+            Err(Limit::Connections)
         } else if of_source > limits.connections_per_source_max {
-            Err(Refused::Source)
+            Err(Limit::ConnectionsPerAddress)
         } else {
             Ok(())
         }
@@ -113,12 +108,12 @@ mod tests {
         let (a, b) = (Source(1), Source(2));
         assert_eq!(admission.enter(0, a, 0, &limits), Ok(()));
         assert_eq!(admission.enter(1, a, 1, &limits), Ok(()));
-        assert_eq!(admission.enter(2, a, 2, &limits), Err(Refused::Source));
+        assert_eq!(admission.enter(2, a, 2, &limits), Err(Limit::ConnectionsPerAddress));
         assert_eq!(admission.enter(3, b, 3, &limits), Ok(()));
         admission.leave(2, &limits);
         admission.leave(0, &limits);
         assert_eq!(admission.enter(0, a, 2, &limits), Ok(()));
-        assert_eq!(admission.enter(4, b, 10, &limits), Err(Refused::Connections));
+        assert_eq!(admission.enter(4, b, 10, &limits), Err(Limit::Connections));
         for index in [0, 1, 3, 4] {
             admission.leave(index, &limits);
         }

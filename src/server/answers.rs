@@ -59,7 +59,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.committed += 1;
         self.engine_backlog_bytes -= record.weight();
         let scratch = &mut self.scratch;
-        self.registry.publish(&record.stream(), id, self.moment.stamp, || encode(id, record, scratch));
+        let let_go =
+            self.registry.publish(&record.stream(), id, self.moment.stamp, || encode(id, record, scratch));
+        for limit in let_go.into_iter().flatten() {
+            self.metrics.limits.count(limit);
+        }
         if let Some(ticket) = ticket {
             self.answer_stored(ticket, id, record, &[]);
         }

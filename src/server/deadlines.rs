@@ -1,6 +1,7 @@
 //! What falls due: heartbeats, and the patience with peers that do not go on.
 
 use crate::ground::deadline::Fifo;
+use crate::ground::limit::Limit;
 use crate::ground::time::Stamp;
 use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode, OpCode};
@@ -36,7 +37,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.beat(index);
         }
         while let Some(index) = self.due(self.deadlines.closing, self.config.timeouts.close_ms, &mut budget) {
-            self.metrics.close_timeouts += u64::from(self.at(index).phase == Phase::Closing);
+            self.metrics.limits.count(Limit::CloseTime);
             self.die(index, CloseReason::SocketError);
         }
         self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);

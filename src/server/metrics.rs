@@ -1,5 +1,7 @@
 //! What the server counts. Everything dropped, closed or refused has a reason here.
 
+use crate::ground::limit::{Limit, LimitHits};
+
 /// Why a connection was ended; counted once for each, when that was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,6 +66,20 @@ impl CloseReason {
         Self::StoreFailed,
         Self::Shutdown,
     ];
+
+    /// The limit that was run into, where the reason says which.
+    const fn limit(self) -> Option<Limit> {
+        Some(match self {
+            Self::RequestTimeout => Limit::RequestTime,
+            Self::HandshakeTimeout => Limit::HandshakeTime,
+            Self::KeepAliveTimeout => Limit::IdleTime,
+            Self::HeartbeatTimeout => Limit::HeartbeatTime,
+            Self::Unfinished => Limit::InboxBytes,
+            Self::MessageRate => Limit::MessagesPerSecond,
+            Self::MessageTooLong => Limit::MessageBytes,
+            _ => return None,
+        })
+    }
 }
 
 /// Counters since the start.
@@ -73,20 +89,12 @@ pub struct Metrics {
     pub accepted: u64,
     /// Connections ended, by [`CloseReason`].
     pub closed: [u64; CloseReason::ALL.len()],
-    /// Close handshakes that the peer did not finish in time.
-    pub close_timeouts: u64,
     /// WebSocket handshakes completed.
     pub upgrades: u64,
     /// HTTP requests answered or refused.
     pub requests: u64,
-    /// Connections answered 503 at once, for want of descriptors.
-    pub turned_away: u64,
-    /// Lists of messages refused because too much is unread: 503.
-    pub lists_refused: u64,
-    /// Requests answered 429.
-    pub too_many_requests: u64,
-    /// Subscriptions refused because there are too many channels.
-    pub too_many_channels: u64,
+    /// What was refused, closed, let go or held up for a limit, by limit.
+    pub limits: LimitHits,
     /// WebSocket handshakes refused because of their `Origin`.
     pub foreign_origins: u64,
     /// WebSocket messages received whole, control frames not counted.
@@ -123,5 +131,8 @@ impl Metrics {
     /// Counts one more.
     pub const fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;
+        if let Some(limit) = reason.limit() {
+            self.limits.count(limit);
+        }
     }
 }

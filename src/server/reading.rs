@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::ground::id::Id;
+use crate::ground::limit::Limit;
 use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode};
 use crate::wire::http::{Refusal, RequestDecoder, Status};
@@ -203,9 +204,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         ) {
             return false;
         }
-        let is_behind = self.appends_left == 0
-            || self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max;
-        if publishes && is_behind {
+        let is_over = self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max;
+        if publishes && (is_over || self.appends_left == 0) {
+            if is_over {
+                self.metrics.limits.count(Limit::EngineBacklogBytes);
+            }
             let connection = self.at(index);
             connection.reading = Reading::Stalled;
             let id = connection.id(index);
@@ -217,6 +220,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let connection = self.at(index);
             if connection.private_bytes() >= outbox_bytes_max {
                 connection.reading = Reading::Full;
+                self.metrics.limits.count(Limit::OutboxBytes);
                 return false;
             }
         }

@@ -2,11 +2,12 @@
 //! of one connection leave in the order of its requests, whether they are ready
 //! at once or wait for the engine.
 
-use crate::ground::id::Id;
 use std::rc::Rc;
 
+use crate::ground::id::Id;
+use crate::ground::limit::Limit;
 use crate::hub::engine::{Engine, Health, Query, Record, Ticket};
-use crate::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage};
+use crate::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage, has_long_name};
 use crate::wire::http::{Method, Refusal, Request, RequestDecoder, Response, Status, Step, write_continue};
 use crate::wire::protocol::{Event, write_json};
 use crate::wire::v1::is_key;
@@ -18,9 +19,6 @@ use super::paths::endpoint;
 use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
-
-/// Appends of one connection that may wait for their answers at once.
-const PENDING_MAX: u16 = 1024;
 
 /// The weight in bytes of the messages of one `GET /api/messages` at which the list ends: it is made in one step, which
 /// holds up everyone else.
@@ -80,9 +78,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         } else {
             self.set_phase(index, Phase::Request);
         }
+        let pending_max = self.config.limits.pending_requests_max;
         let connection = self.at(index);
-        if connection.pending >= PENDING_MAX {
+        if connection.pending >= pending_max {
             connection.reading = Reading::Awaiting;
+            self.metrics.limits.count(Limit::PendingRequests);
         }
     }
 
@@ -90,6 +90,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let correlation_id = self.make_correlation_id();
         let exchange =
             Exchange { is_list: false, head_only: false, keep_alive: false, correlation_id, origin: None };
+        if let Some(limit) = refusal.limit {
+            self.metrics.limits.count(limit);
+        }
         self.reply_detail(index, &exchange, refusal.status, refusal.detail, &[]);
         if self.at(index).pending == 0 {
             self.finish(index, reason);
@@ -141,7 +144,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 if self.outboxes_bytes + self.lists_asked * LIST_BYTES_MAX
                     >= self.config.limits.outboxes_bytes_max =>
             {
-                self.metrics.lists_refused += 1;
+                self.metrics.limits.count(Limit::UnsentBytes);
                 let detail = "too many lists of messages are waiting to be read";
                 let extra = [("Retry-After", "1")];
                 self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
@@ -228,7 +231,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
         }
         if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) {
-            self.metrics.too_many_requests += 1;
+            self.metrics.limits.count(Limit::MessagesPerSecond);
             let extra = [("Retry-After", "1")];
             return self.reply_detail(
                 index,
@@ -258,7 +261,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 let ticket = self.await_answer(index, exchange);
                 self.append(record, key.map(Rc::from), Some(ticket));
             }
-            Err(errors) => self.reply_errors(index, &exchange, &errors),
+            Err(errors) => {
+                if has_long_name(&errors) {
+                    self.metrics.limits.count(Limit::ChannelNameBytes);
+                }
+                self.reply_errors(index, &exchange, &errors);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::ground::config::Config;
 use crate::ground::deadline::Fifo;
 use crate::ground::frame::Frame;
 use crate::ground::id::{Id, NONE};
+use crate::ground::limit::Limit;
 use crate::ground::time::{AttendedClock, Now, Stamp};
 use crate::hub::engine::{Answer, Engine, Health};
 use crate::hub::registry::Registry;
@@ -240,7 +241,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connections = self.connections.len();
         let index = self.connections.insert(connection) as u32;
         self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
-        if self.admission.enter(index, source, connections, &self.config.limits).is_err() {
+        if let Err(limit) = self.admission.enter(index, source, connections, &self.config.limits) {
+            self.metrics.limits.count(limit);
             self.turn_away(index);
         }
         index
@@ -248,7 +250,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Counts a connection that the shell has turned away for want of descriptors.
     pub const fn count_turned_away(&mut self) {
-        self.metrics.turned_away += 1;
+        self.metrics.limits.count(Limit::Descriptors);
     }
 
     /// Tells what has changed about the socket at `index`. Only marks it; the work

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::ground::id::NONE;
+use crate::ground::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Stream, Ticket};
 use crate::wire::body::channel_name_error;
@@ -60,7 +61,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Some(stream) = &stream
             && self.registry.is_full(stream, self.config.limits.channels_max)
         {
-            self.metrics.too_many_channels += 1;
+            self.metrics.limits.count(Limit::Channels);
             let extra = [("Retry-After", "5")];
             self.reply_detail(index, exchange, Status::SERVICE_UNAVAILABLE, "too many channels", &extra);
             return false;
@@ -103,14 +104,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    fn stream(&self, target: Target<'_>) -> Result<Option<Stream>, &'static str> {
+    fn stream(&mut self, target: Target<'_>) -> Result<Option<Stream>, &'static str> {
         match target {
             Target::Events => Ok(Some(Stream::Events)),
             Target::Echo => Ok(None),
             Target::Channel(segment) => {
                 let name = percent_decode_segment(segment)
                     .map_err(|_| "the channel's name is not percent-encoded UTF-8")?;
-                match channel_name_error(&name, self.config.limits.channel_name_bytes_max) {
+                let bytes_max = self.config.limits.channel_name_bytes_max;
+                if name.len() > bytes_max {
+                    self.metrics.limits.count(Limit::ChannelNameBytes);
+                }
+                match channel_name_error(&name, bytes_max) {
                     None => Ok(Some(Stream::Channel(Rc::from(name.as_ref())))),
                     Some(_) => Err("the channel's name is too long or has control characters"),
                 }

@@ -218,6 +218,12 @@ impl ListRange {
 const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");
 const TOO_LONG: (&str, &str) = ("string_too_long", "String should have fewer bytes of UTF-8");
 
+/// Whether one of the mistakes is a name over its limit.
+#[must_use]
+pub fn has_long_name(errors: &[FieldError]) -> bool {
+    errors.iter().any(|error| error.kind == TOO_LONG.0)
+}
+
 /// What is wrong with `name` as the name of a channel, as kind and message.
 #[must_use]
 pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str, &'static str)> {

@@ -14,6 +14,7 @@ use super::request::{Method, Request, Version};
 use super::status::{Refusal, Status};
 use super::target::{Target, is_authority};
 use crate::ground::config::{HEAD_FIELDS_CAP, Limits};
+use crate::ground::limit::Limit;
 
 /// Empty lines skipped before a request line. One is what some clients send
 /// after a body (RFC 9112 section 2.2).
@@ -70,12 +71,19 @@ impl HeadScan {
     fn line_end_max(&self, limits: &Limits) -> (usize, Refusal) {
         let head_end_max = self.start.saturating_add(limits.head_bytes_max);
         if self.lines > 0 {
-            return (head_end_max, Refusal::new(Status::HEADER_FIELDS_TOO_LARGE, "header section too large"));
+            return (
+                head_end_max,
+                Refusal::over(
+                    Limit::HeaderBytes,
+                    Status::HEADER_FIELDS_TOO_LARGE,
+                    "header section too large",
+                ),
+            );
         }
         let line_bytes_max = limits.target_bytes_max.saturating_add(REQUEST_LINE_EXTRA);
         (
             head_end_max.min(self.start.saturating_add(line_bytes_max)),
-            Refusal::new(Status::URI_TOO_LONG, "request target too long"),
+            Refusal::over(Limit::TargetBytes, Status::URI_TOO_LONG, "request target too long"),
         )
     }
 
@@ -95,7 +103,11 @@ impl HeadScan {
             _ => {
                 self.lines += 1;
                 if self.lines > 1 + limits.head_fields_max.min(HEAD_FIELDS_CAP) {
-                    return Err(Refusal::new(Status::HEADER_FIELDS_TOO_LARGE, "too many header fields"));
+                    return Err(Refusal::over(
+                        Limit::HeaderFields,
+                        Status::HEADER_FIELDS_TOO_LARGE,
+                        "too many header fields",
+                    ));
                 }
                 Ok(false)
             }
@@ -140,7 +152,7 @@ impl<'b> Head<'b> {
         };
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
         if target.len() > limits.target_bytes_max {
-            return Err(Refusal::new(Status::URI_TOO_LONG, "request target too long"));
+            return Err(Refusal::over(Limit::TargetBytes, Status::URI_TOO_LONG, "request target too long"));
         }
         // "METHOD target HTTP/1.x" and CRLF: the parser takes single spaces only.
         let line_len = method.len() + target.len() + " ".len() * 2 + "HTTP/1.1\r\n".len();
@@ -179,7 +191,7 @@ fn refusal_of(error: httparse::Error, head: &[u8]) -> Refusal {
             Refusal::new(Status::VERSION_NOT_SUPPORTED, "HTTP/1.0 and HTTP/1.1 are supported")
         }
         httparse::Error::TooManyHeaders => {
-            Refusal::new(Status::HEADER_FIELDS_TOO_LARGE, "too many header fields")
+            Refusal::over(Limit::HeaderFields, Status::HEADER_FIELDS_TOO_LARGE, "too many header fields")
         }
         httparse::Error::HeaderName => Refusal::bad("invalid header field name"),
         httparse::Error::HeaderValue => Refusal::bad("invalid header field value"),
@@ -288,7 +300,7 @@ impl<'b> Told<'b> {
             return if length <= limits.body_bytes_max {
                 Ok(Framing::Length(length))
             } else {
-                Err(Refusal::new(Status::CONTENT_TOO_LARGE, "body too large"))
+                Err(Refusal::over(Limit::BodyBytes, Status::CONTENT_TOO_LARGE, "body too large"))
             };
         }
         if self.length.is_some() {

@@ -1,5 +1,7 @@
 //! Status codes, and what it means that a request is refused.
 
+use crate::ground::limit::Limit;
+
 /// A status code that polecat sends (RFC 9110 section 15; 426, 429 and 431 by
 /// RFC 9110 and RFC 6585). There are no others: the constants are all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,12 +96,19 @@ pub struct Refusal {
     pub status: Status,
     /// Why, for the peer: ASCII without a quote or a backslash.
     pub detail: &'static str,
+    /// The limit that the request is over, if that is why.
+    pub limit: Option<Limit>,
 }
 
 impl Refusal {
     /// Any refusal.
     pub const fn new(status: Status, detail: &'static str) -> Self {
-        Self { status, detail }
+        Self { status, detail, limit: None }
+    }
+
+    /// For being over `limit`.
+    pub const fn over(limit: Limit, status: Status, detail: &'static str) -> Self {
+        Self { status, detail, limit: Some(limit) }
     }
 
     /// A 400.

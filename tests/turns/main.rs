@@ -63,7 +63,6 @@ fn add(total: &mut Metrics, one: &Metrics) {
     }
     for (total, one) in [
         (&mut total.accepted, one.accepted),
-        (&mut total.close_timeouts, one.close_timeouts),
         (&mut total.upgrades, one.upgrades),
         (&mut total.requests, one.requests),
         (&mut total.messages_received, one.messages_received),

@@ -111,5 +111,8 @@ fn without_descriptors_it_answers_and_does_not_spin() {
     limit(Some(open as u64 + 5));
     served.clear();
     wait_until_served(&process);
-    process.kill();
+    process.signal(rustix::process::Signal::TERM);
+    let ended = process.wait();
+    let is_counted = |line: &String| line.contains("limit descriptors: ");
+    assert!(ended.stderr.iter().any(is_counted), "who was turned away is counted: {:?}", ended.stderr);
 }

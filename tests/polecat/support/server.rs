@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
+use polecat::server::metrics::Metrics;
 use polecat::shell::options::Options;
 use polecat::shell::reactor::{Handle, Reactor};
 use tempfile::TempDir;
@@ -21,7 +22,7 @@ pub(crate) struct Home {
 pub(crate) struct Server {
     addr: SocketAddr,
     handle: Handle,
-    ended: Receiver<Result<(), String>>,
+    ended: Receiver<Result<Metrics, String>>,
     thread: Option<JoinHandle<()>>,
     /// Dropped, and so removed, after the server has stopped.
     _home: Option<Home>,
@@ -68,25 +69,31 @@ impl Server {
         self.addr
     }
 
-    /// Shuts down and waits for the end.
-    pub(crate) fn stop(self) {}
+    /// Shuts down, waits for the end, and returns what was counted.
+    pub(crate) fn stop(mut self) -> Metrics {
+        self.end().expect("the server ends well")
+    }
+
+    fn end(&mut self) -> Option<Metrics> {
+        let thread = self.thread.take()?;
+        self.handle.shut_down();
+        let ended = self.ended.recv_timeout(PATIENCE);
+        if std::thread::panicking() {
+            return None;
+        }
+        let metrics = match ended {
+            Ok(Ok(metrics)) => metrics,
+            Ok(Err(error)) => panic!("the server ended with an error: {error}"),
+            Err(error) => panic!("the server panicked or did not stop: {error}"),
+        };
+        thread.join().expect("the server's thread ends well");
+        Some(metrics)
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.handle.shut_down();
-        let ended = self.ended.recv_timeout(PATIENCE);
-        if std::thread::panicking() {
-            return;
-        }
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => panic!("the server ended with an error: {error}"),
-            Err(error) => panic!("the server panicked or did not stop: {error}"),
-        }
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the server's thread ends well");
-        }
+        self.end();
     }
 }
 
@@ -102,7 +109,7 @@ fn start(database: &Path, tweak: impl FnOnce(&mut Options)) -> Server {
     let thread = std::thread::spawn(move || {
         let reactor = Reactor::start(&options).expect("the server starts");
         started_sender.send((reactor.local_addr(), reactor.handle())).expect("the test waits for the start");
-        let outcome = reactor.run().map(|_metrics| ()).map_err(|error| error.to_string());
+        let outcome = reactor.run().map_err(|error| error.to_string());
         // The test may have failed and gone by now.
         ended_sender.send(outcome).ok();
     });

@@ -1,0 +1,100 @@
+//! Which limit something ran into. Every limit has a counter: what is refused,
+//! closed, let go or held up for it is counted under its name.
+
+/// Writes the limits and their names from one list.
+macro_rules! limits {
+    ($($(#[$doc:meta])* $limit:ident = $name:literal,)*) => {
+        /// A limit, as PROTOCOL.md 13.3 and 13.4 list them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Limit {
+            $($(#[$doc])* $limit,)*
+        }
+
+        impl Limit {
+            /// Every limit, in the order of [`LimitHits`].
+            pub const ALL: &[Self] = &[$(Self::$limit),*];
+
+            /// The name, as metrics and logs have it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$limit => $name,)*
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Connections at once: one was answered 503.
+    Connections = "connections",
+    /// Connections at once from one address: one was answered 503.
+    ConnectionsPerAddress = "connections_per_address",
+    /// Descriptors or memory of the system: a connection was answered 503.
+    Descriptors = "descriptors",
+    /// Channels with subscribers: a handshake was answered 503.
+    Channels = "channels",
+    /// Messages of one connection in a second: Close 1008, or 429.
+    MessagesPerSecond = "messages_per_second",
+    /// One WebSocket message: Close 1009.
+    MessageBytes = "message_bytes",
+    /// One request body: 413.
+    BodyBytes = "body_bytes",
+    /// What a chunked body needn't have: 413, or 431 in its trailers.
+    ChunkExtraBytes = "chunk_extra_bytes",
+    /// Request line and header section: 431.
+    HeaderBytes = "header_bytes",
+    /// Fields of a header or trailer section: 431.
+    HeaderFields = "header_fields",
+    /// A request target: 414.
+    TargetBytes = "target_bytes",
+    /// The name of a channel or the type of an event: 400, or 422.
+    ChannelNameBytes = "channel_name_bytes",
+    /// Unsent bytes of one connection: it was not read.
+    OutboxBytes = "outbox_bytes",
+    /// Unsent bytes of all connections: a list was answered 503.
+    UnsentBytes = "unsent_bytes",
+    /// Unfinished messages and requests of all connections: Close 1013, or 503.
+    InboxBytes = "inbox_bytes",
+    /// Frames of one channel in memory: the oldest was let go.
+    LogBytes = "log_bytes",
+    /// Frames of all channels in memory: the longest unused was let go.
+    LogsBytes = "logs_bytes",
+    /// Published bytes that wait for the store: a publisher was not read.
+    EngineBacklogBytes = "engine_backlog_bytes",
+    /// POSTs of one connection that wait for their answers: it was not read.
+    PendingRequests = "pending_requests",
+    /// From a connect to the end of its first request.
+    HandshakeTime = "handshake_time",
+    /// From the beginning of a later request to its end, or of a step of its response.
+    RequestTime = "request_time",
+    /// Between two requests.
+    IdleTime = "idle_time",
+    /// For the peer's half of a closing handshake.
+    CloseTime = "close_time",
+    /// Two heartbeat intervals of silence.
+    HeartbeatTime = "heartbeat_time",
+}
+
+/// How often each limit was run into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitHits([u64; Limit::ALL.len()]);
+
+impl LimitHits {
+    /// Counts one more.
+    pub const fn count(&mut self, limit: Limit) {
+        self.0[limit as usize] += 1;
+    }
+
+    /// How often it was run into.
+    #[must_use]
+    pub const fn of(&self, limit: Limit) -> u64 {
+        self.0[limit as usize]
+    }
+
+    /// Those that were run into at all.
+    pub fn iter(&self) -> impl Iterator<Item = (Limit, u64)> + '_ {
+        Limit::ALL.iter().map(|limit| (*limit, self.of(*limit))).filter(|(_, count)| *count > 0)
+    }
+}

@@ -1,0 +1,228 @@
+//! Each limit of PROTOCOL.md, "13.3 Limits" and "13.4 Times", has a counter of its own: who runs
+//! into a limit is counted under its name, and under no other.
+
+use std::io::Write;
+
+use polecat::ground::limit::Limit;
+use polecat::server::metrics::Metrics;
+use polecat::shell::options::Options;
+use serde_json::json;
+
+use crate::support::http::request;
+use crate::support::raw::{CLOSE, TEXT, frame, upgrade};
+use crate::support::socket::message;
+use crate::support::{Http, RawSocket, Server, Socket, post};
+
+/// Lets `act` run into a limit of a server, and checks that just that was counted, so many times.
+fn expect_hits(limit: Limit, count: u64, tweak: impl FnOnce(&mut Options), act: impl FnOnce(&Server)) {
+    let metrics = metrics_after(tweak, act);
+    let hits: Vec<_> = metrics.limits.iter().collect();
+    assert_eq!(hits, [(limit, count)]);
+}
+
+fn metrics_after(tweak: impl FnOnce(&mut Options), act: impl FnOnce(&Server)) -> Metrics {
+    let server = Server::start_with(tweak);
+    act(&server);
+    server.stop()
+}
+
+fn answer(server: &Server, request: impl AsRef<[u8]>) -> u16 {
+    let mut http = Http::connect(server.addr());
+    http.send_what_is_taken(request);
+    http.response().status
+}
+
+fn get_with(target: &str, fields: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+#[test]
+fn who_comes_in() {
+    let one_connection = |options: &mut Options| options.config.limits.connections_max = 1;
+    let turned_away = |server: &Server| {
+        let _first = Socket::connect(server.addr(), "/ws");
+        assert_eq!(Http::connect(server.addr()).response().status, 503);
+    };
+    expect_hits(Limit::Connections, 1, one_connection, turned_away);
+    let one_of_an_address = |options: &mut Options| options.config.limits.connections_per_source_max = 1;
+    expect_hits(Limit::ConnectionsPerAddress, 1, one_of_an_address, turned_away);
+    expect_hits(
+        Limit::Channels,
+        2,
+        |options| options.config.limits.channels_max = 1,
+        |server| {
+            let _one = Socket::connect(server.addr(), "/api/ws/one");
+            for _ in 0..2 {
+                assert_eq!(answer(server, upgrade("/api/ws/two")), 503);
+            }
+        },
+    );
+}
+
+#[test]
+fn what_is_sent() {
+    let two_a_second = |options: &mut Options| options.config.limits.messages_per_second_max = 2;
+    expect_hits(Limit::MessagesPerSecond, 2, two_a_second, |server| {
+        let mut client = RawSocket::connect(server.addr(), "/api/ws");
+        client.send(&frame(true, TEXT, b"x").repeat(3));
+        assert_eq!(client.expect_close(), 1008);
+        let mut http = Http::connect(server.addr());
+        let body = message("c", "a", "x").to_string();
+        http.send(request("POST", "/api/messages", &[], Some(&body)).repeat(3));
+        assert_eq!([http.response().status, http.response().status, http.response().status], [200, 200, 429]);
+    });
+    let small = |options: &mut Options| {
+        options.config.limits.message_bytes_max = 100;
+        options.config.limits.body_bytes_max = 100;
+        options.config.limits.chunk_extra_bytes_max = 20;
+        options.config.limits.channel_name_bytes_max = 10;
+    };
+    expect_hits(Limit::MessageBytes, 1, small, |server| {
+        let mut client = RawSocket::connect(server.addr(), "/api/ws");
+        client.send_frame(true, TEXT, &[b'x'; 101]);
+        assert_eq!(client.expect_close(), 1009);
+    });
+    let chunked = "POST /api/messages HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    expect_hits(Limit::BodyBytes, 2, small, |server| {
+        assert_eq!(post(server.addr(), "/api/messages", &json!({"content": "x".repeat(100)})).status, 413);
+        assert_eq!(answer(server, format!("{chunked}65\r\n")), 413);
+    });
+    expect_hits(Limit::ChunkExtraBytes, 2, small, |server| {
+        assert_eq!(answer(server, format!("{chunked}1;{}\r\n", "x".repeat(40))), 413);
+        assert_eq!(answer(server, format!("{chunked}0\r\nA: {}\r\n\r\n", "x".repeat(40))), 431);
+    });
+    expect_hits(Limit::ChannelNameBytes, 3, small, |server| {
+        assert_eq!(answer(server, upgrade("/api/ws/0123456789a")), 400);
+        assert_eq!(post(server.addr(), "/api/messages", &message("0123456789a", "a", "x")).status, 422);
+        assert_eq!(post(server.addr(), "/api/events", &json!({"type": "0123456789a"})).status, 422);
+        // Not for its length.
+        assert_eq!(post(server.addr(), "/api/messages", &message("", "a", "x")).status, 422);
+    });
+}
+
+#[test]
+fn heads() {
+    let small = |options: &mut Options| {
+        options.config.limits.head_bytes_max = 300;
+        options.config.limits.head_fields_max = 5;
+        options.config.limits.target_bytes_max = 50;
+    };
+    expect_hits(Limit::HeaderBytes, 1, small, |server| {
+        assert_eq!(answer(server, get_with("/", &format!("X: {}\r\n", "x".repeat(300)))), 431);
+    });
+    expect_hits(Limit::HeaderFields, 1, small, |server| {
+        assert_eq!(answer(server, get_with("/", &"X: y\r\n".repeat(5))), 431);
+    });
+    expect_hits(Limit::TargetBytes, 1, small, |server| {
+        assert_eq!(answer(server, get_with(&format!("/{}", "x".repeat(50)), "")), 414);
+    });
+}
+
+#[test]
+fn what_is_held() {
+    let posts = |content: &str| {
+        let body = message("c", "a", content).to_string();
+        request("POST", "/api/messages", &[], Some(&body)).repeat(4)
+    };
+    let expect_stored = |server: &Server| {
+        let mut http = Http::connect(server.addr());
+        http.send(posts("x"));
+        assert_eq!(
+            [http.response().status, http.response().status, http.response().status, http.response().status],
+            [200; 4]
+        );
+    };
+    // All four come in one segment; the second and the fourth are one too many to go on.
+    let two_at_once = |options: &mut Options| options.config.limits.pending_requests_max = 1;
+    expect_hits(Limit::PendingRequests, 2, two_at_once, expect_stored);
+    let a_byte_at_once = |options: &mut Options| options.config.limits.engine_backlog_bytes_max = 1;
+    expect_hits(Limit::EngineBacklogBytes, 4, a_byte_at_once, expect_stored);
+    let broadcast = |server: &Server| {
+        let mut subscriber = Socket::connect(server.addr(), "/api/ws/c");
+        expect_stored(server);
+        assert_eq!(subscriber.next_contents(4), ["x"; 4]);
+    };
+    expect_hits(Limit::LogBytes, 3, |options| options.config.limits.log_bytes_max = 1, broadcast);
+    expect_hits(Limit::LogsBytes, 4, |options| options.config.limits.logs_bytes_max = 1, broadcast);
+    expect_hits(
+        Limit::InboxBytes,
+        2,
+        |options| options.config.limits.inboxes_bytes_max = 10_000,
+        |server| {
+            let mut client = RawSocket::connect(server.addr(), "/api/ws");
+            client.send(&frame(true, TEXT, &[b'x'; 20_000])[..12_000]);
+            assert_eq!(client.expect_close(), 1013);
+            let mut http = Http::connect(server.addr());
+            let head = "POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n";
+            http.send(format!("{head}{}", "x".repeat(12_000)));
+            assert_eq!(http.response().status, 503);
+        },
+    );
+    expect_hits(
+        Limit::UnsentBytes,
+        1,
+        |options| options.config.limits.outboxes_bytes_max = 0,
+        |server| assert_eq!(answer(server, get_with("/api/messages", "")), 503),
+    );
+}
+
+#[test]
+fn what_is_not_read() {
+    let metrics = metrics_after(
+        |options| options.config.limits.outbox_bytes_max = 1,
+        |server| {
+            // More than the sockets' buffers hold comes back; what comes back unread is not read on.
+            let mut client = RawSocket::connect(server.addr(), "/api/ws");
+            let one = frame(true, TEXT, &[b'x'; 60_000]);
+            let mut sending = client.stream().try_clone().expect("a clone");
+            let sender = std::thread::spawn(move || {
+                for _ in 0..400 {
+                    sending.write_all(&one).expect("taken in the end");
+                }
+            });
+            let mut http = Http::connect(server.addr());
+            while !sender.is_finished() {
+                http.expect_open();
+                assert_eq!(client.next_message().payload.len(), 60_000);
+            }
+            sender.join().expect("all is sent");
+        },
+    );
+    assert!(metrics.limits.of(Limit::OutboxBytes) > 0);
+}
+
+#[test]
+fn times() {
+    let brief = |options: &mut Options| {
+        options.config.timeouts.handshake_ms = 50;
+        options.config.timeouts.request_ms = 50;
+        options.config.timeouts.keep_alive_ms = 50;
+    };
+    expect_hits(Limit::HandshakeTime, 1, brief, |server| assert_eq!(answer(server, "GET /"), 408));
+    expect_hits(Limit::IdleTime, 1, brief, |server| {
+        let mut http = Http::connect(server.addr());
+        http.expect_open();
+        http.expect_end();
+    });
+    let patient = |options: &mut Options| options.config.timeouts.request_ms = 50;
+    expect_hits(Limit::RequestTime, 1, patient, |server| {
+        let mut http = Http::connect(server.addr());
+        http.expect_open();
+        http.send("GET /");
+        assert_eq!(http.response().status, 408);
+    });
+    let impatient = |options: &mut Options| {
+        options.config.timeouts.heartbeat_interval_ms = 50;
+        options.config.timeouts.close_ms = 50;
+    };
+    expect_hits(Limit::HeartbeatTime, 1, impatient, |server| {
+        let mut client = RawSocket::connect(server.addr(), "/ws");
+        while client.next_frame().is_some_and(|frame| frame.opcode != CLOSE) {}
+    });
+    let closing = |options: &mut Options| options.config.timeouts.close_ms = 50;
+    expect_hits(Limit::CloseTime, 1, closing, |server| {
+        // It is told 4400, and neither answers nor ends.
+        let mut client = RawSocket::connect(server.addr(), "/ws?subscribe_token=x");
+        while client.next_frame().is_some() {}
+    });
+}
