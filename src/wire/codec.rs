@@ -103,35 +103,45 @@ pub fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     write_frame(OpCode::Text, &text, out);
 }
 
-/// The head of a frame from a client: masked, without extensions, of a legal
-/// shape and length.
+/// Who sent the frames that are decoded: a client masks each, a server none (RFC
+/// 6455 section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sender {
+    /// What a server reads.
+    #[default]
+    Client,
+    /// What a client reads.
+    Server,
+}
+
+/// The head of a frame without extensions, of a legal shape and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
     /// Whether the message ends with this frame; always so in a control frame.
     pub fin: bool,
     /// What the frame is.
     pub opcode: OpCode,
-    /// What the payload is masked with.
+    /// What the payload is masked with; zeros, which change nothing, from a server.
     pub mask: [u8; 4],
     /// Bytes of payload after the head: below 2^63, in a control frame at most
     /// [`CONTROL_BYTES_MAX`]. Only declared yet: nothing may be reserved by it.
     pub payload_bytes: u64,
-    /// Bytes of the head itself, 6 to 14.
+    /// Bytes of the head itself: 2 to 10, and 4 for the mask.
     pub head_bytes: usize,
 }
 
-/// The frame head at the front of `input` (RFC 6455 section 5.2); `None` where
-/// more bytes are needed to see all of it.
+/// The frame head at the front of `input` (RFC 6455 section 5.2), which `sender` has
+/// sent; `None` where more bytes are needed to see all of it.
 ///
 /// # Errors
 /// 1002 for reserved bits and opcodes, control frames that are fragmented or too
-/// long, a missing mask, and lengths that are not minimal or have the top bit
+/// long, a mask that is missing or should be, and lengths that are not minimal or have the top bit
 /// set: as soon as the bytes that are there decide it.
-pub fn parse_head(input: &[u8]) -> Result<Option<FrameHead>, Violation> {
+pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Violation> {
     let Some(&first) = input.first() else { return Ok(None) };
     let opcode = check_first(first)?;
     if let Some(&second) = input.get(1) {
-        check_second(opcode, second)?;
+        check_second(opcode, second, sender)?;
         check_length(second & 0x7F, &input[2..])?;
     }
     match FrameHeader::parse(&mut Cursor::new(input)) {
@@ -139,7 +149,7 @@ pub fn parse_head(input: &[u8]) -> Result<Option<FrameHead>, Violation> {
         Ok(Some((header, payload_bytes))) => Ok(Some(FrameHead {
             fin: header.is_final,
             opcode,
-            mask: header.mask.ok_or(UNMASKED)?,
+            mask: header.mask.unwrap_or_default(),
             payload_bytes,
             head_bytes: header.len(payload_bytes),
         })),
@@ -161,9 +171,11 @@ fn check_first(first: u8) -> Result<OpCode, Violation> {
     Ok(opcode)
 }
 
-fn check_second(opcode: OpCode, second: u8) -> Result<(), Violation> {
-    if second & 0x80 == 0 {
-        return Err(UNMASKED);
+fn check_second(opcode: OpCode, second: u8, sender: Sender) -> Result<(), Violation> {
+    match (sender, second & 0x80 != 0) {
+        (Sender::Client, false) => return Err(UNMASKED),
+        (Sender::Server, true) => return Err(Violation::protocol("frame of a server is masked")),
+        (Sender::Client, true) | (Sender::Server, false) => {}
     }
     if opcode.is_control() && usize::from(second & 0x7F) > CONTROL_BYTES_MAX {
         return Err(Violation::protocol("control frame has an extended length"));
@@ -186,6 +198,9 @@ fn check_length(length: u8, extended: &[u8]) -> Result<(), Violation> {
 /// Masks or unmasks `payload`, whose first byte is byte `phase` of the frame's
 /// payload; only `phase` modulo 4 counts (RFC 6455 section 5.3).
 pub fn unmask(payload: &mut [u8], mut mask: [u8; 4], phase: usize) {
+    if mask == [0; 4] {
+        return;
+    }
     mask.rotate_left(phase % 4);
     let [a, b, c, d] = mask;
     let key = [a, b, c, d, a, b, c, d];

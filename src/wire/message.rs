@@ -1,4 +1,4 @@
-//! WebSocket messages out of a client's frames (RFC 6455 sections 5.4 to 5.6,
+//! WebSocket messages out of a peer's frames (RFC 6455 sections 5.4 to 5.6,
 //! 8.1): fragments, control frames between them, UTF-8.
 //!
 //! Bytes are decoded where they lie. A message that is one frame and wholly there
@@ -8,7 +8,7 @@
 //! are whole. Every byte is looked at once when it arrives, and text once more as
 //! a whole; a text's faults are found with the byte that makes them.
 
-use super::codec::{CloseCode, FrameHead, OpCode, Violation, may_be_in_close, parse_head, unmask};
+use super::codec::{CloseCode, FrameHead, OpCode, Sender, Violation, may_be_in_close, parse_head, unmask};
 
 /// What a peer says, one item at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Step<'_> {
     const NEED_MORE: Self = Self { consumed: 0, item: None };
 }
 
-/// Decodes what one client sends after the handshake.
+/// Decodes what one peer sends after the handshake; by default, a client.
 ///
 /// It owns memory only from the first byte of a message that is not handed out in
 /// place until the call after the one that completed it.
@@ -80,6 +80,12 @@ struct Rest {
 }
 
 impl MessageDecoder {
+    /// A decoder of what `sender` sends.
+    #[must_use]
+    pub fn of(sender: Sender) -> Self {
+        Self { message: Message { sender, ..Message::default() }, ..Self::default() }
+    }
+
     /// Decodes the next item at the front of `input`, which is what followed the
     /// bytes consumed so far, and which is unmasked in place. `message_bytes_max`
     /// bounds the payload of one message over all its fragments.
@@ -100,10 +106,10 @@ impl MessageDecoder {
     ) -> Result<Step<'a>, Violation> {
         match self.state {
             State::InPayload(rest) => return self.take_payload(rest, 0, input, message_bytes_max),
-            State::HandedOut => *self = Self::default(),
+            State::HandedOut => *self = Self::of(self.message.sender),
             State::Idle | State::BetweenFragments => {}
         }
-        match parse_head(input)? {
+        match parse_head(input, self.message.sender)? {
             None => Ok(Step::NEED_MORE),
             Some(head) if head.opcode.is_control() => decode_control(&head, input),
             Some(head) => self.decode_data(&head, input, message_bytes_max),
@@ -205,6 +211,8 @@ impl Kind {
 /// The front of a message that is not handed out in place.
 #[derive(Debug, Default)]
 struct Message {
+    /// Who sends it.
+    sender: Sender,
     kind: Kind,
     /// The payload so far, unmasked.
     bytes: Vec<u8>,

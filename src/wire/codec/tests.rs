@@ -36,12 +36,12 @@ fn a_head_is_parsed_with_its_last_byte_and_not_before() {
                 bytes.extend(MASK);
                 let head_bytes = bytes.len();
                 for end in 0..head_bytes {
-                    assert_eq!(parse_head(&bytes[..end]), Ok(None), "{bytes:x?} up to {end}");
+                    assert_eq!(parse_head(&bytes[..end], Sender::Client), Ok(None), "{bytes:x?} up to {end}");
                 }
                 let head = FrameHead { fin, opcode, mask: MASK, payload_bytes, head_bytes };
-                assert_eq!(parse_head(&bytes), Ok(Some(head)));
+                assert_eq!(parse_head(&bytes, Sender::Client), Ok(Some(head)));
                 bytes.extend([0xFF; 20]);
-                assert_eq!(parse_head(&bytes), Ok(Some(head)));
+                assert_eq!(parse_head(&bytes, Sender::Client), Ok(Some(head)));
             }
         }
     }
@@ -88,11 +88,11 @@ fn a_fault_is_found_with_the_byte_that_makes_it() {
     for (bytes, reason) in table {
         let fault = Err(Violation { code: CloseCode::Protocol, reason });
         for end in 0..bytes.len() {
-            assert_eq!(parse_head(&bytes[..end]), Ok(None), "{bytes:x?} up to {end}");
+            assert_eq!(parse_head(&bytes[..end], Sender::Client), Ok(None), "{bytes:x?} up to {end}");
         }
         for tail in 0..16 {
             let longer = [bytes, &[0xA5; 16][..tail]].concat();
-            assert_eq!(parse_head(&longer), fault, "{longer:x?}");
+            assert_eq!(parse_head(&longer, Sender::Client), fault, "{longer:x?}");
         }
     }
     assert_eq!(UNMASKED.to_string(), "frame is not masked (1002)");
@@ -107,7 +107,7 @@ fn of_all_first_two_bytes_only_the_legal_ones_pass() {
                 && OPCODES.iter().any(|&(bits, _)| bits == first & 0x0F)
                 && second & 0x80 != 0
                 && (!control || (first & 0x80 != 0 && second & 0x7F <= 125));
-            assert_eq!(parse_head(&[first, second]).is_ok(), legal, "{first:#x} {second:#x}");
+            assert_eq!(parse_head(&[first, second], Sender::Client).is_ok(), legal, "{first:#x} {second:#x}");
         }
     }
 }
@@ -184,4 +184,13 @@ fn codes_on_the_wire_are_the_registered_and_the_private_ones() {
         assert_eq!(may_be_in_close(code), legal, "{code}");
         assert_eq!(u16::from(CloseCode::from(code)), code);
     }
+}
+
+#[test]
+fn a_server_masks_nothing() {
+    let head = FrameHead { fin: true, opcode: OpCode::Text, mask: [0; 4], payload_bytes: 3, head_bytes: 2 };
+    assert_eq!(parse_head(&[0x81, 3], Sender::Server), Ok(Some(head)));
+    assert_eq!(parse_head(&[0x81], Sender::Server), Ok(None));
+    let fault = parse_head(&[0x81, 0x83], Sender::Server).map_err(|violation| violation.reason);
+    assert_eq!(fault, Err("frame of a server is masked"));
 }

@@ -4,6 +4,7 @@ mod differential;
 
 use std::collections::HashSet;
 
+use super::super::codec;
 use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
@@ -427,4 +428,31 @@ fn a_message_may_have_any_number_of_fragments_at_little_cost_for_each() {
         assert_eq!(decoder.message.whole_bytes, (index + 1) * 64);
     }
     assert_eq!(growths, 17);
+}
+
+#[test]
+fn a_client_decodes_what_a_server_sends_however_it_is_cut() {
+    let mut bytes = Vec::new();
+    codec::write_frame(OpCode::Text, "grüße".as_bytes(), &mut bytes);
+    codec::write_frame(OpCode::Ping, b"p", &mut bytes);
+    codec::write_frame(OpCode::Binary, &[7; 300], &mut bytes);
+    let expected = [Said::Text("grüße".into()), Said::Ping(b"p".to_vec()), Said::Binary(vec![7; 300])];
+    for cut in 0..=bytes.len() {
+        let mut decoder = MessageDecoder::of(Sender::Server);
+        let mut said = Vec::new();
+        let mut rest = Vec::new();
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            rest.extend_from_slice(part);
+            loop {
+                let step = decoder.decode(&mut rest, 1000).unwrap();
+                let consumed = step.consumed;
+                said.extend(step.item.map(Said::from));
+                if consumed == 0 {
+                    break;
+                }
+                rest.drain(..consumed);
+            }
+        }
+        assert_eq!((said.as_slice(), rest.len()), (&expected[..], 0), "cut at {cut}");
+    }
 }
