@@ -10,4 +10,5 @@ pub mod ground;
 pub mod wire;
 pub mod hub;
 pub mod server;
+pub mod load;
 pub mod shell;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::flags::Serve;
 use super::lines::{log_at, say};
+use super::load::{self, Load};
 use super::reactor::Reactor;
 
 /// Live messages for a small machine: WebSocket channels and an event stream,
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Run the server; the same as no command at all
     Serve(Serve),
+    /// Put load on a WebSocket server, and check that nothing is lost
+    Load(Load),
 }
 
 /// Runs the program: reads the command line, does what it says, and returns the
@@ -39,15 +42,17 @@ enum Command {
 pub fn run() -> ExitCode {
     let args = with_command(std::env::args_os().collect());
     match Cli::try_parse_from(&args) {
-        Ok(Cli { command: Command::Serve(serve) }) => match serve_until_stopped(&serve) {
-            Ok(()) => ExitCode::SUCCESS,
+        Ok(Cli { command }) => match do_as_told(command) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(line) => {
                 say(&format!("polecat: {line}"));
                 ExitCode::FAILURE
             }
         },
         Err(error) if error.use_stderr() => {
-            say(&format!("polecat: {}; see polecat serve --help", complaint(&error, &args)));
+            let command = if args.get(1).is_some_and(|arg| arg == "load") { "load" } else { "serve" };
+            say(&format!("polecat: {}; see polecat {command} --help", complaint(&error, &args)));
             ExitCode::from(2)
         }
         // Help and version: what was asked for.
@@ -55,6 +60,17 @@ pub fn run() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
+    }
+}
+
+/// Returns whether what came of it is good.
+fn do_as_told(command: Command) -> Result<bool, String> {
+    match command {
+        Command::Serve(serve) => serve_until_stopped(&serve).map(|()| true),
+        Command::Load(load) => {
+            raise_descriptor_limit();
+            load::run(load)
+        }
     }
 }
 

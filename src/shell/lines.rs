@@ -1,4 +1,4 @@
-//! Lines on stderr. The server never waits for whoever reads them, and never
+//! Lines on stderr, and what was asked for on stdout. The server never waits for whoever reads them, and never
 //! ends because nobody does: a line that cannot be written now is dropped.
 
 use std::io::{self, Write as _};
@@ -14,6 +14,17 @@ pub(super) fn say(line: &str) {
         // A full disk, a reader that went away: there is nobody to tell.
         let _ = writeln!(stderr, "{line}");
     }
+}
+
+/// Writes `text` to stdout: what was asked for.
+///
+/// # Errors
+///
+/// Those of the operating system; a reader that went away is one.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Starts logging at `level`.

@@ -3,7 +3,9 @@
 
 pub mod sqlite;
 pub mod options;
+mod stream;
 pub mod reactor;
 mod lines;
+mod load;
 mod flags;
 pub mod cli;

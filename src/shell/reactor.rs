@@ -3,15 +3,14 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::event::Event;
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
@@ -19,10 +18,10 @@ use crate::ground::time::Now;
 use crate::server::admission::Source;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
-use crate::server::socket::{Readiness, Socket};
 
 use super::options::Options;
 use super::sqlite::{OpenError, SqliteEngine};
+use super::stream::{TcpSocket, readiness};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -50,41 +49,6 @@ const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 
 
 fn spare() -> Option<File> {
     File::open("/dev/null").ok()
-}
-
-/// A TCP connection.
-#[derive(Debug)]
-struct TcpSocket(TcpStream);
-
-// As small as the promise in `server::connection` counts on; a debug build of mio
-// keeps more.
-#[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<TcpSocket>() == 4);
-
-impl Read for TcpSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for TcpSocket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Socket for TcpSocket {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write)
-    }
 }
 
 /// Why a server could not be started: one line that says what to do.
@@ -366,14 +330,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-fn readiness(event: &Event) -> Readiness {
-    Readiness {
-        readable: event.is_readable() || event.is_error(),
-        read_closed: event.is_read_closed() || event.is_error(),
-        writable: event.is_writable() || event.is_error(),
-    }
-}
-
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(addr),
@@ -424,7 +380,7 @@ impl Clock {
 
 /// Randomness from the operating system, by way of what the standard library
 /// seeds its hash maps with.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())
 }

@@ -226,7 +226,19 @@ pub fn write_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// The same as shared bytes, in one allocation.
+/// The same as a client sends it, masked.
+pub fn write_masked_frame(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
+    let (mut header, payload_bytes) = head_for(opcode, payload);
+    header.mask = Some(mask);
+    out.reserve(header.len(payload_bytes) + payload.len());
+    let written = header.format(payload_bytes, out);
+    debug_assert!(written.is_ok(), "a vector takes every write");
+    let start = out.len();
+    out.extend_from_slice(payload);
+    unmask(&mut out[start..], mask, 0);
+}
+
+/// [`write_frame`] as shared bytes, in one allocation.
 #[must_use]
 pub fn frame(opcode: OpCode, payload: &[u8]) -> Frame {
     let (header, payload_bytes) = head_for(opcode, payload);

@@ -9,6 +9,7 @@ mod chunked;
 pub mod response;
 pub mod http;
 pub mod handshake;
+pub mod reply;
 pub mod codec;
 pub mod message;
 pub mod protocol;

@@ -1,0 +1,12 @@
+//! A load generator: very many clients of a WebSocket server, as a state machine
+//! like the server's. The shell opens sockets and tells the time; what clients say,
+//! what they must get back, and what was wrong is decided here.
+
+pub mod plan;
+pub mod payload;
+pub mod order;
+pub mod tally;
+pub mod peer;
+pub mod driver;
+mod traffic;
+mod publishing;

@@ -1,0 +1,104 @@
+//! One connection of the load generator. An idle one is one cache line, as in the server.
+
+use crate::ground::frame::Outbox;
+use crate::wire::message::MessageDecoder;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It sends and gets back.
+    Echo,
+    /// It gets what is published, at its own pace or slowly.
+    Subscriber {
+        /// Whether it reads a little at a time.
+        slow: bool,
+    },
+    /// It publishes by POST.
+    Poster,
+    /// It shakes hands, and is not heard of again.
+    HalfOpen,
+    /// It never finishes its request.
+    Dribbler,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has no socket yet, or no more and is to get another one.
+    Closed,
+    /// It is connecting, and waits for the answer to its handshake.
+    Handshake,
+    /// It is open.
+    Open,
+    /// It is over.
+    Ended,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer<S> {
+    /// The way to the server.
+    pub socket: Option<S>,
+    /// Which of its messages it gets next, or its place in the order.
+    pub position: u32,
+    /// How many messages it has sent.
+    pub sent: u32,
+    /// The id of the last message that it got, to resume from.
+    pub last_id: u64,
+    /// What has arrived of something unfinished.
+    pub inbox: Option<Box<Inbox>>,
+    /// What is still to be written; never empty.
+    pub outbox: Option<Box<Outbox>>,
+    /// Its number as a publisher, or that of nobody.
+    pub publisher: u16,
+    /// What it is for.
+    pub role: Role,
+    /// How far it is.
+    pub phase: Phase,
+    /// Whether it is in the queue of those to be read.
+    pub is_queued: bool,
+    /// Whether it is to be read until the socket says that it is empty.
+    pub to_end: bool,
+}
+
+/// The number of who publishes nothing.
+pub const NO_PUBLISHER: u16 = u16::MAX;
+
+const _: () = assert!(size_of::<Peer<u32>>() <= 64);
+
+/// What has arrived of something unfinished.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// Bytes that are not decoded yet.
+    pub rest: Vec<u8>,
+    /// How far a frame or message is decoded.
+    pub decoder: MessageDecoder,
+    /// When the connect began.
+    pub since_us: u64,
+}
+
+impl<S> Peer<S> {
+    /// A connection that is not open yet.
+    #[must_use]
+    pub const fn new(role: Role, publisher: u16) -> Self {
+        Self {
+            socket: None,
+            position: 0,
+            sent: 0,
+            last_id: 0,
+            inbox: None,
+            outbox: None,
+            publisher,
+            role,
+            phase: Phase::Closed,
+            is_queued: false,
+            to_end: false,
+        }
+    }
+
+    /// Whether it breaks the rules on purpose.
+    #[must_use]
+    pub const fn is_unruly(&self) -> bool {
+        matches!(self.role, Role::HalfOpen | Role::Dribbler)
+    }
+}

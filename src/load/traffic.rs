@@ -1,0 +1,385 @@
+//! From the sockets to what was got, and back: reading, checking, answering.
+
+use std::io;
+
+use crate::server::socket::Socket;
+use crate::wire::codec::{self, OpCode, Sender};
+use crate::wire::message::{Item, MessageDecoder};
+use crate::wire::reply;
+
+use super::driver::{Driver, Stage};
+use super::payload::Stamp;
+use super::peer::{Inbox, NO_PUBLISHER, Phase, Role};
+
+/// Bytes of the largest message that is taken.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that a slow reader reads at once.
+const SIP_BYTES: usize = 4 << 10;
+
+/// Bytes read from one connection before the next has its turn.
+const READ_BYTES_MAX: usize = 256 << 10;
+
+impl<S: Socket> Driver<S> {
+    pub(super) fn read_all(&mut self) {
+        for _ in 0..self.read_queue.len() {
+            let Some(index) = self.read_queue.pop_front() else { break };
+            self.peers[index as usize].is_queued = false;
+            self.attend(index);
+        }
+    }
+
+    /// Writes what waits for that, and reads what is there.
+    fn attend(&mut self, index: u32) {
+        if !self.flush(index) {
+            return;
+        }
+        let peer = &mut self.peers[index as usize];
+        match (peer.phase, peer.role) {
+            (Phase::Closed | Phase::Ended, _) => {}
+            (Phase::Handshake, Role::Poster) => self.is_open(index),
+            (Phase::Open, Role::Subscriber { slow: true }) if self.stage < Stage::Finishing => {}
+            (Phase::Open, Role::HalfOpen) if !peer.to_end => {}
+            _ => self.read(index, usize::MAX),
+        }
+    }
+
+    /// Slow readers read a little, dribblers send a little.
+    pub(super) fn tick(&mut self) {
+        for index in 0..self.plan.slow {
+            let peer = &self.peers[index as usize];
+            if peer.phase == Phase::Open && self.stage < Stage::Finishing {
+                self.read(index, SIP_BYTES);
+            }
+        }
+        for index in self.plan.peers() - self.plan.dribblers..self.plan.peers() {
+            if self.peers[index as usize].phase == Phase::Handshake {
+                self.scratch.push(b'x');
+                self.send_scratch(index);
+            }
+        }
+    }
+
+    fn read(&mut self, index: u32, bytes_max: usize) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut read_bytes = 0;
+        loop {
+            let peer = &mut self.peers[index as usize];
+            let Some(socket) = &mut peer.socket else { break };
+            let len = buffer.len().min(bytes_max - read_bytes);
+            match socket.read(&mut buffer[..len]) {
+                Ok(0) => {
+                    self.end(index, "ended by the server");
+                    break;
+                }
+                Ok(read) => {
+                    read_bytes += read;
+                    let is_empty = read < len && !peer.to_end;
+                    self.take_in(index, &mut buffer[..read]);
+                    if is_empty || read_bytes >= bytes_max {
+                        break;
+                    }
+                    if read_bytes >= READ_BYTES_MAX {
+                        self.peers[index as usize].is_queued = true;
+                        self.read_queue.push_back(index);
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.end(index, &error.kind().to_string());
+                    break;
+                }
+            }
+        }
+        self.read_buffer = buffer;
+    }
+
+    /// Decodes `input`, after what the inbox still holds, and sends the answers.
+    fn take_in(&mut self, index: u32, input: &mut [u8]) {
+        let mut inbox = self.peers[index as usize].inbox.take().map_or_else(
+            || Inbox { decoder: MessageDecoder::of(Sender::Server), ..Inbox::default() },
+            |inbox| *inbox,
+        );
+        if inbox.rest.is_empty() {
+            let consumed = self.decode(index, &mut inbox, input);
+            inbox.rest.extend_from_slice(&input[consumed..]);
+        } else {
+            let mut rest = std::mem::take(&mut inbox.rest);
+            rest.extend_from_slice(input);
+            let consumed = self.decode(index, &mut inbox, &mut rest);
+            rest.drain(..consumed);
+            inbox.rest = rest;
+        }
+        let peer = &mut self.peers[index as usize];
+        let is_unfinished = !inbox.rest.is_empty() || !inbox.decoder.is_idle();
+        if peer.phase == Phase::Handshake || (peer.phase == Phase::Open && is_unfinished) {
+            peer.inbox = Some(Box::new(inbox));
+        }
+        self.send_scratch(index);
+    }
+
+    fn decode(&mut self, index: u32, inbox: &mut Inbox, input: &mut [u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let peer = &self.peers[index as usize];
+            let consumed = match (peer.phase, peer.role) {
+                (Phase::Closed | Phase::Ended, _) => return input.len(),
+                (_, Role::Poster) => self.take_answer(index, &input[at..]),
+                (Phase::Handshake, _) => self.shake_hands(index, inbox, &input[at..]),
+                (Phase::Open, _) => match inbox.decoder.decode(&mut input[at..], MESSAGE_BYTES_MAX) {
+                    Ok(step) => {
+                        let consumed = step.consumed;
+                        if let Some(item) = step.item {
+                            self.take_item(index, item);
+                        }
+                        consumed
+                    }
+                    Err(violation) => {
+                        self.end(index, violation.reason);
+                        return input.len();
+                    }
+                },
+            };
+            at += consumed;
+            if consumed == 0 {
+                return at;
+            }
+        }
+    }
+
+    /// The answer to a handshake.
+    fn shake_hands(&mut self, index: u32, inbox: &mut Inbox, input: &[u8]) -> usize {
+        match reply::parse(input) {
+            Ok(None) => 0,
+            Ok(Some(reply)) if reply.status == 101 && reply.accept == self.accept.as_bytes() => {
+                self.tally.handshakes += 1;
+                self.tally.handshake_latencies.record(self.now_us - inbox.since_us);
+                inbox.decoder = MessageDecoder::of(Sender::Server);
+                self.is_open(index);
+                reply.consumed
+            }
+            Ok(Some(reply)) => {
+                self.end(index, &format!("handshake answered {}", reply.status));
+                0
+            }
+            Err(error) => {
+                self.end(index, error);
+                0
+            }
+        }
+    }
+
+    fn is_open(&mut self, index: u32) {
+        let peer = &mut self.peers[index as usize];
+        peer.phase = Phase::Open;
+        if peer.role == Role::Poster {
+            peer.inbox = None;
+        }
+        self.handshaking -= 1;
+        self.open += 1;
+        self.progress_us = self.now_us;
+    }
+
+    fn take_item(&mut self, index: u32, item: Item<'_>) {
+        match item {
+            Item::Text(text) => self.take_message(index, text.as_bytes()),
+            Item::Binary(bytes) => self.take_message(index, bytes),
+            Item::Ping(payload) => {
+                self.tally.pings += 1;
+                if self.plan.publishers == 0 && self.stage == Stage::Measuring {
+                    self.tally.operations += u64::from(self.plan.workload == super::plan::Workload::Idle);
+                }
+                self.say(OpCode::Pong, payload);
+            }
+            Item::Pong(_) => {}
+            Item::Close(close) => {
+                let reason = match close {
+                    Some((code, reason)) => format!("Close {} {reason}", u16::from(code)),
+                    None => "Close".to_owned(),
+                };
+                self.end(index, &reason);
+            }
+        }
+    }
+
+    fn take_message(&mut self, index: u32, bytes: &[u8]) {
+        let peer = &mut self.peers[index as usize];
+        match peer.role {
+            Role::Echo => {
+                let stamp = Stamp::parse(bytes);
+                let is_right = bytes.len() == self.plan.payload_bytes
+                    && stamp.is_some_and(|stamp| stamp.sequence == peer.position);
+                self.take_reply(index, stamp.filter(|_| is_right));
+            }
+            Role::Subscriber { .. } => match Stamp::find(bytes, self.hint) {
+                Some((stamp, at)) => {
+                    self.hint = at;
+                    if self.plan.rounds > 0 {
+                        peer.last_id = event_id(bytes).unwrap_or(peer.last_id);
+                    }
+                    self.take_delivery(index, stamp);
+                }
+                None => self.tally.other_texts += 1,
+            },
+            Role::Poster | Role::HalfOpen | Role::Dribbler => self.tally.other_texts += 1,
+        }
+    }
+
+    fn take_delivery(&mut self, index: u32, stamp: Stamp) {
+        let peer = &mut self.peers[index as usize];
+        let is_awaited = peer.role == Role::Subscriber { slow: false };
+        let delivered = self.order.deliver(peer.position, stamp, is_awaited);
+        peer.position = delivered.position;
+        if delivered.is_complete
+            && let Some(publisher) = self.publishers.get_mut(usize::from(stamp.publisher))
+        {
+            publisher.outstanding = publisher.outstanding.saturating_sub(1);
+        }
+        self.count(stamp.sent_us);
+    }
+
+    /// The answer to a POST.
+    fn take_answer(&mut self, index: u32, input: &[u8]) -> usize {
+        let reply = match reply::parse(input) {
+            Ok(None) => return 0,
+            Ok(Some(reply)) => reply,
+            Err(error) => {
+                self.end(index, error);
+                return 0;
+            }
+        };
+        let peer = &self.peers[index as usize];
+        let found = Stamp::find(reply.body, self.hint);
+        let stamp = if self.plan.status_only {
+            Some(Stamp { publisher: peer.publisher, sequence: peer.position, sent_us: self.now_us })
+        } else {
+            found.map(|(stamp, at)| {
+                self.hint = at;
+                stamp
+            })
+        };
+        let is_right = |stamp: &Stamp| {
+            (200..300).contains(&reply.status)
+                && (stamp.publisher, stamp.sequence) == (peer.publisher, peer.position)
+        };
+        let stamp = stamp.filter(is_right);
+        if self.is_measured(index) {
+            self.take_reply(index, stamp);
+        } else {
+            // Its deliveries count; of its answers only that they say so.
+            self.tally.wrong += u64::from(stamp.is_none());
+            self.outstanding -= 1;
+            self.peers[index as usize].position += 1;
+        }
+        if !reply.keep_alive {
+            self.end(index, "closed after an answer");
+        }
+        reply.consumed
+    }
+
+    /// Takes in an echo or an answer, `None` where it is not the one that had to come,
+    /// and sends the next.
+    fn take_reply(&mut self, index: u32, stamp: Option<Stamp>) {
+        self.peers[index as usize].position += 1;
+        self.outstanding = self.outstanding.saturating_sub(1);
+        match stamp {
+            Some(stamp) => self.count(stamp.sent_us),
+            None => self.tally.wrong += 1,
+        }
+        if matches!(self.stage, Stage::WarmUp | Stage::Measuring) {
+            self.send_next(index);
+        }
+    }
+
+    fn count(&mut self, sent_us: u64) {
+        self.progress_us = self.now_us;
+        if self.stage == Stage::Measuring {
+            self.tally.operations += 1;
+            self.tally.latencies.record(self.now_us.saturating_sub(sent_us));
+        }
+    }
+
+    /// Puts a frame into the scratch.
+    pub(super) fn say(&mut self, opcode: OpCode, payload: &[u8]) {
+        let mask = self.random.u32(..).to_ne_bytes();
+        codec::write_masked_frame(opcode, payload, mask, &mut self.scratch);
+    }
+
+    /// Sends what is in the scratch, at once where nothing else waits to be sent.
+    pub(super) fn send_scratch(&mut self, index: u32) {
+        let scratch = std::mem::take(&mut self.scratch);
+        let peer = &mut self.peers[index as usize];
+        if !scratch.is_empty() && peer.socket.is_some() {
+            peer.outbox.get_or_insert_default().push(&scratch);
+            self.flush(index);
+        }
+        self.scratch = scratch;
+        self.scratch.clear();
+    }
+
+    /// Writes what waits for that. Returns whether the connection is still there.
+    fn flush(&mut self, index: u32) -> bool {
+        let peer = &mut self.peers[index as usize];
+        let Some(socket) = &mut peer.socket else { return false };
+        while let Some(outbox) = &mut peer.outbox {
+            match socket.write(outbox.front()) {
+                Ok(0) => break,
+                Ok(written) => {
+                    outbox.consume(written);
+                    if outbox.is_empty() {
+                        peer.outbox = None;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // So says a socket that is not connected yet, too.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
+                {
+                    return true;
+                }
+                Err(error) => {
+                    self.end(index, &error.kind().to_string());
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// A connection is over before the run is.
+    pub(super) fn end(&mut self, index: u32, reason: &str) {
+        let peer = &mut self.peers[index as usize];
+        match peer.phase {
+            Phase::Closed | Phase::Ended => return,
+            Phase::Handshake => self.handshaking -= u32::from(peer.role != Role::Dribbler),
+            Phase::Open => self.open -= 1,
+        }
+        peer.phase = Phase::Ended;
+        peer.socket = None;
+        peer.inbox = None;
+        peer.outbox = None;
+        self.progress_us = self.now_us;
+        let ended = if peer.is_unruly() { &mut self.tally.ended_rightly } else { &mut self.tally.ended };
+        *ended.entry(reason.to_owned()).or_default() += 1;
+        if matches!(peer.role, Role::Echo | Role::Poster) {
+            let missing = peer.sent - peer.position;
+            self.outstanding = self.outstanding.saturating_sub(u64::from(missing));
+            self.order.faults.lost += u64::from(missing);
+        }
+    }
+
+    fn is_measured(&self, index: u32) -> bool {
+        index < self.plan.connections && self.peers[index as usize].publisher != NO_PUBLISHER
+    }
+}
+
+/// The number of a broadcast's `event_id`.
+fn event_id(text: &[u8]) -> Option<u64> {
+    const BEFORE: &[u8] = b"\"event_id\":\"message-";
+    // It is the last key.
+    let at = text.windows(BEFORE.len()).rposition(|window| window == BEFORE)? + BEFORE.len();
+    let digits = text[at..].split(|byte| *byte == b'"').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

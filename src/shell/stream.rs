@@ -1,0 +1,53 @@
+//! TCP connections as the state machines see them.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use crate::server::socket::{Readiness, Socket};
+
+/// A TCP connection.
+#[derive(Debug)]
+pub(super) struct TcpSocket(pub(super) TcpStream);
+
+// As small as the promise in `server::connection` counts on; a debug build of mio
+// keeps more.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<TcpSocket>() == 4);
+
+impl Read for TcpSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for TcpSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for TcpSocket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+}
+
+/// What a poll tells of a connection.
+pub(super) fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable() || event.is_error(),
+        read_closed: event.is_read_closed() || event.is_error(),
+        writable: event.is_writable() || event.is_error(),
+    }
+}
