@@ -1,5 +1,7 @@
 //! What the server counts. Everything dropped, closed or refused has a reason here.
 
+use super::connection::Farewell;
+
 /// Why a connection was ended; counted once for each, when that was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,6 +66,15 @@ impl CloseReason {
         Self::StoreFailed,
         Self::Shutdown,
     ];
+
+    /// What a peer may still be doing whose connection ends for this.
+    #[must_use]
+    pub const fn farewell(self) -> Farewell {
+        match self {
+            Self::ClientClose | Self::HttpDone | Self::KeepAliveTimeout | Self::Shutdown => Farewell::Mutual,
+            _ => Farewell::OneSided,
+        }
+    }
 }
 
 /// Counters since the start.
