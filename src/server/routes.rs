@@ -90,7 +90,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let correlation_id = self.make_correlation_id();
         let exchange =
             Exchange { is_list: false, head_only: false, keep_alive: false, correlation_id, origin: None };
-        self.reply_detail(index, &exchange, refusal.status, refusal.detail, &[]);
+        // It is no fault of the request: it may come again.
+        let extra: &[_] = match refusal.status {
+            Status::SERVICE_UNAVAILABLE => &[("Retry-After", "1")],
+            _ => &[],
+        };
+        self.reply_detail(index, &exchange, refusal.status, refusal.detail, extra);
         if self.at(index).pending == 0 {
             self.finish(index, reason);
         }
