@@ -6,6 +6,7 @@
 mod support;
 
 mod configuration;
+mod faults;
 mod http;
 mod limits;
 mod origins;
