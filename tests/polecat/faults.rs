@@ -5,5 +5,9 @@
 mod burst;
 #[cfg(target_os = "linux")]
 mod cable;
+mod kills;
+mod publishers;
+mod site;
+mod subscribers;
 #[cfg(target_os = "linux")]
 mod vanished;
