@@ -1,5 +1,6 @@
 //! A test for each limit, with its answer: PROTOCOL.md, "13.3 Limits". How many, and how much.
 
+mod retention;
 mod times;
 
 use std::io::{ErrorKind, Write};
