@@ -62,12 +62,22 @@ pub enum Phase {
     /// Our Close is sent, the peer's is waited for (RFC 6455 7.1.2).
     Closing,
     /// Nothing more is read; what is in the outbox is still sent.
-    Ending,
+    Ending(Farewell),
     /// Everything is sent and the peer told so; its end is waited for, so that a
     /// reset does not destroy what it has yet to read.
-    Lingering,
+    Lingering(Farewell),
     /// To be dropped at the end of the turn.
     Dead,
+}
+
+/// What the peer of a connection that ends may still be doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// Nothing: both Closes were sent, or the last request was answered. Only the end of
+    /// its TCP connection is missing.
+    Mutual,
+    /// It was cut short, and may be in the midst of sending.
+    OneSided,
 }
 
 /// What a WebSocket is open for.
@@ -249,6 +259,13 @@ impl<S> Connection<S> {
     #[must_use]
     pub const fn is_unread(&self) -> bool {
         matches!(self.reading, Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled)
+    }
+
+    /// Whether nothing is lost where the process ends now: our end is sent, the peer has
+    /// nothing more to say, and what it did say is read.
+    #[must_use]
+    pub const fn is_let_go(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(Farewell::Mutual)) && matches!(self.reading, Reading::Idle)
     }
 
     /// Whether a request is being worked on.

@@ -8,7 +8,7 @@ use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Ticket};
 use crate::hub::registry::Step;
 
-use super::connection::{Connection, Endpoint, Level, Phase, Reading, Writing};
+use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Reading, Writing};
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
@@ -218,7 +218,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn note_progress(&mut self, index: u32) {
         let now = self.moment.stamp;
         let phase = self.at(index).phase;
-        if matches!(phase, Phase::Request | Phase::Ending)
+        if matches!(phase, Phase::Request | Phase::Ending(_))
             && let Some(fifo) = self.deadlines.of(phase)
         {
             fifo.touch(&mut self.connections, index, now);
@@ -227,18 +227,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Everything was sent: what waited for that goes on.
     fn after_flush(&mut self, index: u32) {
-        if self.at(index).phase == Phase::Ending {
-            return self.linger(index);
+        if let Phase::Ending(farewell) = self.at(index).phase {
+            return self.linger(index, farewell);
         }
         self.settle_request(index);
     }
 
     /// Tells the peer that nothing more comes, and waits for its end.
-    fn linger(&mut self, index: u32) {
+    fn linger(&mut self, index: u32, farewell: Farewell) {
         if self.at(index).socket.shutdown_write().is_err() {
             return self.die(index, CloseReason::SocketError);
         }
-        self.set_phase(index, Phase::Lingering);
+        self.set_phase(index, Phase::Lingering(farewell));
         self.queue_read(index);
     }
 
@@ -298,7 +298,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         }
         let connection = self.at(index);
-        if connection.outbox.is_some() || connection.phase == Phase::Ending {
+        if connection.outbox.is_some() || matches!(connection.phase, Phase::Ending(_)) {
             self.queue_flush(index);
         }
         self.scratch = scratch;

@@ -2,6 +2,8 @@
 
 use crate::ground::limit::{Limit, LimitHits};
 
+use super::connection::Farewell;
+
 /// Why a connection was ended; counted once for each, when that was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -79,6 +81,15 @@ impl CloseReason {
             Self::MessageTooLong => Limit::MessageBytes,
             _ => return None,
         })
+    }
+
+    /// What a peer may still be doing whose connection ends for this.
+    #[must_use]
+    pub const fn farewell(self) -> Farewell {
+        match self {
+            Self::ClientClose | Self::HttpDone | Self::KeepAliveTimeout | Self::Shutdown => Farewell::Mutual,
+            _ => Farewell::OneSided,
+        }
     }
 }
 

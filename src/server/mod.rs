@@ -2,9 +2,9 @@
 //! arrives. Generic over its sockets and its engine; it does no I/O but through them.
 
 pub mod socket;
+pub mod connection;
 pub mod metrics;
 pub mod admission;
-pub mod connection;
 mod exchange;
 mod paths;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]

@@ -116,7 +116,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Phase::Open(_) | Phase::Closing => Decoder::WebSocket(MessageDecoder::default()),
             // What comes now is thrown away, but read: a socket that is closed
             // with bytes unread resets the connection.
-            Phase::Ending | Phase::Lingering | Phase::Dead => return,
+            Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return,
         };
         let mut inbox = match connection.inbox.take() {
             Some(inbox) => *inbox,
@@ -138,7 +138,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Keeps what is unfinished for the next time.
     fn keep(&mut self, index: u32, mut inbox: Inbox) {
-        let is_over = matches!(self.at(index).phase, Phase::Ending | Phase::Lingering | Phase::Dead);
+        let is_over = matches!(self.at(index).phase, Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead);
         if is_over || (inbox.rest.is_empty() && inbox.decoder.is_idle()) {
             return;
         }
@@ -196,7 +196,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let publishes = match self.at(index).phase {
             Phase::Handshake | Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel(_)) => true,
             Phase::Open(Endpoint::Events(_) | Endpoint::Echo) | Phase::Closing => false,
-            Phase::Ending | Phase::Lingering | Phase::Dead => return false,
+            Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return false,
         };
         if matches!(
             self.at(index).reading,

@@ -93,7 +93,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Some(limit) = refusal.limit {
             self.metrics.limits.count(limit);
         }
-        self.reply_detail(index, &exchange, refusal.status, refusal.detail, &[]);
+        // It is no fault of the request: it may come again.
+        let extra: &[_] = match refusal.status {
+            Status::SERVICE_UNAVAILABLE => &[("Retry-After", "1")],
+            _ => &[],
+        };
+        self.reply_detail(index, &exchange, refusal.status, refusal.detail, extra);
         if self.at(index).pending == 0 {
             self.finish(index, reason);
         }

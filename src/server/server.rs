@@ -159,7 +159,7 @@ impl Deadlines {
             Phase::Request => Some(&mut self.request),
             Phase::KeepAlive => Some(&mut self.keep_alive),
             Phase::Open(_) => Some(&mut self.heartbeat),
-            Phase::Closing | Phase::Ending | Phase::Lingering => Some(&mut self.closing),
+            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) => Some(&mut self.closing),
             Phase::Dead => None,
         }
     }
@@ -295,14 +295,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.lifecycle != Lifecycle::Running
     }
 
-    /// Whether a shutdown is through: nothing is left to be stored, and nobody
-    /// to be told, or the time for that is over.
+    /// Whether a shutdown is through: nothing is left to be stored, nobody to be told
+    /// and nobody to be heard out, or the time for that is over.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self.lifecycle {
             Lifecycle::Running => false,
             Lifecycle::Draining { since, .. } => {
-                (self.connections.is_empty() && self.engine_backlog_bytes == 0)
+                (self.engine_backlog_bytes == 0 && self.connections.iter().all(|(_, one)| one.is_let_go()))
                     || self.moment.stamp.since(since) >= self.config.timeouts.drain_ms
             }
         }
@@ -348,7 +348,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
             return;
         }
-        let closing = |phase| matches!(phase, Phase::Closing | Phase::Ending | Phase::Lingering);
+        let closing = |phase| matches!(phase, Phase::Closing | Phase::Ending(_) | Phase::Lingering(_));
         if closing(old) && closing(phase) {
             return;
         }
@@ -397,7 +397,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         self.count_close(index, reason);
         self.leave(index);
-        self.set_phase(index, Phase::Ending);
+        self.set_phase(index, Phase::Ending(reason.farewell()));
         self.drop_inbox(index);
         self.at(index).reading = Reading::Over;
     }

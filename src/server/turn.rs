@@ -138,7 +138,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.finish(index, CloseReason::Shutdown);
                 self.queue_flush(index);
             }
-            Phase::Closing | Phase::Ending | Phase::Lingering | Phase::Dead => {}
+            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => {}
         }
     }
 

@@ -6,7 +6,12 @@
 mod support;
 
 mod configuration;
+mod echo;
+mod endpoints;
+mod faults;
+mod guarantees;
 mod http;
+mod ids;
 mod limits;
 mod origins;
 mod rest;

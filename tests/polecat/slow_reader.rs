@@ -1,5 +1,5 @@
 //! Slow readers: PROTOCOL.md, "10. Slow readers". Who does not read slows nobody down,
-//! costs no queue, and gets everything once it reads.
+//! costs no queue, and gets everything once it reads. PROTOCOL.md, "6. Echo: `/api/ws`", too.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;

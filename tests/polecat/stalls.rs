@@ -3,7 +3,7 @@
 
 mod descriptors;
 mod shutdown;
-mod swarm;
+pub(crate) mod swarm;
 
 use std::time::{Duration, Instant};
 

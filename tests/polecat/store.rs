@@ -1,5 +1,5 @@
 //! The store: ARCHITECTURE.md, "The store". Files of service A, and what is
-//! left after a process was killed.
+//! left after a process was killed: PROTOCOL.md, "8. Guarantees".
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

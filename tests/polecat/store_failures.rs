@@ -1,6 +1,7 @@
 //! A store that cannot be written for a while: PROTOCOL.md, "15. When the store fails".
 
 mod files;
+mod history;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -174,3 +174,44 @@ fn a_shutdown_does_not_wait_for_who_does_not_answer() {
         assert_eq!(peer.frames().last().map(|(opcode, _)| *opcode), Some(CLOSE));
     }
 }
+
+#[test]
+fn a_shutdown_does_not_wait_for_the_end_of_who_has_said_goodbye() {
+    let mut world = World::new(Options::default(), 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    let mut idle = Peer::connect(&mut world);
+    idle.post("c", "k0 before");
+    world.rest();
+    world.shut_down();
+    world.rest();
+    assert!(!world.server.is_finished(), "their Closes are waited for");
+    for peer in &mut peers {
+        assert!(peer.frames().iter().any(|(opcode, _)| *opcode == CLOSE));
+        peer.say_frame(CLOSE, &close_payload(1001));
+    }
+    world.rest();
+    assert_eq!(idle.responses().len(), 1);
+    assert!(world.server.is_finished() && world.server.connections() == 4);
+}
+
+#[test]
+fn a_shutdown_waits_for_who_was_cut_short() {
+    let mut world = World::new(Options::default(), 1);
+    let mut refused = Peer::connect(&mut world);
+    refused.say(b"POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n");
+    let mut wrong = Peer::open("/ws", &mut world);
+    wrong.say_frame(3, b"no such opcode");
+    world.rest();
+    assert_eq!(refused.responses()[0].status, 413);
+    world.shut_down();
+    world.pass(1_000);
+    // A reset would destroy what they have yet to read.
+    assert!(!world.server.is_finished());
+    assert!(wrong.frames().iter().any(|(opcode, _)| *opcode == CLOSE));
+    for peer in [&refused, &wrong] {
+        assert!(peer.is_over());
+        peer.wire.borrow_mut().close();
+    }
+    world.rest();
+    assert!(world.server.is_finished());
+}

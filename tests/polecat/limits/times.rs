@@ -126,6 +126,14 @@ fn unfinished_messages_of_all_connections_together() {
         }
     }
     assert!((4..8).contains(&ended), "of 2 MiB about half is too much, not that of {ended} in 8");
+    // A request is told so, and may come again.
+    let mut http = Http::connect(server.addr());
+    http.send_what_is_taken("POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n");
+    http.send_what_is_taken(&part);
+    let refused = http.response();
+    assert_eq!((refused.status, refused.json()), (503, json!({"detail": "too much is unfinished"})));
+    assert_eq!((refused.header("retry-after"), refused.header("connection")), (Some("1"), Some("close")));
+    http.expect_end();
     // Who asks for little is served.
     whole.send_frame(true, BINARY, b"small");
     assert_eq!(whole.next_message().payload, b"small");

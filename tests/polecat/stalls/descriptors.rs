@@ -55,6 +55,20 @@ fn a_low_limit_is_told_at_the_start_and_kept() {
 }
 
 #[test]
+fn a_soft_limit_is_raised_at_the_start() {
+    let home = Home::new();
+    let process = Process::serve_after("ulimit -S -n 64", &home.database(), &[]);
+    if getrlimit(Resource::Nofile).maximum.is_some_and(|maximum| maximum < 300) {
+        return eprintln!("SKIPPED: the hard limit of descriptors is too low");
+    }
+    let mut served = (0..200).map(|_| Http::connect(process.addr())).collect::<Vec<_>>();
+    for http in &mut served {
+        http.expect_open();
+    }
+    process.kill();
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn without_descriptors_it_answers_and_does_not_spin() {
     let home = Home::new();

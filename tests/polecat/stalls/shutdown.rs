@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Socket, get, raw};
+use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Server, Socket, get, raw};
 
 /// Asks the process to stop, and waits until it has begun to.
 fn begin_to_stop(process: &Process, signal: Signal) {
@@ -133,4 +133,33 @@ fn a_second_signal_ends_it_at_once() {
         assert_eq!(process.wait().status.code(), Some(1));
         drop(home.serve());
     }
+}
+
+#[test]
+fn who_has_said_goodbye_and_keeps_its_connection_does_not_hold_up_the_end() {
+    // Both longer than the test waits.
+    let server = Server::start_with(|options| {
+        options.config.timeouts.close_ms = 3_600_000;
+        options.config.timeouts.drain_ms = 3_600_000;
+    });
+    // As pools keep them: one that is not looked at before it is used again.
+    let mut idle = Http::connect(server.addr());
+    idle.expect_open();
+    let mut clients =
+        ["/ws", "/api/ws/room", "/api/ws"].map(|target| RawSocket::connect(server.addr(), target));
+    let mut own = RawSocket::connect(server.addr(), "/api/ws");
+    own.send_frame(true, raw::CLOSE, &1000_u16.to_be_bytes());
+    assert_eq!(own.next_frame().expect("an answer").opcode, raw::CLOSE);
+    let stopping = std::thread::spawn(|| server.stop());
+    for client in &mut clients {
+        let close = client.next_frame().expect("a Close");
+        assert_eq!((close.opcode, &close.payload[..2]), (raw::CLOSE, &1001_u16.to_be_bytes()[..]));
+        client.send_frame(true, raw::CLOSE, &1001_u16.to_be_bytes());
+    }
+    // Nobody has ended its half.
+    stopping.join().expect("it ends");
+    for client in &mut clients {
+        assert_eq!(client.next_frame(), None, "the end comes after what was sent");
+    }
+    idle.expect_end();
 }

@@ -116,7 +116,7 @@ impl Http {
         assert_eq!(self.get("/api/health").status, 200, "the connection was to stay open");
     }
 
-    fn try_response(&mut self, to_head: bool) -> io::Result<Response> {
+    pub(crate) fn try_response(&mut self, to_head: bool) -> io::Result<Response> {
         let (status, headers) = self.head()?;
         let mut response = Response { status, headers, body: Vec::new() };
         if to_head || status < 200 || status == 204 || status == 304 {

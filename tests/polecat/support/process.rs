@@ -49,6 +49,14 @@ impl Process {
         Self::listening(spawn(command))
     }
 
+    /// The same on `listen`, where `before` is a command that runs its arguments as a command.
+    pub(crate) fn serve_by(before: &[&str], listen: &str, database: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).args([env!("CARGO_BIN_EXE_polecat"), "serve", "--listen", listen, "--db"]);
+        command.arg(database).args(flags);
+        Self::listening(spawn(command))
+    }
+
     /// Starts the binary as `configure` says and waits until it listens.
     pub(crate) fn start(configure: impl FnOnce(&mut Command)) -> Self {
         Self::listening(spawn(polecat(configure)))

@@ -1,4 +1,4 @@
-//! Idempotency keys: PROTOCOL.md, "14. polecat.v1".
+//! Idempotency keys: PROTOCOL.md, "14. polecat.v1", and "publishing twice" of PROTOCOL.md, "8. Guarantees".
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Resumption and what is told of it: PROTOCOL.md, "14. polecat.v1".
+//! Resumption and what is told of it: PROTOCOL.md, "14. polecat.v1"; epochs: PROTOCOL.md, "2. Ids".
 
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -1,0 +1,148 @@
+//! A server that is killed and started again under its clients, and what they know of
+//! it: PROTOCOL.md, "8. Guarantees".
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use crate::support::PATIENCE;
+
+/// What was published: the name of the publisher, and its own number for it.
+pub(crate) type Origin = (String, u64);
+
+/// Shared by the test and all of its clients.
+#[derive(Default)]
+pub(crate) struct Site {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    addr: Option<SocketAddr>,
+    /// How many processes there have been.
+    generation: usize,
+    is_up: bool,
+    /// Nobody publishes anything new.
+    is_closing: bool,
+    /// Answers and messages that clients have got.
+    seen: u64,
+    /// What was acknowledged, by its id.
+    messages: BTreeMap<u64, Origin>,
+    events: BTreeMap<u64, Origin>,
+}
+
+/// The two sequences of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sequence {
+    Messages,
+    Events,
+}
+
+impl Site {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no client has failed")
+    }
+
+    /// Waits until `is_reached`, and fails the test where it is not.
+    fn wait(&self, what: &str, is_reached: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, |state| !is_reached(state));
+        let (state, timeout) = waited.expect("no client has failed");
+        assert!(!timeout.timed_out(), "{what}: not within {PATIENCE:?}");
+        state
+    }
+
+    /// A process listens.
+    pub(crate) fn open(&self, addr: SocketAddr) {
+        let mut state = self.state();
+        (state.addr, state.is_up) = (Some(addr), true);
+        state.generation += 1;
+        self.changed.notify_all();
+    }
+
+    /// The process is about to be killed.
+    pub(crate) fn close(&self) {
+        self.state().is_up = false;
+    }
+
+    /// Who publishes is to come to an end.
+    pub(crate) fn wind_up(&self) {
+        self.state().is_closing = true;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().is_closing
+    }
+
+    /// Waits until clients have got so many more answers and messages.
+    pub(crate) fn wait_for(&self, count: u64) {
+        let until = self.state().seen + count;
+        drop(self.wait("answers and messages", |state| state.seen >= until));
+    }
+
+    /// Where the process listens that comes after `generation`, and its own generation.
+    pub(crate) fn next(&self, generation: usize) -> (SocketAddr, usize) {
+        let state = self.wait("the next process", |state| state.is_up && state.generation > generation);
+        (state.addr.expect("it listens"), state.generation)
+    }
+
+    /// A connection has broken, for which there is one reason only.
+    pub(crate) fn note_break(&self, generation: usize, what: &str) {
+        let state = self.state();
+        assert!(state.generation > generation || !state.is_up, "a running server has closed {what}");
+    }
+
+    /// A client has got something.
+    pub(crate) fn note_seen(&self) {
+        self.state().seen += 1;
+        self.changed.notify_all();
+    }
+
+    /// What was published is acknowledged under an id. No other may have that.
+    pub(crate) fn note_acknowledged(&self, sequence: Sequence, id: u64, name: &str, number: u64) {
+        let origin = (name.to_owned(), number);
+        let mut state = self.state();
+        state.seen += 1;
+        let known = match sequence {
+            Sequence::Messages => &mut state.messages,
+            Sequence::Events => &mut state.events,
+        };
+        let earlier = known.insert(id, origin.clone());
+        assert!(
+            earlier.as_ref().is_none_or(|earlier| *earlier == origin),
+            "{id}: {earlier:?} and {origin:?}"
+        );
+        self.changed.notify_all();
+    }
+
+    /// All that was acknowledged.
+    pub(crate) fn acknowledged(&self, sequence: Sequence) -> BTreeMap<u64, Origin> {
+        match sequence {
+            Sequence::Messages => self.state().messages.clone(),
+            Sequence::Events => self.state().events.clone(),
+        }
+    }
+}
+
+impl Sequence {
+    /// Where it is listened to.
+    pub(crate) const fn target(self) -> &'static str {
+        match self {
+            Self::Messages => "/api/ws/room",
+            Self::Events => "/ws",
+        }
+    }
+
+    /// The first id that says "everything".
+    pub(crate) const fn zero(self) -> &'static str {
+        match self {
+            Self::Messages => "message-00000",
+            Self::Events => "event-00000",
+        }
+    }
+}
+
+/// The number of an id as `message-00017`.
+pub(crate) fn number(event_id: &str) -> u64 {
+    event_id.split_once('-').and_then(|(_, digits)| digits.parse().ok()).expect("an id")
+}
