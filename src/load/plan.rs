@@ -1,8 +1,5 @@
 //! What a run of the load generator does.
 
-/// Bytes of the smallest payload: it names its publisher, its number and its time.
-pub const PAYLOAD_BYTES_MIN: usize = super::payload::STAMP_BYTES;
-
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
