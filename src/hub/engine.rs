@@ -236,7 +236,4 @@ pub trait Engine {
 
     /// Whether records can be stored, as of the last attempt.
     fn health(&self) -> &Health;
-
-    /// A step of housekeeping; called when the loop has nothing else to do.
-    fn idle(&mut self, now: Now);
 }

@@ -286,8 +286,6 @@ impl Engine for MemoryEngine {
     fn health(&self) -> &Health {
         &self.health
     }
-
-    fn idle(&mut self, _now: Now) {}
 }
 
 /// The keys of the appends of the last while.

@@ -326,11 +326,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         &self.config
     }
 
-    /// Lets the store do some housekeeping; called when there is nothing else to do.
-    pub fn idle(&mut self) {
-        self.engine.idle(self.moment.now);
-    }
-
     pub(super) fn at(&mut self, index: u32) -> &mut Connection<S> {
         &mut self.connections[index as usize]
     }

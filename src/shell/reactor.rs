@@ -211,12 +211,9 @@ impl Reactor {
         Ok(self.server.metrics().clone())
     }
 
-    /// How long the poll may sleep. When it may, there is time for housekeeping.
+    /// How long the poll may sleep.
     fn poll_timeout(&mut self) -> Option<Duration> {
         let server = self.server.poll_timeout_ms().map(Duration::from_millis);
-        if server != Some(Duration::ZERO) {
-            self.server.idle();
-        }
         let accept = match self.accepting {
             Accepting::Idle => None,
             Accepting::Ready => Some(Duration::ZERO),

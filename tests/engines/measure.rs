@@ -56,7 +56,7 @@ fn insert_micros(batch: usize, counted: bool, has_triggers: bool) -> f64 {
         }
         engine.settle(NOW, 0, &mut answers);
         answers.clear();
-        engine.idle(NOW);
+        engine.settle(after_ms(1_000), 0, &mut Vec::new());
     }
     start.elapsed().as_secs_f64() * 1e6 / MESSAGES as f64
 }
@@ -72,7 +72,7 @@ fn lists_and_pages() {
             let end = rows.min(start + 10_000);
             let named = |number: u64| message(&format!("channel {}", number % 200), "x");
             store(&mut engine, (start..end).map(|number| Record::Message(named(number))));
-            engine.idle(NOW);
+            engine.settle(after_ms(1_000), 0, &mut Vec::new());
         }
         let mut time = |query: Query| {
             ask(&mut engine, query.clone());
@@ -112,7 +112,7 @@ fn turns_with_a_checkpoint() {
                 answers.clear();
                 if is_idle {
                     let start = Instant::now();
-                    engine.idle(NOW);
+                    engine.settle(after_ms(1_000), 0, &mut Vec::new());
                     idles.push(start.elapsed().as_micros());
                 }
             }
@@ -144,7 +144,7 @@ fn steps_of_deleting() {
                 Record::Message(Message { provider, ..message(&channel, &"x".repeat(bytes)) })
             };
             store(&mut engine, (start..start + 1_000).map(record));
-            engine.idle(NOW);
+            engine.settle(after_ms(1_000), 0, &mut Vec::new());
         }
         drop(engine);
         let mut engine =
@@ -155,7 +155,6 @@ fn steps_of_deleting() {
             let start = Instant::now();
             engine.settle(after_ms(ms), 0, &mut Vec::new());
             times.push((start.elapsed().as_micros(), engine.oldest_message() - before));
-            engine.idle(after_ms(ms));
             ms += 10;
         }
         times.sort_unstable();

@@ -135,6 +135,4 @@ impl Engine for FaultyEngine {
         let is_ready = self.held.front().is_some_and(|(ready_at, _)| *ready_at <= now);
         if is_ready { Some(0) } else { self.inner.due_in_ms(time) }
     }
-
-    fn idle(&mut self, _: Now) {}
 }

@@ -1,8 +1,8 @@
 //! The write-ahead log, and copying it back into the file: the checkpoint.
 //!
 //! A commit only appends to the log. A checkpoint copies pages and waits for the
-//! disk twice, so it is done when the loop is idle, and after so few bytes that it
-//! is short. A loop that is never idle does one after a commit once the log has
+//! disk twice, so it is done when nothing was published for a moment, and after so few bytes that it
+//! is short. A loop that always has something to store does one after a commit once the log has
 //! grown to some times that: it has to be done at some time, and the more there is
 //! to be copied the longer it takes. On a small virtual machine with a disk, an idle
 //! one took 8 ms and one within a turn 17 ms (99 of 100; 46 ms at most), and the first
@@ -14,17 +14,29 @@
 
 use rusqlite::Connection;
 
-/// Bytes of log not yet copied back at which an idle loop does a checkpoint.
+use crate::ground::time::Now;
+
+/// Bytes of log not yet copied back at which a quiet loop does a checkpoint.
 pub(super) const IDLE_BYTES_MAX: i64 = 1 << 20;
-/// The same for a loop that is never idle.
+/// The same for a loop that is never quiet.
 pub(super) const BUSY_BYTES_MAX: i64 = 4 << 20;
+/// Milliseconds after a commit after which a loop is quiet.
+const QUIET_MS: u64 = 50;
+/// Bytes that a commit adds beside its records, about: what it changes of some pages.
+const COMMIT_BYTES: usize = 6 << 10;
+/// Bytes that were added, about, after which the log is measured again, which costs
+/// as much as storing a record.
+pub(super) const MEASURE_BYTES: usize = 128 << 10;
 
 /// How much of the log is not yet copied back into the file.
 #[derive(Debug)]
 pub(super) struct WriteAheadLog {
     page_bytes: i64,
-    /// As of the last commit or checkpoint.
+    /// As of the last measurement or checkpoint.
     pub(super) bytes: i64,
+    /// Added since it was measured, about.
+    unmeasured: usize,
+    written_ms: u64,
     /// What the last checkpoint had to leave, because of a reader or an error;
     /// another try is made after [`IDLE_BYTES_MAX`] more.
     pub(super) bytes_left: i64,
@@ -33,20 +45,50 @@ pub(super) struct WriteAheadLog {
 impl WriteAheadLog {
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let page_bytes = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
-        let mut log = Self { page_bytes, bytes: 0, bytes_left: 0 };
+        let mut log = Self { page_bytes, bytes: 0, unmeasured: 0, written_ms: 0, bytes_left: 0 };
         log.measure(connection);
         Ok(log)
     }
 
-    /// Notes how long it is.
-    pub(super) fn measure(&mut self, connection: &Connection) {
+    /// Notes that a commit of records of `weight` bytes was made, and does a checkpoint
+    /// if that is overdue.
+    pub(super) fn wrote(&mut self, connection: &Connection, weight: usize, now: Now) {
+        self.written_ms = now.monotonic_ms;
+        self.unmeasured = self.unmeasured.saturating_add(weight).saturating_add(COMMIT_BYTES);
+        if self.unmeasured >= MEASURE_BYTES {
+            self.measure(connection);
+            self.check(connection, BUSY_BYTES_MAX);
+        }
+    }
+
+    /// Milliseconds until a quiet loop has a checkpoint to do.
+    pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
+        let quiet = self.written_ms.saturating_add(QUIET_MS).saturating_sub(now.monotonic_ms);
+        self.is_over(IDLE_BYTES_MAX).then_some(quiet)
+    }
+
+    /// Does a checkpoint if the loop is quiet and there is enough to be copied.
+    pub(super) fn rest(&mut self, connection: &Connection, now: Now) {
+        if self.due_in_ms(now) == Some(0) {
+            self.measure(connection);
+            self.check(connection, IDLE_BYTES_MAX);
+        }
+    }
+
+    fn measure(&mut self, connection: &Connection) {
+        self.unmeasured = 0;
         self.run(connection, "PRAGMA wal_checkpoint(NOOP)");
+    }
+
+    fn is_over(&self, bytes_max: i64) -> bool {
+        let bytes = self.bytes.saturating_add(i64::try_from(self.unmeasured).unwrap_or(i64::MAX));
+        bytes > bytes_max && bytes > self.bytes_left + IDLE_BYTES_MAX
     }
 
     /// Does a checkpoint where there is more than `bytes_max` of it, and enough
     /// more than the last one had to leave.
     pub(super) fn check(&mut self, connection: &Connection, bytes_max: i64) {
-        if self.bytes > bytes_max && self.bytes > self.bytes_left + IDLE_BYTES_MAX {
+        if self.is_over(bytes_max) {
             self.run(connection, "PRAGMA wal_checkpoint(PASSIVE)");
             self.bytes_left = self.bytes;
         }

@@ -17,11 +17,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
-use checkpoint::{BUSY_BYTES_MAX, IDLE_BYTES_MAX, WriteAheadLog};
+use checkpoint::{IDLE_BYTES_MAX, MEASURE_BYTES, WriteAheadLog};
 use health::{Setback, Watch};
 use housekeeping::Housekeeping;
 use keys::Keys;
@@ -35,8 +35,7 @@ pub use schema::OpenError;
 /// Appends that the queue keeps room for when it is empty.
 const APPENDS_CAPACITY_IDLE: usize = 1024;
 
-/// Stores records in an SQLite file. All work is done in [`Engine::settle`] and
-/// [`Engine::idle`].
+/// Stores records in an SQLite file. All work is done in [`Engine::settle`].
 #[derive(Debug)]
 pub struct SqliteEngine {
     connection: Connection,
@@ -119,7 +118,7 @@ impl SqliteEngine {
 
     /// Commits everything that is queued, or nothing.
     fn commit(&mut self, now: Now, answers: &mut Vec<Answer>) {
-        match store(&mut self.connection, &self.appends, &self.housekeeping.keys, self.known.newest, now) {
+        match store(&self.connection, &self.appends, &self.housekeeping.keys, self.known.newest, now) {
             Ok(Stored { outcomes, newest, has_keys }) => {
                 self.known.newest = newest;
                 if has_keys {
@@ -127,13 +126,17 @@ impl SqliteEngine {
                 }
                 let appends = self.appends.drain(..).zip(outcomes);
                 let before = answers.len();
-                answers.extend(appends.map(|(append, outcome)| outcome.into_answer(append)));
+                let mut weight = 0;
+                answers.extend(appends.map(|(append, outcome)| {
+                    weight += append.record.weight();
+                    outcome.into_answer(append)
+                }));
                 let is_committed = |answer: &&Answer| matches!(answer, Answer::Committed { .. });
                 let count = answers[before..].iter().filter(is_committed).count();
                 if count > 0 {
                     self.watch.succeeded();
                     self.housekeeping.appended(count);
-                    self.watch_log();
+                    self.log.wrote(&self.connection, weight, now);
                 }
             }
             Err(setback) => {
@@ -156,7 +159,7 @@ impl SqliteEngine {
     fn probe(&mut self, now: Now) {
         if self.watch.due_in_ms(now) == Some(0) {
             self.watch.probe(&self.connection, self.known.newest, now);
-            self.watch_log();
+            self.log.wrote(&self.connection, 0, now);
             self.be_patient();
         }
     }
@@ -169,19 +172,13 @@ impl SqliteEngine {
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
         if self.housekeeping.step(&self.connection, self.known.newest, now) {
+            self.log.wrote(&self.connection, MEASURE_BYTES, now);
             match Ids::oldest(&self.connection, self.known.newest) {
                 Ok(oldest) => self.known.oldest = oldest,
                 Err(error) => log::error!("the oldest record could not be looked up: {error}"),
             }
         }
-        self.watch_log();
         self.be_patient();
-    }
-
-    /// Follows what was written, and does a checkpoint if that is overdue.
-    fn watch_log(&mut self) {
-        self.log.measure(&self.connection);
-        self.log.check(&self.connection, BUSY_BYTES_MAX);
     }
 
     fn be_patient(&self) {
@@ -267,6 +264,7 @@ impl Engine for SqliteEngine {
         }
         self.probe(now);
         self.keep_house(now);
+        self.log.rest(&self.connection, now);
         self.answer(reads_max, answers);
     }
 
@@ -275,17 +273,18 @@ impl Engine for SqliteEngine {
             return Some(0);
         }
         // Nothing is deleted while nothing can be stored.
-        self.watch.due_in_ms(now).or_else(|| self.housekeeping.due_in_ms(now))
+        let house = self.watch.due_in_ms(now).or_else(|| self.housekeeping.due_in_ms(now));
+        [house, self.log.due_in_ms(now)].into_iter().flatten().min()
     }
 
     fn health(&self) -> &Health {
         self.watch.health()
     }
-
-    fn idle(&mut self, _now: Now) {
-        self.log.check(&self.connection, IDLE_BYTES_MAX);
-    }
 }
+
+/// The two that every turn with something to store needs, compiled once.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const COMMIT: &str = "COMMIT";
 
 /// All statements that run while the server does. They are compiled on opening,
 /// so that a file which they do not fit is refused then.
@@ -321,24 +320,24 @@ impl Outcome {
 }
 
 /// Inserts all of `appends` in one transaction, but for those whose key was used.
-/// `newest` are the ids known so far. Leaves nothing behind where it fails.
+/// `newest` are the ids known so far. Where it fails, the transaction is to be ended.
 fn store(
-    connection: &mut Connection,
+    connection: &Connection,
     appends: &[Append],
     keys: &Keys,
     mut newest: Ids,
     now: Now,
 ) -> Result<Stored, Setback> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    connection.prepare_cached(BEGIN)?.execute(())?;
     let (mut outcomes, mut has_keys) = (Vec::with_capacity(appends.len()), false);
     for Append { record, key, .. } in appends {
         if let Some(key) = key
-            && let Some((id, first)) = keys.find(&transaction, record, key, now)?
+            && let Some((id, first)) = keys.find(connection, record, key, now)?
         {
             outcomes.push(Outcome::Repeated(id, first));
             continue;
         }
-        let id = queries::insert(&transaction, record)?;
+        let id = queries::insert(connection, record)?;
         let newest = match record {
             Record::Message(_) => &mut newest.message,
             Record::Event(_) => &mut newest.event,
@@ -348,12 +347,12 @@ fn store(
         }
         *newest = id;
         if let Some(key) = key {
-            keys.note(&transaction, record, key, id, now)?;
+            keys.note(connection, record, key, id, now)?;
             has_keys = true;
         }
         outcomes.push(Outcome::Committed(id));
     }
-    transaction.commit()?;
+    connection.prepare_cached(COMMIT)?.execute(())?;
     Ok(Stored { outcomes, newest, has_keys })
 }
 

@@ -209,6 +209,9 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
         Durability::Full => "FULL",
     };
     connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"))?;
+    // Of a file that is new: a commit writes each page that it changes whole, and most
+    // records are small, so that small pages cost a third less of it.
+    connection.execute_batch("PRAGMA page_size = 1024")?;
     connection.execute_batch(
         "PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -2048; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;
