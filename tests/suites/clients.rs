@@ -1,0 +1,57 @@
+//! Real clients: each connects, publishes, is pinged, sends messages as large as
+//! may be and larger, is closed, and resumes over kills of the server, with
+//! nothing missing, doubled or out of order. The scripts say what they check.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::tool;
+
+#[test]
+fn python_websockets() {
+    python("python_websockets", "websockets");
+}
+
+#[test]
+fn python_aiohttp() {
+    python("python_aiohttp", "aiohttp");
+}
+
+#[test]
+fn npm_ws() {
+    node("npm_ws", "clients/with_ws.mjs", &[]);
+}
+
+#[test]
+fn chromium() {
+    node("chromium", "clients/with_chromium.mjs", &[Path::new("chromium")]);
+}
+
+fn python(test: &str, package: &str) {
+    if !tool::are_there(test, &[&tool::python()]) {
+        return;
+    }
+    let mut command = Command::new(tool::python());
+    // No `__pycache__` among the sources.
+    command.arg("-B").arg(tool::beside(&format!("clients/with_{package}.py")));
+    expect_success(test, command.arg(env!("CARGO_BIN_EXE_polecat")));
+}
+
+fn node(test: &str, script: &str, more: &[&Path]) {
+    let package = tool::folder().join("node_modules/ws");
+    if !tool::are_there(test, &[&[Path::new("node"), &package], more].concat()) {
+        return;
+    }
+    let mut command = Command::new("node");
+    command.arg(tool::beside(script)).arg(env!("CARGO_BIN_EXE_polecat")).arg(tool::folder());
+    expect_success(test, &mut command);
+}
+
+fn expect_success(test: &str, command: &mut Command) {
+    let begun = Instant::now();
+    let run = tool::run(command);
+    assert!(run.is_success, "{command:?}\n{}", run.output);
+    let parts = run.output.lines().collect::<Vec<_>>().join(", ");
+    tool::say(&format!("{test}: {parts}, in {:.1} s", begun.elapsed().as_secs_f64()));
+}

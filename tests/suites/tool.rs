@@ -1,0 +1,85 @@
+//! The tools that a test needs, and a run of one of them.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How long a whole suite or client may take. None comes near it.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What a tool has said, on stdout and stderr, and whether it was content.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) is_success: bool,
+    pub(crate) output: String,
+}
+
+/// Where `install` puts what no package of the system has.
+pub(crate) fn folder() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    std::env::var_os("POLECAT_TOOLS").map_or_else(default, PathBuf::from)
+}
+
+pub(crate) fn python() -> PathBuf {
+    folder().join("venv/bin/python")
+}
+
+/// A file beside this one.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suites").join(name)
+}
+
+/// Whether all that `test` needs is there: each a file, or a program of the path.
+pub(crate) fn are_there(test: &str, needed: &[&Path]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_missing = |tool: &&&Path| match tool.components().count() {
+        1 => !std::env::split_paths(&path).any(|folder| folder.join(tool).exists()),
+        _ => !tool.exists(),
+    };
+    let missing = needed.iter().filter(is_missing).map(|tool| tool.display().to_string()).collect::<Vec<_>>();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert!(std::env::var_os("POLECAT_NO_SKIP").is_none(), "{test}: {missing} is missing, and must not be");
+    say(&format!("SKIPPED: {test}: {missing} is missing; tests/suites/install brings it"));
+    false
+}
+
+/// Says it on stderr, also where the test passes: what `eprintln` writes is then thrown away.
+pub(crate) fn say(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
+}
+
+/// Runs a tool to its end, and ends what it leaves behind.
+pub(crate) fn run(command: &mut Command) -> Run {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let path = scratch.path().join("output");
+    let output = File::create(&path).expect("a file can be made");
+    command.stdin(Stdio::null()).stderr(output.try_clone().expect("a file can be shared")).stdout(output);
+    // Its own group, so that its children can be ended with it; and whatever
+    // proxy there is, none of this is for it.
+    command.process_group(0).env("NO_PROXY", "*").env("no_proxy", "*");
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let group = Pid::from_child(&child);
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait()).ok());
+    let status = ended.recv_timeout(PATIENCE);
+    kill_process_group(group, Signal::KILL).ok();
+    let output = String::from_utf8_lossy(&fs::read(&path).expect("the output can be read")).into_owned();
+    let status = status.unwrap_or_else(|_| panic!("{command:?} does not end: {output}"));
+    Run { is_success: status.expect("a child can be waited for").success(), output }
+}
+
+#[test]
+fn a_tool_that_fails_is_told_from_one_that_does_not() {
+    let fails = run(Command::new("sh").args(["-c", "echo aloud; exit 3"]));
+    assert!(!fails.is_success && fails.output == "aloud\n", "{fails:?}");
+    assert!(run(Command::new("sh").args(["-c", "exit 0"])).is_success);
+}
