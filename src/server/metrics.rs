@@ -120,6 +120,33 @@ impl Metrics {
         self.closed[reason as usize]
     }
 
+    /// Every counter that is no [`CloseReason`], with its name.
+    #[must_use]
+    pub const fn counters(&self) -> [(&'static str, u64); 20] {
+        [
+            ("accepted", self.accepted),
+            ("close_timeouts", self.close_timeouts),
+            ("upgrades", self.upgrades),
+            ("requests", self.requests),
+            ("turned_away", self.turned_away),
+            ("lists_refused", self.lists_refused),
+            ("too_many_requests", self.too_many_requests),
+            ("too_many_channels", self.too_many_channels),
+            ("foreign_origins", self.foreign_origins),
+            ("messages_received", self.messages_received),
+            ("rubbish", self.rubbish),
+            ("committed", self.committed),
+            ("repeated", self.repeated),
+            ("refused", self.refused),
+            ("deliveries", self.deliveries),
+            ("pages", self.pages),
+            ("reads_failed", self.reads_failed),
+            ("heartbeats", self.heartbeats),
+            ("stalled_ms", self.stalled_ms),
+            ("turns", self.turns),
+        ]
+    }
+
     /// Counts one more.
     pub const fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;
