@@ -100,14 +100,18 @@ pub enum Query {
 #[derive(Debug)]
 pub enum Answer {
     /// A record is committed, and this is its id. Within a stream these come in
-    /// the order of the ids, whoever appended them; `ticket` is the appender's.
+    /// the order of the ids, whoever appended them: where several servers share a
+    /// store, each is told of the records of the others, too.
     Committed {
         /// The id it got.
         id: u64,
         /// The record.
         record: Record,
-        /// As given with the append.
+        /// As given with the append; `None` for a record that another server appended.
         ticket: Option<Ticket>,
+        /// The weight of the append that this answers; 0 where it answers none, since
+        /// another server appended the record.
+        weight: usize,
     },
     /// An append had a key that one before it had, on the same stream and within
     /// the window: it is not stored, and this is what was stored then.

@@ -141,7 +141,7 @@ impl MemoryEngine {
         if let Some(key) = key {
             self.keys.note(key, id, now);
         }
-        Answer::Committed { id, record, ticket }
+        Answer::Committed { id, record, ticket, weight }
     }
 
     fn push(&mut self, record: &Record, weight: usize) -> u64 {

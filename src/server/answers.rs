@@ -18,7 +18,10 @@ use super::socket::Socket;
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn apply(&mut self, answer: Answer) {
         match answer {
-            Answer::Committed { id, record, ticket } => self.apply_committed(id, &record, ticket),
+            Answer::Committed { id, record, ticket, weight } => {
+                self.engine_backlog_bytes -= weight;
+                self.apply_committed(id, &record, ticket);
+            }
             Answer::Repeated { id, record, ticket, weight } => {
                 self.metrics.repeated += 1;
                 self.engine_backlog_bytes -= weight;
@@ -57,7 +60,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
         self.metrics.committed += 1;
-        self.engine_backlog_bytes -= record.weight();
         let scratch = &mut self.scratch;
         let let_go =
             self.registry.publish(&record.stream(), id, self.moment.stamp, || encode(id, record, scratch));

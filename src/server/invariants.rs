@@ -18,13 +18,32 @@ pub struct Holdings {
     pub outbox_bytes_max: usize,
     /// Bytes of all frames in logs.
     pub logs_bytes: usize,
+    /// Frames in the log that has the most.
+    pub log_frames_max: usize,
+    /// Bytes of the largest log that has more than one frame.
+    pub log_bytes_max: usize,
+    /// Bytes of everything unfinished that has arrived.
+    pub inboxes_bytes: usize,
+    /// Weight of what the engine has yet to answer.
+    pub engine_backlog_bytes: usize,
 }
 
 impl<S: Socket, E: Engine> Server<S, E> {
     /// What is held, by looking at every connection: for tests, not for a turn.
     #[must_use]
     pub fn holdings(&self) -> Holdings {
-        let mut held = Holdings { logs_bytes: self.registry.logs_bytes(), ..Holdings::default() };
+        let mut held = Holdings {
+            logs_bytes: self.registry.logs_bytes(),
+            inboxes_bytes: self.inboxes_bytes,
+            engine_backlog_bytes: self.engine_backlog_bytes,
+            ..Holdings::default()
+        };
+        for (_, channel) in self.registry.iter() {
+            held.log_frames_max = held.log_frames_max.max(channel.log.len());
+            if channel.log.len() > 1 {
+                held.log_bytes_max = held.log_bytes_max.max(channel.log.bytes());
+            }
+        }
         for (_, connection) in &self.connections {
             held.inboxes += usize::from(connection.inbox.is_some());
             held.outboxes += usize::from(connection.outbox.is_some());

@@ -139,6 +139,28 @@ impl Metrics {
         self.closed[reason as usize]
     }
 
+    /// Every counter that is no [`CloseReason`] and no [`Limit`], with its name.
+    #[must_use]
+    pub const fn counters(&self) -> [(&'static str, u64); 15] {
+        [
+            ("accepted", self.accepted),
+            ("upgrades", self.upgrades),
+            ("requests", self.requests),
+            ("foreign_origins", self.foreign_origins),
+            ("messages_received", self.messages_received),
+            ("rubbish", self.rubbish),
+            ("committed", self.committed),
+            ("repeated", self.repeated),
+            ("refused", self.refused),
+            ("deliveries", self.deliveries),
+            ("pages", self.pages),
+            ("reads_failed", self.reads_failed),
+            ("heartbeats", self.heartbeats),
+            ("stalled_ms", self.stalled_ms),
+            ("turns", self.turns),
+        ]
+    }
+
     /// Counts one more.
     pub const fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;

@@ -46,7 +46,7 @@ fn answers_bear_their_tickets_in_order(engine: &mut dyn Engine) {
     let committed: Vec<_> = run(engine)
         .into_iter()
         .map(|answer| match answer {
-            Answer::Committed { id, record, ticket } => (id, matches!(record, Record::Event(_)), ticket),
+            Answer::Committed { id, record, ticket, .. } => (id, matches!(record, Record::Event(_)), ticket),
             other => panic!("not committed: {other:?}"),
         })
         .collect();

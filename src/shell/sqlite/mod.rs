@@ -311,7 +311,10 @@ impl Outcome {
     fn into_answer(self, append: Append) -> Answer {
         let Append { record, ticket, .. } = append;
         match self {
-            Self::Committed(id) => Answer::Committed { id, record, ticket },
+            Self::Committed(id) => {
+                let weight = record.weight();
+                Answer::Committed { id, record, ticket, weight }
+            }
             Self::Repeated(id, first) => {
                 Answer::Repeated { id, record: first, ticket, weight: record.weight() }
             }

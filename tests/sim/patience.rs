@@ -24,9 +24,9 @@ fn a_stall_of_three_intervals_closes_nobody() {
             if answers_are_read {
                 world.rest();
             }
-            assert_eq!(world.server.connections(), 3);
+            assert_eq!(world.server().connections(), 3);
         }
-        assert!(world.server.metrics().stalled_ms > 11 * INTERVAL_MS);
+        assert!(world.server().metrics().stalled_ms > 11 * INTERVAL_MS);
     }
 }
 
@@ -35,9 +35,9 @@ fn a_peer_that_vanished_is_closed_after_two_intervals() {
     let mut world = World::new(Options::default(), 1);
     let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
     world.pass(2 * INTERVAL_MS - 1);
-    assert_eq!(world.server.connections(), 3);
+    assert_eq!(world.server().connections(), 3);
     world.pass(1);
-    assert_eq!(world.server.connections(), 0);
+    assert_eq!(world.server().connections(), 0);
     for peer in &mut peers {
         let frames = peer.frames();
         assert!(frames.iter().any(|(opcode, _)| *opcode == PING));
@@ -45,7 +45,7 @@ fn a_peer_that_vanished_is_closed_after_two_intervals() {
         assert_eq!((*opcode, &payload[..2]), (CLOSE, &close_payload(1011)[..]));
         assert!(peer.is_over());
     }
-    world.server.check_quiet();
+    world.server().check_quiet();
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_request_that_dribbles_is_closed_at_the_time_out() {
     assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [408]);
     assert!(responses[0].closes && peer.is_over());
     world.pass(5_000);
-    world.server.check_quiet();
+    world.server().check_quiet();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn who_is_not_read_because_the_engine_is_late_is_not_closed() {
     other.post("c", "k1");
     member.publish("k2");
     world.pass(4 * INTERVAL_MS - 1);
-    assert_eq!(world.server.connections(), 3);
+    assert_eq!(world.server().connections(), 3);
     assert!(publisher.responses().is_empty() && other.responses().is_empty());
     // Its pings are answered only now.
     assert!(member.texts().is_empty());
@@ -133,7 +133,7 @@ fn a_shutdown_says_goodbye_to_all_and_ends() {
     busy.post("c", "k2 last");
     world.shut_down();
     world.rest();
-    assert!(!world.server.is_finished());
+    assert!(!world.server().is_finished());
     for peer in &mut peers {
         let frames = peer.frames();
         let (opcode, payload) = frames.last().expect("a Close");
@@ -157,8 +157,8 @@ fn a_shutdown_says_goodbye_to_all_and_ends() {
     }
     assert!(fresh.responses().is_empty());
     world.rest();
-    assert!(world.server.is_finished());
-    world.server.check_quiet();
+    assert!(world.server().is_finished());
+    world.server().check_quiet();
 }
 
 #[test]
@@ -167,9 +167,9 @@ fn a_shutdown_does_not_wait_for_who_does_not_answer() {
     let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
     world.shut_down();
     world.pass(4_999);
-    assert!(!world.server.is_finished());
+    assert!(!world.server().is_finished());
     world.pass(1);
-    assert!(world.server.is_finished());
+    assert!(world.server().is_finished());
     for peer in &mut peers {
         assert_eq!(peer.frames().last().map(|(opcode, _)| *opcode), Some(CLOSE));
     }
@@ -184,14 +184,14 @@ fn a_shutdown_does_not_wait_for_the_end_of_who_has_said_goodbye() {
     world.rest();
     world.shut_down();
     world.rest();
-    assert!(!world.server.is_finished(), "their Closes are waited for");
+    assert!(!world.server().is_finished(), "their Closes are waited for");
     for peer in &mut peers {
         assert!(peer.frames().iter().any(|(opcode, _)| *opcode == CLOSE));
         peer.say_frame(CLOSE, &close_payload(1001));
     }
     world.rest();
     assert_eq!(idle.responses().len(), 1);
-    assert!(world.server.is_finished() && world.server.connections() == 4);
+    assert!(world.server().is_finished() && world.server().connections() == 4);
 }
 
 #[test]
@@ -206,12 +206,12 @@ fn a_shutdown_waits_for_who_was_cut_short() {
     world.shut_down();
     world.pass(1_000);
     // A reset would destroy what they have yet to read.
-    assert!(!world.server.is_finished());
+    assert!(!world.server().is_finished());
     assert!(wrong.frames().iter().any(|(opcode, _)| *opcode == CLOSE));
     for peer in [&refused, &wrong] {
         assert!(peer.is_over());
         peer.wire.borrow_mut().close();
     }
     world.rest();
-    assert!(world.server.is_finished());
+    assert!(world.server().is_finished());
 }

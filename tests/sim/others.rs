@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
-use crate::wire::{close_payload, push_frame, take_frame, take_response, upgrade};
-
-const GOODBYE: u16 = 1000;
+use crate::wire::{GOODBYE, close_payload, push_frame, take_frame, take_response, upgrade};
 
 /// How far an echo client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +20,12 @@ pub(crate) struct Echoer {
     name: String,
     stage: Stage,
     due: VecDeque<(u8, Vec<u8>)>,
+    is_turned_away: bool,
 }
 
 impl Echoer {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), stage: Stage::Handshake, due: VecDeque::new() }
+        Self { name: name.to_owned(), stage: Stage::Handshake, due: VecDeque::new(), is_turned_away: false }
     }
 
     fn say(&mut self, link: &mut Link, context: &mut Context<'_>) {
@@ -45,13 +44,14 @@ impl Echoer {
         self.due.push_back((opcode, payload));
     }
 
+    fn reply(opcode: u8, payload: &[u8], link: &mut Link, context: &mut Context<'_>) {
+        let mut frame = Vec::new();
+        push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
+        link.say(&frame);
+    }
+
     fn hear_frame(&mut self, opcode: u8, payload: Vec<u8>, link: &mut Link, context: &mut Context<'_>) {
         assert!(self.stage != Stage::Closed, "{}: nothing comes after a Close", self.name);
-        let mut reply = |opcode, payload: &[u8]| {
-            let mut frame = Vec::new();
-            push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
-            link.say(&frame);
-        };
         match opcode {
             1 | 2 => {
                 let due = self.due.pop_front();
@@ -63,14 +63,22 @@ impl Echoer {
                     Stage::Closing if code == GOODBYE => {
                         assert!(self.due.is_empty(), "{}: all comes back before the Close", self.name);
                     }
-                    _ => assert!(code == 1001 && context.is_draining, "{}: Close {code}", self.name),
+                    _ => {
+                        let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]).into_owned();
+                        assert!(
+                            context.may_close(code, &reason, link),
+                            "{}: Close {code} {reason}",
+                            self.name
+                        );
+                        self.due.clear();
+                    }
                 }
                 if self.stage == Stage::Open {
-                    reply(8, &payload[..2]);
+                    Self::reply(8, &payload[..2], link, context);
                 }
                 self.stage = Stage::Closed;
             }
-            9 if self.stage == Stage::Open => reply(10, &payload),
+            9 if self.stage == Stage::Open => Self::reply(10, &payload, link, context),
             9 => {}
             other => panic!("{}: opcode {other}", self.name),
         }
@@ -80,6 +88,7 @@ impl Echoer {
 impl Behaviour for Echoer {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
         self.due.clear();
+        self.is_turned_away = false;
         if context.mood != Mood::Chaos || context.is_draining {
             return None;
         }
@@ -92,10 +101,10 @@ impl Behaviour for Echoer {
     fn hear(&mut self, link: &mut Link, context: &mut Context<'_>) {
         if self.stage == Stage::Handshake {
             let Some(response) = take_response(&mut link.inbox, false) else { return };
-            if response.status == 503 && context.is_draining {
-                return;
+            if response.status != 101 {
+                self.is_turned_away = true;
+                return assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
             }
-            assert_eq!(response.status, 101);
             self.stage = Stage::Open;
         }
         while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
@@ -110,6 +119,9 @@ impl Behaviour for Echoer {
         }
         if context.happens(habits.vanish_chance) {
             return Wish::Vanish;
+        }
+        if self.is_turned_away {
+            return Wish::Close;
         }
         if self.stage != Stage::Open {
             return Wish::Stay;
@@ -128,10 +140,15 @@ impl Behaviour for Echoer {
     fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
         let rightly = match self.stage {
             Stage::Closed => link.inbox.is_empty(),
-            Stage::Handshake => context.is_draining,
+            Stage::Handshake => self.is_turned_away || context.is_draining,
             Stage::Open | Stage::Closing => false,
         };
+        let rightly = rightly || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
+    }
+
+    fn crashed(&mut self) {
+        self.due.clear();
     }
 
     fn is_content(&self, _: &Ledger) -> bool {
@@ -197,6 +214,8 @@ impl Behaviour for Hostile {
     }
 
     fn ended(&mut self, _: &Link, _: &mut Context<'_>) {}
+
+    fn crashed(&mut self) {}
 
     fn is_content(&self, _: &Ledger) -> bool {
         true

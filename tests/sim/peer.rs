@@ -1,10 +1,7 @@
 //! A client that does exactly what a test says.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use crate::model::Run;
-use crate::pipe::{Manners, SharedWire, Wire};
+use crate::pipe::{Manners, SharedWire};
 use crate::wire::{Response, push_frame, request, take_frame, take_response, upgrade};
 use crate::world::World;
 
@@ -27,9 +24,7 @@ impl Peer {
     }
 
     pub(crate) fn with_manners(manners: Manners, world: &mut World) -> Self {
-        let wire = Rc::new(RefCell::new(Wire::new(manners, 1, Rc::clone(&world.newest))));
-        world.backlog.push_back(Rc::clone(&wire));
-        Self { wire, inbox: Vec::new() }
+        Self { wire: world.connect(manners), inbox: Vec::new() }
     }
 
     /// Opens a WebSocket, and takes the turns that this needs.
@@ -41,7 +36,7 @@ impl Peer {
 
     pub(crate) fn shake_hands(&mut self, target: &str, last_event_id: Option<&str>, world: &mut World) {
         self.say(&upgrade(target, last_event_id));
-        while self.wire.borrow().newest_at_first_write.is_none() {
+        while self.wire.borrow().first_write.is_none() {
             world.turn();
         }
         self.hear();
@@ -129,7 +124,7 @@ impl Peer {
 
     /// What a subscriber that asked for no replay has to see from its join on.
     pub(crate) fn run(&self, stream: &str, world: &World) -> Run {
-        let newest = self.wire.borrow().newest_at_first_write.expect("it is open");
+        let newest = self.wire.borrow().first_write.expect("it is open").newest;
         Run::after(&world.ledger.borrow(), stream, newest[usize::from(stream.is_empty())])
     }
 }

@@ -141,7 +141,7 @@ fn a_slow_reader_costs_one_frame_and_one_heartbeat_and_gets_everything() {
         world.pass(45);
         assert_eq!(publisher.responses().len(), 1);
         check_all(&mut fast_run, &mut fast, &world);
-        let held = world.server.holdings();
+        let held = world.server().holdings();
         assert!(held.outbox_bytes_max < CONTENT_BYTES + 500, "{} bytes", held.outbox_bytes_max);
         assert!(held.logs_bytes <= world.options.config.limits.log_bytes_max);
     }
@@ -151,7 +151,7 @@ fn a_slow_reader_costs_one_frame_and_one_heartbeat_and_gets_everything() {
         }
         world.rest();
     }
-    assert!(world.server.metrics().pages > 10, "most of it was read from the store");
+    assert!(world.server().metrics().pages > 10, "most of it was read from the store");
 }
 
 #[test]
@@ -176,9 +176,9 @@ fn a_page_that_meets_a_full_socket_is_not_read_again_until_there_is_room() {
     peer.wire.borrow_mut().set_room(frame_bytes);
     let mut texts = peer.texts();
     for _ in 0..30 {
-        let pages = world.server.metrics().pages;
+        let pages = world.server().metrics().pages;
         world.rest();
-        assert!(world.server.metrics().pages <= pages + 3, "pages are read in vain");
+        assert!(world.server().metrics().pages <= pages + 3, "pages are read in vain");
         texts.extend(peer.texts());
     }
     assert_eq!(texts.len(), 10);
@@ -246,7 +246,7 @@ fn a_message_larger_than_the_log_is_delivered() {
         check_all(&mut run, member, &world);
     }
     assert_eq!(world.ledger.borrow().len(), 3);
-    assert_eq!(world.server.metrics().pages, 1, "who stands together shares a page");
+    assert_eq!(world.server().metrics().pages, 1, "who stands together shares a page");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn the_echo_endpoint_does_not_read_who_does_not_read() {
         world.rest();
     }
     assert!(sent < 20_000, "{sent} bytes were taken from a client that reads nothing");
-    let held = world.server.holdings();
+    let held = world.server().holdings();
     assert!(held.outbox_bytes_max < 1_200, "{} bytes wait", held.outbox_bytes_max);
     let mut echoed = 0;
     while echoed < 10_000 {
@@ -292,10 +292,10 @@ fn idle_connections_hold_nothing() {
     let half = post("c", "k2 in two parts");
     publisher.say(&half[..30]);
     world.rest();
-    assert_eq!(world.server.holdings().inboxes, 1);
+    assert_eq!(world.server().holdings().inboxes, 1);
     publisher.say(&half[30..]);
     world.pass(40_000);
-    let held = world.server.holdings();
+    let held = world.server().holdings();
     assert_eq!((held.inboxes, held.outboxes, held.outbox_bytes_max, held.logs_bytes), (0, 0, 0, 0));
     assert!(peers[0].frames().iter().any(|(opcode, _)| *opcode == PING));
 }

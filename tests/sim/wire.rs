@@ -1,6 +1,15 @@
 //! What clients say and hear, byte for byte, written apart from the server's own
 //! code: WebSocket frames, requests, and responses.
 
+pub(crate) const CONTINUE: u8 = 0;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
+
+/// The code with which clients leave.
+pub(crate) const GOODBYE: u16 = 1000;
+
 /// Appends one masked frame.
 pub(crate) fn push_frame(opcode: u8, fin: bool, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     out.push(if fin { 0x80 } else { 0 } | opcode);
@@ -42,10 +51,18 @@ pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
 
 /// A request for a WebSocket.
 pub(crate) fn upgrade(target: &str, last_event_id: Option<&str>) -> Vec<u8> {
-    let resume = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+    upgrade_with(target, &last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n")))
+}
+
+/// The same, offering `polecat.v1`.
+pub(crate) fn upgrade_v1(target: &str) -> Vec<u8> {
+    upgrade_with(target, "Sec-WebSocket-Protocol: other, polecat.v1\r\n")
+}
+
+fn upgrade_with(target: &str, fields: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: polecat\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{resume}\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{fields}\r\n"
     )
     .into_bytes()
 }

@@ -3,15 +3,9 @@
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::{EVENTS, Ledger, Run};
-use crate::wire::{close_payload, push_frame, take_frame, take_response, upgrade};
-
-const CONTINUE: u8 = 0;
-const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
-
-const GOODBYE: u16 = 1000;
+use crate::wire::{
+    CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, take_frame, take_response, upgrade,
+};
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +40,7 @@ pub(crate) struct Subscriber {
     /// The Close that it was sent last.
     pub(crate) close_code: Option<u16>,
     publishes: bool,
+    is_turned_away: bool,
 }
 
 impl Subscriber {
@@ -63,6 +58,7 @@ impl Subscriber {
             json_pongs_due: 0,
             close_code: None,
             publishes,
+            is_turned_away: false,
         }
     }
 
@@ -126,7 +122,7 @@ impl Subscriber {
             assert_eq!(self.stream, EVENTS, "a channel has neither");
             let id = text.split("\"event_id\":\"event-").nth(1).and_then(|id| id.strip_suffix("\"}"));
             let id = id.and_then(|id| id.parse().ok()).expect("a heartbeat has an id");
-            run.take_heartbeat(&context.ledger.borrow(), id);
+            run.take_cursor(&context.ledger.borrow(), id);
         } else {
             run.take(&context.ledger.borrow(), text);
         }
@@ -134,12 +130,9 @@ impl Subscriber {
 
     fn hear_close(&mut self, payload: &[u8], link: &mut Link, context: &mut Context<'_>) {
         let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
-        let may_come = match code {
-            GOODBYE => self.stage == Stage::Closing,
-            1001 => context.is_draining,
-            1013 => context.ledger.borrow().failures > 0,
-            _ => false,
-        };
+        let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]);
+        let may_come =
+            (code == GOODBYE && self.stage == Stage::Closing) || context.may_close(code, &reason, link);
         assert!(may_come, "{}: Close {code} {:?}", self.name, String::from_utf8_lossy(payload));
         if code == GOODBYE {
             // All that was said before was heard.
@@ -154,14 +147,16 @@ impl Subscriber {
 
     fn open(&mut self, link: &mut Link, context: &mut Context<'_>) -> bool {
         let Some(response) = take_response(&mut link.inbox, false) else { return false };
-        if response.status == 503 {
-            assert!(context.is_draining, "{}: refused", self.name);
+        self.is_turned_away = response.status != 101;
+        if self.is_turned_away {
+            assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
             return false;
         }
-        assert_eq!(response.status, 101, "{}: {}", self.name, response.body);
-        let newest = link.wire.borrow().newest_at_first_write.expect("it has written");
-        let newest = newest[usize::from(self.stream == EVENTS)];
-        let after = self.asked.map_or(newest, |id| if id <= newest { id } else { 0 });
+        let first_write = link.wire.borrow().first_write.expect("it has written");
+        let which = usize::from(self.stream == EVENTS);
+        let (newest, oldest) = (first_write.newest[which], first_write.oldest[which]);
+        let is_kept = |id: u64| id <= newest && id + 1 >= oldest.min(newest + 1);
+        let after = self.asked.map_or(newest, |id| if is_kept(id) { id } else { 0 });
         self.run = Some(Run::after(&context.ledger.borrow(), &self.stream, after));
         self.stage = Stage::Open;
         true
@@ -240,6 +235,10 @@ impl Behaviour for Subscriber {
         if context.happens(habits.vanish_chance) {
             return Wish::Vanish;
         }
+        if self.is_turned_away {
+            self.is_turned_away = context.mood != Mood::Chaos;
+            return Wish::Close;
+        }
         if self.stage != Stage::Open {
             return Wish::Stay;
         }
@@ -267,19 +266,26 @@ impl Behaviour for Subscriber {
     fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
         let rightly = match self.stage {
             Stage::Closed(_) | Stage::HalfClosed => link.inbox.is_empty() || self.stage == Stage::HalfClosed,
-            Stage::Handshake => context.is_draining,
+            Stage::Handshake => self.is_turned_away || context.is_draining,
             Stage::Open | Stage::Closing => false,
         };
+        let rightly = rightly || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
     }
 
+    fn crashed(&mut self) {
+        // Its last words may have been unread.
+        if self.stage == Stage::HalfClosed {
+            self.owed.clear();
+        }
+    }
+
     fn is_content(&self, ledger: &Ledger) -> bool {
-        let missing =
-            self.owed.iter().chain(&self.sent).filter(|key| ledger.id_of(key).is_none()).count() as u64;
-        let is_stored = missing <= ledger.refused;
+        let missing = self.owed.iter().chain(&self.sent).filter(|key| !ledger.is_stored(key)).count() as u64;
+        let is_stored = missing <= ledger.refused + ledger.lost;
         let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
         let is_answered = self.pongs_due == 0 && self.json_pongs_due == 0;
-        self.stage == Stage::Open && is_stored && is_through && is_answered
+        self.is_turned_away || self.stage == Stage::Open && is_stored && is_through && is_answered
     }
 
     fn name(&self) -> String {

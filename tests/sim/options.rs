@@ -6,7 +6,7 @@ use polecat::ground::config::{Budgets, Config, Limits, Timeouts};
 use crate::pipe::Manners;
 
 /// How the engine behaves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct EngineOptions {
     /// Settles by which answers come later.
     pub(crate) delay_settles: u32,
@@ -20,6 +20,25 @@ pub(crate) struct EngineOptions {
     pub(crate) pages_fail_percent: u32,
     /// The ids that were given out before the start.
     pub(crate) newest: [u64; 2],
+    /// Records of each kind that are kept.
+    pub(crate) records_max: usize,
+    /// How long an idempotency key is remembered.
+    pub(crate) window_ms: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            delay_settles: 0,
+            late_ms_min: 0,
+            late_ms_max: 0,
+            refuses_percent: 0,
+            pages_fail_percent: 0,
+            newest: [0, 0],
+            records_max: usize::MAX,
+            window_ms: 300_000,
+        }
+    }
 }
 
 /// What the clients of a run are like. Chances are of a thousand, for each time
@@ -27,15 +46,21 @@ pub(crate) struct EngineOptions {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Habits {
     pub(crate) subscribers: usize,
+    /// Subscribers that speak `polecat.v1`.
+    pub(crate) followers: usize,
     pub(crate) publishers: usize,
     pub(crate) echoers: usize,
     pub(crate) hostile: usize,
+    /// Clients that break one rule.
+    pub(crate) breakers: usize,
     pub(crate) channels: usize,
     pub(crate) publish_chance: u32,
     pub(crate) leave_chance: u32,
     pub(crate) reset_chance: u32,
     pub(crate) vanish_chance: u32,
     pub(crate) stall_chance: u32,
+    /// The chance of an absence that may be too long.
+    pub(crate) absence_chance: u32,
     /// Bytes of the largest message that is ordinary.
     pub(crate) content_bytes_max: usize,
     /// The chance of one near the limit.
@@ -61,6 +86,14 @@ pub(crate) struct Options {
     pub(crate) spurious_chance: u32,
     /// How long clients do what they like.
     pub(crate) chaos_ms: u64,
+    /// Servers on one store; 0 is 1.
+    pub(crate) nodes: usize,
+    /// Addresses from which clients come; 0 is 1.
+    pub(crate) sources: u64,
+    /// The chance, of a thousand turns, that a server's process dies.
+    pub(crate) crash_chance: u32,
+    /// The chance, of a thousand turns, that the wall clock is set.
+    pub(crate) clock_chance: u32,
     /// Whether the end is a shutdown instead of all clients leaving.
     pub(crate) ends_by_shutdown: bool,
 }
@@ -73,10 +106,10 @@ impl Options {
                 limits: limits(random),
                 timeouts: Timeouts {
                     heartbeat_interval_ms: interval,
-                    handshake_ms: 600_000,
-                    request_ms: 600_000,
-                    keep_alive_ms: 600_000,
-                    close_ms: interval * 10,
+                    handshake_ms: pick(random, &[600_000, 600_000, 2_500]),
+                    request_ms: pick(random, &[600_000, 600_000, 2_500]),
+                    keep_alive_ms: pick(random, &[600_000, 600_000, 2_500]),
+                    close_ms: pick(random, &[interval * 10, 1_000]),
                     log_idle_ms: pick(random, &[1, 300, 30_000]),
                     drain_ms: 60_000,
                 },
@@ -90,6 +123,8 @@ impl Options {
                 refuses_percent: pick(random, &[0, 0, 5, 30]),
                 pages_fail_percent: pick(random, &[0, 0, 2, 20]),
                 newest: pick(random, &[[0, 0], [7, 3], [99_990, 1_000_000]]),
+                records_max: pick(random, &[usize::MAX, usize::MAX, 40, 5]),
+                window_ms: pick(random, &[300_000, 3_600_000]),
             },
             manners: Manners {
                 arrived_max: pick(random, &[3, 100, 8 << 10, 1 << 20]),
@@ -104,6 +139,10 @@ impl Options {
             loop_stall_chance: pick(random, &[0, 0, 2]),
             spurious_chance: pick(random, &[0, 0, 20]),
             chaos_ms: u64::from(interval) * 6,
+            nodes: pick(random, &[1, 1, 1, 2, 3]),
+            sources: 3,
+            crash_chance: pick(random, &[0, 0, 2, 10]),
+            clock_chance: pick(random, &[0, 0, 5]),
             ends_by_shutdown: random.u32(..4) == 0,
         };
         // A run is bounded in events, not in time.
@@ -117,6 +156,13 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
     Limits {
         message_bytes_max: pick(random, &[2_000, 20_000]),
         outbox_bytes_max: pick(random, &[1, 500, 64 << 10]),
+        body_bytes_max: 20_000,
+        connections_max: rarely(random, 6, standard.connections_max),
+        connections_per_source_max: rarely(random, 3, 0),
+        messages_per_second_max: rarely(random, 3, 0),
+        channels_max: rarely(random, 1, standard.channels_max),
+        inboxes_bytes_max: rarely(random, 6_000, standard.inboxes_bytes_max),
+        outboxes_bytes_max: rarely(random, 1, standard.outboxes_bytes_max),
         log_bytes_max: pick(random, &[1, 1_000, 2 << 20]),
         log_frames_max: pick(random, &[1, 4, 1024]),
         logs_bytes_max: pick(random, &[1, 2_000, 16 << 20]),
@@ -150,6 +196,7 @@ fn budgets(random: &mut fastrand::Rng) -> Budgets {
 fn habits(random: &mut fastrand::Rng) -> Habits {
     Habits {
         subscribers: random.usize(1..=10),
+        followers: random.usize(0..=5),
         publishers: random.usize(0..=3),
         echoers: random.usize(0..=2),
         hostile: random.usize(0..=2),
@@ -158,12 +205,18 @@ fn habits(random: &mut fastrand::Rng) -> Habits {
         leave_chance: pick(random, &[0, 20, 100]),
         reset_chance: pick(random, &[0, 0, 30]),
         vanish_chance: pick(random, &[0, 0, 10]),
+        breakers: random.usize(0..=2),
+        absence_chance: pick(random, &[0, 0, 10]),
         stall_chance: pick(random, &[0, 50, 200]),
         content_bytes_max: pick(random, &[0, 60, 1_500]),
         big_chance: pick(random, &[0, 0, 50]),
         segment_bytes_max: pick(random, &[2, 60, 64 << 10]),
         pause_ms_max: 1,
     }
+}
+
+fn rarely<T>(random: &mut fastrand::Rng, rare: T, common: T) -> T {
+    if random.u32(..8) == 0 { rare } else { common }
 }
 
 fn pick<T: Copy>(random: &mut fastrand::Rng, among: &[T]) -> T {

@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::model::Ledger;
+use crate::node::Node;
 use crate::options::Options;
-use crate::pipe::{Manners, Newest, SharedWire, Wire};
+use crate::pipe::{Manners, SharedWire, Wire};
+use crate::wire::Response;
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +28,11 @@ pub(crate) struct Context<'w> {
     pub(crate) random: &'w mut fastrand::Rng,
     pub(crate) options: &'w Options,
     pub(crate) ledger: &'w RefCell<Ledger>,
-    pub(crate) newest: &'w Newest,
     pub(crate) mood: Mood,
     /// Whether the server was told to stop.
     pub(crate) is_draining: bool,
-    /// Connections that the listener has yet to give out.
-    pub(crate) backlog: &'w mut VecDeque<SharedWire>,
+    /// Where one can connect to.
+    pub(crate) nodes: &'w mut Vec<Node>,
     /// Connections whose clients are gone without a word.
     pub(crate) lost: &'w mut Vec<SharedWire>,
     pub(crate) trace: &'w mut Trace,
@@ -44,15 +45,72 @@ impl Context<'_> {
             Mood::Chaos => self.options.manners.clone(),
             Mood::Calm | Mood::Leaving => Manners::default(),
         };
-        let wire = Wire::new(manners, self.random.u64(..), Rc::clone(self.newest));
-        let wire = Rc::new(RefCell::new(wire));
-        self.backlog.push_back(Rc::clone(&wire));
-        Link { wire, out: VecDeque::new(), inbox: Vec::new() }
+        let seed = self.random.u64(..);
+        let node = self.random.usize(..self.nodes.len());
+        let node = &mut self.nodes[node];
+        let wire = Rc::new(RefCell::new(Wire::new(manners, seed, Rc::clone(&node.host))));
+        node.backlog.push_back(Rc::clone(&wire));
+        Link::new(wire, self.now_ms)
     }
 
     /// Whether something with that chance of a thousand happens now.
     pub(crate) fn happens(&mut self, chance: u32) -> bool {
         self.mood == Mood::Chaos && self.random.u32(..1000) < chance
+    }
+
+    /// Whether a handshake or request may be answered so, though nothing is wrong with it.
+    pub(crate) fn may_refuse(&self, response: &Response, link: &Link) -> bool {
+        let limits = &self.options.config.limits;
+        let timeouts = &self.options.config.timeouts;
+        let says = |text: &str| response.body.contains(text);
+        match response.status {
+            503 if says("not now") => self.is_draining,
+            503 if says("too many connections") => self.is_limited() && response.closes,
+            503 if says("too many channels") => limits.channels_max < usize::MAX,
+            503 if says("too much is unfinished") => limits.inboxes_bytes_max < 1 << 20,
+            408 => link.longest_send_ms >= u64::from(timeouts.request_ms.min(timeouts.handshake_ms)),
+            _ => false,
+        }
+    }
+
+    /// Whether a WebSocket that kept the rules may get this Close.
+    pub(crate) fn may_close(&self, code: u16, reason: &str, link: &Link) -> bool {
+        let limits = &self.options.config.limits;
+        match code {
+            1001 => self.is_draining,
+            1008 => limits.messages_per_second_max > 0,
+            1011 => self.was_silent(link),
+            1013 if reason.starts_with("history") => self.ledger.borrow().failures > 0,
+            1013 => limits.inboxes_bytes_max < 1 << 20,
+            _ => false,
+        }
+    }
+
+    /// Whether a connection may be ended without a word: it was silent too long, or
+    /// too slow.
+    pub(crate) fn may_end(&self, link: &Link) -> bool {
+        let timeouts = &self.options.config.timeouts;
+        let short = timeouts.request_ms.min(timeouts.handshake_ms);
+        self.was_silent(link)
+            || link.longest_rest_ms >= u64::from(short.min(timeouts.keep_alive_ms))
+            || link.longest_send_ms >= u64::from(short)
+            || (self.is_limited() && self.may_be_dropped(link))
+    }
+
+    /// Whether a connection that the server has ended may be dropped by now, with
+    /// what its client has yet to read.
+    pub(crate) fn may_be_dropped(&self, link: &Link) -> bool {
+        self.now_ms - link.began_ms >= u64::from(self.options.config.timeouts.close_ms)
+    }
+
+    /// Whether there may be too many connections.
+    fn is_limited(&self) -> bool {
+        let limits = &self.options.config.limits;
+        limits.connections_max < usize::MAX || limits.connections_per_source_max > 0
+    }
+
+    fn was_silent(&self, link: &Link) -> bool {
+        link.longest_rest_ms >= 2 * u64::from(self.options.config.timeouts.heartbeat_interval_ms)
     }
 
     /// Letters to fill a message with.
@@ -85,9 +143,47 @@ pub(crate) struct Link {
     pub(crate) out: VecDeque<u8>,
     /// Received, and not understood yet.
     pub(crate) inbox: Vec<u8>,
+    began_ms: u64,
+    /// When it last sent anything; that it received something is no sign of life.
+    moved_ms: u64,
+    /// Since when there has always been something to send.
+    sending_since_ms: Option<u64>,
+    /// The longest time in which it sent nothing.
+    pub(crate) longest_rest_ms: u64,
+    /// The longest time in which there always was something to send.
+    pub(crate) longest_send_ms: u64,
 }
 
 impl Link {
+    fn new(wire: SharedWire, now_ms: u64) -> Self {
+        Self {
+            wire,
+            out: VecDeque::new(),
+            inbox: Vec::new(),
+            began_ms: now_ms,
+            moved_ms: now_ms,
+            sending_since_ms: None,
+            longest_rest_ms: 0,
+            longest_send_ms: 0,
+        }
+    }
+
+    /// Keeps account of how long it rests and how long it sends.
+    fn note(&mut self, has_moved: bool, now_ms: u64) {
+        self.longest_rest_ms = self.longest_rest_ms.max(now_ms - self.moved_ms);
+        if has_moved {
+            self.moved_ms = now_ms;
+        }
+        if let Some(since_ms) = self.sending_since_ms {
+            self.longest_send_ms = self.longest_send_ms.max(now_ms - since_ms);
+        }
+        if self.out.is_empty() {
+            self.sending_since_ms = None;
+        } else {
+            self.sending_since_ms.get_or_insert(now_ms);
+        }
+    }
+
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.out.extend(bytes);
     }
@@ -97,13 +193,15 @@ impl Link {
         let len = if catches_up { waiting } else { segment(context, waiting) };
         let bytes = self.wire.borrow_mut().receive(len);
         context.trace.mix(&bytes);
+        self.note(false, context.now_ms);
         self.inbox.extend_from_slice(&bytes);
     }
 
     fn send(&mut self, context: &mut Context<'_>) {
         if !self.out.is_empty() {
             let len = segment(context, self.out.len());
-            self.wire.borrow_mut().send(&mut self.out, len);
+            let sent = self.wire.borrow_mut().send(&mut self.out, len);
+            self.note(sent > 0, context.now_ms);
         }
     }
 }
@@ -143,6 +241,9 @@ pub(crate) trait Behaviour {
 
     /// The server has ended the connection; checks that it was right to.
     fn ended(&mut self, link: &Link, context: &mut Context<'_>);
+
+    /// The server has died; what it was sent, and has sent, may or may not have arrived.
+    fn crashed(&mut self);
 
     /// Whether everything that is due to it has arrived.
     fn is_content(&self, ledger: &Ledger) -> bool;
@@ -207,7 +308,11 @@ impl Client {
         link.receive(catches_up, context);
         self.behaviour.hear(link, context);
         if link.wire.borrow().is_over() {
-            self.behaviour.ended(link, context);
+            if link.wire.borrow().crashed {
+                self.behaviour.crashed();
+            } else {
+                self.behaviour.ended(link, context);
+            }
             link.wire.borrow_mut().close();
             self.link = None;
             self.next_ms = now_ms + 1;
@@ -245,6 +350,9 @@ impl Client {
         }
         if !link.out.is_empty() {
             self.next_ms = now_ms + 1;
+        } else if context.happens(context.options.habits.absence_chance) {
+            let interval_ms = u64::from(context.options.config.timeouts.heartbeat_interval_ms);
+            self.stall_until(now_ms + context.random.u64(..interval_ms * 5));
         } else if context.happens(context.options.habits.stall_chance) {
             // Never within a request, and short enough to answer a ping before the next.
             let timeouts = &context.options.config.timeouts;

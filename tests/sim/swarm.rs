@@ -2,7 +2,9 @@
 
 use polecat::server::metrics::Metrics;
 
+use crate::breaker::Breaker;
 use crate::client::{Client, Mood};
+use crate::follower::Follower;
 use crate::model::EVENTS;
 use crate::options::Options;
 use crate::others::{Echoer, Hostile};
@@ -21,8 +23,12 @@ const RECORDS_MAX: usize = 250;
 
 /// What a run came to.
 pub(crate) struct Report {
-    pub(crate) metrics: Metrics,
+    /// Of every life of every server.
+    pub(crate) metrics: Vec<Metrics>,
     pub(crate) trace: u64,
+    pub(crate) socket_events: u64,
+    pub(crate) crashes: u64,
+    pub(crate) records: u64,
 }
 
 /// Runs a seed from begin to end.
@@ -38,7 +44,15 @@ pub(crate) fn run(seed: u64) -> Report {
     } else {
         leave(&mut world, &mut clients);
     }
-    Report { metrics: world.server.metrics().clone(), trace: world.trace.0 }
+    world.ground.store.borrow().check(&world.ledger.borrow());
+    let lives = world.nodes.iter().flat_map(|node| node.past.iter().chain([node.server.metrics()]));
+    Report {
+        metrics: lives.cloned().collect(),
+        trace: world.trace.0,
+        socket_events: world.shared.socket_events.get(),
+        crashes: world.crashes,
+        records: world.ledger.borrow().len() as u64,
+    }
 }
 
 fn population(options: &Options, random: &mut fastrand::Rng) -> Vec<Client> {
@@ -51,6 +65,15 @@ fn population(options: &Options, random: &mut fastrand::Rng) -> Vec<Client> {
         let stream = if is_events { EVENTS } else { channels[random.usize(..channels.len())].as_str() };
         let subscriber = Subscriber::new(&format!("s{number}"), stream, !is_events);
         clients.push(Client::new(subscriber, at_ms));
+    }
+    for number in 0..habits.followers {
+        let at_ms = random.u64(..=options.chaos_ms / 4);
+        let is_events = random.u32(..3) == 0;
+        let stream = if is_events { EVENTS } else { channels[random.usize(..channels.len())].as_str() };
+        clients.push(Client::new(Follower::new(&format!("f{number}"), stream), at_ms));
+    }
+    for _ in 0..habits.breakers {
+        clients.push(Client::new(Breaker::new(), random.u64(..=options.chaos_ms / 4)));
     }
     for number in 0..habits.publishers {
         let at_ms = random.u64(..=options.chaos_ms / 4);
@@ -75,6 +98,14 @@ fn chaos(world: &mut World, clients: &mut [Client]) {
             let interval_ms = u64::from(world.options.config.timeouts.heartbeat_interval_ms);
             let stall_ms = world.random.u64(..interval_ms * 4);
             world.stall(stall_ms, clients);
+        }
+        if world.random.u32(..1000) < world.options.crash_chance {
+            let number = world.random.usize(..world.nodes.len());
+            world.crash(number);
+        }
+        if world.random.u32(..1000) < world.options.clock_chance {
+            let hours = world.random.i64(-5..=5);
+            world.set_wall_clock(hours * 3_600_000);
         }
     }
 }
@@ -101,29 +132,30 @@ fn calm(world: &mut World, clients: &mut [Client]) {
 fn leave(world: &mut World, clients: &mut [Client]) {
     world.mood = Mood::Leaving;
     let timeouts = world.options.config.timeouts.clone();
-    let longest_ms =
-        timeouts.heartbeat_interval_ms * 3 + timeouts.request_ms + timeouts.keep_alive_ms + timeouts.close_ms;
+    let longest_ms = timeouts.heartbeat_interval_ms * 3
+        + timeouts.handshake_ms
+        + timeouts.request_ms
+        + timeouts.keep_alive_ms
+        + timeouts.close_ms;
     let until_ms = world.now_ms + u64::from(longest_ms) + 10_000;
     for client in clients.iter_mut() {
         client.next_ms = world.now_ms;
     }
-    while world.server.connections() > 0 || clients.iter().any(|client| client.link.is_some()) {
-        assert!(world.step(clients), "connections are left for which nothing is due");
-        assert!(
-            world.now_ms < until_ms,
-            "{} connections outlive their deadlines",
-            world.server.connections()
-        );
+    while world.connections() > 0 || clients.iter().any(|client| client.link.is_some()) {
+        let goes_on = world.step(clients);
+        let is_empty = world.connections() == 0 && clients.iter().all(|client| client.link.is_none());
+        assert!(goes_on || is_empty, "connections are left for which nothing is due");
+        assert!(world.now_ms < until_ms, "{} connections outlive their deadlines", world.connections());
     }
     world.settle_down(clients);
-    world.server.check_quiet();
+    world.nodes.iter().for_each(|node| node.server.check_quiet());
 }
 
 /// The server is told to stop.
 fn shut_down(world: &mut World, clients: &mut [Client]) {
     let begin_ms = world.now_ms;
     world.shut_down();
-    while !world.server.is_finished() {
+    while !world.nodes.iter().all(|node| node.server.is_finished()) {
         assert!(world.step(clients), "a shutdown ends");
         let drain_ms = u64::from(world.options.config.timeouts.drain_ms);
         assert!(world.now_ms <= begin_ms + drain_ms + 1_000, "a shutdown ends in time");

@@ -4,15 +4,14 @@
 //! A read never returns less than it could: like TCP, a short read means that
 //! the socket is empty. Reads are cut at any byte by what has arrived so far.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
 
 use polecat::server::socket::{Readiness, Socket};
 
-/// The newest message id and the newest event id that the engine has announced.
-pub(crate) type Newest = Rc<Cell<[u64; 2]>>;
+use crate::host::Host;
 
 /// A client and the server share one of these for each connection.
 pub(crate) type SharedWire = Rc<RefCell<Wire>>;
@@ -65,11 +64,24 @@ pub(crate) struct Wire {
     armed: bool,
     /// A write has found the socket full since it last had room.
     is_full: bool,
-    newest: Newest,
-    /// The newest ids that were announced when the server first wrote.
-    pub(crate) newest_at_first_write: Option<[u64; 2]>,
+    host: Rc<Host>,
+    /// The server has died while this was open.
+    pub(crate) crashed: bool,
+    /// What there was when the server first wrote.
+    pub(crate) first_write: Option<FirstWrite>,
+    /// The client has sent or received something since this was last reset.
+    pub(crate) client_moved: bool,
     /// What the server did in this turn.
     pub(crate) work: Work,
+}
+
+/// What there was when the server first wrote to a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FirstWrite {
+    /// The newest message id and event id that its engine had told.
+    pub(crate) newest: [u64; 2],
+    /// The oldest that the store kept.
+    pub(crate) oldest: [u64; 2],
 }
 
 /// What one turn did with one socket.
@@ -82,7 +94,7 @@ pub(crate) struct Work {
 }
 
 impl Wire {
-    pub(crate) fn new(manners: Manners, seed: u64, newest: Newest) -> Self {
+    pub(crate) fn new(manners: Manners, seed: u64, host: Rc<Host>) -> Self {
         Self {
             manners,
             random: fastrand::Rng::with_seed(seed),
@@ -97,8 +109,10 @@ impl Wire {
             edge: Readiness { readable: false, read_closed: false, writable: true },
             armed: true,
             is_full: false,
-            newest,
-            newest_at_first_write: None,
+            host,
+            crashed: false,
+            first_write: None,
+            client_moved: true,
             work: Work::default(),
         }
     }
@@ -112,6 +126,7 @@ impl Wire {
         }
         let len = len.min(out.len()).min(self.manners.arrived_max - self.arrived.len());
         if len > 0 {
+            self.client_moved = true;
             self.arrived.extend(&out.make_contiguous()[..len]);
             out.drain(..len);
             if self.armed || self.manners.tells_every_arrival {
@@ -127,6 +142,7 @@ impl Wire {
         let len = len.min(self.down.len());
         let bytes = self.down.make_contiguous()[..len].to_vec();
         self.down.drain(..len);
+        self.client_moved |= len > 0;
         if !bytes.is_empty() && self.is_full {
             self.is_full = false;
             self.edge.writable = true;
@@ -166,6 +182,8 @@ impl Wire {
     /// The client will send no more.
     pub(crate) fn end(&mut self) {
         if !self.client_ended {
+            self.host.shared.count_event();
+            self.client_moved = true;
             self.client_ended = true;
             self.edge.readable = true;
             self.edge.read_closed = true;
@@ -183,6 +201,8 @@ impl Wire {
 
     /// A reset, in both directions.
     pub(crate) fn abort(&mut self) {
+        self.host.shared.count_event();
+        self.client_moved = true;
         self.reset = true;
         self.arrived.clear();
         self.down.clear();
@@ -196,6 +216,7 @@ impl Wire {
 
     /// What there is to tell the server, once.
     pub(crate) fn take_edge(&mut self) -> Readiness {
+        self.host.shared.count_event();
         let mut edge = std::mem::take(&mut self.edge);
         if self.manners.tells_levels {
             edge.readable |= !self.arrived.is_empty();
@@ -214,8 +235,12 @@ impl Wire {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.host.shared.count_event();
         self.interrupted()?;
         self.work.read_calls += 1;
+        if !self.host.step() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         if self.reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -228,9 +253,10 @@ impl Wire {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.host.shared.count_event();
         self.interrupted()?;
         self.work.write_calls += 1;
-        assert!(!self.server_ended, "nothing is written after the end was told");
+        assert!(!self.server_ended || self.host.is_dead(), "nothing is written after the end was told");
         if self.reset {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -240,6 +266,10 @@ impl Wire {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        if !self.host.step() {
+            // What the dead write reaches nobody.
+            return Ok(offered);
+        }
         assert!(offered > 0, "nothing is written");
         let some = if self.manners.write_max == usize::MAX {
             usize::MAX
@@ -247,7 +277,8 @@ impl Wire {
             self.random.usize(1..=self.manners.write_max)
         };
         let len = offered.min(room).min(some);
-        self.newest_at_first_write.get_or_insert(self.newest.get());
+        let (newest, oldest) = (self.host.announced.get(), self.host.shared.oldest.get());
+        self.first_write.get_or_insert(FirstWrite { newest, oldest });
         if self.client_gone {
             self.abort();
             return Ok(len);
@@ -290,6 +321,9 @@ impl Write for Pipe {
 impl Socket for Pipe {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut wire = self.0.borrow_mut();
+        if wire.host.is_dead() {
+            return Ok(());
+        }
         if wire.reset {
             return Err(io::ErrorKind::NotConnected.into());
         }

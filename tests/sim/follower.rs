@@ -1,0 +1,495 @@
+//! A client of `polecat.v1`, written from PROTOCOL 14: it checks the order of what
+//! it is told, follows over gaps and restarts, and sends what was not acknowledged
+//! again under the same key until it is.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use crate::client::{Behaviour, Context, Link, Mood, Wish};
+use crate::model::{EVENTS, Ledger, Run};
+use crate::store::EPOCH;
+use crate::wire::{
+    CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, take_frame, take_response, upgrade_v1,
+};
+
+/// What only the server says; all else is an event.
+const CONTROL: [&str; 8] = ["hello", "resumed", "gap", "live", "ack", "error", "reconnect", "heartbeat"];
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    Hello,
+    /// `resumed`, or `gap`.
+    Answer {
+        is_resumable: bool,
+    },
+    Replay,
+    /// Nothing was asked for: `live` is next.
+    LiveAtOnce,
+    Live,
+    Closing,
+    Closed(u16),
+}
+
+/// From where it asked to go on.
+#[derive(Debug, Clone)]
+struct Asked {
+    text: String,
+    id: Option<u64>,
+    is_same_epoch: bool,
+}
+
+/// Something to be stored once.
+#[derive(Debug)]
+struct Unsettled {
+    key: String,
+    content: String,
+    is_in_flight: bool,
+}
+
+/// A message on its way, with the `id` that it bears.
+#[derive(Debug)]
+struct Said {
+    id: Option<String>,
+    key: Option<String>,
+}
+
+pub(crate) struct Follower {
+    name: String,
+    stream: String,
+    stage: Stage,
+    asked: Option<Asked>,
+    run: Option<Run>,
+    /// The last `event_id`.
+    seen: Option<u64>,
+    /// `oldest` and `newest` of `hello`.
+    kept: (u64, u64),
+    said: VecDeque<Said>,
+    unsettled: Vec<Unsettled>,
+    /// Errors that are due, with the `id` that they bear.
+    wrong: VecDeque<(&'static str, Value)>,
+    count: u32,
+    pongs_due: u32,
+    json_pongs_due: u32,
+    is_asked_to_reconnect: bool,
+    is_turned_away: bool,
+}
+
+impl Follower {
+    pub(crate) fn new(name: &str, stream: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            stream: stream.to_owned(),
+            stage: Stage::Handshake,
+            asked: None,
+            run: None,
+            seen: None,
+            kept: (0, 0),
+            said: VecDeque::new(),
+            unsettled: Vec::new(),
+            wrong: VecDeque::new(),
+            count: 0,
+            pongs_due: 0,
+            json_pongs_due: 0,
+            is_asked_to_reconnect: false,
+            is_turned_away: false,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        !matches!(self.stage, Stage::Handshake | Stage::Closing | Stage::Closed(_))
+    }
+
+    fn say(link: &mut Link, context: &mut Context<'_>, opcode: u8, payload: &[u8]) {
+        let mut frame = Vec::new();
+        push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
+        link.say(&frame);
+    }
+
+    /// What was on its way when a connection ended is sent again.
+    fn cut(&mut self) {
+        self.said.clear();
+        self.wrong.clear();
+        self.pongs_due = 0;
+        self.json_pongs_due = 0;
+        self.is_asked_to_reconnect = false;
+        for publish in &mut self.unsettled {
+            publish.is_in_flight = false;
+        }
+    }
+
+    /// Where it goes on: where it was, from the start, at the end, or nowhere.
+    fn choose(&self, context: &mut Context<'_>) -> Option<Asked> {
+        let ask = |id: u64, is_same_epoch| {
+            Some(Asked { text: format!("{}{id:05}", prefix(&self.stream)), id: Some(id), is_same_epoch })
+        };
+        match context.random.u32(..12) {
+            0 => None,
+            1 => ask(0, true),
+            2 => ask(u64::from(u32::MAX), true),
+            3 => Some(Asked { text: "yesterday".to_owned(), id: None, is_same_epoch: true }),
+            4 => self.seen.and_then(|id| ask(id, false)),
+            _ => self.seen.and_then(|id| ask(id, true)),
+        }
+    }
+
+    fn id(&self, value: &Value) -> u64 {
+        parse_id(&self.stream, value)
+    }
+}
+
+fn prefix(stream: &str) -> &'static str {
+    if stream == EVENTS { "event-" } else { "message-" }
+}
+
+/// The number of an `event_id`.
+fn parse_id(stream: &str, value: &Value) -> u64 {
+    let digits = value.as_str().and_then(|id| id.strip_prefix(prefix(stream))).expect("an id");
+    assert!(digits.len() >= 5, "an id has five digits: {digits}");
+    digits.parse().expect("an id is a number")
+}
+
+impl Follower {
+    fn publish(&mut self, place: usize, link: &mut Link, context: &mut Context<'_>) {
+        self.count += 1;
+        let publish = &mut self.unsettled[place];
+        publish.is_in_flight = true;
+        let (key, content) = (publish.key.clone(), &publish.content);
+        let id = if self.count.is_multiple_of(2) {
+            format!("{}", self.count)
+        } else {
+            format!("\"id {}\"", self.count)
+        };
+        let text = format!(
+            "{{\"type\":\"message\",\"id\":{id},\"idempotency_key\":\"{key}\",\"author\":\"{}\",\
+             \"content\":\"{content}\"}}",
+            self.name
+        );
+        Self::say(link, context, TEXT, text.as_bytes());
+        self.said.push_back(Said { id: Some(id), key: Some(key) });
+    }
+
+    /// Says something: a message to be stored once, one that nobody waits for, or one that is none.
+    fn speak(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        self.count += 1;
+        let key = format!("{}-{}", self.name, self.count);
+        match context.random.u32(..8) {
+            0 => {
+                let text = format!("{{\"type\":\"message\",\"author\":\"f\",\"content\":\"{key}\"}}");
+                Self::say(link, context, TEXT, text.as_bytes());
+                self.said.push_back(Said { id: None, key: None });
+            }
+            1 => self.speak_wrongly(link, context, "{nothing", "malformed_json", Value::Null),
+            2 => self.speak_wrongly(link, context, "[]", "wrong_type", Value::Null),
+            3 => {
+                let text = "{\"type\":\"message\",\"id\":\"x\",\"content\":5}";
+                self.speak_wrongly(link, context, text, "wrong_type", "x".into());
+            }
+            4 => self.speak_wrongly(link, context, "{\"type\":\"dance\",\"id\":7}", "unknown_type", 7.into()),
+            _ => {
+                let content = format!("{key} {}", context.padding());
+                self.unsettled.push(Unsettled { key, content, is_in_flight: false });
+                self.publish(self.unsettled.len() - 1, link, context);
+            }
+        }
+    }
+
+    fn speak_wrongly(
+        &mut self,
+        link: &mut Link,
+        context: &mut Context<'_>,
+        text: &str,
+        code: &'static str,
+        id: Value,
+    ) {
+        Self::say(link, context, TEXT, text.as_bytes());
+        self.wrong.push_back((code, id));
+    }
+
+    fn hear_frame(&mut self, opcode: u8, payload: &[u8], link: &mut Link, context: &mut Context<'_>) {
+        assert!(!matches!(self.stage, Stage::Closed(_)), "{}: nothing comes after a Close", self.name);
+        match opcode {
+            TEXT => self.hear_text(std::str::from_utf8(payload).expect("text is UTF-8"), link, context),
+            PING if self.stage != Stage::Closing => Self::say(link, context, PONG, payload),
+            PING => {}
+            PONG => {
+                assert!(self.pongs_due > 0, "{}: a pong for no ping", self.name);
+                self.pongs_due -= 1;
+            }
+            CLOSE => {
+                let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
+                let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]);
+                let may_come = (code == GOODBYE && self.stage == Stage::Closing)
+                    || context.may_close(code, &reason, link);
+                assert!(may_come, "{}: Close {code} {reason}", self.name);
+                assert!(
+                    code != 1001 || self.is_asked_to_reconnect || self.stage == Stage::Closing,
+                    "{}: nobody asked it to come again",
+                    self.name
+                );
+                if self.stage != Stage::Closing {
+                    Self::say(link, context, CLOSE, &payload[..2]);
+                }
+                self.stage = Stage::Closed(code);
+            }
+            other => panic!("{}: opcode {other}", self.name),
+        }
+    }
+
+    fn hear_text(&mut self, text: &str, link: &Link, context: &mut Context<'_>) {
+        if text == "{\"type\":\"pong\"}" {
+            assert!(self.json_pongs_due > 0, "{}: a JSON pong for no ping", self.name);
+            self.json_pongs_due -= 1;
+            return;
+        }
+        let kind = text.strip_prefix("{\"type\":\"").and_then(|rest| rest.split('"').next());
+        let kind = kind.expect("a type comes first");
+        let is_control = CONTROL.contains(&kind) || (kind == "health_status" && self.stream == EVENTS);
+        if is_control {
+            let envelope: Value = serde_json::from_str(text).expect("a message is JSON");
+            assert_eq!(envelope.as_object().map(serde_json::Map::len), Some(5), "an envelope: {text}");
+            assert_eq!(envelope["correlation_id"], Value::Null, "nobody caused {text}");
+            let (payload, cursor) = (&envelope["payload"], self.id(&envelope["event_id"]));
+            if kind == "hello" {
+                self.hear_hello(payload, cursor, link, context);
+            } else {
+                self.hear_control(kind, payload, cursor, context);
+            }
+        } else {
+            let is_due = matches!(self.stage, Stage::Replay | Stage::Live | Stage::Closing);
+            assert!(is_due, "{} in {:?}: {text}", self.name, self.stage);
+            let run = self.run.as_mut().expect("it was greeted");
+            run.take(&context.ledger.borrow(), text);
+            self.seen = Some(run.after);
+        }
+    }
+
+    fn hear_control(&mut self, kind: &str, payload: &Value, cursor: u64, context: &Context<'_>) {
+        let name = &self.name.clone();
+        let stage = self.stage;
+        let mut ledger = context.ledger.borrow_mut();
+        let run = self.run.as_mut().expect("hello comes first");
+        // Who has said goodbye may be told anything that was on its way.
+        let is_leaving = stage == Stage::Closing;
+        let is_later_gap = matches!(stage, Stage::Replay | Stage::Live) || (is_leaving && cursor > run.after);
+        if kind == "gap" && is_later_gap {
+            run.take_gap(&ledger, parse_id(&self.stream, &payload["requested"]), cursor);
+            let oldest = parse_id(&self.stream, &payload["oldest"]);
+            assert_eq!(oldest, cursor + 1, "{name}: what is kept follows");
+        } else {
+            run.take_cursor(&ledger, cursor);
+        }
+        self.seen = Some(cursor);
+        match kind {
+            _ if is_leaving => {}
+            "resumed" => {
+                assert_eq!(stage, Stage::Answer { is_resumable: true }, "{name}: resumed {:?}", self.asked);
+                let from = parse_id(&self.stream, &payload["from"]);
+                assert_eq!(Some(from), self.asked.as_ref().and_then(|asked| asked.id), "{name}");
+                let most = ledger.count(&self.stream, from + 1, self.kept.1);
+                let least =
+                    ledger.count(&self.stream, (from + 1).max(ledger.oldest(&self.stream)), self.kept.1);
+                let count = payload["count"].as_u64().expect("a count");
+                assert!((least..=most).contains(&count), "{name}: {count} of {least} to {most}");
+                self.stage = Stage::Replay;
+            }
+            "gap" if matches!(stage, Stage::Answer { .. }) => {
+                assert_eq!(
+                    stage,
+                    Stage::Answer { is_resumable: false },
+                    "{name}: a gap after {:?}",
+                    self.asked
+                );
+                let asked = self.asked.as_ref().map(|asked| &*asked.text);
+                assert_eq!(payload["requested"].as_str(), asked, "{name}");
+                let kept =
+                    (parse_id(&self.stream, &payload["oldest"]), parse_id(&self.stream, &payload["newest"]));
+                assert_eq!(kept, self.kept, "{name}: hello said so");
+                self.stage = Stage::Replay;
+            }
+            "live" => {
+                assert!(matches!(stage, Stage::Replay | Stage::LiveAtOnce), "{name}: live in {stage:?}");
+                assert!(run.is_past(&ledger, self.kept.1), "{name}: live at {cursor}");
+                self.stage = Stage::Live;
+            }
+            "ack" => {
+                let said = self.take_said(&payload["id"]);
+                let (key, stored) = (
+                    said.key.expect("it was to be stored once"),
+                    parse_id(&self.stream, &payload["event_id"]),
+                );
+                ledger.acknowledge(&key, stored);
+                self.unsettled.retain(|publish| publish.key != key);
+            }
+            "error" if payload["code"] == "store_unavailable" => {
+                assert!(ledger.refused > 0, "{name}: nothing was refused");
+                let said = self.take_said(&payload["id"]);
+                for publish in
+                    self.unsettled.iter_mut().filter(|publish| said.key.as_ref() == Some(&publish.key))
+                {
+                    publish.is_in_flight = false;
+                }
+            }
+            "error" => {
+                let due = self.wrong.pop_front();
+                let due = due.as_ref().map(|(code, id)| (*code, id));
+                assert_eq!(due, payload["code"].as_str().map(|code| (code, &payload["id"])), "{name}");
+            }
+            "reconnect" => {
+                let after_ms = payload["after_ms"].as_u64().expect("a time");
+                let drain_ms = u64::from(context.options.config.timeouts.drain_ms);
+                assert!(
+                    context.is_draining && (500..=500 + drain_ms).contains(&after_ms),
+                    "{name}: {after_ms}"
+                );
+                self.is_asked_to_reconnect = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_hello(&mut self, payload: &Value, cursor: u64, link: &Link, context: &Context<'_>) {
+        assert_eq!(self.stage, Stage::Hello, "{}: one hello", self.name);
+        let first_write = link.wire.borrow().first_write.expect("it has written");
+        let which = usize::from(self.stream == EVENTS);
+        let newest = first_write.newest[which];
+        let oldest = first_write.oldest[which].min(newest + 1);
+        self.kept = (self.id(&payload["oldest"]), self.id(&payload["newest"]));
+        assert_eq!(self.kept, (oldest, newest), "{}: what can be replayed", self.name);
+        assert_eq!(payload["epoch"], EPOCH);
+        assert_eq!(payload["channel"].as_str(), (self.stream != EVENTS).then_some(&*self.stream));
+        let config = &context.options.config;
+        assert_eq!(payload["heartbeat_interval_ms"], config.timeouts.heartbeat_interval_ms);
+        assert_eq!(payload["message_bytes_max"], config.limits.message_bytes_max);
+        let is_known = |asked: &Asked| {
+            asked.is_same_epoch && asked.id.is_some_and(|id| id + 1 >= oldest && id <= newest)
+        };
+        let (start, stage) = match &self.asked {
+            None => (newest, Stage::LiveAtOnce),
+            Some(asked) if is_known(asked) => (asked.id.unwrap(), Stage::Answer { is_resumable: true }),
+            Some(_) => (oldest.saturating_sub(1), Stage::Answer { is_resumable: false }),
+        };
+        assert_eq!(cursor, start, "{}: where it stands after {:?}", self.name, self.asked);
+        self.run = Some(Run::told(&context.ledger.borrow(), &self.stream, start));
+        self.stage = stage;
+        self.seen = Some(cursor);
+    }
+
+    /// Takes out the message that bears `id`; answers come in the order of the messages.
+    fn take_said(&mut self, id: &Value) -> Said {
+        let id = (!id.is_null()).then(|| id.to_string());
+        while let Some(said) = self.said.pop_front() {
+            if said.id == id {
+                return said;
+            }
+            assert_eq!(said.id, None, "{}: answers come in order", self.name);
+        }
+        panic!("{}: an answer for {id:?}, which was not said", self.name);
+    }
+}
+
+impl Behaviour for Follower {
+    fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
+        if context.mood == Mood::Leaving || context.is_draining {
+            return None;
+        }
+        self.cut();
+        self.stage = Stage::Handshake;
+        self.run = None;
+        self.asked = self.choose(context);
+        let path = if self.stream == EVENTS { "/ws".to_owned() } else { format!("/api/ws/{}", self.stream) };
+        let query = self.asked.as_ref().map_or_else(String::new, |asked| {
+            let epoch = if asked.is_same_epoch { EPOCH } else { "another" };
+            format!("?last_event_id={}&epoch={epoch}", asked.text)
+        });
+        let mut link = context.connect();
+        link.say(&upgrade_v1(&format!("{path}{query}")));
+        Some(link)
+    }
+
+    fn hear(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        if self.stage == Stage::Handshake {
+            let Some(response) = take_response(&mut link.inbox, false) else { return };
+            self.is_turned_away = response.status != 101;
+            if self.is_turned_away {
+                return assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
+            }
+            self.stage = Stage::Hello;
+        }
+        while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
+            self.hear_frame(opcode, &payload, link, context);
+        }
+    }
+
+    fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
+        let habits = &context.options.habits;
+        if context.happens(habits.reset_chance) {
+            return Wish::Reset;
+        }
+        if context.happens(habits.vanish_chance) {
+            return Wish::Vanish;
+        }
+        if self.is_turned_away {
+            self.is_turned_away = context.mood != Mood::Chaos;
+            return Wish::Close;
+        }
+        if !self.is_open() {
+            return Wish::Stay;
+        }
+        if context.mood == Mood::Leaving || context.happens(habits.leave_chance) {
+            if self.stage == Stage::Hello || (context.mood == Mood::Chaos && context.random.bool()) {
+                return Wish::Close;
+            }
+            Self::say(link, context, CLOSE, &close_payload(GOODBYE));
+            self.stage = Stage::Closing;
+            return Wish::Stay;
+        }
+        if self.stream != EVENTS && link.out.len() < 5_000 {
+            let again = self.unsettled.iter().position(|publish| !publish.is_in_flight);
+            if let Some(place) = again {
+                self.publish(place, link, context);
+            } else if context.happens(habits.publish_chance) {
+                self.speak(link, context);
+            }
+        }
+        if context.happens(50) {
+            self.json_pongs_due += 1;
+            Self::say(link, context, TEXT, b"{\"type\":\"ping\"}");
+        }
+        if context.happens(50) {
+            self.pongs_due += 1;
+            Self::say(link, context, PING, b"are you there");
+        }
+        Wish::Stay
+    }
+
+    fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
+        let rightly = match self.stage {
+            Stage::Closed(_) => link.inbox.is_empty(),
+            Stage::Handshake => self.is_turned_away || context.is_draining,
+            _ => false,
+        };
+        let rightly = rightly || context.may_end(link);
+        assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
+    }
+
+    fn crashed(&mut self) {}
+
+    fn is_content(&self, ledger: &Ledger) -> bool {
+        let is_answered = self.pongs_due == 0
+            && self.json_pongs_due == 0
+            && self.wrong.is_empty()
+            && self.unsettled.is_empty();
+        let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
+        self.is_turned_away || (self.stage == Stage::Live && is_answered && is_through)
+    }
+
+    fn name(&self) -> String {
+        format!(
+            "{} in {:?}: {:?}, {:?}, {:?} due",
+            self.name, self.stage, self.run, self.unsettled, self.wrong
+        )
+    }
+}

@@ -1,0 +1,67 @@
+//! What one life of a server shares with its sockets and its engine: what time it
+//! is, what it has told of, and the moment of its death.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// What all servers of a world have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The virtual time.
+    pub(crate) now_ms: Cell<u64>,
+    /// Whether anything may fail now.
+    pub(crate) faults: Cell<bool>,
+    /// Oldest message id and oldest event id that the store keeps.
+    pub(crate) oldest: Cell<[u64; 2]>,
+    /// Reads, writes, edges, accepts, ends and resets of all sockets.
+    pub(crate) socket_events: Cell<u64>,
+}
+
+impl Shared {
+    pub(crate) fn count_event(&self) {
+        self.socket_events.set(self.socket_events.get() + 1);
+    }
+}
+
+/// One life of one server, from its start to its end or its crash.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) shared: Rc<Shared>,
+    /// Newest message id and newest event id that the engine has told the server.
+    pub(crate) announced: Cell<[u64; 2]>,
+    /// When the oldest answer that is held back will be ready.
+    pub(crate) ready_at_ms: Cell<Option<u64>>,
+    /// How many commits of the store the engine has seen.
+    pub(crate) seen: Cell<usize>,
+    /// How many answers the engine gave.
+    pub(crate) answers: Cell<u64>,
+    /// Steps until the process dies; a step is a socket call or a part of a settle.
+    fuse: Cell<Option<u32>>,
+    dead: Cell<bool>,
+}
+
+impl Host {
+    pub(crate) fn new(shared: &Rc<Shared>) -> Self {
+        Self { shared: Rc::clone(shared), ..Self::default() }
+    }
+
+    /// The process dies after so many steps.
+    pub(crate) fn light(&self, steps: u32) {
+        self.fuse.set(Some(steps));
+    }
+
+    /// One step of the process. Returns whether it still lives: nothing that the
+    /// dead do reaches anybody.
+    pub(crate) fn step(&self) -> bool {
+        match self.fuse.get() {
+            Some(0) => self.dead.set(true),
+            Some(steps) => self.fuse.set(Some(steps - 1)),
+            None => {}
+        }
+        !self.dead.get()
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.get()
+    }
+}

@@ -1,0 +1,241 @@
+//! What must be: the record of all that was committed, and what each kind of
+//! peer may see of it. Nothing here asks the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use polecat::hub::engine::{Answer, Record};
+
+/// The name under which the events are kept; no channel is called so.
+pub(crate) const EVENTS: &str = "";
+
+/// What was committed, and what the engines have said. Every publish bears a key
+/// of its own: what its content begins with, or the type of its event.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    streams: BTreeMap<String, Vec<Entry>>,
+    /// Under which ids each key was committed, and when by the wall clock.
+    committed: BTreeMap<String, Vec<(u64, i64)>>,
+    newest: [u64; 2],
+    oldest: [u64; 2],
+    /// What was told to be stored, with its id.
+    acknowledged: BTreeSet<(String, u64)>,
+    /// How long a key is remembered.
+    pub(crate) window_ms: u64,
+    /// How many appends were refused.
+    pub(crate) refused: u64,
+    /// How many questions failed, pages among them.
+    pub(crate) failures: u64,
+    /// How many pages were given.
+    pub(crate) pages: u64,
+    /// How many appends were taken in by a server that crashed before their commit.
+    pub(crate) lost: u64,
+    /// Bytes of all that was committed, as its subscribers see it.
+    pub(crate) bytes: usize,
+    records: usize,
+}
+
+/// A record as its subscribers see it.
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    text: Rc<str>,
+}
+
+impl Ledger {
+    pub(crate) fn starting_at(newest: [u64; 2], window_ms: u64) -> Self {
+        Self { newest, window_ms, ..Self::default() }
+    }
+
+    /// Writes down what an engine says.
+    pub(crate) fn note(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Refused { .. } => self.refused += 1,
+            Answer::Failed { .. } => self.failures += 1,
+            Answer::Page { .. } => self.pages += 1,
+            _ => {}
+        }
+    }
+
+    /// Writes down what is committed.
+    pub(crate) fn commit(&mut self, id: u64, record: &Record, unix_micros: i64) {
+        let (which, stream, key, text) = match record {
+            Record::Message(message) => {
+                let key = message.content.split(' ').next().unwrap_or_default();
+                let text = format!(
+                    "{{\"type\":\"message\",\"data\":{{\"id\":{id},\"channel_id\":\"{}\",\"author\":\"{}\",\
+                     \"content\":\"{}\",\"timestamp\":\"{}\",\"lane\":null,\"provider\":null,\
+                     \"token_count\":null}},\"event_id\":\"message-{id:05}\"}}",
+                    message.channel_id, message.author, message.content, message.timestamp
+                );
+                (0, &*message.channel_id, key, text)
+            }
+            Record::Event(event) => {
+                let cause = event.correlation_id.as_deref().expect("an event has a cause");
+                let text = format!(
+                    "{{\"type\":\"{}\",\"payload\":{},\"correlation_id\":\"{cause}\",\
+                     \"timestamp\":\"{}\",\"event_id\":\"event-{id:05}\"}}",
+                    event.kind, event.payload, event.timestamp
+                );
+                (1, EVENTS, &*event.kind, text)
+            }
+        };
+        assert!(id > self.newest[which], "ids rise");
+        self.newest[which] = id;
+        self.bytes += text.len();
+        self.records += 1;
+        let entry = Entry { id, text: Rc::from(text) };
+        self.streams.entry(stream.to_owned()).or_default().push(entry);
+        let before = self.committed.entry(key.to_owned()).or_default();
+        // A key is good for its window, and for as long as its record is kept.
+        if let Some((first, micros)) = before.last() {
+            let is_forgotten =
+                *first < self.oldest[which] || unix_micros.abs_diff(*micros) / 1000 >= self.window_ms;
+            assert!(is_forgotten, "{key} is stored twice");
+        }
+        before.push((id, unix_micros));
+    }
+
+    /// Only these and newer ids are kept from now on.
+    pub(crate) fn keep_from(&mut self, oldest: [u64; 2]) {
+        self.oldest = oldest;
+    }
+
+    /// A publisher was told that `key` is stored as `id`.
+    pub(crate) fn acknowledge(&mut self, key: &str, id: u64) {
+        assert!(
+            self.is_stored_as(key, id),
+            "{key} is said to be stored as {id}: {:?}",
+            self.committed.get(key)
+        );
+        self.acknowledged.insert((key.to_owned(), id));
+    }
+
+    fn is_stored_as(&self, key: &str, id: u64) -> bool {
+        self.committed.get(key).is_some_and(|ids| ids.iter().any(|(stored, _)| *stored == id))
+    }
+
+    /// Everything that was acknowledged is in `stored`, what is there now, exactly once.
+    pub(crate) fn check_store<'a>(&self, stored: impl Iterator<Item = (u64, &'a Record)>) {
+        let mut counts: BTreeMap<(String, u64), u32> = BTreeMap::new();
+        for (id, record) in stored {
+            let key = match record {
+                Record::Message(message) => message.content.split(' ').next().unwrap_or_default(),
+                Record::Event(event) => &*event.kind,
+            };
+            *counts.entry((key.to_owned(), id)).or_default() += 1;
+        }
+        for acknowledged in &self.acknowledged {
+            assert_eq!(counts.get(acknowledged), Some(&1), "{acknowledged:?} was acknowledged");
+        }
+    }
+
+    /// Whether anything was committed under that key.
+    pub(crate) fn is_stored(&self, key: &str) -> bool {
+        self.committed.contains_key(key)
+    }
+
+    /// The newest committed id of events or of messages.
+    pub(crate) fn newest(&self, stream: &str) -> u64 {
+        self.newest[usize::from(stream == EVENTS)]
+    }
+
+    /// The oldest id that is kept, of events or of messages.
+    pub(crate) fn oldest(&self, stream: &str) -> u64 {
+        self.oldest[usize::from(stream == EVENTS)]
+    }
+
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records
+    }
+
+    /// How many records of `stream` have ids in `from..=through`.
+    pub(crate) fn count(&self, stream: &str, from: u64, through: u64) -> u64 {
+        self.stream(stream).iter().filter(|entry| (from..=through).contains(&entry.id)).count() as u64
+    }
+
+    fn stream(&self, stream: &str) -> &[Entry] {
+        self.streams.get(stream).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What one subscriber has yet to see, from its join or resume point on.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    stream: String,
+    /// The id up to which it has seen everything.
+    pub(crate) after: u64,
+    /// The index in the stream of what must come next.
+    next: usize,
+    /// Whether it is told of what was deleted before its turn came (PROTOCOL 14.3).
+    is_told: bool,
+}
+
+impl Run {
+    pub(crate) fn after(ledger: &Ledger, stream: &str, after: u64) -> Self {
+        let next = ledger.stream(stream).partition_point(|entry| entry.id <= after);
+        Self { stream: stream.to_owned(), after, next, is_told: false }
+    }
+
+    /// The same for a subscriber that is told of gaps.
+    pub(crate) fn told(ledger: &Ledger, stream: &str, after: u64) -> Self {
+        Self { is_told: true, ..Self::after(ledger, stream, after) }
+    }
+
+    /// Leaves out what was deleted, where that may be done in silence.
+    fn pass_deleted(&mut self, ledger: &Ledger, until: impl Fn(&Entry) -> bool) {
+        let entries = ledger.stream(&self.stream);
+        while !self.is_told
+            && let Some(entry) = entries.get(self.next)
+            && entry.id < ledger.oldest(&self.stream)
+            && !until(entry)
+        {
+            self.next += 1;
+        }
+    }
+
+    /// Takes in one broadcast: it must be the next record, to the byte.
+    pub(crate) fn take(&mut self, ledger: &Ledger, text: &str) {
+        self.pass_deleted(ledger, |entry| *entry.text == *text);
+        let Some(entry) = ledger.stream(&self.stream).get(self.next) else {
+            panic!("nothing more is committed, but there came {text}");
+        };
+        assert_eq!(text, &*entry.text, "records come in order, once, and whole");
+        self.after = entry.id;
+        self.next += 1;
+    }
+
+    /// Takes in the id of a heartbeat or the like: all up to it was sent, and it
+    /// says no less than was sent.
+    pub(crate) fn take_cursor(&mut self, ledger: &Ledger, id: u64) {
+        assert!(id >= self.after, "a cursor is behind: {id}, but {} was sent", self.after);
+        assert!(id <= ledger.newest(&self.stream), "a cursor is ahead of the store: {id}");
+        self.pass_deleted(ledger, |entry| entry.id > id);
+        if let Some(entry) = ledger.stream(&self.stream).get(self.next) {
+            assert!(id < entry.id, "a cursor says {id}, but {} was not sent", entry.id);
+        }
+        self.after = id;
+    }
+
+    /// Takes in that what came after `requested` is deleted up to `cursor`.
+    pub(crate) fn take_gap(&mut self, ledger: &Ledger, requested: u64, cursor: u64) {
+        self.take_cursor(ledger, requested);
+        assert!(cursor > requested, "a gap of nothing after {requested}");
+        assert!(cursor < ledger.oldest(&self.stream), "{cursor} is kept, and was left out");
+        self.next = ledger.stream(&self.stream).partition_point(|entry| entry.id <= cursor);
+        self.after = cursor;
+    }
+
+    /// Whether everything up to `id` that is kept has come.
+    pub(crate) fn is_past(&self, ledger: &Ledger, id: u64) -> bool {
+        let rest = &ledger.stream(&self.stream)[self.next..];
+        rest.iter().all(|entry| entry.id > id || entry.id < ledger.oldest(&self.stream))
+    }
+
+    /// Whether there is nothing more to come.
+    pub(crate) fn is_through(&self, ledger: &Ledger) -> bool {
+        let rest = &ledger.stream(&self.stream)[self.next..];
+        rest.iter().all(|entry| entry.id < ledger.oldest(&self.stream))
+    }
+}

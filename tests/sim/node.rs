@@ -1,0 +1,293 @@
+//! One server of a world: its sockets, when it is due, and all that must hold
+//! after each of its turns.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use polecat::ground::time::Now;
+use polecat::server::admission::Source;
+use polecat::server::metrics::Metrics;
+use polecat::server::server::Server;
+
+use crate::engine::NodeEngine;
+use crate::host::{Host, Shared};
+use crate::model::Ledger;
+use crate::options::Options;
+use crate::pipe::{Pipe, SharedWire};
+use crate::store::Store;
+
+/// Bytes that the server reads at once, at most.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes of an inbox that nobody else's can cost it, beside what was read at once.
+const INBOX_BYTES_FREE: usize = 4 << 10;
+
+/// Turns in a row that did nothing and yet were not followed by sleep. A turn may
+/// find nothing to do a few times: members that have everything already are
+/// looked at by a sweep, one by one where the budget is one.
+const IDLE_TURNS_MAX: u32 = 300;
+
+/// A poll that returns this much later than asked for is ordinary; more is a stall.
+const LATENESS_MS_MAX: u64 = 100;
+
+/// What the nodes of a world share.
+pub(crate) struct Ground {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) store: Rc<RefCell<Store>>,
+    pub(crate) ledger: Rc<RefCell<Ledger>>,
+}
+
+/// A connection that the server has.
+#[derive(Debug, Clone)]
+struct Place {
+    wire: SharedWire,
+    /// When anything last happened that could be waited for, by the attended clock.
+    moved_at_ms: u64,
+}
+
+pub(crate) struct Node {
+    pub(crate) server: Server<Pipe, NodeEngine>,
+    pub(crate) host: Rc<Host>,
+    pub(crate) backlog: VecDeque<SharedWire>,
+    /// The connections that the server has, by the index that it gave them.
+    places: Vec<Option<Place>>,
+    /// What the server asked for, and until when that is.
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) due_ms: Option<u64>,
+    /// Whether the next turn begins the shutdown.
+    is_stopped: bool,
+    idle_turns: u32,
+    stored_before: (usize, u64, u64),
+    /// Time in which the loop attended, reckoned apart from the server.
+    attended_ms: u64,
+    turned_at_ms: u64,
+    /// What its former lives counted.
+    pub(crate) past: Vec<Metrics>,
+}
+
+impl Node {
+    pub(crate) fn new(options: &Options, ground: &Ground, now: Now, seed: u64) -> Self {
+        let host = Rc::new(Host::new(&ground.shared));
+        let engine = NodeEngine::new(&options.engine, seed ^ 1, &host, &ground.store, &ground.ledger);
+        Self {
+            server: Server::new(options.config.clone(), engine, seed ^ 2, now),
+            host,
+            backlog: VecDeque::new(),
+            places: Vec::new(),
+            timeout_ms: Some(0),
+            due_ms: Some(0),
+            is_stopped: false,
+            idle_turns: 0,
+            stored_before: (0, 0, 0),
+            attended_ms: 0,
+            turned_at_ms: now.monotonic_ms,
+            past: Vec::new(),
+        }
+    }
+
+    /// The process is gone, and another begins with what the store holds. Some
+    /// peers see a reset, others the end of what was sent.
+    pub(crate) fn restart(
+        &mut self,
+        options: &Options,
+        ground: &Ground,
+        now: Now,
+        random: &mut fastrand::Rng,
+    ) {
+        for wire in self.backlog.drain(..) {
+            wire.borrow_mut().crashed = true;
+            wire.borrow_mut().abort();
+        }
+        for place in self.places.iter().flatten() {
+            let mut wire = place.wire.borrow_mut();
+            wire.crashed = true;
+            if random.bool() {
+                wire.abort();
+            }
+        }
+        let mut past = std::mem::take(&mut self.past);
+        past.push(self.server.metrics().clone());
+        *self = Self::new(options, ground, now, random.u64(..));
+        self.past = past;
+    }
+
+    /// The process is stopped: tells the server, as a signal would.
+    pub(crate) fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    pub(crate) fn wires(&self) -> impl Iterator<Item = &SharedWire> {
+        self.places.iter().flatten().map(|place| &place.wire)
+    }
+
+    /// Whether a poll would return.
+    pub(crate) fn has_news(&self, ground: &Ground) -> bool {
+        (!self.backlog.is_empty() && !self.server.is_draining())
+            || self.wires().any(|wire| wire.borrow().has_edge())
+            || self.host.ready_at_ms.get().is_some_and(|ready| ready <= ground.shared.now_ms.get())
+            || self.host.seen.get() < ground.store.borrow().commits.len()
+    }
+
+    /// One turn, and all that must hold after it.
+    pub(crate) fn turn(&mut self, options: &Options, ground: &Ground, now: Now, random: &mut fastrand::Rng) {
+        self.attend(now.monotonic_ms);
+        self.server.wake(now);
+        let told = self.tell(options, ground, random);
+        if std::mem::take(&mut self.is_stopped) {
+            self.server.shut_down();
+        }
+        let accepted = self.accept(options, random);
+        let before = self.server.connections();
+        self.server.turn();
+        if self.host.is_dead() {
+            return;
+        }
+        self.server.check_invariants();
+        self.timeout_ms = self.server.poll_timeout_ms();
+        let did_something =
+            self.check_work(options) || told || accepted || before != self.server.connections();
+        self.check_rest(did_something, ground);
+        self.check_memory(options, ground);
+        for place in &mut self.places {
+            if place.as_ref().is_some_and(|place| place.wire.borrow().dropped) {
+                *place = None;
+            }
+        }
+        self.check_deadlines(options, ground);
+    }
+
+    /// Moves the attended clock on, as ARCHITECTURE says: a stall does not count.
+    fn attend(&mut self, now_ms: u64) {
+        let passed = now_ms - self.turned_at_ms;
+        self.turned_at_ms = now_ms;
+        self.attended_ms += match self.timeout_ms {
+            Some(timeout_ms) => passed.min(timeout_ms + LATENESS_MS_MAX),
+            None => passed,
+        };
+    }
+
+    fn tell(&mut self, options: &Options, ground: &Ground, random: &mut fastrand::Rng) -> bool {
+        let mut told = false;
+        for (index, place) in self.places.iter().enumerate() {
+            let Some(place) = place else { continue };
+            let mut wire = place.wire.borrow_mut();
+            if ground.shared.faults.get() && random.u32(..1000) < options.spurious_chance {
+                wire.pretend();
+            }
+            if wire.has_edge() {
+                told = true;
+                let edge = wire.take_edge();
+                self.server.ready(u32::try_from(index).unwrap(), edge);
+            }
+        }
+        told
+    }
+
+    fn accept(&mut self, options: &Options, random: &mut fastrand::Rng) -> bool {
+        if self.server.is_draining() {
+            for wire in self.backlog.drain(..) {
+                wire.borrow_mut().abort();
+            }
+        }
+        let count = self.backlog.len().min(options.config.budgets.accepts);
+        for wire in self.backlog.drain(..count) {
+            self.host.shared.count_event();
+            let index = self.server.next_index();
+            let source = Source(random.u64(..options.sources.max(1)));
+            assert_eq!(self.server.accept(Pipe(Rc::clone(&wire)), source), index, "the index was foretold");
+            let index = index as usize;
+            self.places.resize(self.places.len().max(index + 1), None);
+            assert!(self.places[index].is_none(), "a place is given once");
+            self.places[index] = Some(Place { wire, moved_at_ms: self.attended_ms });
+        }
+        count > 0
+    }
+
+    /// Checks that the turn was within its budgets, and returns whether it moved anything.
+    fn check_work(&mut self, options: &Options) -> bool {
+        let budgets = &options.config.budgets;
+        let read_max = budgets.read_bytes_per_connection - 1 + READ_BUFFER_BYTES;
+        let (mut readers, mut read_bytes, mut writers, mut write_bytes) = (0, 0, 0, 0);
+        let mut moved = false;
+        for wire in self.wires() {
+            let work = std::mem::take(&mut wire.borrow_mut().work);
+            assert!(work.read_bytes <= read_max, "{} bytes were read from one connection", work.read_bytes);
+            readers += usize::from(work.read_calls > 0);
+            writers += usize::from(work.write_calls > 0);
+            read_bytes += work.read_bytes;
+            write_bytes += work.write_bytes;
+            moved |= work.read_bytes + work.write_bytes > 0;
+        }
+        assert!(readers <= budgets.reads, "{readers} connections were read");
+        assert!(read_bytes <= budgets.read_bytes - 1 + read_max, "{read_bytes} bytes were read");
+        let visits = budgets.flushes + budgets.sweep_members;
+        // Who is turned away is told so when it is accepted.
+        let written_max = budgets.accepts + budgets.reads + visits + budgets.flushes + budgets.deadlines;
+        assert!(writers <= written_max, "{writers} connections were written");
+        if readers == 0 {
+            let frame = options.config.limits.message_bytes_max + 1_000;
+            let write_max = visits * (budgets.write_bytes_per_connection + frame)
+                + budgets.flushes * (budgets.page_bytes * 2 + frame)
+                + (budgets.deadlines + budgets.accepts) * frame;
+            assert!(write_bytes <= write_max, "{write_bytes} bytes were written");
+        }
+        moved
+    }
+
+    /// A server that has nothing to do sleeps.
+    fn check_rest(&mut self, did_something: bool, ground: &Ground) {
+        let ledger = ground.ledger.borrow();
+        let stored = (ledger.len(), ledger.refused, self.host.answers.get());
+        let is_busy = did_something || stored != self.stored_before || self.timeout_ms != Some(0);
+        self.stored_before = stored;
+        self.idle_turns = if is_busy { 0 } else { self.idle_turns + 1 };
+        assert!(self.idle_turns < IDLE_TURNS_MAX, "the server spins at {} ms", self.turned_at_ms);
+    }
+
+    /// What the limits bound is within them after every turn.
+    fn check_memory(&self, options: &Options, ground: &Ground) {
+        let limits = &options.config.limits;
+        let held = self.server.holdings();
+        let frame = limits.message_bytes_max.max(limits.body_bytes_max) + 1_000;
+        assert!(held.logs_bytes <= limits.logs_bytes_max, "{} bytes in all logs", held.logs_bytes);
+        assert!(
+            held.log_frames_max <= limits.log_frames_max.max(1),
+            "{} frames in a log",
+            held.log_frames_max
+        );
+        assert!(held.log_bytes_max <= limits.log_bytes_max, "{} bytes in a log", held.log_bytes_max);
+        let unfinished = limits.inboxes_bytes_max + INBOX_BYTES_FREE * self.server.connections();
+        assert!(held.inboxes_bytes <= unfinished, "{} bytes are unfinished", held.inboxes_bytes);
+        let backlog = limits.engine_backlog_bytes_max + frame;
+        assert!(
+            held.engine_backlog_bytes <= backlog,
+            "{} bytes wait for the engine",
+            held.engine_backlog_bytes
+        );
+        // What was asked for is answered, however much it is: responses to what the
+        // engine was handed, and one list.
+        let answers = backlog.min(ground.ledger.borrow().bytes * 2) + ground.ledger.borrow().bytes;
+        let unsent = limits.outbox_bytes_max + 2 * frame + answers;
+        assert!(held.outbox_bytes_max <= unsent, "{} bytes wait for a connection", held.outbox_bytes_max);
+    }
+
+    /// A connection on which nothing moves, and that waits for nothing of ours, ends.
+    fn check_deadlines(&mut self, options: &Options, ground: &Ground) {
+        let timeouts = &options.config.timeouts;
+        let waits = [timeouts.handshake_ms, timeouts.request_ms, timeouts.keep_alive_ms];
+        let longest = waits.into_iter().max().unwrap().max(timeouts.heartbeat_interval_ms * 3);
+        // Deadlines come to so many a turn, and a turn takes so long.
+        let slack = 1_000 + options.turn_ms_max * 200;
+        let patience_ms = u64::from(longest + timeouts.close_ms) + slack;
+        let now_ms = ground.shared.now_ms.get();
+        let engine_is_busy = self.host.ready_at_ms.get().is_some() || self.timeout_ms == Some(0);
+        for place in self.places.iter_mut().flatten() {
+            if std::mem::take(&mut place.wire.borrow_mut().client_moved) || engine_is_busy {
+                place.moved_at_ms = self.attended_ms;
+            }
+            let still_ms = self.attended_ms - place.moved_at_ms;
+            assert!(still_ms <= patience_ms, "a connection outlives its deadline at {now_ms} ms");
+        }
+    }
+}

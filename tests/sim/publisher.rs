@@ -1,0 +1,307 @@
+//! Publishers and readers over HTTP: they pipeline, and every request must be
+//! answered once, in order, and truly.
+
+use std::collections::VecDeque;
+
+use crate::client::{Behaviour, Context, Link, Mood, Wish};
+use crate::model::Ledger;
+use crate::wire::{Response, request, take_response};
+
+/// What must come back.
+#[derive(Debug)]
+struct Due {
+    correlation_id: String,
+    head_only: bool,
+    closes: bool,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A publish under that key.
+    Stored { key: String, is_message: bool, is_kept_once: bool },
+    /// Something of the store, whose body begins so.
+    Read(&'static str),
+    /// Something that needs no store.
+    Plain(u16),
+}
+
+/// Something that has yet to be acknowledged. It is sent until it is, with one
+/// idempotency key.
+#[derive(Debug, Clone)]
+struct Unsettled {
+    key: String,
+    is_message: bool,
+    body: String,
+    is_in_flight: bool,
+}
+
+/// Whether more requests may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Talking,
+    /// The next request is the last.
+    Last,
+    LastSaid,
+}
+
+/// A client that speaks HTTP only.
+pub(crate) struct Publisher {
+    name: String,
+    channels: Vec<String>,
+    stage: Stage,
+    due: VecDeque<Due>,
+    unsettled: Vec<Unsettled>,
+    requests: u32,
+    is_refused: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(name: &str, channels: &[String]) -> Self {
+        Self {
+            name: name.to_owned(),
+            channels: channels.to_vec(),
+            stage: Stage::Talking,
+            due: VecDeque::new(),
+            unsettled: Vec::new(),
+            requests: 0,
+            is_refused: false,
+        }
+    }
+
+    /// Publishes something new.
+    fn publish(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        let key = format!("{}-{}", self.name, self.requests + 1);
+        let channel = &self.channels[context.random.usize(..self.channels.len())];
+        let is_message = context.random.u32(..5) < 3;
+        let body = if is_message {
+            let content = format!("{key} {}", context.padding());
+            format!("{{\"channel_id\":\"{channel}\",\"author\":\"{}\",\"content\":\"{content}\"}}", self.name)
+        } else {
+            format!("{{\"type\":\"{key}\",\"payload\":{{\"p\":\"{}\"}}}}", context.padding())
+        };
+        let publish = Unsettled { key, is_message, body, is_in_flight: true };
+        let is_kept_once = context.random.bool();
+        self.post(&publish, is_kept_once, link);
+        if is_kept_once {
+            self.unsettled.push(publish);
+        }
+    }
+
+    /// Sends again what was not acknowledged.
+    fn publish_again(&mut self, link: &mut Link) {
+        for place in 0..self.unsettled.len() {
+            if !std::mem::replace(&mut self.unsettled[place].is_in_flight, true) {
+                let publish = self.unsettled[place].clone();
+                self.post(&publish, true, link);
+            }
+        }
+    }
+
+    fn post(&mut self, publish: &Unsettled, is_kept_once: bool, link: &mut Link) {
+        let Unsettled { key, is_message, body, .. } = publish;
+        let target = if *is_message { "/api/messages" } else { "/api/events" };
+        let fields = if is_kept_once { format!("Idempotency-Key: {key}\r\n") } else { String::new() };
+        let what = What::Stored { key: key.clone(), is_message: *is_message, is_kept_once };
+        self.say("POST", target, &fields, body, what, link);
+    }
+
+    fn say(&mut self, method: &str, target: &str, fields: &str, body: &str, what: What, link: &mut Link) {
+        self.requests += 1;
+        let correlation_id = format!("{}-{}", self.name, self.requests);
+        // The last one of a connection says so.
+        let closes = self.stage == Stage::Last;
+        let close = if closes { "Connection: close\r\n" } else { "" };
+        link.say(&request(method, target, &correlation_id, &format!("{fields}{close}"), body));
+        if closes {
+            self.stage = Stage::LastSaid;
+        }
+        self.due.push_back(Due { correlation_id, head_only: method == "HEAD", closes, what });
+    }
+
+    fn ask(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        if context.random.u32(..30) == 0 {
+            self.stage = Stage::Last;
+        }
+        let channel = context.random.usize(..self.channels.len());
+        let list = format!("/api/messages?channel_id={}", self.channels[channel]);
+        let evil = "Origin: http://evil.example\r\n";
+        match context.random.u32(..10) {
+            0..=5 => self.publish(link, context),
+            6 => self.say("GET", &list, "", "", What::Read("{\"messages\":["), link),
+            7 => self.say("HEAD", "/api/channels", "", "", What::Read(""), link),
+            8 => self.say("GET", "/api/summary", "", "", What::Read("{\"summary\":{"), link),
+            _ => match context.random.u32(..4) {
+                0 => self.say("GET", "/api/health", "", "", What::Plain(200), link),
+                1 => self.say("GET", "/nowhere", "", "", What::Plain(404), link),
+                2 => self.say("POST", "/api/events", evil, "{\"type\":\"x\"}", What::Plain(403), link),
+                _ => self.say("POST", "/api/messages", "", "{}", What::Plain(422), link),
+            },
+        }
+    }
+
+    /// A publish was answered: it is stored as `id`, or was refused.
+    fn settle(&mut self, key: &str, id: Option<u64>) {
+        match id {
+            Some(_) => self.unsettled.retain(|publish| publish.key != key),
+            None => {
+                for publish in self.unsettled.iter_mut().filter(|publish| publish.key == key) {
+                    publish.is_in_flight = false;
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, due: &Due, response: &Response, context: &Context<'_>) {
+        let mut ledger = context.ledger.borrow_mut();
+        assert_eq!(response.correlation_id, due.correlation_id, "{}: answers come in order", self.name);
+        assert!(response.closes || !due.closes, "{}: the last answer says so", self.name);
+        assert!(!response.closes || due.closes || context.is_draining, "{}: not asked to close", self.name);
+        let limits = &context.options.config.limits;
+        match (&due.what, response.status) {
+            // The health of a store that has refused something.
+            (What::Plain(200), 503) => assert!(ledger.refused > 0, "nothing was refused"),
+            (What::Plain(422) | What::Stored { .. }, 429) => {
+                assert!(limits.messages_per_second_max > 0, "there is no limit to the rate");
+                if let What::Stored { key, .. } = &due.what {
+                    self.settle(key, None);
+                }
+            }
+            (What::Plain(status), _) => assert_eq!(response.status, *status),
+            (What::Read(begin), 200) => assert!(response.body.starts_with(begin), "{}", response.body),
+            (What::Read(_), 503) => {
+                let too_many =
+                    response.body.contains("too many lists") && limits.outboxes_bytes_max < 1 << 20;
+                assert!(ledger.failures > 0 || too_many, "nothing has failed");
+            }
+            (What::Stored { key, is_message, .. }, 200) => {
+                let id_before = if *is_message { "\"message\":{\"id\":" } else { "\"event_id\":\"event-" };
+                let id = response.body.split(id_before).nth(1).expect("it has an id");
+                let id: String = id.chars().take_while(char::is_ascii_digit).collect();
+                let id = id.parse().expect("an id is a number");
+                ledger.acknowledge(key, id);
+                self.settle(key, Some(id));
+            }
+            (What::Stored { key, is_kept_once, .. }, 503) => {
+                assert!(ledger.refused > 0, "nothing was refused");
+                // Of one that was sent before, the first may have been stored.
+                assert!(*is_kept_once || !ledger.is_stored(key), "what is refused is not stored");
+                self.settle(key, None);
+            }
+            (_, status) => panic!("{}: {status} for {due:?}: {}", self.name, response.body),
+        }
+    }
+
+    /// Whether the connection was refused before anything was asked.
+    fn is_turned_away(&mut self, link: &mut Link, context: &Context<'_>) -> bool {
+        if !self.due.is_empty() || link.inbox.is_empty() {
+            return false;
+        }
+        let Some(response) = take_response(&mut link.inbox, false) else { return true };
+        assert!(context.may_refuse(&response, link), "{}: an answer for no request", self.name);
+        self.is_refused = true;
+        true
+    }
+
+    /// What was on its way when a connection ended may or may not have arrived.
+    fn cut(&mut self) {
+        self.due.clear();
+        for publish in &mut self.unsettled {
+            publish.is_in_flight = false;
+        }
+    }
+}
+
+impl Behaviour for Publisher {
+    fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
+        self.cut();
+        let is_refused = std::mem::take(&mut self.is_refused);
+        let is_wanted = match context.mood {
+            Mood::Chaos => true,
+            Mood::Calm => !is_refused && !self.unsettled.is_empty(),
+            Mood::Leaving => false,
+        };
+        if !is_wanted || context.is_draining {
+            self.is_refused = is_refused;
+            return None;
+        }
+        self.stage = Stage::Talking;
+        Some(context.connect())
+    }
+
+    fn hear(&mut self, link: &mut Link, context: &mut Context<'_>) {
+        if self.is_turned_away(link, context) {
+            return;
+        }
+        while let Some(due) = self.due.front() {
+            let before = link.inbox.clone();
+            let Some(response) = take_response(&mut link.inbox, due.head_only) else { return };
+            if !response.correlation_id.starts_with(&self.name) {
+                // Nothing that it has asked for: the connection itself is refused, with a
+                // body even where a HEAD was asked.
+                link.inbox = before;
+                let Some(response) = take_response(&mut link.inbox, false) else { return };
+                assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
+                self.is_refused = true;
+                return self.cut();
+            }
+            self.is_refused = false;
+            if let Some(due) = self.due.pop_front() {
+                self.check(&due, &response, context);
+            }
+        }
+        assert!(link.inbox.is_empty(), "{}: an answer for no request", self.name);
+    }
+
+    fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
+        let habits = &context.options.habits;
+        if context.happens(habits.reset_chance) {
+            return Wish::Reset;
+        }
+        if context.happens(habits.vanish_chance) {
+            return Wish::Vanish;
+        }
+        if self.is_refused || (context.mood == Mood::Leaving && self.due.is_empty()) {
+            return Wish::Close;
+        }
+        let has_to_say = context.mood == Mood::Calm || context.happens(habits.publish_chance);
+        if self.stage == Stage::Talking && link.out.len() < 5_000 && has_to_say {
+            self.publish_again(link);
+        }
+        if self.stage == Stage::Talking && link.out.len() < 5_000 && context.happens(habits.publish_chance) {
+            for _ in 0..context.random.u32(1..=4) {
+                if self.stage == Stage::Talking {
+                    self.ask(link, context);
+                }
+            }
+        } else if self.stage == Stage::Talking && link.out.is_empty() && context.happens(habits.leave_chance)
+        {
+            link.wire.borrow_mut().end();
+            self.stage = Stage::LastSaid;
+        }
+        Wish::Stay
+    }
+
+    fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
+        let may_end = self.is_refused || context.may_end(link);
+        assert!(may_end || link.inbox.is_empty(), "{}: the rest of an answer is missing", self.name);
+        assert!(
+            may_end || context.is_draining || (self.stage == Stage::LastSaid && self.due.is_empty()),
+            "{} was dropped with these unanswered: {:?}",
+            self.name,
+            self.due
+        );
+    }
+
+    fn crashed(&mut self) {
+        self.cut();
+    }
+
+    fn is_content(&self, _: &Ledger) -> bool {
+        self.is_refused || (self.due.is_empty() && self.unsettled.is_empty())
+    }
+
+    fn name(&self) -> String {
+        format!("{} in {:?}: {:?}", self.name, self.stage, self.due)
+    }
+}

@@ -1,0 +1,62 @@
+//! What all runs together came to, and whether they were everywhere.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use polecat::ground::limit::Limit;
+use polecat::server::metrics::CloseReason;
+
+use crate::swarm::Report;
+
+/// What only the shell counts.
+const OF_THE_SHELL: [&str; 1] = ["limit descriptors"];
+
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    pub(crate) runs: u64,
+    pub(crate) socket_events: u64,
+    crashes: u64,
+    records: u64,
+    counters: BTreeMap<String, u64>,
+}
+
+impl Total {
+    pub(crate) fn add(&mut self, report: &Report) {
+        self.runs += 1;
+        self.socket_events += report.socket_events;
+        self.crashes += report.crashes;
+        self.records += report.records;
+        for metrics in &report.metrics {
+            for (name, count) in metrics.counters() {
+                *self.counters.entry(name.to_owned()).or_default() += count;
+            }
+            for reason in CloseReason::ALL {
+                let name = format!("closed for {reason:?}");
+                *self.counters.entry(name).or_default() += metrics.closed_for(reason);
+            }
+            for limit in Limit::ALL {
+                let name = format!("limit {}", limit.name());
+                *self.counters.entry(name).or_default() += metrics.limits.of(*limit);
+            }
+        }
+    }
+
+    /// A simulation that never gets somewhere proves nothing about it.
+    pub(crate) fn check_coverage(&self) {
+        assert!(self.crashes > 0, "no server crashed");
+        for (name, count) in &self.counters {
+            assert!(*count > 0 || OF_THE_SHELL.contains(&&**name), "{name} never came up");
+        }
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, socket_events, crashes, records, counters } = self;
+        writeln!(out, "{runs} runs, {socket_events} socket events, {crashes} crashes, {records} records")?;
+        for (name, count) in counters {
+            writeln!(out, "{count:>12} {name}")?;
+        }
+        Ok(())
+    }
+}
