@@ -103,9 +103,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn send_page(&mut self, index: u32, page: &Page) {
+        self.at(index).writing = Writing::Ready;
+        // Retention may have overtaken it while the page was read.
+        self.notice_gap(index);
         let connection = &mut self.connections[index as usize];
-        connection.writing = Writing::Ready;
-        if connection.outbox.is_none() {
+        if connection.outbox.is_none() && connection.cursor == page.after {
             let mut at = 0;
             while at < page.frames.len() && connection.outbox.is_none() {
                 match write_frames(connection, page.frames[at..].iter(), usize::MAX) {

@@ -111,6 +111,10 @@ impl Breaker {
     }
 
     fn serve(&mut self, got: Sentence) {
+        // Where the handshake was refused, what follows it is no request.
+        if self.is_served {
+            return;
+        }
         assert_eq!(got, self.sentence, "what is due for {}", self.crime);
         self.is_served = true;
     }
