@@ -35,6 +35,9 @@ const RUNTIMES: [&str; 10] = [
     "actix-rt",
 ];
 
+/// Other servers, written as those who use their packages write.
+const PEERS: &str = "benches/compare/peers";
+
 /// What a reader looks for at the top of the repository.
 const TOP: [&str; 13] = [
     "README.md",
@@ -351,7 +354,7 @@ fn assert_none(faults: impl IntoIterator<Item = String>) {
     assert!(list.is_empty(), "\n{list}");
 }
 
-/// All Rust files below `folders`; a folder that is not there has none.
+/// All Rust files below `folders`, without those of other servers; a folder that is not there has none.
 fn sources(folders: &[&str]) -> Vec<Source> {
     let mut paths = Vec::new();
     for folder in folders {
@@ -363,6 +366,9 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 }
 
 fn collect(folder: &Path, paths: &mut Vec<String>) {
+    if folder == Path::new(PEERS) {
+        return;
+    }
     let Ok(entries) = fs::read_dir(root().join(folder)) else { return };
     for entry in entries.flatten() {
         let path = folder.join(entry.file_name());
