@@ -316,11 +316,8 @@ impl Follower {
             }
             "ack" => {
                 let said = self.take_said(&payload["id"]);
-                let (key, stored) = (
-                    said.key.expect("it was to be stored once"),
-                    parse_id(&self.stream, &payload["event_id"]),
-                );
-                ledger.acknowledge(&key, stored);
+                let key = said.key.expect("it was to be stored once");
+                ledger.acknowledge(&key, parse_id(&self.stream, &payload["event_id"]));
                 self.unsettled.retain(|publish| publish.key != key);
             }
             "error" if payload["code"] == "store_unavailable" => {
