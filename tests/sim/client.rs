@@ -68,7 +68,11 @@ impl Context<'_> {
             503 if says("too many connections") => self.is_limited() && response.closes,
             503 if says("too many channels") => limits.channels_max < usize::MAX,
             503 if says("too much is unfinished") => limits.inboxes_bytes_max < 1 << 20,
-            408 => link.longest_send_ms >= u64::from(timeouts.request_ms.min(timeouts.handshake_ms)),
+            // The first request has from the connect on.
+            408 => {
+                let took_ms = link.longest_rest_ms + link.longest_send_ms;
+                took_ms >= u64::from(timeouts.request_ms.min(timeouts.handshake_ms))
+            }
             _ => false,
         }
     }
@@ -95,6 +99,16 @@ impl Context<'_> {
             || link.longest_rest_ms >= u64::from(short.min(timeouts.keep_alive_ms))
             || link.longest_send_ms >= u64::from(short)
             || (self.is_limited() && self.may_be_dropped(link))
+            || (self.may_be_closed() && link.longest_rest_ms >= u64::from(timeouts.close_ms))
+    }
+
+    /// Whether a Close may have come that a client did not answer in time.
+    fn may_be_closed(&self) -> bool {
+        let limits = &self.options.config.limits;
+        self.is_draining
+            || limits.messages_per_second_max > 0
+            || limits.inboxes_bytes_max < 1 << 20
+            || self.ledger.borrow().failures > 0
     }
 
     /// Whether a connection that the server has ended may be dropped by now, with
@@ -278,6 +292,12 @@ impl Client {
     pub(crate) fn stall_until(&mut self, until_ms: u64) {
         self.stalled_until_ms = until_ms;
         self.next_ms = self.next_ms.max(until_ms);
+    }
+
+    /// Ends its absence.
+    pub(crate) fn wake(&mut self, now_ms: u64) {
+        self.stalled_until_ms = self.stalled_until_ms.min(now_ms);
+        self.next_ms = self.next_ms.min(now_ms + 1);
     }
 
     /// Looks at its connection sooner than it meant to, because there is something.

@@ -118,6 +118,8 @@ impl NodeEngine {
             for answer in answers {
                 self.hold(answer);
             }
+        } else if failure.is_some() {
+            self.ledger.borrow_mut().lost += answers.len() as u64;
         }
     }
 
@@ -222,6 +224,8 @@ impl Engine for NodeEngine {
 
 impl Drop for NodeEngine {
     fn drop(&mut self) {
-        self.ledger.borrow_mut().lost += self.appends.len() as u64;
+        let refused = |held: &&Held| matches!(held.answer, Answer::Refused { .. });
+        let refused = self.held.iter().filter(refused).count();
+        self.ledger.borrow_mut().lost += (self.appends.len() + refused) as u64;
     }
 }

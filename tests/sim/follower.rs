@@ -273,11 +273,9 @@ impl Follower {
         let run = self.run.as_mut().expect("hello comes first");
         // Who has said goodbye may be told anything that was on its way.
         let is_leaving = stage == Stage::Closing;
-        let is_later_gap = matches!(stage, Stage::Replay | Stage::Live) || (is_leaving && cursor > run.after);
-        if kind == "gap" && is_later_gap {
-            run.take_gap(&ledger, parse_id(&self.stream, &payload["requested"]), cursor);
-            let oldest = parse_id(&self.stream, &payload["oldest"]);
-            assert_eq!(oldest, cursor + 1, "{name}: what is kept follows");
+        let is_later = matches!(stage, Stage::Replay | Stage::Live) || (is_leaving && cursor > run.after);
+        if kind == "gap" && is_later {
+            take_later_gap(run, &ledger, &self.stream, payload, cursor);
         } else {
             run.take_cursor(&ledger, cursor);
         }
@@ -387,9 +385,17 @@ impl Follower {
     }
 }
 
+/// Retention has overtaken the client: `oldest` follows its cursor.
+fn take_later_gap(run: &mut Run, ledger: &Ledger, stream: &str, payload: &Value, cursor: u64) {
+    run.take_gap(ledger, parse_id(stream, &payload["requested"]), cursor);
+    assert_eq!(parse_id(stream, &payload["oldest"]), cursor + 1, "what is kept follows");
+}
+
 impl Behaviour for Follower {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
-        if context.mood == Mood::Leaving || context.is_draining {
+        // Who was turned away does not come again at once.
+        let waits = self.is_turned_away && context.random.u32(..10) > 0;
+        if waits || context.mood == Mood::Leaving || context.is_draining {
             return None;
         }
         self.cut();
@@ -445,7 +451,9 @@ impl Behaviour for Follower {
         }
         if self.stream != EVENTS && link.out.len() < 5_000 {
             let again = self.unsettled.iter().position(|publish| !publish.is_in_flight);
-            if let Some(place) = again {
+            if let Some(place) = again
+                .filter(|_| context.mood == Mood::Chaos || self.said.iter().all(|said| said.id.is_none()))
+            {
                 self.publish(place, link, context);
             } else if context.happens(habits.publish_chance) {
                 self.speak(link, context);

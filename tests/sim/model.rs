@@ -14,8 +14,10 @@ pub(crate) const EVENTS: &str = "";
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     streams: BTreeMap<String, Vec<Entry>>,
-    /// Under which ids each key was committed, and when by the wall clock.
-    committed: BTreeMap<String, Vec<(u64, i64)>>,
+    /// Under which ids each key was committed, and the place of each in `times`.
+    committed: BTreeMap<String, Vec<(u64, usize)>>,
+    /// When each record was committed, by the wall clock.
+    times: Vec<i64>,
     newest: [u64; 2],
     oldest: [u64; 2],
     /// What was told to be stored, with its id.
@@ -86,14 +88,17 @@ impl Ledger {
         self.records += 1;
         let entry = Entry { id, text: Rc::from(text) };
         self.streams.entry(stream.to_owned()).or_default().push(entry);
+        self.times.push(unix_micros);
         let before = self.committed.entry(key.to_owned()).or_default();
-        // A key is good for its window, and for as long as its record is kept.
-        if let Some((first, micros)) = before.last() {
-            let is_forgotten =
-                *first < self.oldest[which] || unix_micros.abs_diff(*micros) / 1000 >= self.window_ms;
+        // A key is good for its window, and for as long as its record is kept. The
+        // clock may have left the window and come back: the key is gone all the same.
+        if let Some((first, place)) = before.last() {
+            let then = self.times[*place];
+            let is_over = |time: &i64| time.abs_diff(then) / 1000 >= self.window_ms;
+            let is_forgotten = *first < self.oldest[which] || self.times[*place..].iter().any(is_over);
             assert!(is_forgotten, "{key} is stored twice");
         }
-        before.push((id, unix_micros));
+        before.push((id, self.times.len() - 1));
     }
 
     /// Only these and newer ids are kept from now on.

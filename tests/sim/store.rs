@@ -61,13 +61,14 @@ impl Store {
         }
         let mut answers = Vec::new();
         self.inner.settle(now, 0, &mut answers);
+        // What is deleted within the transaction takes its key along.
+        self.note_oldest();
         for answer in &answers {
             if let Answer::Committed { id, record, .. } = answer {
                 self.ledger.borrow_mut().commit(*id, record, now.unix_micros);
                 self.commits.push((*id, record.clone()));
             }
         }
-        self.note_oldest();
         answers
     }
 

@@ -186,7 +186,9 @@ impl Subscriber {
 
 impl Behaviour for Subscriber {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
-        if context.mood == Mood::Leaving || context.is_draining {
+        // Who was turned away does not come again at once.
+        let waits = self.is_turned_away && context.random.u32(..10) > 0;
+        if waits || context.mood == Mood::Leaving || context.is_draining {
             return None;
         }
         self.stage = Stage::Handshake;
@@ -269,7 +271,8 @@ impl Behaviour for Subscriber {
             Stage::Handshake => self.is_turned_away || context.is_draining,
             Stage::Open | Stage::Closing => false,
         };
-        let rightly = rightly || context.may_end(link);
+        let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
+        let rightly = rightly || is_leaving || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
     }
 

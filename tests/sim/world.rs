@@ -36,6 +36,7 @@ pub(crate) struct World {
     pub(crate) lost: Vec<SharedWire>,
     pub(crate) trace: Trace,
     pub(crate) crashes: u64,
+    is_stopped: bool,
 }
 
 impl World {
@@ -63,6 +64,7 @@ impl World {
             lost: Vec::new(),
             trace: Trace(seed),
             crashes: 0,
+            is_stopped: false,
         }
     }
 
@@ -87,7 +89,7 @@ impl World {
             options: &self.options,
             ledger: &self.ledger,
             mood: self.mood,
-            is_draining: self.nodes[0].server.is_draining(),
+            is_draining: self.is_stopped,
             nodes: &mut self.nodes,
             lost: &mut self.lost,
             trace: &mut self.trace,
@@ -147,6 +149,7 @@ impl World {
 
     /// Tells the servers to stop, as a signal would.
     pub(crate) fn shut_down(&mut self) {
+        self.is_stopped = true;
         for node in &mut self.nodes {
             node.stop();
         }
@@ -228,6 +231,9 @@ impl World {
         if node.host.is_dead() {
             self.crashes += 1;
             node.restart(&self.options, &self.ground, now, &mut self.random);
+            if self.is_stopped {
+                node.stop();
+            }
         }
         if self.options.turn_ms_max > 0 {
             let turn_ms = self.random.u64(..=self.options.turn_ms_max);
@@ -265,7 +271,7 @@ impl World {
             }
         }
         for client in clients {
-            client.next_ms = client.next_ms.min(self.now_ms + 1);
+            client.wake(self.now_ms);
         }
     }
 }
