@@ -40,7 +40,8 @@ pub fn check(sent: &[u8], is_whole: bool) {
         rest = match values("connection")[..] {
             ["close"] => {
                 let is_bodiless = rest.is_empty();
-                assert!(is_bodiless || rest.len() == length || (rest.len() < length && !is_whole));
+                let is_right = is_bodiless || rest.len() == length || (rest.len() < length && !is_whole);
+                assert!(is_right, "{length} bytes last, but: {}", String::from_utf8_lossy(sent));
                 return;
             }
             ["keep-alive"] | ["Upgrade"] => after_body(rest, length, is_whole),
