@@ -38,6 +38,9 @@ const RUNTIMES: [&str; 10] = [
 /// Other servers, written as those who use their packages write.
 const PEERS: &str = "benches/compare/peers";
 
+/// Where code is, beside what is built.
+const CODE: [&str; 6] = ["src", "tests", "benches", "fuzz/checks", "fuzz/examples", "fuzz/fuzz_targets"];
+
 /// What a reader looks for at the top of the repository.
 const TOP: [&str; 13] = [
     "README.md",
@@ -74,17 +77,17 @@ fn the_world_is_named_in_the_shell_alone() {
 
 #[test]
 fn nothing_stands_in_the_code_that_is_banned() {
-    assert_none(sources(&["src", "tests", "benches"]).iter().flat_map(banned));
+    assert_none(sources(&CODE).iter().flat_map(banned));
 }
 
 #[test]
 fn files_and_functions_are_short() {
-    assert_none(sources(&["src", "tests", "benches"]).iter().flat_map(lengths));
+    assert_none(sources(&CODE).iter().flat_map(lengths));
 }
 
 #[test]
 fn tests_neither_sleep_nor_fix_a_port() {
-    assert_none(sources(&["src", "tests", "benches"]).iter().flat_map(patience));
+    assert_none(sources(&CODE).iter().flat_map(patience));
 }
 
 #[test]

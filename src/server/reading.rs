@@ -138,7 +138,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Keeps what is unfinished for the next time.
     fn keep(&mut self, index: u32, mut inbox: Inbox) {
-        let is_over = matches!(self.at(index).phase, Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead);
+        // What follows a last request will not be looked at.
+        let is_over = self.at(index).reading == Reading::Over
+            || matches!(self.at(index).phase, Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead);
         if is_over || (inbox.rest.is_empty() && inbox.decoder.is_idle()) {
             return;
         }

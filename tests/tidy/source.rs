@@ -148,7 +148,9 @@ fn end_of_body(code: &str) -> Option<usize> {
 
 /// Marks whole files of tests, and what follows `#[cfg(test)]`.
 fn test_lines(path: &str, code: &str) -> Vec<bool> {
-    let whole = path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/");
+    let whole = ["tests/", "fuzz/"].iter().any(|folder| path.starts_with(folder))
+        || path.ends_with("/tests.rs")
+        || path.contains("/tests/");
     let mut lines = vec![whole; code.lines().count()];
     let line_of = |place: usize| code[..place].bytes().filter(|byte| *byte == b'\n').count();
     for (place, attribute) in code.match_indices("#[cfg(test)]") {
