@@ -25,7 +25,7 @@ impl AllowedOrigins {
         if origin == "*" {
             self.any = true;
         } else if origin == "null" || Origin::parse(origin).is_some() {
-            self.listed.push(origin.trim_end_matches('/').to_ascii_lowercase());
+            self.listed.push(canonical(origin));
         } else {
             return Err(NotAnOrigin);
         }
@@ -35,7 +35,7 @@ impl AllowedOrigins {
     /// Whether a page of `origin` may talk to the server under the authority `host`.
     #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
-        if self.any || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin)) {
+        if self.any || (!self.listed.is_empty() && self.listed.contains(&canonical(origin))) {
             return true;
         }
         let (Some(origin), Some(host)) = (Origin::parse(origin), host) else { return false };
@@ -44,6 +44,15 @@ impl AllowedOrigins {
         (name.eq_ignore_ascii_case(origin.host) && same_port)
             || (is_loopback(origin.host) && is_loopback(name))
     }
+}
+
+/// An origin as all ways to write it come to: in small letters, with its port.
+fn canonical(text: &str) -> String {
+    match Origin::parse(text) {
+        Some(Origin { scheme, host, port: Some(port) }) => format!("{scheme}://{host}:{port}"),
+        _ => text.trim_end_matches('/').to_owned(),
+    }
+    .to_ascii_lowercase()
 }
 
 struct Origin<'a> {
@@ -67,7 +76,7 @@ impl<'a> Origin<'a> {
     }
 
     fn default_port(&self) -> Option<u16> {
-        match self.scheme {
+        match self.scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => Some(80),
             "https" | "wss" => Some(443),
             _ => None,
@@ -145,5 +154,24 @@ mod tests {
         }
         list.add("*").unwrap();
         assert!(list.allow("http://anything", None));
+    }
+
+    #[test]
+    fn a_listed_origin_is_the_same_with_and_without_its_usual_port() {
+        let mut list = AllowedOrigins::default();
+        for listed in ["https://app.example:443", "http://b.example", "app://x"] {
+            list.add(listed).unwrap();
+        }
+        for (origin, allowed) in [
+            ("https://app.example", true),
+            ("https://APP.example:443", true),
+            ("http://app.example", false),
+            ("http://b.example:80", true),
+            ("http://b.example:8080", false),
+            ("app://x", true),
+            ("app://y", false),
+        ] {
+            assert_eq!(list.allow(origin, Some("elsewhere")), allowed, "{origin}");
+        }
     }
 }
