@@ -173,9 +173,11 @@ impl Subscriber {
         }
         if link.out.is_empty() {
             link.wire.borrow_mut().end();
-            // Where the store fails, a Close may meet the last words half-way.
+            // Where the store fails or a limit is reached, a Close may meet the last words half-way.
             let engine = &context.options.engine;
-            if engine.pages_fail_percent == 0 && engine.refuses_percent == 0 {
+            let limits = &context.options.config.limits;
+            let is_limited = limits.messages_per_second_max > 0 || limits.inboxes_bytes_max < 1 << 20;
+            if engine.pages_fail_percent == 0 && engine.refuses_percent == 0 && !is_limited {
                 self.owed.append(&mut self.sent);
             }
             self.stage = Stage::HalfClosed;
