@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
-use crate::model::{EVENTS, Ledger, Run};
+use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
 use crate::store::EPOCH;
 use crate::wire::{
     CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, take_frame, take_response, upgrade_v1,
@@ -47,6 +47,13 @@ struct Unsettled {
     key: String,
     content: String,
     is_in_flight: bool,
+}
+
+impl Unsettled {
+    /// It has to be sent again.
+    fn cut(&mut self) {
+        self.is_in_flight = false;
+    }
 }
 
 /// A message on its way, with the `id` that it bears.
@@ -115,9 +122,7 @@ impl Follower {
         self.pongs_due = 0;
         self.json_pongs_due = 0;
         self.is_asked_to_reconnect = false;
-        for publish in &mut self.unsettled {
-            publish.is_in_flight = false;
-        }
+        self.unsettled.iter_mut().for_each(Unsettled::cut);
     }
 
     /// Where it goes on: where it was, from the start, at the end, or nowhere.
@@ -138,17 +143,6 @@ impl Follower {
     fn id(&self, value: &Value) -> u64 {
         parse_id(&self.stream, value)
     }
-}
-
-fn prefix(stream: &str) -> &'static str {
-    if stream == EVENTS { "event-" } else { "message-" }
-}
-
-/// The number of an `event_id`.
-fn parse_id(stream: &str, value: &Value) -> u64 {
-    let digits = value.as_str().and_then(|id| id.strip_prefix(prefix(stream))).expect("an id");
-    assert!(digits.len() >= 5, "an id has five digits: {digits}");
-    digits.parse().expect("an id is a number")
 }
 
 impl Follower {
@@ -320,12 +314,8 @@ impl Follower {
             }
             "error" if payload["code"] == "store_unavailable" => {
                 assert!(ledger.refused > 0, "{name}: nothing was refused");
-                let said = self.take_said(&payload["id"]);
-                for publish in
-                    self.unsettled.iter_mut().filter(|publish| said.key.as_ref() == Some(&publish.key))
-                {
-                    publish.is_in_flight = false;
-                }
+                let key = self.take_said(&payload["id"]).key;
+                self.unsettled.iter_mut().filter(|it| Some(&it.key) == key.as_ref()).for_each(Unsettled::cut);
             }
             "error" => {
                 let due = self.wrong.pop_front();

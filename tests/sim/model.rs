@@ -5,9 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use polecat::hub::engine::{Answer, Record};
+use serde_json::Value;
 
 /// The name under which the events are kept; no channel is called so.
 pub(crate) const EVENTS: &str = "";
+
+/// What the ids of a stream begin with (PROTOCOL 2.4).
+pub(crate) fn prefix(stream: &str) -> &'static str {
+    if stream == EVENTS { "event-" } else { "message-" }
+}
+
+/// The number of an `event_id`.
+pub(crate) fn parse_id(stream: &str, value: &Value) -> u64 {
+    let digits = value.as_str().and_then(|id| id.strip_prefix(prefix(stream))).expect("an id");
+    assert!(digits.len() >= 5, "an id has five digits: {digits}");
+    digits.parse().expect("an id is a number")
+}
 
 /// What was committed, and what the engines have said. Every publish bears a key
 /// of its own: what its content begins with, or the type of its event.
