@@ -240,4 +240,56 @@ pub trait Engine {
 
     /// Whether records can be stored, as of the last attempt.
     fn health(&self) -> &Health;
+
+    /// Whether what is committed outlives the process.
+    fn is_storing(&self) -> bool {
+        true
+    }
+}
+
+/// Which engine it is may be decided at the start.
+impl Engine for Box<dyn Engine> {
+    fn epoch(&self) -> &str {
+        (**self).epoch()
+    }
+
+    fn newest_message(&self) -> u64 {
+        (**self).newest_message()
+    }
+
+    fn newest_event(&self) -> u64 {
+        (**self).newest_event()
+    }
+
+    fn oldest_message(&self) -> u64 {
+        (**self).oldest_message()
+    }
+
+    fn oldest_event(&self) -> u64 {
+        (**self).oldest_event()
+    }
+
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+        (**self).append(record, key, ticket);
+    }
+
+    fn ask(&mut self, query: Query, ticket: Ticket) {
+        (**self).ask(query, ticket);
+    }
+
+    fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
+        (**self).settle(now, reads_max, answers);
+    }
+
+    fn due_in_ms(&self, now: Now) -> Option<u64> {
+        (**self).due_in_ms(now)
+    }
+
+    fn health(&self) -> &Health {
+        (**self).health()
+    }
+
+    fn is_storing(&self) -> bool {
+        (**self).is_storing()
+    }
 }

@@ -1,6 +1,6 @@
-//! The engine that keeps records in memory only, the newest ones of each kind.
-//! It is the model that the other engines are tested against, and it can be
-//! told to answer late or to fail.
+//! The engine that keeps records in memory only, the newest ones of each kind: for
+//! who wants nothing stored. It is also the model that the other engines are tested
+//! against, and it can be told to answer late or to fail.
 
 mod kept;
 
@@ -21,7 +21,8 @@ pub struct MemoryEngine {
     epoch: String,
     messages: Messages,
     events: Kept<Event>,
-    records_max: usize,
+    messages_max: usize,
+    events_max: usize,
     bytes_max: usize,
     keys: Keys,
     delay_settles: u32,
@@ -68,7 +69,8 @@ impl MemoryEngine {
             epoch: "00000000-0000-4000-8000-000000000000".to_owned(),
             messages: Messages::after(newest_message),
             events: Kept::after(newest_event),
-            records_max: Self::RECORDS_MAX_DEFAULT,
+            messages_max: Self::RECORDS_MAX_DEFAULT,
+            events_max: Self::RECORDS_MAX_DEFAULT,
             bytes_max: Self::BYTES_MAX_DEFAULT,
             keys: Keys::new(Self::WINDOW_MS_DEFAULT),
             delay_settles: 0,
@@ -85,9 +87,17 @@ impl MemoryEngine {
     /// Keeps, of messages and of events, at most `records_max` and at most
     /// `bytes_max` of weight, but always the newest one.
     #[must_use]
-    pub const fn with_bounds(mut self, records_max: usize, bytes_max: usize) -> Self {
-        self.records_max = records_max;
-        self.bytes_max = bytes_max;
+    pub const fn with_bounds(self, records_max: usize, bytes_max: usize) -> Self {
+        let mut engine = self.with_records(records_max, records_max);
+        engine.bytes_max = bytes_max;
+        engine
+    }
+
+    /// Keeps at most so many messages and so many events, but always the newest one.
+    #[must_use]
+    pub const fn with_records(mut self, messages_max: usize, events_max: usize) -> Self {
+        self.messages_max = messages_max;
+        self.events_max = events_max;
         self
     }
 
@@ -129,31 +139,37 @@ impl MemoryEngine {
             self.probe_at_ms = now.monotonic_ms.saturating_add(Self::PROBE_INTERVAL_MS);
             return Answer::Refused { ticket, weight, error: error.clone() };
         }
-        let key = key.map(|key| (record.stream(), key));
-        if let Some(key) = &key
-            && let Some(id) = self.keys.find(key, now)
-            && let Some(record) = self.record(&key.0, id)
+        let used = key.clone().map(|key| (record.stream(), key));
+        if let Some(used) = &used
+            && let Some(id) = self.keys.find(used, now)
+            && let Some(record) = self.record(&used.0, id)
         {
             return Answer::Repeated { id, record, ticket, weight };
         }
         self.health = Health::Sound;
-        let id = self.push(&record, weight);
-        if let Some(key) = key {
-            self.keys.note(key, id, now);
+        let id = self.push(&record, key, weight);
+        if let Some(used) = used {
+            self.keys.note(used, id, now);
         }
         Answer::Committed { id, record, ticket, weight }
     }
 
-    fn push(&mut self, record: &Record, weight: usize) -> u64 {
+    fn push(&mut self, record: &Record, key: Option<Rc<str>>, weight: usize) -> u64 {
         let id = match record {
-            Record::Message(message) => self.messages.push(message.clone(), weight),
-            Record::Event(event) => self.events.push(event.clone(), weight),
+            Record::Message(message) => self.messages.push(message.clone(), key, weight),
+            Record::Event(event) => self.events.push(event.clone(), key, weight),
         };
-        while self.messages.kept.is_over(self.records_max, self.bytes_max) {
-            self.messages.drop_oldest();
+        while self.messages.kept.is_over(self.messages_max, self.bytes_max) {
+            let id = self.messages.kept.oldest();
+            if let Some(used) = self.messages.drop_oldest() {
+                self.keys.forget(&used, id);
+            }
         }
-        while self.events.is_over(self.records_max, self.bytes_max) {
-            self.events.drop_oldest();
+        while self.events.is_over(self.events_max, self.bytes_max) {
+            let id = self.events.oldest();
+            if let Some((_, Some(key))) = self.events.drop_oldest() {
+                self.keys.forget(&(Stream::Events, key), id);
+            }
         }
         id
     }
@@ -286,21 +302,23 @@ impl Engine for MemoryEngine {
     fn health(&self) -> &Health {
         &self.health
     }
+
+    fn is_storing(&self) -> bool {
+        false
+    }
 }
 
-/// The keys of the appends of the last while.
+/// The keys of the records that are kept: no more than there are of those.
 #[derive(Debug)]
 struct Keys {
     window_ms: u64,
-    /// What each was used for, and when; looked up only.
+    /// What each was used for last, and when; looked up only.
     used: HashMap<(Stream, Rc<str>), (u64, i64)>,
-    /// The same in the order of use, so that they are forgotten in turn.
-    order: VecDeque<(i64, (Stream, Rc<str>))>,
 }
 
 impl Keys {
     fn new(window_ms: u64) -> Self {
-        Self { window_ms, used: HashMap::new(), order: VecDeque::new() }
+        Self { window_ms, used: HashMap::new() }
     }
 
     /// The id that the first append with this key got, where that is within the window.
@@ -310,16 +328,14 @@ impl Keys {
     }
 
     fn note(&mut self, key: (Stream, Rc<str>), id: u64, now: Now) {
-        while let Some((micros, _)) = self.order.front()
-            && !self.is_within(*micros, now)
-            && let Some((micros, key)) = self.order.pop_front()
-        {
-            if self.used.get(&key).is_some_and(|(_, last)| *last == micros) {
-                self.used.remove(&key);
-            }
-        }
-        self.order.push_back((now.unix_micros, key.clone()));
         self.used.insert(key, (id, now.unix_micros));
+    }
+
+    /// The record `id`, which had this key, is gone; a later one may have it, too.
+    fn forget(&mut self, key: &(Stream, Rc<str>), id: u64) {
+        if self.used.get(key).is_some_and(|(last, _)| *last == id) {
+            self.used.remove(key);
+        }
     }
 
     /// A clock that was set back by more than the window starts it anew.

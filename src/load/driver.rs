@@ -50,6 +50,8 @@ pub struct Driver<S> {
     /// When anything that is waited for last came.
     pub(super) progress_us: u64,
     pub(super) publishers: Vec<Publisher>,
+    /// Since when what is sent counts.
+    pub(super) counting_from_us: u64,
     /// Whose turn it is to publish.
     pub(super) turn_of: usize,
     /// Messages that were due by the rate and were sent.
@@ -105,6 +107,7 @@ impl<S: Socket> Driver<S> {
             stage_since_us: 0,
             progress_us: 0,
             publishers,
+            counting_from_us: u64::MAX,
             turn_of: 0,
             sent_by_rate: 0,
             outstanding: 0,
@@ -146,6 +149,7 @@ impl<S: Socket> Driver<S> {
     /// A connect has begun.
     pub fn opened(&mut self, index: u32, socket: S, now_us: u64) {
         self.now_us = now_us;
+        self.progress_us = now_us;
         let target = &self.plan.endpoint.target;
         let resumed;
         let peer = &mut self.peers[index as usize];
@@ -153,7 +157,7 @@ impl<S: Socket> Driver<S> {
             target
         } else {
             let mark = if target.contains('?') { '&' } else { '?' };
-            resumed = format!("{target}{mark}last_event_id=message-{:05}", peer.last_id);
+            resumed = format!("{target}{mark}last_event_id={}{:05}", self.plan.id_prefix(), peer.last_id);
             &resumed
         };
         match peer.role {
@@ -272,7 +276,11 @@ impl<S: Socket> Driver<S> {
         let is_due = self.stage_end_us().is_some_and(|end_us| self.now_us >= end_us);
         let is_stuck = self.now_us >= self.progress_us + self.plan.patience_us;
         match self.stage {
-            Stage::Connecting if is_stuck => self.give_up_handshakes(),
+            Stage::Connecting if is_stuck && self.handshaking > 0 => {
+                self.to_open.clear();
+                self.give_up_handshakes();
+                self.enter(Stage::WarmUp);
+            }
             Stage::Connecting if self.is_connected() => self.enter(Stage::WarmUp),
             Stage::WarmUp if is_due => self.enter(Stage::Measuring),
             Stage::Measuring if is_due && self.rounds_done < self.plan.rounds => {
@@ -281,6 +289,7 @@ impl<S: Socket> Driver<S> {
             }
             Stage::Measuring if is_due => self.enter(Stage::Finishing),
             Stage::Finishing if self.is_through() || is_stuck => {
+                self.give_up_handshakes();
                 self.count_missing();
                 self.enter(Stage::Done);
             }
@@ -295,6 +304,7 @@ impl<S: Socket> Driver<S> {
         match stage {
             Stage::WarmUp if self.open == 0 => self.stage = Stage::Done,
             Stage::WarmUp => self.send_first(),
+            Stage::Measuring => self.counting_from_us = self.now_us,
             Stage::Finishing => {
                 for index in 0..self.plan.connections {
                     if self.peers[index as usize].role == (Role::Subscriber { slow: true }) {
@@ -312,20 +322,22 @@ impl<S: Socket> Driver<S> {
     }
 
     fn give_up_handshakes(&mut self) {
-        self.to_open.clear();
         for index in 0..self.plan.peers() {
             let peer = &self.peers[index as usize];
             if peer.phase == Phase::Handshake && peer.role != Role::Dribbler {
                 self.end(index, "no answer to the handshake");
             }
         }
-        self.enter(Stage::WarmUp);
     }
 
-    /// All subscribers leave without a word, and come again.
+    /// All subscribers leave without a word, and come again; who has got nothing yet would
+    /// not know from where to resume, and stays.
     fn leave_all(&mut self) {
         for index in 0..self.plan.connections {
             let peer = &mut self.peers[index as usize];
+            if peer.last_id == 0 {
+                continue;
+            }
             match peer.phase {
                 Phase::Ended | Phase::Closed => continue,
                 Phase::Handshake => self.handshaking -= 1,
@@ -354,7 +366,7 @@ impl<S: Socket> Driver<S> {
 
     /// Messages that every subscriber must get.
     #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
-    const fn published_in_order(&self) -> u32 {
+    pub(super) const fn published_in_order(&self) -> u32 {
         if self.publishers.is_empty() { 0 } else { self.tally.published as u32 }
     }
 
@@ -363,11 +375,13 @@ impl<S: Socket> Driver<S> {
         let published = self.published_in_order();
         for peer in &self.peers {
             match peer.role {
-                Role::Subscriber { .. } => self.order.give_up(peer.position, published),
+                Role::Subscriber { .. } if peer.phase != Phase::Ended => {
+                    self.order.give_up(peer.position, published);
+                }
                 Role::Echo | Role::Poster if peer.phase != Phase::Ended => {
                     self.order.faults.lost += u64::from(peer.sent - peer.position);
                 }
-                Role::Echo | Role::Poster | Role::HalfOpen | Role::Dribbler => {}
+                _ => {}
             }
         }
     }
@@ -389,7 +403,7 @@ fn peer<S>(plan: &Plan, index: u32) -> Peer<S> {
     } else if index < publishers_end {
         let role = match plan.publishing {
             Publishing::Message => Role::Subscriber { slow: false },
-            Publishing::Post(_) | Publishing::PostRaw(_) => Role::Poster,
+            Publishing::Post(_) | Publishing::PostEvent(_) | Publishing::PostRaw(_) => Role::Poster,
         };
         Peer::new(role, number)
     } else if index < publishers_end + plan.half_open {

@@ -3,7 +3,7 @@
 //! get the same there. So a subscriber needs no more than its place, and losses,
 //! doubles and swaps are all seen.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::payload::Stamp;
 
@@ -18,9 +18,17 @@ pub struct Order {
     /// Subscribers who get everything, and how many of them are waited for.
     subscribers: u32,
     awaited: u32,
+    /// What counts as lost but may yet come, out of order: for one subscriber, or for all.
+    missed: BTreeSet<Missed>,
     /// What was wrong.
     pub faults: Faults,
 }
+
+/// A message that somebody was to get: who (`None` is everybody), whose, and which.
+type Missed = (Option<u32>, u16, u32);
+
+/// Messages that are remembered as missed; beyond them one that comes late counts as doubled.
+const MISSED_MAX: usize = 100_000;
 
 #[derive(Debug)]
 struct Entry {
@@ -69,6 +77,7 @@ impl Order {
             next: vec![0; publishers],
             subscribers,
             awaited,
+            missed: BTreeSet::new(),
             faults: Faults::default(),
         }
     }
@@ -80,9 +89,10 @@ impl Order {
         self.base + self.entries.len() as u32
     }
 
-    /// A subscriber at `position` got the message of `stamp`; it is one of those who
+    /// The subscriber `who` at `position` got the message of `stamp`; it is one of those who
     /// are waited for, or is not.
-    pub fn deliver(&mut self, position: u32, stamp: Stamp, is_awaited: bool) -> Delivered {
+    #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
+    pub fn deliver(&mut self, who: u32, position: u32, stamp: Stamp, is_awaited: bool) -> Delivered {
         if position == self.end() {
             self.extend(stamp);
         }
@@ -93,25 +103,60 @@ impl Order {
         }
         match self.entries.iter().skip(at).position(is_it) {
             Some(ahead) => {
-                self.faults.lost += ahead as u64;
-                for missed in 0..ahead {
-                    #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
-                    self.take(position + missed as u32, is_awaited);
+                for missed in position..position + ahead as u32 {
+                    let entry = &self.entries[(missed - self.base) as usize];
+                    let (publisher, sequence) = (entry.publisher, entry.sequence);
+                    self.miss(Some(who), publisher, sequence);
+                    self.take(missed, is_awaited);
                 }
-                #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
                 self.take(position + ahead as u32, is_awaited)
             }
             None => {
-                let is_old =
-                    self.next.get(usize::from(stamp.publisher)).is_some_and(|next| stamp.sequence < *next);
-                if is_old {
-                    self.faults.doubled += 1;
-                } else {
-                    self.faults.disordered += 1;
-                }
+                self.take_late(who, stamp);
                 Delivered { position, is_complete: false }
             }
         }
+    }
+
+    /// Counts what did not come in its turn.
+    pub fn miss(&mut self, who: Option<u32>, publisher: u16, sequence: u32) {
+        self.faults.lost += 1;
+        if self.missed.len() < MISSED_MAX {
+            self.missed.insert((who, publisher, sequence));
+        }
+    }
+
+    /// Counts what comes after its turn: it was not lost then, or it was there before. What
+    /// nobody has sent is out of order, too.
+    pub fn take_late(&mut self, who: u32, stamp: Stamp) {
+        let Stamp { publisher, sequence, .. } = stamp;
+        let next = self.next.get(usize::from(publisher)).copied();
+        if self.missed.remove(&(Some(who), publisher, sequence))
+            || self.missed.contains(&(None, publisher, sequence))
+        {
+            self.faults.lost = self.faults.lost.saturating_sub(1);
+            self.faults.disordered += 1;
+        } else if next.is_some_and(|next| sequence >= next) {
+            self.faults.disordered += 1;
+        } else {
+            self.faults.doubled += 1;
+        }
+    }
+
+    /// A subscriber at `position` is not there any more: nobody waits for it. Returns whose
+    /// messages everybody else has got.
+    pub fn leave(&mut self, position: u32, is_awaited: bool) -> Vec<u16> {
+        let (base, end) = (self.base, self.end());
+        let mut complete = Vec::new();
+        for at in position.max(base)..end {
+            let publisher = self.entries[(at - self.base) as usize].publisher;
+            if self.take(at, is_awaited).is_complete {
+                complete.push(publisher);
+            }
+        }
+        self.subscribers = self.subscribers.saturating_sub(1);
+        self.awaited = self.awaited.saturating_sub(u32::from(is_awaited));
+        complete
     }
 
     /// Counts what a subscriber at `position` will not get any more.
@@ -126,8 +171,11 @@ impl Order {
             return;
         }
         // What a publisher sent in between, nobody got.
-        self.faults.lost += u64::from(stamp.sequence - *next) * u64::from(self.subscribers);
+        let skipped = *next..stamp.sequence;
         *next = stamp.sequence + 1;
+        self.faults.lost += u64::from(stamp.sequence - skipped.start) * u64::from(self.subscribers);
+        let room = MISSED_MAX.saturating_sub(self.missed.len());
+        self.missed.extend(skipped.take(room).map(|sequence| (None, stamp.publisher, sequence)));
         self.entries.push_back(Entry {
             publisher: stamp.publisher,
             sequence: stamp.sequence,
@@ -161,8 +209,9 @@ mod tests {
     fn all_get_the_same_in_the_same_order() {
         let mut order = Order::new(2, 2, 2);
         let mut at = [0, 0];
+        #[expect(clippy::cast_possible_truncation, reason = "there are two")]
         let mut give = |who: usize, publisher, sequence| {
-            let delivered = order.deliver(at[who], stamp(publisher, sequence), true);
+            let delivered = order.deliver(who as u32, at[who], stamp(publisher, sequence), true);
             at[who] = delivered.position;
             delivered.is_complete
         };
@@ -181,22 +230,39 @@ mod tests {
         let mut order = Order::new(2, 2, 2);
         let mut first = 0;
         for (publisher, sequence) in [(0, 0), (1, 0), (0, 1), (0, 2)] {
-            first = order.deliver(first, stamp(publisher, sequence), true).position;
+            first = order.deliver(0, first, stamp(publisher, sequence), true).position;
         }
         // The second misses one.
-        let second = order.deliver(0, stamp(0, 0), true).position;
-        let second = order.deliver(second, stamp(0, 1), true).position;
+        let second = order.deliver(1, 0, stamp(0, 0), true).position;
+        let second = order.deliver(1, second, stamp(0, 1), true).position;
         assert_eq!((second, order.faults), (3, Faults { lost: 1, ..Faults::default() }));
         // It gets one again.
-        assert_eq!(order.deliver(second, stamp(1, 0), true).position, 3);
+        assert_eq!(order.deliver(1, second, stamp(0, 0), true).position, 3);
         assert_eq!(order.faults.doubled, 1);
+        // What it missed comes, out of order, and again.
+        assert_eq!(order.deliver(1, second, stamp(1, 0), true).position, 3);
+        assert_eq!(order.faults, Faults { lost: 0, doubled: 1, disordered: 1 });
+        order.deliver(1, second, stamp(1, 0), true);
+        assert_eq!(order.faults, Faults { lost: 0, doubled: 2, disordered: 1 });
         // Nobody gets a message that was sent before one that somebody gets.
-        assert_eq!(order.deliver(first, stamp(0, 5), true).position, 5);
-        assert_eq!(order.faults.lost, 1 + 2 * 2);
+        assert_eq!(order.deliver(0, first, stamp(0, 5), true).position, 5);
+        assert_eq!(order.faults.lost, 2 * 2);
+        // It comes to one of them after all.
+        order.deliver(0, 5, stamp(0, 3), true);
+        assert_eq!(order.faults, Faults { lost: 3, doubled: 2, disordered: 2 });
         // One that nobody can have sent.
-        order.deliver(second, stamp(1, 99), true);
-        assert_eq!(order.faults.disordered, 1);
+        order.deliver(1, second, stamp(1, 99), true);
+        assert_eq!(order.faults.disordered, 3);
         order.give_up(second, 6);
-        assert_eq!(order.faults.lost, 5 + 3);
+        assert_eq!(order.faults.lost, 3 + 3);
+    }
+
+    #[test]
+    fn nobody_waits_for_who_has_left() {
+        let mut order = Order::new(1, 2, 2);
+        assert!(!order.deliver(0, 0, stamp(0, 0), true).is_complete);
+        assert_eq!(order.leave(0, true), [0]);
+        assert!(order.deliver(0, 1, stamp(0, 1), true).is_complete);
+        assert!(order.entries.is_empty() && order.faults.is_none());
     }
 }

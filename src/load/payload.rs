@@ -42,6 +42,15 @@ impl Stamp {
         })
     }
 
+    /// Whether `text` begins with a payload of `bytes` bytes that nobody has changed, as
+    /// far as that can be told without its numbers.
+    #[must_use]
+    pub fn is_whole(text: &[u8], bytes: usize) -> bool {
+        let letters = text.get(STAMP_BYTES..bytes.max(STAMP_BYTES));
+        letters.is_some_and(|letters| letters.iter().all(|byte| *byte == b'x'))
+            && text.get(bytes) != Some(&b'x')
+    }
+
     /// Finds a payload within `text`, first at `hint`: where the last one was. Returns
     /// what it tells and where it is.
     #[must_use]
@@ -96,6 +105,17 @@ mod tests {
         }
         assert_eq!(Stamp::find(&text[..at + STAMP_BYTES - 1], at), None);
         assert_eq!(Stamp::find(b"", 0), None);
+    }
+
+    #[test]
+    fn a_changed_payload_is_seen() {
+        let mut text = Vec::new();
+        STAMP.write(30, &mut text);
+        text.push(b'"');
+        assert!(Stamp::is_whole(&text, 30) && Stamp::is_whole(&text[..30], 30));
+        assert!(!Stamp::is_whole(&text, 29) && !Stamp::is_whole(&text, 31) && !Stamp::is_whole(&text, 99));
+        text[28] = b'y';
+        assert!(!Stamp::is_whole(&text, 30));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Publishing {
     Message,
     /// By POST of `{"channel_id","author","content"}`.
     Post(Endpoint),
+    /// By POST of `{"type","payload":{"content"}}`: an event.
+    PostEvent(Endpoint),
     /// By POST of the payload alone.
     PostRaw(Endpoint),
 }
@@ -96,6 +98,26 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Where it is published.
+    #[must_use]
+    pub const fn publish_endpoint(&self) -> &Endpoint {
+        match &self.publishing {
+            Publishing::Message => &self.endpoint,
+            Publishing::Post(endpoint) | Publishing::PostEvent(endpoint) | Publishing::PostRaw(endpoint) => {
+                endpoint
+            }
+        }
+    }
+
+    /// What the ids of what is published begin with.
+    #[must_use]
+    pub const fn id_prefix(&self) -> &'static str {
+        match &self.publishing {
+            Publishing::PostEvent(_) => "event-",
+            _ => "message-",
+        }
+    }
+
     /// All connections of the run.
     #[must_use]
     pub const fn peers(&self) -> u32 {

@@ -97,9 +97,10 @@ impl<S: Socket> Driver<S> {
         if self.publishers.is_empty() || !self.may_publish() {
             return None;
         }
-        let Some(rate) = self.plan.rate else {
-            return (0..self.publishers.len()).any(|number| self.can_publish(number)).then_some(self.now_us);
-        };
+        if !(0..self.publishers.len()).any(|number| self.can_publish(number)) {
+            return None;
+        }
+        let Some(rate) = self.plan.rate else { return Some(self.now_us) };
         let since_us = match self.stage {
             Stage::Measuring => self.stage_since_us - self.plan.warm_up_us,
             _ => self.stage_since_us,
@@ -140,20 +141,22 @@ impl<S: Socket> Driver<S> {
     /// Puts a POST into the scratch.
     fn post(&mut self, stamp: Stamp) {
         let mut body = Vec::with_capacity(self.plan.payload_bytes + 64);
-        let (endpoint, is_raw) = match &self.plan.publishing {
-            Publishing::Message => (&self.plan.endpoint, false),
-            Publishing::Post(endpoint) => (endpoint, false),
-            Publishing::PostRaw(endpoint) => (endpoint, true),
+        let channel = self.plan.channel_json.as_bytes();
+        let (endpoint, before, after): (_, [&[u8]; 3], &[u8]) = match &self.plan.publishing {
+            Publishing::PostRaw(endpoint) => (endpoint, [b"", b"", b""], b""),
+            Publishing::PostEvent(endpoint) => {
+                (endpoint, [b"{\"type\":\"load\",\"payload\":{\"content\":\"", b"", b""], b"\"}}")
+            }
+            Publishing::Post(_) | Publishing::Message => {
+                let before = [&b"{\"channel_id\":"[..], channel, b",\"author\":\"load\",\"content\":\""];
+                (self.plan.publish_endpoint(), before, b"\"}")
+            }
         };
-        if is_raw {
-            stamp.write(self.plan.payload_bytes, &mut body);
-        } else {
-            body.extend_from_slice(b"{\"channel_id\":");
-            body.extend_from_slice(self.plan.channel_json.as_bytes());
-            body.extend_from_slice(b",\"author\":\"load\",\"content\":\"");
-            stamp.write(self.plan.payload_bytes, &mut body);
-            body.extend_from_slice(b"\"}");
+        for part in before {
+            body.extend_from_slice(part);
         }
+        stamp.write(self.plan.payload_bytes, &mut body);
+        body.extend_from_slice(after);
         write_post(&endpoint.host, &endpoint.target, &body, &mut self.scratch);
     }
 }

@@ -10,9 +10,13 @@ use crate::wire::reply;
 use super::driver::{Driver, Stage};
 use super::payload::Stamp;
 use super::peer::{Inbox, NO_PUBLISHER, Phase, Role};
+use super::plan::Workload;
 
 /// Bytes of the largest message that is taken.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// The time of what did not come: it has no latency.
+const UNCOUNTED: u64 = u64::MAX;
 
 /// Bytes that a slow reader reads at once.
 const SIP_BYTES: usize = 4 << 10;
@@ -37,7 +41,7 @@ impl<S: Socket> Driver<S> {
         let peer = &mut self.peers[index as usize];
         match (peer.phase, peer.role) {
             (Phase::Closed | Phase::Ended, _) => {}
-            (Phase::Handshake, Role::Poster) => self.is_open(index),
+            (Phase::Handshake, Role::Poster) if !peer.to_end => self.is_open(index),
             (Phase::Open, Role::Subscriber { slow: true }) if self.stage < Stage::Finishing => {}
             (Phase::Open, Role::HalfOpen) if !peer.to_end => {}
             _ => self.read(index, usize::MAX),
@@ -188,8 +192,8 @@ impl<S: Socket> Driver<S> {
             Item::Binary(bytes) => self.take_message(index, bytes),
             Item::Ping(payload) => {
                 self.tally.pings += 1;
-                if self.plan.publishers == 0 && self.stage == Stage::Measuring {
-                    self.tally.operations += u64::from(self.plan.workload == super::plan::Workload::Idle);
+                if self.plan.workload == Workload::Idle && self.stage == Stage::Measuring {
+                    self.tally.operations += 1;
                 }
                 self.say(OpCode::Pong, payload);
             }
@@ -208,10 +212,9 @@ impl<S: Socket> Driver<S> {
         let peer = &mut self.peers[index as usize];
         match peer.role {
             Role::Echo => {
-                let stamp = Stamp::parse(bytes);
-                let is_right = bytes.len() == self.plan.payload_bytes
-                    && stamp.is_some_and(|stamp| stamp.sequence == peer.position);
-                self.take_reply(index, stamp.filter(|_| is_right));
+                let is_whole = bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, bytes.len());
+                let stamp = Stamp::parse(bytes).filter(|stamp| is_whole && stamp.sequence < peer.sent);
+                self.take_echo(index, stamp);
             }
             Role::Subscriber { .. } => match Stamp::find(bytes, self.hint) {
                 Some((stamp, at)) => {
@@ -219,6 +222,8 @@ impl<S: Socket> Driver<S> {
                     if self.plan.rounds > 0 {
                         peer.last_id = event_id(bytes).unwrap_or(peer.last_id);
                     }
+                    let is_whole = Stamp::is_whole(&bytes[at..], self.plan.payload_bytes);
+                    self.tally.wrong += u64::from(!is_whole);
                     self.take_delivery(index, stamp);
                 }
                 None => self.tally.other_texts += 1,
@@ -230,14 +235,19 @@ impl<S: Socket> Driver<S> {
     fn take_delivery(&mut self, index: u32, stamp: Stamp) {
         let peer = &mut self.peers[index as usize];
         let is_awaited = peer.role == Role::Subscriber { slow: false };
-        let delivered = self.order.deliver(peer.position, stamp, is_awaited);
+        let delivered = self.order.deliver(index, peer.position, stamp, is_awaited);
         peer.position = delivered.position;
-        if delivered.is_complete
-            && let Some(publisher) = self.publishers.get_mut(usize::from(stamp.publisher))
-        {
-            publisher.outstanding = publisher.outstanding.saturating_sub(1);
+        if delivered.is_complete {
+            self.release(stamp.publisher);
         }
         self.count(stamp.sent_us);
+    }
+
+    /// Everybody has a message of this publisher: it may send another.
+    fn release(&mut self, publisher: u16) {
+        if let Some(publisher) = self.publishers.get_mut(usize::from(publisher)) {
+            publisher.outstanding = publisher.outstanding.saturating_sub(1);
+        }
     }
 
     /// The answer to a POST.
@@ -251,13 +261,17 @@ impl<S: Socket> Driver<S> {
             }
         };
         let peer = &self.peers[index as usize];
+        if peer.position >= peer.sent {
+            self.end(index, "an answer to nothing");
+            return 0;
+        }
         let found = Stamp::find(reply.body, self.hint);
         let stamp = if self.plan.status_only {
             Some(Stamp { publisher: peer.publisher, sequence: peer.position, sent_us: self.now_us })
         } else {
-            found.map(|(stamp, at)| {
+            found.and_then(|(stamp, at)| {
                 self.hint = at;
-                stamp
+                Stamp::is_whole(&reply.body[at..], self.plan.payload_bytes).then_some(stamp)
             })
         };
         let is_right = |stamp: &Stamp| {
@@ -270,7 +284,7 @@ impl<S: Socket> Driver<S> {
         } else {
             // Its deliveries count; of its answers only that they say so.
             self.tally.wrong += u64::from(stamp.is_none());
-            self.outstanding -= 1;
+            self.outstanding = self.outstanding.saturating_sub(1);
             self.peers[index as usize].position += 1;
         }
         if !reply.keep_alive {
@@ -279,12 +293,37 @@ impl<S: Socket> Driver<S> {
         reply.consumed
     }
 
+    /// Takes in an echo, `None` where it is none of what was sent.
+    fn take_echo(&mut self, index: u32, stamp: Option<Stamp>) {
+        let peer = &self.peers[index as usize];
+        let (position, sent) = (peer.position, peer.sent);
+        match stamp {
+            Some(stamp) if stamp.sequence < position => {
+                self.order.take_late(index, Stamp { publisher: NO_PUBLISHER, ..stamp });
+                return;
+            }
+            Some(stamp) => {
+                for missed in position..stamp.sequence {
+                    self.order.miss(Some(index), NO_PUBLISHER, missed);
+                    self.take_reply(index, Some(Stamp { sent_us: UNCOUNTED, ..stamp }));
+                }
+            }
+            None if position >= sent => {
+                self.tally.wrong += 1;
+                return;
+            }
+            None => {}
+        }
+        self.take_reply(index, stamp);
+    }
+
     /// Takes in an echo or an answer, `None` where it is not the one that had to come,
     /// and sends the next.
     fn take_reply(&mut self, index: u32, stamp: Option<Stamp>) {
         self.peers[index as usize].position += 1;
         self.outstanding = self.outstanding.saturating_sub(1);
         match stamp {
+            Some(stamp) if stamp.sent_us == UNCOUNTED => {}
             Some(stamp) => self.count(stamp.sent_us),
             None => self.tally.wrong += 1,
         }
@@ -295,8 +334,10 @@ impl<S: Socket> Driver<S> {
 
     fn count(&mut self, sent_us: u64) {
         self.progress_us = self.now_us;
-        if self.stage == Stage::Measuring {
-            self.tally.operations += 1;
+        self.tally.operations += u64::from(self.stage == Stage::Measuring);
+        // What was sent while it counts, whenever it comes: what was stuck until the end
+        // must not be left out.
+        if sent_us >= self.counting_from_us {
             self.tally.latencies.record(self.now_us.saturating_sub(sent_us));
         }
     }
@@ -363,10 +404,20 @@ impl<S: Socket> Driver<S> {
         self.progress_us = self.now_us;
         let ended = if peer.is_unruly() { &mut self.tally.ended_rightly } else { &mut self.tally.ended };
         *ended.entry(reason.to_owned()).or_default() += 1;
-        if matches!(peer.role, Role::Echo | Role::Poster) {
-            let missing = peer.sent - peer.position;
-            self.outstanding = self.outstanding.saturating_sub(u64::from(missing));
-            self.order.faults.lost += u64::from(missing);
+        let (role, position) = (peer.role, peer.position);
+        match role {
+            Role::Echo | Role::Poster => {
+                let missing = u64::from(peer.sent.saturating_sub(position));
+                self.outstanding = self.outstanding.saturating_sub(missing);
+                self.order.faults.lost += missing;
+            }
+            Role::Subscriber { slow } => {
+                self.order.give_up(position, self.published_in_order());
+                for publisher in self.order.leave(position, !slow) {
+                    self.release(publisher);
+                }
+            }
+            Role::HalfOpen | Role::Dribbler => {}
         }
     }
 
@@ -377,9 +428,10 @@ impl<S: Socket> Driver<S> {
 
 /// The number of a broadcast's `event_id`.
 fn event_id(text: &[u8]) -> Option<u64> {
-    const BEFORE: &[u8] = b"\"event_id\":\"message-";
+    const BEFORE: &[u8] = b"\"event_id\":\"";
     // It is the last key.
     let at = text.windows(BEFORE.len()).rposition(|window| window == BEFORE)? + BEFORE.len();
-    let digits = text[at..].split(|byte| *byte == b'"').next()?;
+    let id = text[at..].split(|byte| *byte == b'"').next()?;
+    let digits = id.split(|byte| *byte == b'-').next_back()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

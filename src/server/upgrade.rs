@@ -181,6 +181,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             newest: kept.newest,
             heartbeat_interval_ms: self.config.timeouts.heartbeat_interval_ms,
             message_bytes_max: self.config.limits.message_bytes_max,
+            stored: self.engine.is_storing(),
         };
         codec::write_text(&mut self.scratch, |out| place.write_hello(&hello, out));
         match start {

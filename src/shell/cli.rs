@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::flags::Serve;
@@ -41,7 +41,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let args = with_command(std::env::args_os().collect());
-    match Cli::try_parse_from(&args) {
+    match parse(&args) {
         Ok(Cli { command }) => match do_as_told(command) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
@@ -61,6 +61,17 @@ pub fn run() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
     }
+}
+
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(args)?;
+    if let Command::Serve(serve) = &cli.command
+        && let Some(flag) = serve.without_a_file()
+    {
+        let line = format!("{flag} needs a file, and --db is off");
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, line));
+    }
+    Ok(cli)
 }
 
 /// Returns whether what came of it is good.
@@ -93,11 +104,11 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     reactor.handle_signals().map_err(|error| format!("cannot handle signals: {error}"))?;
     let addr = reactor.local_addr();
     // Whoever starts us on port 0 reads this line, whatever is logged.
-    say(&format!(
-        "polecat {} listening on http://{addr} and storing in {}",
-        env!("CARGO_PKG_VERSION"),
-        options.database.display()
-    ));
+    let storing = match &options.database {
+        Some(database) => format!("in {}", database.display()),
+        None => "nothing (--db off)".to_owned(),
+    };
+    say(&format!("polecat {} listening on http://{addr} and storing {storing}", env!("CARGO_PKG_VERSION")));
     if let Some(descriptors) = descriptors {
         let connections = options.config.limits.connections_max;
         log::info!("at most {connections} connections; the system allows {descriptors} descriptors");
@@ -148,8 +159,6 @@ fn one_line(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -45,7 +45,8 @@ pub(super) struct Serve {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
 struct Store {
-    /// SQLite file that keeps every message; made where there is none
+    /// SQLite file that keeps every message, made where there is none; off stores nothing, and keeps the
+    /// newest in memory only (a file of that name is ./off)
     #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
     database: PathBuf,
 
@@ -183,6 +184,16 @@ struct Bounds {
 }
 
 impl Serve {
+    /// Which flag asks for something that nothing but a file can do, where there is none.
+    pub(super) fn without_a_file(&self) -> Option<&'static str> {
+        let store = &self.store;
+        match (store.database(), store.durability, store.retain_days) {
+            (None, Durability::Full, _) => Some("--durability full"),
+            (None, _, Some(_)) => Some("--retain-days"),
+            _ => None,
+        }
+    }
+
     /// What the flags come to, with at most `descriptors_max` descriptors.
     pub(super) fn options(&self, descriptors_max: Option<u64>) -> Options {
         let mut origins = AllowedOrigins::default();
@@ -193,7 +204,7 @@ impl Serve {
         }
         Options {
             listen: self.listen,
-            database: self.store.database.clone(),
+            database: self.store.database(),
             store: self.store.options(),
             config: Config {
                 limits: self.bounds.limits(descriptors_max),
@@ -206,6 +217,10 @@ impl Serve {
 }
 
 impl Store {
+    fn database(&self) -> Option<PathBuf> {
+        (self.database.as_os_str() != "off").then(|| self.database.clone())
+    }
+
     fn options(&self) -> StoreOptions {
         StoreOptions {
             durability: match self.durability {

@@ -12,8 +12,9 @@ use super::sqlite::StoreOptions;
 pub struct Options {
     /// Where to listen; port 0 is any free port.
     pub listen: SocketAddr,
-    /// The SQLite file, which is made where there is none.
-    pub database: PathBuf,
+    /// The SQLite file, which is made where there is none; `None` stores nothing: what
+    /// is newest is kept in memory only.
+    pub database: Option<PathBuf>,
     /// What the store promises and how much it keeps.
     pub store: StoreOptions,
     /// Limits, time-outs, budgets.
@@ -24,7 +25,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)),
-            database: PathBuf::from("polecat.db"),
+            database: Some(PathBuf::from("polecat.db")),
             store: StoreOptions::default(),
             config: Config::default(),
         }

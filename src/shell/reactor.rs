@@ -15,12 +15,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::ground::time::Now;
+use crate::hub::engine::Engine;
+use crate::hub::memory::MemoryEngine;
 use crate::server::admission::Source;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
 use super::options::Options;
-use super::sqlite::{OpenError, SqliteEngine};
+use super::sqlite::{OpenError, SqliteEngine, random_uuid};
 use super::stream::{TcpSocket, readiness};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -107,7 +109,7 @@ pub struct Reactor {
     spare: Option<File>,
     signals: Option<UnixStream>,
     handle: Handle,
-    server: Server<TcpSocket, SqliteEngine>,
+    server: Server<TcpSocket, Box<dyn Engine>>,
     clock: Clock,
 }
 
@@ -133,7 +135,7 @@ impl Reactor {
         // The address first: who is started twice shall hear of that.
         let mut listener = listen(options.listen).map_err(|error| listen_error(options.listen, &error))?;
         let local_addr = listener.local_addr()?;
-        let engine = SqliteEngine::open(&options.database, &options.store)?;
+        let engine = open_engine(options)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -307,6 +309,24 @@ impl Reactor {
             }
         }
     }
+}
+
+fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
+    let store = &options.store;
+    if let Some(database) = &options.database {
+        return Ok(Box::new(SqliteEngine::open(database, store)?));
+    }
+    // Memory has bounds of its own, within which retention counts, too.
+    let records = |retained: Option<u64>| {
+        let retained = retained.and_then(|count| usize::try_from(count).ok());
+        retained.unwrap_or(MemoryEngine::RECORDS_MAX_DEFAULT).min(MemoryEngine::RECORDS_MAX_DEFAULT)
+    };
+    let engine = MemoryEngine::default()
+        .with_records(records(store.retain_messages), records(store.retain_events))
+        .with_window_ms(store.idempotency_window_ms)
+        // Its ids begin anew at each start: those of the one before mean nothing.
+        .with_epoch(&random_uuid());
+    Ok(Box::new(engine))
 }
 
 /// What shares a limit on connections: an IPv4 address, or the first half of an

@@ -39,6 +39,8 @@ pub struct Hello<'a> {
     pub heartbeat_interval_ms: u32,
     /// The largest message that is taken.
     pub message_bytes_max: usize,
+    /// Whether what is published outlives the server's process.
+    pub stored: bool,
 }
 
 /// Why a message was not taken.
@@ -89,6 +91,7 @@ impl Place<'_> {
             newest: String,
             heartbeat_interval_ms: u32,
             message_bytes_max: usize,
+            stored: bool,
         }
         let payload = Payload {
             server: concat!("polecat/", env!("CARGO_PKG_VERSION")),
@@ -98,6 +101,7 @@ impl Place<'_> {
             newest: self.id(hello.newest),
             heartbeat_interval_ms: hello.heartbeat_interval_ms,
             message_bytes_max: hello.message_bytes_max,
+            stored: hello.stored,
         };
         self.write("hello", &payload, out);
     }
@@ -279,12 +283,13 @@ mod tests {
             newest: 19,
             heartbeat_interval_ms: 25_000,
             message_bytes_max: 1_048_576,
+            stored: true,
         };
         let server = concat!("polecat/", env!("CARGO_PKG_VERSION"));
         assert_eq!(
             written(|place, out| place.write_hello(&hello, out)),
             format!(
-                r#"{{"type":"hello","payload":{{"server":"{server}","epoch":"E","channel":"general","oldest":"message-00003","newest":"message-00019","heartbeat_interval_ms":25000,"message_bytes_max":1048576}}"#
+                r#"{{"type":"hello","payload":{{"server":"{server}","epoch":"E","channel":"general","oldest":"message-00003","newest":"message-00019","heartbeat_interval_ms":25000,"message_bytes_max":1048576,"stored":true}}"#
             )
         );
         for (text, expected) in [

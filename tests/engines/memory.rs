@@ -116,4 +116,6 @@ fn memory_forgets_a_key_with_its_record() {
     assert_eq!(keyed(&mut engine, "a", "key", 500), (2, false), "the window is as long as it was told");
     publish(&mut engine, "a", &["1", "2"]);
     assert_eq!(keyed(&mut engine, "a", "key", 600), (5, false), "nothing to answer with");
+    publish(&mut engine, "a", &["3"]);
+    assert_eq!(keyed(&mut engine, "a", "key", 700), (5, true), "the later of two is remembered");
 }

@@ -13,6 +13,7 @@ mod guarantees;
 mod http;
 mod ids;
 mod limits;
+mod memory;
 mod origins;
 mod rest;
 mod resume;

@@ -3,16 +3,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::hub::engine::Record;
+use crate::hub::engine::{Record, Stream};
 use crate::wire::protocol::{Message, Summary};
 
 /// The newest records of one id sequence, without a hole: the id of a record
 /// is `newest` less its distance from the back.
 #[derive(Debug)]
 pub(super) struct Kept<T> {
-    records: VecDeque<(usize, T)>,
+    records: VecDeque<Entry<T>>,
     bytes: usize,
     pub(super) newest: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    weight: usize,
+    record: T,
+    key: Option<Rc<str>>,
 }
 
 impl<T> Kept<T> {
@@ -20,8 +27,10 @@ impl<T> Kept<T> {
         Self { records: VecDeque::new(), bytes: 0, newest }
     }
 
-    pub(super) fn push(&mut self, record: T, weight: usize) -> u64 {
-        self.records.push_back((weight, record));
+    /// Keeps `record`, which was appended with `key`, and returns its id.
+    pub(super) fn push(&mut self, record: T, key: Option<Rc<str>>, weight: usize) -> u64 {
+        let weight = weight + key.as_ref().map_or(0, |key| key.len());
+        self.records.push_back(Entry { weight, record, key });
         self.bytes += weight;
         self.newest += 1;
         self.newest
@@ -32,10 +41,11 @@ impl<T> Kept<T> {
         self.records.len() > 1 && (self.records.len() > records_max || self.bytes > bytes_max)
     }
 
-    pub(super) fn drop_oldest(&mut self) -> Option<T> {
-        let (weight, record) = self.records.pop_front()?;
+    /// Returns what is dropped, and its key.
+    pub(super) fn drop_oldest(&mut self) -> Option<(T, Option<Rc<str>>)> {
+        let Entry { weight, record, key } = self.records.pop_front()?;
         self.bytes -= weight;
-        Some(record)
+        Some((record, key))
     }
 
     /// The id of the oldest record; one more than the newest where there is none.
@@ -45,7 +55,7 @@ impl<T> Kept<T> {
 
     pub(super) fn at(&self, id: u64) -> Option<(usize, &T)> {
         let index = usize::try_from(id.checked_sub(self.oldest())?).ok()?;
-        self.records.get(index).map(|(weight, record)| (*weight, record))
+        self.records.get(index).map(|entry| (entry.weight, &entry.record))
     }
 }
 
@@ -71,7 +81,7 @@ impl Messages {
         }
     }
 
-    pub(super) fn push(&mut self, message: Message, weight: usize) -> u64 {
+    pub(super) fn push(&mut self, message: Message, key: Option<Rc<str>>, weight: usize) -> u64 {
         for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
         {
             if let Some(name) = name.as_ref().filter(|name| !name.is_empty()) {
@@ -80,13 +90,14 @@ impl Messages {
         }
         self.tokens += i128::from(message.token_count.unwrap_or(0));
         let channel = Rc::clone(&message.channel_id);
-        let id = self.kept.push(message, weight);
+        let id = self.kept.push(message, key, weight);
         self.by_channel.entry(channel).or_default().push_back(id);
         id
     }
 
-    pub(super) fn drop_oldest(&mut self) {
-        let Some(message) = self.kept.drop_oldest() else { return };
+    /// Returns the key of what is dropped, and what it is a key on.
+    pub(super) fn drop_oldest(&mut self) -> Option<(Stream, Rc<str>)> {
+        let (message, key) = self.kept.drop_oldest()?;
         for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
         {
             if let Some(name) = name
@@ -105,6 +116,7 @@ impl Messages {
                 self.by_channel.remove(&message.channel_id);
             }
         }
+        Some((Stream::Channel(message.channel_id), key?))
     }
 
     pub(super) fn page(&self, channel: &str, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {

@@ -7,6 +7,9 @@ use crate::load::plan::{Plan, Publishing, Workload};
 
 use super::target::{Sources, Url, parse_sources};
 
+/// Connections, and messages of one on their way.
+const COUNT_MAX: i64 = 10_000_000;
+
 /// The flags of `polecat load`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -89,12 +92,12 @@ struct Idle {
     #[command(flatten)]
     common: Common,
     /// Connections
-    #[arg(short = 'n', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
     /// Connects in a second, as --connect-rate
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// At the end, POST one message here that all must get
+    /// At the end, POST one message here that all must get; an event, where it ends in /api/events
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     broadcast: Option<Url>,
 }
@@ -104,10 +107,10 @@ struct Echo {
     #[command(flatten)]
     common: Common,
     /// Connections
-    #[arg(short = 'c', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
     /// Messages of each connection on their way at once
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     depth: u32,
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
@@ -119,13 +122,13 @@ struct Fanout {
     #[command(flatten)]
     common: Common,
     /// Subscribers
-    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = parse_size)]
     size: usize,
     /// Messages of each publisher that not everybody has got yet
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     window: u32,
     /// Messages in a second, of all publishers, whether or not those before were got
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
@@ -133,7 +136,7 @@ struct Fanout {
     /// Publishers; on WebSockets they are subscribers, too
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     publishers: u32,
-    /// Publish by POST here instead of on WebSockets
+    /// Publish by POST here instead of on WebSockets; events, where it ends in /api/events
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     post: Option<Url>,
     /// POST the bare payload instead of JSON, and expect no more than a status of 2xx
@@ -146,10 +149,10 @@ struct Publish {
     #[command(flatten)]
     common: Common,
     /// Connections
-    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
     /// Requests of each connection on their way at once
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     depth: u32,
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
@@ -167,7 +170,7 @@ struct Storm {
     #[command(flatten)]
     common: Common,
     /// Subscribers
-    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = parse_size)]
@@ -176,7 +179,7 @@ struct Storm {
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = parse_rate)]
     rate: f64,
     /// How often all leave and resume within the time
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     rounds: u32,
     /// Where to POST [default: /api/messages on the same host]
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
@@ -285,7 +288,11 @@ impl Run {
     fn post_to(&mut self, url: Url, raw: bool, publishers: u32) {
         let endpoint = url.endpoint();
         self.plan.publishers = publishers;
-        self.plan.publishing = if raw { Publishing::PostRaw(endpoint) } else { Publishing::Post(endpoint) };
+        self.plan.publishing = match endpoint.target.split('?').next() {
+            _ if raw => Publishing::PostRaw(endpoint),
+            Some("/api/events") => Publishing::PostEvent(endpoint),
+            _ => Publishing::Post(endpoint),
+        };
         self.plan.status_only = raw;
         self.publish_url = Some(url);
     }

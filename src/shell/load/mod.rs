@@ -127,7 +127,7 @@ impl Runner {
         let mut stage = Stage::Connecting;
         while stage != Stage::Done {
             self.connect_some();
-            let timeout = Duration::from_micros(self.driver.timeout_us());
+            let timeout = self.timeout();
             match self.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
@@ -149,6 +149,17 @@ impl Runner {
         }
         self.progress.finish_and_clear();
         Ok(self.report())
+    }
+
+    /// A poll sleeps for whole milliseconds. Where messages are due at a rate it wakes up before
+    /// and looks again, so that they are not sent late by that.
+    fn timeout(&self) -> Duration {
+        let us = self.driver.timeout_us();
+        if self.driver.plan().rate.is_some() {
+            Duration::from_millis(us / 1000)
+        } else {
+            Duration::from_micros(us)
+        }
     }
 
     /// Takes note of what was used so far, where a stage ends.
@@ -264,6 +275,7 @@ impl Runner {
             workload: plan.workload.name(),
             url: format!("{}{}", plan.endpoint.host, plan.endpoint.target),
             connections: self.connections,
+            alive: self.driver.open(),
             seconds,
             operations: tally.operations,
             operations_per_second: if seconds > 0.0 { tally.operations as f64 / seconds } else { 0.0 },

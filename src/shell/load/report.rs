@@ -14,6 +14,8 @@ pub(super) struct Report {
     pub(super) url: String,
     /// Connections that were open when it began to count.
     pub(super) connections: u32,
+    /// Those that were open at the end.
+    pub(super) alive: u32,
     /// For how long it counted.
     pub(super) seconds: f64,
     /// Echoes, deliveries, answers or heartbeats in that time.
@@ -73,9 +75,9 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let mut table = format!("{} {}\n", self.workload, self.url);
         let mut row = |name: &str, value: String| {
-            let _ = writeln!(table, "  {name:<28} {value}");
+            let _ = writeln!(table, "  {name:<30} {value}");
         };
-        row("connections", format!("{}", self.connections));
+        row("connections, alive at the end", format!("{}, {}", self.connections, self.alive));
         row("handshakes", format!("{} ({:.0}/s)", self.handshakes, self.handshakes_per_second));
         if let Some(latency) = &self.handshake_latency_us {
             row("handshake latency", latency_text(latency));

@@ -64,7 +64,9 @@ pub(super) fn parse_sources(text: &str) -> Result<Sources, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let parse = |addr: &str| addr.parse::<Ipv4Addr>().map(u32::from);
     match (parse(first), parse(last)) {
-        (Ok(first), Ok(last)) if first <= last => Ok(Sources { first, count: last - first + 1 }),
+        (Ok(first), Ok(last)) if first <= last => {
+            Ok(Sources { first, count: (last - first).saturating_add(1) })
+        }
         _ => Err("not of the form 127.0.0.1-127.0.0.40".to_owned()),
     }
 }

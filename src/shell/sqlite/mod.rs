@@ -31,6 +31,7 @@ use retention::Retention;
 
 pub use options::{Durability, StoreOptions};
 pub use schema::OpenError;
+pub(super) use schema::random_uuid;
 
 /// Appends that the queue keeps room for when it is empty.
 const APPENDS_CAPACITY_IDLE: usize = 1024;

@@ -360,7 +360,7 @@ fn read_epoch(connection: &Connection) -> rusqlite::Result<String> {
 
 /// A UUID of randomness from the operating system, by way of what the standard
 /// library keys its hash maps with.
-fn random_uuid() -> String {
+pub(in crate::shell) fn random_uuid() -> String {
     let state = RandomState::new();
     let halves = [state.hash_one(0), state.hash_one(1)].map(u128::from);
     uuid::Builder::from_u128(halves[0] << 64 | halves[1])

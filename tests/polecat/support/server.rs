@@ -100,7 +100,7 @@ impl Drop for Server {
 fn start(database: &Path, tweak: impl FnOnce(&mut Options)) -> Server {
     let mut options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        database: database.to_owned(),
+        database: Some(database.to_owned()),
         ..Options::default()
     };
     tweak(&mut options);
