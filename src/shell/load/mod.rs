@@ -6,7 +6,7 @@ mod process;
 mod report;
 mod target;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -96,11 +96,13 @@ struct Runner {
     snapshots: [Snapshot; 4],
     connections: u32,
     progress: ProgressBar,
+    /// Whether a line tells of each stage.
+    stages: bool,
 }
 
 impl Runner {
     fn new(run: Run, addr: SocketAddr, publish_addr: SocketAddr, pids: Vec<u32>) -> io::Result<Self> {
-        let is_shown = io::stderr().is_terminal() && !run.json;
+        let is_shown = io::stderr().is_terminal() && !run.json && !run.stages;
         let progress =
             if is_shown { ProgressBar::new(u64::from(run.plan.peers())) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len} {elapsed}") {
@@ -118,6 +120,7 @@ impl Runner {
             snapshots: [Snapshot::default(); 4],
             connections: 0,
             progress,
+            stages: run.stages,
         })
     }
 
@@ -153,6 +156,11 @@ impl Runner {
 
     /// Takes note of what was used so far, where a stage ends.
     fn enter(&mut self, before: Stage, next: Stage) {
+        if self.stages {
+            let (open, seconds) = (self.driver.open(), self.now_us() / 1_000_000);
+            // Who does not read it misses nothing that the report does not say.
+            let _ = writeln!(io::stderr(), "{} with {open} open after {seconds} s", next.name());
+        }
         let snapshot = self.snapshot();
         if before == Stage::Connecting {
             self.connections = self.driver.open();
@@ -169,14 +177,8 @@ impl Runner {
         if self.progress.is_hidden() {
             return;
         }
-        let (message, at) = match stage {
-            Stage::Connecting => ("connecting", u64::from(self.driver.open())),
-            Stage::WarmUp => ("warming up", u64::from(self.driver.open())),
-            Stage::Measuring => ("measuring", u64::from(self.driver.open())),
-            Stage::Finishing | Stage::Done => ("finishing", u64::from(self.driver.open())),
-        };
-        self.progress.set_message(message);
-        self.progress.set_position(at);
+        self.progress.set_message(stage.name());
+        self.progress.set_position(u64::from(self.driver.open()));
     }
 
     fn connect_some(&mut self) {
