@@ -188,7 +188,7 @@ impl<S: Socket> Driver<S> {
             Item::Binary(bytes) => self.take_message(index, bytes),
             Item::Ping(payload) => {
                 self.tally.pings += 1;
-                if self.plan.publishers == 0 && self.stage == Stage::Measuring {
+                if self.stage == Stage::Measuring {
                     self.tally.operations += u64::from(self.plan.workload == super::plan::Workload::Idle);
                 }
                 self.say(OpCode::Pong, payload);
