@@ -36,6 +36,20 @@ pub enum Stage {
     Done,
 }
 
+impl Stage {
+    /// What is being done, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::WarmUp => "warming-up",
+            Self::Measuring => "measuring",
+            Self::Finishing => "finishing",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A run over sockets `S`.
 pub struct Driver<S> {
     pub(super) plan: Plan,
@@ -72,6 +86,9 @@ pub struct Driver<S> {
     pub(super) open: u32,
     pub(super) ticked_us: u64,
     rounds_done: u32,
+    /// A connection that had not got all when that was last asked: as long as it has not,
+    /// nobody else has to be looked at.
+    laggard: usize,
 }
 
 /// Who publishes.
@@ -121,6 +138,7 @@ impl<S: Socket> Driver<S> {
             open: 0,
             ticked_us: 0,
             rounds_done: 0,
+            laggard: 0,
         }
     }
 
@@ -275,6 +293,7 @@ impl<S: Socket> Driver<S> {
     fn advance(&mut self) {
         let is_due = self.stage_end_us().is_some_and(|end_us| self.now_us >= end_us);
         let is_stuck = self.now_us >= self.progress_us + self.plan.patience_us;
+        let is_through = self.stage == Stage::Finishing && self.is_through();
         match self.stage {
             Stage::Connecting if is_stuck && self.handshaking > 0 => {
                 self.to_open.clear();
@@ -288,7 +307,7 @@ impl<S: Socket> Driver<S> {
                 self.leave_all();
             }
             Stage::Measuring if is_due => self.enter(Stage::Finishing),
-            Stage::Finishing if self.is_through() || is_stuck => {
+            Stage::Finishing if is_through || is_stuck => {
                 self.give_up_handshakes();
                 self.count_missing();
                 self.enter(Stage::Done);
@@ -354,14 +373,21 @@ impl<S: Socket> Driver<S> {
     }
 
     /// Whether all that was sent has arrived.
-    fn is_through(&self) -> bool {
+    fn is_through(&mut self) -> bool {
         let published = self.published_in_order();
         let has_all = |peer: &Peer<S>| match peer.role {
             Role::Subscriber { .. } => peer.position >= published || peer.phase == Phase::Ended,
             _ => true,
         };
         let is_said = self.plan.messages_max.is_none_or(|max| self.tally.published >= max);
-        self.outstanding == 0 && is_said && self.is_connected() && self.peers.iter().all(has_all)
+        if self.outstanding > 0 || !is_said || !self.is_connected() {
+            return false;
+        }
+        // From the one that was found last, once around.
+        let all = (self.laggard..self.peers.len()).chain(0..self.laggard);
+        let laggard = { all }.find(|index| !has_all(&self.peers[*index]));
+        self.laggard = laggard.unwrap_or_default();
+        laggard.is_none()
     }
 
     /// Messages that every subscriber must get.

@@ -16,6 +16,7 @@ mod limits;
 mod memory;
 mod origins;
 mod rest;
+mod resident;
 mod resume;
 mod service_a;
 mod service_b;

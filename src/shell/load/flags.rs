@@ -85,6 +85,10 @@ struct Common {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+
+    /// Write a line to stderr when a stage of the run begins
+    #[arg(long)]
+    stages: bool,
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +198,7 @@ pub(super) struct Run {
     pub(super) sources: Option<Sources>,
     pub(super) pids: Vec<u32>,
     pub(super) json: bool,
+    pub(super) stages: bool,
 }
 
 impl Load {
@@ -280,6 +285,7 @@ impl Common {
             sources: self.sources,
             pids: self.pids,
             json: self.json,
+            stages: self.stages,
         }
     }
 }

@@ -6,7 +6,7 @@ mod process;
 mod report;
 mod target;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -96,11 +96,13 @@ struct Runner {
     snapshots: [Snapshot; 4],
     connections: u32,
     progress: ProgressBar,
+    /// Whether a line tells of each stage.
+    stages: bool,
 }
 
 impl Runner {
     fn new(run: Run, addr: SocketAddr, publish_addr: SocketAddr, pids: Vec<u32>) -> io::Result<Self> {
-        let is_shown = io::stderr().is_terminal() && !run.json;
+        let is_shown = io::stderr().is_terminal() && !run.json && !run.stages;
         let progress =
             if is_shown { ProgressBar::new(u64::from(run.plan.peers())) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len} {elapsed}") {
@@ -118,6 +120,7 @@ impl Runner {
             snapshots: [Snapshot::default(); 4],
             connections: 0,
             progress,
+            stages: run.stages,
         })
     }
 
@@ -164,6 +167,11 @@ impl Runner {
 
     /// Takes note of what was used so far, where a stage ends.
     fn enter(&mut self, before: Stage, next: Stage) {
+        if self.stages {
+            let (open, seconds) = (self.driver.open(), self.now_us() / 1_000_000);
+            // Who does not read it misses nothing that the report does not say.
+            let _ = writeln!(io::stderr(), "{} with {open} open after {seconds} s", next.name());
+        }
         let snapshot = self.snapshot();
         if before == Stage::Connecting {
             self.connections = self.driver.open();
@@ -180,14 +188,8 @@ impl Runner {
         if self.progress.is_hidden() {
             return;
         }
-        let (message, at) = match stage {
-            Stage::Connecting => ("connecting", u64::from(self.driver.open())),
-            Stage::WarmUp => ("warming up", u64::from(self.driver.open())),
-            Stage::Measuring => ("measuring", u64::from(self.driver.open())),
-            Stage::Finishing | Stage::Done => ("finishing", u64::from(self.driver.open())),
-        };
-        self.progress.set_message(message);
-        self.progress.set_position(at);
+        self.progress.set_message(stage.name());
+        self.progress.set_position(u64::from(self.driver.open()));
     }
 
     fn connect_some(&mut self) {
@@ -242,31 +244,10 @@ impl Runner {
         let faults = self.driver.order().faults;
         let seconds = (end.at_us - begin.at_us) as f64 / 1e6;
         let connecting_seconds = (open.at_us - before.at_us) as f64 / 1e6;
-        let per = |value: f64, count: u64| (count > 0).then(|| value / count as f64);
         let connections = u64::from(self.connections);
-        let cpu_ns = |from: Option<Usage>, to: Option<Usage>| {
-            from.zip(to).map(|(from, to)| to.cpu_ns.saturating_sub(from.cpu_ns) as f64)
-        };
-        let grown = |from: Usage, to: Usage| to.resident_bytes as f64 - from.resident_bytes as f64;
         // After resumptions the handshakes are not those of the beginning.
         let first_handshakes = if plan.workload == Workload::Storm { connections } else { tally.handshakes };
-        let server = before.server.zip(open.server).zip(last.server).map(|((first, open_usage), usage)| {
-            let cpu = cpu_ns(begin.server, end.server).unwrap_or_default();
-            ServerUsage {
-                pids: self.pids.clone(),
-                cpu_seconds: cpu / 1e9,
-                cpu_ns_per_operation: per(cpu, tally.operations),
-                cpu_ns_per_handshake: per(
-                    cpu_ns(before.server, open.server).unwrap_or_default(),
-                    first_handshakes,
-                ),
-                resident_bytes_before: first.resident_bytes,
-                resident_bytes_open: open_usage.resident_bytes,
-                resident_bytes: usage.resident_bytes,
-                resident_bytes_per_connection_open: per(grown(first, open_usage), connections),
-                resident_bytes_per_connection: per(grown(first, usage), connections),
-            }
-        });
+        let server = self.server_usage(last.server, first_handshakes);
         let client = before.client.zip(open.client).map(|(first, open_usage)| ClientUsage {
             cpu_ns_per_operation: cpu_ns(begin.client, end.client).and_then(|cpu| per(cpu, tally.operations)),
             resident_bytes_per_connection: per(grown(first, open_usage), connections),
@@ -296,4 +277,41 @@ impl Runner {
             client,
         }
     }
+
+    /// What the server has used up to now, `last`.
+    fn server_usage(&self, last: Option<Usage>, first_handshakes: u64) -> Option<ServerUsage> {
+        let [before, open, begin, end] = self.snapshots;
+        let (first, open_usage, usage) = (before.server?, open.server?, last?);
+        let (connections, operations) = (u64::from(self.connections), self.driver.tally().operations);
+        let cpu = cpu_ns(begin.server, end.server).unwrap_or_default();
+        Some(ServerUsage {
+            pids: self.pids.clone(),
+            cpu_seconds: cpu / 1e9,
+            cpu_ns_per_operation: per(cpu, operations),
+            cpu_ns_per_handshake: per(
+                cpu_ns(before.server, open.server).unwrap_or_default(),
+                first_handshakes,
+            ),
+            resident_bytes_before: first.resident_bytes,
+            resident_bytes_open: open_usage.resident_bytes,
+            resident_bytes: usage.resident_bytes,
+            resident_bytes_per_connection_open: per(grown(first, open_usage), connections),
+            resident_bytes_per_connection: per(grown(first, usage), connections),
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
+fn per(value: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| value / count as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
+fn cpu_ns(from: Option<Usage>, to: Option<Usage>) -> Option<f64> {
+    from.zip(to).map(|(from, to)| to.cpu_ns.saturating_sub(from.cpu_ns) as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
+fn grown(from: Usage, to: Usage) -> f64 {
+    to.resident_bytes as f64 - from.resident_bytes as f64
 }

@@ -1,0 +1,259 @@
+//! The server with a million members of one channel, and with 100,000 channels,
+//! over sockets that cost nothing: `cargo bench --bench scale`. What is no time is
+//! asserted; `cargo test` does so with a few.
+
+#![allow(missing_docs)]
+#![expect(clippy::print_stdout, reason = "it prints its table")]
+
+mod crowd;
+
+use std::alloc::System;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use cap::Cap;
+use polecat::ground::config::Config;
+
+use crowd::{Crowd, text_frame};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// Clients who come in one turn.
+const BATCH: usize = 1000;
+
+/// A write to a TCP socket on loopback takes about so long.
+const WRITE_COST: Duration = Duration::from_micros(5);
+
+const STEP_MS: u64 = 20;
+
+/// Bytes of memory for an idle connection, at most: a cache line, its place in its channel, and
+/// what vectors that grow by doubling have to spare.
+const CONNECTION_BYTES_MAX: usize = 140;
+
+/// Bytes of memory for a channel with two members, without those, at most.
+const CHANNEL_BYTES_MAX: usize = 1024;
+
+fn main() {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let number = std::env::args().find_map(|argument| argument.parse().ok());
+    let members = number.unwrap_or(if is_bench { 1_000_000 } else { 20_000 });
+    let mut hall = Hall::fill(members);
+    hall.broadcast("broadcast", Duration::ZERO);
+    hall.broadcast("broadcast, 5 us a write", WRITE_COST);
+    hall.heartbeats();
+    hall.burst();
+    hall.empty();
+    channels(members / 10);
+}
+
+fn row(what: &str, value: impl Display) {
+    println!("{what:<44} {value}");
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+/// The longest turn, and all of them.
+#[derive(Default)]
+struct Turns {
+    count: u32,
+    longest: Duration,
+    total: Duration,
+}
+
+impl Turns {
+    fn add(&mut self, turn: Duration) {
+        self.count += 1;
+        self.total += turn;
+        self.longest = self.longest.max(turn);
+    }
+
+    fn print(&self, what: &str) {
+        row(
+            &format!("{what}: turns, longest, total"),
+            format!("{}, {}, {}", self.count, ms(self.longest), ms(self.total)),
+        );
+    }
+}
+
+/// All members of one channel, an echo, and a publisher.
+struct Hall {
+    crowd: Crowd,
+    echo: u32,
+    publisher: u32,
+    /// The first member, and one after the last.
+    members: (u32, u32),
+    bytes_before: usize,
+    broadcasts: u16,
+}
+
+impl Hall {
+    fn fill(members: usize) -> Self {
+        let mut crowd = Crowd::new(Config::default(), members + 100_000);
+        let echo = crowd.join("/api/ws");
+        let publisher = crowd.connect(b"GET /api/health HTTP/1.1\r\nHost: bench\r\n\r\n");
+        crowd.settle();
+        crowd.watch(echo);
+        let bytes_before = ALLOCATOR.allocated();
+        let first = publisher + 1;
+        let mut turns = Turns::default();
+        let mut joined = 0;
+        while joined < members {
+            let batch = BATCH.min(members - joined);
+            for _ in 0..batch {
+                crowd.join("/api/ws/room");
+            }
+            joined += batch;
+            // Who is early is pinged already while the last come.
+            crowd.pong(BATCH);
+            turns.add(crowd.turn(STEP_MS));
+        }
+        crowd.settle();
+        let bytes = (ALLOCATOR.allocated() - bytes_before) / members;
+        row("members of one channel", members);
+        turns.print("joins, 1,000 in a turn");
+        row("bytes per connection, by the allocator", bytes);
+        assert!(bytes <= CONNECTION_BYTES_MAX, "{bytes} bytes per connection");
+        let last = first + u32::try_from(members).unwrap_or(u32::MAX);
+        assert!((first..last).all(|member| crowd.written(member) == 1), "everyone has got its 101");
+        Self { crowd, echo, publisher, members: (first, last), bytes_before, broadcasts: 0 }
+    }
+
+    /// One message to all, while an echo goes to and fro, and some come and go.
+    fn broadcast(&mut self, what: &str, write_cost: Duration) {
+        self.crowd.set_write_cost(write_cost);
+        self.crowd.publish(self.publisher, "room", "to all of you");
+        let mut turns = Turns::default();
+        let mut echoes = Vec::new();
+        let mut visitors = Vec::new();
+        let frame = text_frame("are you there?");
+        let mut begun = Instant::now();
+        loop {
+            // The echo arrived when the turn before had just begun: it waits longest.
+            self.crowd.send(self.echo, &frame);
+            visitors.push(self.crowd.join("/api/ws/room"));
+            if visitors.len() > 10 {
+                self.crowd.end(visitors.swap_remove(0));
+            }
+            let next_begun = Instant::now();
+            turns.add(self.crowd.turn(STEP_MS));
+            let Some(written_at) = self.crowd.take_written_at() else { continue };
+            echoes.push(written_at.duration_since(begun));
+            begun = next_begun;
+            if !self.crowd.is_busy() {
+                break;
+            }
+        }
+        for visitor in visitors {
+            self.crowd.end(visitor);
+        }
+        self.crowd.settle();
+        self.crowd.set_write_cost(Duration::ZERO);
+        self.broadcasts += 1;
+        turns.print(what);
+        echoes.sort_unstable();
+        let longest = echoes.last().copied().unwrap_or_default();
+        row(&format!("{what}: echo waits, median, longest"), {
+            format!("{}, {}", ms(echoes[echoes.len() / 2]), ms(longest))
+        });
+        assert_eq!(echoes.len(), turns.count as usize, "every turn answers the echo");
+        let all = 1 + self.broadcasts;
+        let (first, last) = self.members;
+        assert!((first..last).all(|member| self.crowd.written(member) == all), "everyone gets it once");
+    }
+
+    /// One interval in which nothing but heartbeats happens.
+    fn heartbeats(&mut self) {
+        let before = self.crowd.pings();
+        let until_ms =
+            self.crowd.now_ms() + u64::from(self.crowd.server.config().timeouts.heartbeat_interval_ms);
+        let mut turns = Turns::default();
+        while self.crowd.now_ms() < until_ms {
+            self.crowd.pong(usize::MAX);
+            turns.add(self.crowd.turn(STEP_MS));
+        }
+        self.crowd.pong(usize::MAX);
+        self.crowd.settle();
+        turns.print("heartbeats of one interval");
+        let beats = self.crowd.pings() - before;
+        row("heartbeats", beats);
+        let (first, last) = self.members;
+        let members = u64::from(last - first);
+        assert!((members..members * 11 / 10 + 2).contains(&beats), "{beats} heartbeats in one interval");
+    }
+
+    /// A hundred messages to all, and one to a channel of two.
+    fn burst(&mut self) {
+        let other = self.crowd.join("/api/ws/other");
+        let second = self.crowd.connect(b"GET /api/health HTTP/1.1\r\nHost: bench\r\n\r\n");
+        self.crowd.settle();
+        let before = self.crowd.written(other);
+        for _ in 0..100 {
+            self.crowd.publish(self.publisher, "room", "a burst");
+        }
+        self.crowd.turn(0);
+        assert!(self.crowd.is_busy(), "the burst is under way");
+        self.crowd.publish(second, "other", "something else");
+        let begun = Instant::now();
+        let mut turns = 0;
+        while self.crowd.written(other) == before {
+            self.crowd.turn(0);
+            turns += 1;
+        }
+        row("another channel's message in a burst", format!("{turns} turns, {}", ms(begun.elapsed())));
+        assert!(turns <= 2, "another channel waits for {turns} turns");
+        self.crowd.settle();
+        self.crowd.end(other);
+        self.crowd.end(second);
+        self.crowd.settle();
+    }
+
+    /// All leave at once; nothing remains.
+    fn empty(mut self) {
+        let (first, last) = self.members;
+        let mut turns = Turns::default();
+        for member in first..last {
+            self.crowd.end(member);
+        }
+        loop {
+            turns.add(self.crowd.turn(STEP_MS));
+            if !self.crowd.is_busy() {
+                break;
+            }
+        }
+        turns.print("all leave at once");
+        assert_eq!(self.crowd.server.connections(), 2, "the echo and the publisher are left");
+        self.crowd.end(self.echo);
+        self.crowd.end(self.publisher);
+        self.crowd.settle();
+        assert_eq!(self.crowd.server.connections(), 0);
+        let left = ALLOCATOR.allocated().saturating_sub(self.bytes_before);
+        row("bytes left when all are gone", left);
+    }
+}
+
+/// So many channels with two members each, beside as many members of one channel.
+fn channels(count: usize) {
+    let held = |path: &dyn Fn(usize) -> String| {
+        let mut crowd = Crowd::new(Config::default(), count * 2);
+        crowd.settle();
+        let before = ALLOCATOR.allocated();
+        for number in 0..count * 2 {
+            crowd.join(&path(number));
+            if number % BATCH == BATCH - 1 {
+                crowd.turn(0);
+            }
+        }
+        crowd.settle();
+        assert_eq!(crowd.server.connections(), count * 2);
+        ALLOCATOR.allocated() - before
+    };
+    let together = held(&|_| "/api/ws/one".to_owned());
+    let apart = held(&|number| format!("/api/ws/channel-{:06}", number / 2));
+    let bytes = apart.saturating_sub(together) / count;
+    row("channels with two members each", count);
+    row("bytes per channel, beside its members'", bytes);
+    assert!(bytes <= CHANNEL_BYTES_MAX, "{bytes} bytes per channel");
+}

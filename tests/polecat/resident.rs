@@ -1,0 +1,47 @@
+//! What an idle connection costs a real server. ARCHITECTURE.md, "Four ideas".
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::support::Process;
+use crate::support::process::run;
+
+const CONNECTIONS: u64 = 10_000;
+
+/// A cache line, its place in its channel, and what pages and vectors have to spare.
+const BYTES_PER_CONNECTION_MAX: f64 = 100.0;
+
+/// Of the test's own, and of the two processes.
+const DESCRIPTORS_TO_SPARE: u64 = 64;
+
+#[test]
+fn an_idle_connection_is_resident_with_100_bytes_at_most() {
+    let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    if descriptors < CONNECTIONS + DESCRIPTORS_TO_SPARE {
+        eprintln!("SKIPPED: {CONNECTIONS} connections; the system allows {descriptors} descriptors");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let server = Process::serve(&folder.path().join("polecat.db"), &[]);
+    if server.memory().is_none() {
+        eprintln!("SKIPPED: memory; there is no /proc");
+        return;
+    }
+    let url = format!("ws://{}/api/ws/room", server.addr());
+    // What the first connections need once, pages of code above all, is no connection's.
+    load(&url, 500);
+    let report = load(&url, CONNECTIONS);
+    let open = report["server"]["resident_bytes_per_connection_open"].as_f64();
+    let bytes = open.unwrap_or_else(|| panic!("the server's memory is told: {report}"));
+    assert!(bytes <= BYTES_PER_CONNECTION_MAX, "{bytes} bytes: {report}");
+}
+
+/// Opens so many connections, ends them, and returns the report.
+fn load(url: &str, connections: u64) -> serde_json::Value {
+    let ended = run(|command| {
+        command.args(["load", "idle", url, "--json", "--for", "0", "-n", &connections.to_string()]);
+    });
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("one JSON object");
+    assert_eq!(report["connections"], connections, "{report}");
+    report
+}
