@@ -8,6 +8,7 @@ mod support;
 mod configuration;
 mod http;
 mod limits;
+mod load;
 mod memory;
 mod origins;
 mod rest;
