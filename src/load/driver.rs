@@ -70,6 +70,8 @@ pub struct Driver<S> {
     pub(super) turn_of: usize,
     /// Messages that were due by the rate and were sent.
     pub(super) sent_by_rate: u64,
+    /// Of each connection, when the requests on their way were sent, where answers do not say.
+    pub(super) sent_times: Vec<VecDeque<u64>>,
     /// Messages and requests on their way.
     pub(super) outstanding: u64,
     /// Where the last payload was found in a message.
@@ -113,6 +115,11 @@ impl<S: Socket> Driver<S> {
             .map(|number| Publisher { peer: plan.connections + number, outstanding: 0 })
             .collect();
         Self {
+            sent_times: if plan.status_only && plan.workload == Workload::Publish {
+                (0..plan.connections).map(|_| VecDeque::new()).collect()
+            } else {
+                Vec::new()
+            },
             order: Order::new(publishers.len(), subscribers, awaited),
             accept: accept_of(&plan.key),
             to_open: (0..plan.peers()).collect(),

@@ -43,6 +43,9 @@ impl<S: Socket> Driver<S> {
         peer.sent += 1;
         self.outstanding += 1;
         self.tally.published += 1;
+        if let Some(times) = self.sent_times.get_mut(index as usize) {
+            times.push_back(self.now_us);
+        }
         if is_post {
             self.post(stamp);
         } else {

@@ -1,5 +1,6 @@
 //! From the sockets to what was got, and back: reading, checking, answering.
 
+use std::collections::VecDeque;
 use std::io;
 
 use crate::server::socket::Socket;
@@ -233,20 +234,25 @@ impl<S: Socket> Driver<S> {
     }
 
     fn take_delivery(&mut self, index: u32, stamp: Stamp) {
+        let publisher = self.publishers.get(usize::from(stamp.publisher));
+        if publisher.is_none_or(|publisher| stamp.sequence >= self.peers[publisher.peer as usize].sent) {
+            // Nobody has sent that.
+            self.tally.wrong += 1;
+            return;
+        }
         let peer = &mut self.peers[index as usize];
         let is_awaited = peer.role == Role::Subscriber { slow: false };
-        let delivered = self.order.deliver(index, peer.position, stamp, is_awaited);
-        peer.position = delivered.position;
-        if delivered.is_complete {
-            self.release(stamp.publisher);
-        }
+        peer.position = self.order.deliver(index, peer.position, stamp, is_awaited);
+        self.release();
         self.count(stamp.sent_us);
     }
 
-    /// Everybody has a message of this publisher: it may send another.
-    fn release(&mut self, publisher: u16) {
-        if let Some(publisher) = self.publishers.get_mut(usize::from(publisher)) {
-            publisher.outstanding = publisher.outstanding.saturating_sub(1);
+    /// What everybody has got may be followed by another.
+    fn release(&mut self) {
+        for publisher in self.order.completed.drain(..) {
+            if let Some(publisher) = self.publishers.get_mut(usize::from(publisher)) {
+                publisher.outstanding = publisher.outstanding.saturating_sub(1);
+            }
         }
     }
 
@@ -267,7 +273,9 @@ impl<S: Socket> Driver<S> {
         }
         let found = Stamp::find(reply.body, self.hint);
         let stamp = if self.plan.status_only {
-            Some(Stamp { publisher: peer.publisher, sequence: peer.position, sent_us: self.now_us })
+            let times = self.sent_times.get_mut(index as usize);
+            let sent_us = times.and_then(VecDeque::pop_front).unwrap_or(self.now_us);
+            Some(Stamp { publisher: peer.publisher, sequence: peer.position, sent_us })
         } else {
             found.and_then(|(stamp, at)| {
                 self.hint = at;
@@ -304,7 +312,7 @@ impl<S: Socket> Driver<S> {
             }
             Some(stamp) => {
                 for missed in position..stamp.sequence {
-                    self.order.miss(Some(index), NO_PUBLISHER, missed);
+                    self.order.miss(index, NO_PUBLISHER, missed);
                     self.take_reply(index, Some(Stamp { sent_us: UNCOUNTED, ..stamp }));
                 }
             }
@@ -413,9 +421,8 @@ impl<S: Socket> Driver<S> {
             }
             Role::Subscriber { slow } => {
                 self.order.give_up(position, self.published_in_order());
-                for publisher in self.order.leave(position, !slow) {
-                    self.release(publisher);
-                }
+                self.order.leave(position, !slow);
+                self.release();
             }
             Role::HalfOpen | Role::Dribbler => {}
         }

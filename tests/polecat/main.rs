@@ -13,6 +13,7 @@ mod guarantees;
 mod http;
 mod ids;
 mod limits;
+mod load;
 mod memory;
 mod origins;
 mod rest;

@@ -83,6 +83,14 @@ struct Snapshot {
     client: Option<Usage>,
 }
 
+fn snapshot_of(pids: &[u32], origin: Instant) -> Snapshot {
+    Snapshot { at_us: us_since(origin), server: Usage::of(pids), client: Usage::of_this_process() }
+}
+
+fn us_since(origin: Instant) -> u64 {
+    u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A run on its poll loop.
 struct Runner {
     poll: Poll,
@@ -102,6 +110,9 @@ struct Runner {
 
 impl Runner {
     fn new(run: Run, addr: SocketAddr, publish_addr: SocketAddr, pids: Vec<u32>) -> io::Result<Self> {
+        let begun = Instant::now();
+        // Before anything is kept for a connection: that counts as what this process uses.
+        let before = snapshot_of(&pids, begun);
         let is_shown = io::stderr().is_terminal() && !run.json && !run.stages;
         let progress =
             if is_shown { ProgressBar::new(u64::from(run.plan.peers())) } else { ProgressBar::hidden() };
@@ -115,9 +126,9 @@ impl Runner {
             sources,
             addr,
             publish_addr,
-            origin: Instant::now(),
+            origin: begun,
             pids,
-            snapshots: [Snapshot::default(); 4],
+            snapshots: [before; 4],
             connections: 0,
             progress,
             stages: run.stages,
@@ -126,7 +137,6 @@ impl Runner {
 
     fn run(mut self) -> io::Result<Report> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        self.snapshots[0] = self.snapshot();
         let mut stage = Stage::Connecting;
         while stage != Stage::Done {
             self.connect_some();
@@ -229,11 +239,11 @@ impl Runner {
     }
 
     fn now_us(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+        us_since(self.origin)
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { at_us: self.now_us(), server: Usage::of(&self.pids), client: Usage::of_this_process() }
+        snapshot_of(&self.pids, self.origin)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
@@ -259,7 +269,7 @@ impl Runner {
             alive: self.driver.open(),
             seconds,
             operations: tally.operations,
-            operations_per_second: if seconds > 0.0 { tally.operations as f64 / seconds } else { 0.0 },
+            operations_per_second: tally.operations as f64 / seconds.max(1e-6),
             latency_us: tally.latencies.summary(),
             handshakes: tally.handshakes,
             handshakes_per_second: first_handshakes as f64 / connecting_seconds.max(1e-6),
@@ -288,10 +298,8 @@ impl Runner {
             pids: self.pids.clone(),
             cpu_seconds: cpu / 1e9,
             cpu_ns_per_operation: per(cpu, operations),
-            cpu_ns_per_handshake: per(
-                cpu_ns(before.server, open.server).unwrap_or_default(),
-                first_handshakes,
-            ),
+            cpu_ns_per_handshake: cpu_ns(before.server, open.server)
+                .and_then(|cpu| per(cpu, first_handshakes)),
             resident_bytes_before: first.resident_bytes,
             resident_bytes_open: open_usage.resident_bytes,
             resident_bytes: usage.resident_bytes,

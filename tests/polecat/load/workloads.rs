@@ -1,0 +1,188 @@
+//! Each workload against a server of ours: all must come, and be counted.
+
+use serde_json::Value;
+
+use super::{load, polecat_load};
+use crate::support::{Home, Process, get};
+
+/// A server as a process, which stores nothing or in a file.
+struct Served {
+    process: Process,
+    _home: Home,
+}
+
+impl Served {
+    fn new(flags: &[&str]) -> Self {
+        let home = Home::new();
+        Self { process: Process::serve(&home.database(), flags), _home: home }
+    }
+
+    fn at(&self, scheme: &str, target: &str) -> String {
+        format!("{scheme}://{}{target}", self.process.addr())
+    }
+}
+
+#[test]
+fn idle_holds_connections_and_answers_pings() {
+    let served = Served::new(&["--heartbeat-interval", "0.3"]);
+    let outcome = load(&["idle", &served.at("ws", "/ws"), "-n", "50", "--for", "1"]);
+    outcome.expect_good();
+    assert_eq!([outcome.count("connections"), outcome.count("alive")], [50; 2]);
+    assert_eq!(outcome.count("handshakes"), 50);
+    // Who does not answer is closed before the third.
+    assert!(outcome.count("pings") >= 100, "{}", outcome.report);
+    assert!(outcome.count("other_texts") >= 100, "heartbeats are seen: {}", outcome.report);
+    let latency = &outcome.report["handshake_latency_us"];
+    assert!(
+        latency["max"].as_u64() >= latency["p50"].as_u64() && latency["p50"].as_u64() > Some(0),
+        "{latency}"
+    );
+    if served.process.memory().is_none() {
+        eprintln!("SKIPPED: the system has no /proc to see a server's memory in");
+        return;
+    }
+    let server = &outcome.report["server"];
+    assert_eq!(server["pids"], serde_json::json!([served.process.pid().as_raw_nonzero().get()]), "{server}");
+    for name in
+        ["cpu_ns_per_handshake", "resident_bytes_per_connection_open", "resident_bytes_per_connection"]
+    {
+        assert!(server[name].is_number(), "{name}: {server}");
+    }
+    assert!(outcome.report["client"]["resident_bytes_per_connection"].is_number(), "{}", outcome.report);
+}
+
+#[test]
+fn idle_broadcasts_to_all_on_a_channel_and_on_the_stream() {
+    let served = Served::new(&[]);
+    for (path, post) in [("/api/ws/caf%C3%A9", "/api/messages"), ("/ws", "/api/events")] {
+        let post = served.at("http", post);
+        let outcome =
+            load(&["idle", &served.at("ws", path), "-n", "20", "--for", "0.1", "--broadcast", &post]);
+        outcome.expect_good();
+        assert_eq!(outcome.count("published"), 1);
+        assert!(outcome.report["latency_us"]["max"].is_number(), "all got it: {}", outcome.report);
+    }
+    assert_eq!(get(served.process.addr(), "/api/channels").ok()["channels"][0], "caf\u{e9}");
+}
+
+#[test]
+fn echo_gets_everything_back() {
+    let served = Served::new(&[]);
+    for (depth, size) in [("1", "25"), ("8", "100000")] {
+        let url = served.at("ws", "/api/ws");
+        let outcome = load(&["echo", &url, "-c", "4", "--depth", depth, "--size", size, "--for", "0.3"]);
+        outcome.expect_good();
+        assert!(outcome.count("operations") > 4, "{}", outcome.report);
+        assert!(outcome.count("published") >= outcome.count("operations"));
+        assert!(outcome.report["seconds"].as_f64() >= Some(0.29));
+    }
+}
+
+#[test]
+fn fanout_delivers_to_all_however_it_is_published() {
+    let served = Served::new(&[]);
+    let (room, stream) = (served.at("ws", "/api/ws/room"), served.at("ws", "/ws"));
+    let (messages, events) = (served.at("http", "/api/messages"), served.at("http", "/api/events"));
+    for args in [
+        &["fanout", &room, "--window", "4", "--publishers", "3", "--size", "1000"][..],
+        &["fanout", &room, "--window", "2", "--post", &messages],
+        &["fanout", &stream, "--window", "2", "--post", &events],
+        &["fanout", &room, "--rate", "200"],
+    ] {
+        let outcome = load(&[args, &["-c", "10", "--for", "0.3"]].concat());
+        outcome.expect_good();
+        let (operations, published) = (outcome.count("operations"), outcome.count("published"));
+        assert!(operations >= 10 && published >= 1, "{}", outcome.report);
+        assert!(operations <= 13 * published, "{}", outcome.report);
+        if args.contains(&"--rate") {
+            // Those of the warm-up, too; what is due is sent, however late.
+            assert!((40..=90).contains(&published), "{}", outcome.report);
+        }
+    }
+}
+
+#[test]
+fn publish_checks_each_answer() {
+    let served = Served::new(&[]);
+    let url = served.at("http", "/api/messages");
+    let mut published = 0;
+    for more in
+        [&["--depth", "1"][..], &["--depth", "8", "--size", "5000"], &["--status-only", "--depth", "3"]]
+    {
+        let outcome =
+            load(&[&["publish", &url, "-c", "3", "--for", "0.3", "--channel", "a \"b\""], more].concat());
+        outcome.expect_good();
+        published += outcome.count("published");
+        assert!(outcome.report["latency_us"]["mean"].as_f64() > Some(1.0), "{}", outcome.report);
+    }
+    let summary = get(served.process.addr(), "/api/summary").ok();
+    assert_eq!(summary["summary"]["total_messages"], published, "what was counted is what is stored");
+    let refused = load(&["publish", &served.at("http", "/api/nothing"), "--for", "0.1"]);
+    assert_eq!(refused.status, Some(1));
+    assert!(refused.count("wrong") > 0, "{}", refused.report);
+}
+
+#[test]
+fn a_storm_resumes_without_a_loss_from_a_file_and_from_memory() {
+    let stored = Served::new(&[]);
+    let home = Home::new();
+    let kept = Served {
+        process: Process::start(|command| {
+            command.args(["--listen", "127.0.0.1:0", "--db", "off"]);
+        }),
+        _home: home,
+    };
+    for served in [&stored, &kept] {
+        for (path, post) in [("/api/ws/room", "/api/messages"), ("/ws", "/api/events")] {
+            let post = served.at("http", post);
+            let url = served.at("ws", path);
+            let outcome = load(&[
+                "storm", &url, "-c", "20", "--rate", "200", "--rounds", "2", "--for", "0.9", "--post", &post,
+            ]);
+            outcome.expect_good();
+            assert_eq!(outcome.count("handshakes"), 60, "all came three times: {}", outcome.report);
+            assert_eq!(outcome.count("alive"), 21);
+            assert!(outcome.count("published") >= 100, "{}", outcome.report);
+        }
+    }
+}
+
+#[test]
+fn who_breaks_the_rules_is_ended_and_the_others_stay() {
+    let served = Served::new(&["--heartbeat-interval", "0.5", "--handshake-timeout", "0.5"]);
+    let outcome = load(&[
+        "fanout",
+        &served.at("ws", "/api/ws/room"),
+        "-c",
+        "20",
+        "--rate",
+        "50",
+        "--for",
+        "3",
+        "--slow",
+        "20",
+        "--half-open",
+        "10",
+        "--dribble",
+        "10",
+    ]);
+    outcome.expect_good();
+    assert_eq!(outcome.count("alive"), 21, "{}", outcome.report);
+    let ended = outcome.report["ended_rightly"].as_object().expect("reasons");
+    assert_eq!(ended.get("handshake answered 408"), Some(&Value::from(2)), "{ended:?}");
+    assert_eq!(ended.values().filter_map(Value::as_u64).sum::<u64>(), 4, "{ended:?}");
+}
+
+#[test]
+fn a_table_is_for_people() {
+    let served = Served::new(&[]);
+    let ended = polecat_load(&["echo", &served.at("ws", "/api/ws"), "-c", "2", "--for", "0.1"]);
+    assert_eq!(
+        (ended.status.code(), ended.stderr.len()),
+        (Some(0), 0),
+        "no bar without a terminal: {ended:?}"
+    );
+    for name in ["connections", "handshake latency", "operations", "p99.9", "lost, doubled, swapped, wrong"] {
+        assert!(ended.stdout.contains(name), "{name}: {}", ended.stdout);
+    }
+}
