@@ -197,12 +197,10 @@ impl<S: Socket> Driver<S> {
         peer.inbox = Some(Box::new(Inbox { since_us: now_us, ..Inbox::default() }));
         self.handshaking += u32::from(peer.role != Role::Dribbler);
         // Nothing can be written before the first readiness.
-        let bytes = std::mem::take(&mut self.scratch);
-        if !bytes.is_empty() {
-            peer.outbox.get_or_insert_default().push(&bytes);
+        if !self.scratch.is_empty() {
+            peer.outbox.get_or_insert_default().push(&self.scratch);
+            self.scratch.clear();
         }
-        self.scratch = bytes;
-        self.scratch.clear();
     }
 
     /// A connection could not be opened.
@@ -386,8 +384,8 @@ impl<S: Socket> Driver<S> {
             Role::Subscriber { .. } => peer.position >= published || peer.phase == Phase::Ended,
             _ => true,
         };
-        let is_said = self.plan.messages_max.is_none_or(|max| self.tally.published >= max);
-        if self.outstanding > 0 || !is_said || !self.is_connected() {
+        let is_due = self.plan.messages_max.is_some() && !self.is_said();
+        if self.outstanding > 0 || is_due || !self.is_connected() {
             return false;
         }
         // From the one that was found last, once around.

@@ -34,7 +34,7 @@ impl<S: Socket> Driver<S> {
 
     /// Puts the next message or request of a connection into the scratch.
     pub(super) fn send_next(&mut self, index: u32) {
-        if self.plan.messages_max.is_some_and(|max| self.tally.published >= max) {
+        if self.is_said() {
             return;
         }
         let peer = &mut self.peers[index as usize];
@@ -56,28 +56,20 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Publishes what is due.
+    /// Whether as much was published as there is to publish.
+    pub(super) fn is_said(&self) -> bool {
+        self.plan.messages_max.is_some_and(|max| self.tally.published >= max)
+    }
+
+    /// Publishes what is due: each publisher in turn that can.
     pub(super) fn publish(&mut self) {
-        if self.publishers.is_empty() || !self.may_publish() {
-            return;
-        }
-        let mut refused = 0;
         for _ in 0..PUBLISHED_MAX {
             let Some(sent_us) = self.publish_due_us().filter(|due_us| *due_us <= self.now_us) else { return };
-            if self.plan.messages_max.is_some_and(|max| self.tally.published >= max) {
-                return;
-            }
-            let number = self.turn_of;
-            self.turn_of = (number + 1) % self.publishers.len();
-            if self.can_publish(number) {
-                refused = 0;
-                self.publish_one(number, sent_us);
-            } else {
-                refused += 1;
-                if refused >= self.publishers.len() {
-                    return;
-                }
-            }
+            let count = self.publishers.len();
+            let next = (0..count).map(|step| (self.turn_of + step) % count);
+            let Some(number) = { next }.find(|number| self.can_publish(*number)) else { return };
+            self.turn_of = (number + 1) % count;
+            self.publish_one(number, sent_us);
         }
     }
 
@@ -97,10 +89,7 @@ impl<S: Socket> Driver<S> {
         reason = "microseconds of a run"
     )]
     pub(super) fn publish_due_us(&self) -> Option<u64> {
-        if self.publishers.is_empty() || !self.may_publish() {
-            return None;
-        }
-        if !(0..self.publishers.len()).any(|number| self.can_publish(number)) {
+        if !self.may_publish() || !(0..self.publishers.len()).any(|number| self.can_publish(number)) {
             return None;
         }
         let Some(rate) = self.plan.rate else { return Some(self.now_us) };
@@ -116,8 +105,7 @@ impl<S: Socket> Driver<S> {
         let peer = &self.peers[publisher.peer as usize];
         let has_room = peer.outbox.as_ref().is_none_or(|outbox| outbox.len() < UNSENT_BYTES_MAX);
         let in_window = self.plan.rate.is_some() || publisher.outstanding < self.plan.depth;
-        let is_said = self.plan.messages_max.is_some_and(|max| self.tally.published >= max);
-        peer.phase == Phase::Open && has_room && in_window && !is_said
+        peer.phase == Phase::Open && has_room && in_window && !self.is_said()
     }
 
     fn publish_one(&mut self, number: usize, sent_us: u64) {

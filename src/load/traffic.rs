@@ -16,9 +16,6 @@ use super::plan::Workload;
 /// Bytes of the largest message that is taken.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// The time of what did not come: it has no latency.
-const UNCOUNTED: u64 = u64::MAX;
-
 /// Bytes that a slow reader reads at once.
 const SIP_BYTES: usize = 4 << 10;
 
@@ -287,7 +284,7 @@ impl<S: Socket> Driver<S> {
                 && (stamp.publisher, stamp.sequence) == (peer.publisher, peer.position)
         };
         let stamp = stamp.filter(is_right);
-        if self.is_measured(index) {
+        if index < self.plan.connections {
             self.take_reply(index, stamp);
         } else {
             // Its deliveries count; of its answers only that they say so.
@@ -313,7 +310,7 @@ impl<S: Socket> Driver<S> {
             Some(stamp) => {
                 for missed in position..stamp.sequence {
                     self.order.miss(index, NO_PUBLISHER, missed);
-                    self.take_reply(index, Some(Stamp { sent_us: UNCOUNTED, ..stamp }));
+                    self.go_on(index);
                 }
             }
             None if position >= sent => {
@@ -328,13 +325,17 @@ impl<S: Socket> Driver<S> {
     /// Takes in an echo or an answer, `None` where it is not the one that had to come,
     /// and sends the next.
     fn take_reply(&mut self, index: u32, stamp: Option<Stamp>) {
-        self.peers[index as usize].position += 1;
-        self.outstanding = self.outstanding.saturating_sub(1);
         match stamp {
-            Some(stamp) if stamp.sent_us == UNCOUNTED => {}
             Some(stamp) => self.count(stamp.sent_us),
             None => self.tally.wrong += 1,
         }
+        self.go_on(index);
+    }
+
+    /// One message or request of a connection is through: the next is sent.
+    fn go_on(&mut self, index: u32) {
+        self.peers[index as usize].position += 1;
+        self.outstanding = self.outstanding.saturating_sub(1);
         if matches!(self.stage, Stage::WarmUp | Stage::Measuring) {
             self.send_next(index);
         }
@@ -426,10 +427,6 @@ impl<S: Socket> Driver<S> {
             }
             Role::HalfOpen | Role::Dribbler => {}
         }
-    }
-
-    fn is_measured(&self, index: u32) -> bool {
-        index < self.plan.connections && self.peers[index as usize].publisher != NO_PUBLISHER
     }
 }
 
