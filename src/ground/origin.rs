@@ -76,10 +76,13 @@ impl<'a> Origin<'a> {
     }
 
     fn default_port(&self) -> Option<u16> {
-        match self.scheme.to_ascii_lowercase().as_str() {
-            "http" | "ws" => Some(80),
-            "https" | "wss" => Some(443),
-            _ => None,
+        let is_one_of = |names: [&str; 2]| names.iter().any(|name| self.scheme.eq_ignore_ascii_case(name));
+        if is_one_of(["http", "ws"]) {
+            Some(80)
+        } else if is_one_of(["https", "wss"]) {
+            Some(443)
+        } else {
+            None
         }
     }
 }
