@@ -8,7 +8,7 @@ use slab::Slab;
 use crate::ground::config::{Limits, Timeouts};
 use crate::ground::deadline::{Fifo, Link, Links};
 use crate::ground::frame::Frame;
-use crate::ground::limit::Limit;
+use crate::ground::limit::{Limit, LimitHits};
 use crate::ground::time::Stamp;
 
 use super::channel::{Channel, Log, Run, Sweep};
@@ -154,45 +154,46 @@ impl Registry {
     }
 
     /// Takes note of a committed record; where its channel has members, `encode`
-    /// makes the frame that all of them will get. Returns the limits for which older
-    /// frames were let go, of this log and of all.
+    /// makes the frame that all of them will get. Counts in `hits` the limits for which
+    /// older frames are let go, of this log and of all.
     pub fn publish(
         &mut self,
         stream: &Stream,
         id: u64,
         now: Stamp,
+        hits: &mut LimitHits,
         encode: impl FnOnce() -> Frame,
-    ) -> [Option<Limit>; 2] {
+    ) {
         match stream {
             Stream::Events => self.newest_event = self.newest_event.max(id),
             Stream::Channel(_) => self.newest_message = self.newest_message.max(id),
         }
-        let Some(index) = self.find(stream) else { return [None; 2] };
+        let Some(index) = self.find(stream) else { return };
         if self.channels[index as usize].members.is_empty() {
             // It only waits to be dropped; whoever joins before that begins after this record.
             self.release(index);
             self.channels[index as usize].log = Log::new(self.newest(stream));
-            return [None; 2];
+            return;
         }
-        let was_cut = self.append(index, id, encode(), now);
-        let was_over = self.make_room();
-        [was_cut.then_some(Limit::LogBytes), was_over.then_some(Limit::LogsBytes)]
+        self.append(index, id, encode(), now, hits);
+        self.make_room(hits);
     }
 
-    /// Appends a frame to a log; returns whether that log had to let older ones go.
-    fn append(&mut self, index: u32, id: u64, frame: Frame, now: Stamp) -> bool {
+    fn append(&mut self, index: u32, id: u64, frame: Frame, now: Stamp, hits: &mut LimitHits) {
         let channel = &mut self.channels[index as usize];
         let was_empty = channel.log.is_empty();
         self.logs_bytes += frame.len();
         channel.log.push(id, frame);
         // The newest frame stays, so that a message larger than the bound is not
         // read from the store by everyone.
-        let mut was_cut = false;
+        let frames = channel.log.len();
         while channel.log.len() > 1
             && (channel.log.bytes() > self.log_bytes_max || channel.log.len() > self.log_frames_max)
         {
             self.logs_bytes -= channel.log.pop();
-            was_cut = true;
+        }
+        if channel.log.len() < frames {
+            hits.count(Limit::LogBytes);
         }
         channel.sweep = match channel.sweep {
             Sweep::Done => {
@@ -207,15 +208,16 @@ impl Registry {
         } else {
             self.idle.touch(&mut self.channels, index, now);
         }
-        was_cut
     }
 
     /// Lets the frames go that were unused the longest, until all logs together
-    /// are within their bound; returns whether there were any to let go.
-    fn make_room(&mut self) -> bool {
-        let was_over = self.logs_bytes > self.logs_bytes_max;
+    /// are within their bound.
+    fn make_room(&mut self, hits: &mut LimitHits) {
+        if self.logs_bytes > self.logs_bytes_max {
+            hits.count(Limit::LogsBytes);
+        }
         while self.logs_bytes > self.logs_bytes_max {
-            let Some((index, _)) = self.idle.front(&mut self.channels) else { break };
+            let Some((index, _)) = self.idle.front(&mut self.channels) else { return };
             let log = &mut self.channels[index as usize].log;
             if log.len() > 1 {
                 self.logs_bytes -= log.pop();
@@ -223,7 +225,6 @@ impl Registry {
                 self.release(index);
             }
         }
-        was_over
     }
 
     /// Lets all frames of a channel go.

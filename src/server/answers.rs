@@ -61,11 +61,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
         self.metrics.committed += 1;
         let scratch = &mut self.scratch;
-        let let_go =
-            self.registry.publish(&record.stream(), id, self.moment.stamp, || encode(id, record, scratch));
-        for limit in let_go.into_iter().flatten() {
-            self.metrics.limits.count(limit);
-        }
+        let hits = &mut self.metrics.limits;
+        self.registry.publish(&record.stream(), id, self.moment.stamp, hits, || encode(id, record, scratch));
         if let Some(ticket) = ticket {
             self.answer_stored(ticket, id, record, &[]);
         }
