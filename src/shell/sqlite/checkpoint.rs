@@ -26,7 +26,7 @@ const QUIET_MS: u64 = 50;
 const COMMIT_BYTES: usize = 6 << 10;
 /// Bytes that were added, about, after which the log is measured again, which costs
 /// as much as storing a record.
-pub(super) const MEASURE_BYTES: usize = 128 << 10;
+const MEASURE_BYTES: usize = 128 << 10;
 
 /// How much of the log is not yet copied back into the file.
 #[derive(Debug)]
@@ -45,9 +45,7 @@ pub(super) struct WriteAheadLog {
 impl WriteAheadLog {
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let page_bytes = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
-        let mut log = Self { page_bytes, bytes: 0, unmeasured: 0, written_ms: 0, bytes_left: 0 };
-        log.measure(connection);
-        Ok(log)
+        Ok(Self { page_bytes, bytes: 0, unmeasured: 0, written_ms: 0, bytes_left: 0 })
     }
 
     /// Notes that a commit of records of `weight` bytes was made, and does a checkpoint
@@ -56,9 +54,14 @@ impl WriteAheadLog {
         self.written_ms = now.monotonic_ms;
         self.unmeasured = self.unmeasured.saturating_add(weight).saturating_add(COMMIT_BYTES);
         if self.unmeasured >= MEASURE_BYTES {
-            self.measure(connection);
             self.check(connection, BUSY_BYTES_MAX);
         }
+    }
+
+    /// The same for a commit that has changed who knows how many pages.
+    pub(super) fn deleted(&mut self, connection: &Connection, now: Now) {
+        self.written_ms = now.monotonic_ms;
+        self.check(connection, BUSY_BYTES_MAX);
     }
 
     /// Milliseconds until a quiet loop has a checkpoint to do.
@@ -70,14 +73,8 @@ impl WriteAheadLog {
     /// Does a checkpoint if the loop is quiet and there is enough to be copied.
     pub(super) fn rest(&mut self, connection: &Connection, now: Now) {
         if self.due_in_ms(now) == Some(0) {
-            self.measure(connection);
             self.check(connection, IDLE_BYTES_MAX);
         }
-    }
-
-    fn measure(&mut self, connection: &Connection) {
-        self.unmeasured = 0;
-        self.run(connection, "PRAGMA wal_checkpoint(NOOP)");
     }
 
     fn is_over(&self, bytes_max: i64) -> bool {
@@ -85,9 +82,11 @@ impl WriteAheadLog {
         bytes > bytes_max && bytes > self.bytes_left + IDLE_BYTES_MAX
     }
 
-    /// Does a checkpoint where there is more than `bytes_max` of it, and enough
-    /// more than the last one had to leave.
+    /// Measures the log, and does a checkpoint where there is more than `bytes_max` of
+    /// it, and enough more than the last one had to leave.
     pub(super) fn check(&mut self, connection: &Connection, bytes_max: i64) {
+        self.unmeasured = 0;
+        self.run(connection, "PRAGMA wal_checkpoint(NOOP)");
         if self.is_over(bytes_max) {
             self.run(connection, "PRAGMA wal_checkpoint(PASSIVE)");
             self.bytes_left = self.bytes;

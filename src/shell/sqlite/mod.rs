@@ -21,7 +21,7 @@ use rusqlite::Connection;
 
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
-use checkpoint::{IDLE_BYTES_MAX, MEASURE_BYTES, WriteAheadLog};
+use checkpoint::{IDLE_BYTES_MAX, WriteAheadLog};
 use health::{Setback, Watch};
 use housekeeping::Housekeeping;
 use keys::Keys;
@@ -173,7 +173,7 @@ impl SqliteEngine {
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
         if self.housekeeping.step(&self.connection, self.known.newest, now) {
-            self.log.wrote(&self.connection, MEASURE_BYTES, now);
+            self.log.deleted(&self.connection, now);
             match Ids::oldest(&self.connection, self.known.newest) {
                 Ok(oldest) => self.known.oldest = oldest,
                 Err(error) => log::error!("the oldest record could not be looked up: {error}"),
