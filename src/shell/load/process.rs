@@ -26,8 +26,7 @@ impl Usage {
                 let Ok(stat) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
                 usage.cpu_ns += stat.split(' ').next()?.parse::<u64>().ok()?;
             }
-            usage.resident_bytes += resident_bytes(&fs::read_to_string(process.join("smaps_rollup")).ok()?)
-                .or_else(|| resident_bytes_of_status(&process))?;
+            usage.resident_bytes += resident_bytes(&fs::read_to_string(process.join("smaps_rollup")).ok()?)?;
         }
         Some(usage)
     }
@@ -39,15 +38,7 @@ impl Usage {
 
 /// The exact count; what `status` says may lag behind.
 fn resident_bytes(smaps: &str) -> Option<u64> {
-    field(smaps, "Rss:")
-}
-
-fn resident_bytes_of_status(process: &Path) -> Option<u64> {
-    field(&fs::read_to_string(process.join("status")).ok()?, "VmRSS:")
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let line = smaps.lines().find_map(|line| line.strip_prefix("Rss:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
