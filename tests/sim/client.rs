@@ -127,6 +127,16 @@ impl Context<'_> {
         link.longest_rest_ms >= 2 * u64::from(self.options.config.timeouts.heartbeat_interval_ms)
     }
 
+    /// What may become of any connection at any time: a reset, or silence for ever.
+    pub(crate) fn mishap(&mut self) -> Option<Wish> {
+        let habits = &self.options.habits;
+        if self.happens(habits.reset_chance) {
+            Some(Wish::Reset)
+        } else {
+            self.happens(habits.vanish_chance).then_some(Wish::Vanish)
+        }
+    }
+
     /// Letters to fill a message with.
     pub(crate) fn padding(&mut self) -> String {
         let habits = &self.options.habits;

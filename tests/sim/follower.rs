@@ -418,11 +418,8 @@ impl Behaviour for Follower {
 
     fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
         let habits = &context.options.habits;
-        if context.happens(habits.reset_chance) {
-            return Wish::Reset;
-        }
-        if context.happens(habits.vanish_chance) {
-            return Wish::Vanish;
+        if let Some(wish) = context.mishap() {
+            return wish;
         }
         if self.is_turned_away {
             self.is_turned_away = context.mood != Mood::Chaos;

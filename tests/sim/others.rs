@@ -114,11 +114,8 @@ impl Behaviour for Echoer {
 
     fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
         let habits = &context.options.habits;
-        if context.happens(habits.reset_chance) {
-            return Wish::Reset;
-        }
-        if context.happens(habits.vanish_chance) {
-            return Wish::Vanish;
+        if let Some(wish) = context.mishap() {
+            return wish;
         }
         if self.is_turned_away {
             return Wish::Close;

@@ -255,11 +255,8 @@ impl Behaviour for Publisher {
 
     fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
         let habits = &context.options.habits;
-        if context.happens(habits.reset_chance) {
-            return Wish::Reset;
-        }
-        if context.happens(habits.vanish_chance) {
-            return Wish::Vanish;
+        if let Some(wish) = context.mishap() {
+            return wish;
         }
         if self.is_refused || (context.mood == Mood::Leaving && self.due.is_empty()) {
             return Wish::Close;

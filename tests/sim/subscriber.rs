@@ -232,11 +232,8 @@ impl Behaviour for Subscriber {
         if self.stage == Stage::HalfClosed {
             return Wish::Stay;
         }
-        if context.happens(habits.reset_chance) {
-            return Wish::Reset;
-        }
-        if context.happens(habits.vanish_chance) {
-            return Wish::Vanish;
+        if let Some(wish) = context.mishap() {
+            return wish;
         }
         if self.is_turned_away {
             self.is_turned_away = context.mood != Mood::Chaos;
