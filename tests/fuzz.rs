@@ -1,12 +1,21 @@
 //! Replays what the fuzzers in `fuzz/` keep: the corpus of each target, and the
 //! inputs that once found something wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, unreachable_pub, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs
+)]
 
 use std::fs;
 use std::path::Path;
 
 #[path = "../fuzz/checks/mod.rs"]
 mod checks;
+#[path = "fuzz/talk.rs"]
+mod talk;
 
 /// Bytes of all that is kept for one target.
 const BYTES_MAX: u64 = 120 << 10;

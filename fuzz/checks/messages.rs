@@ -40,7 +40,7 @@ pub fn check(data: &[u8]) {
 
 /// An [`Item`] that outlives its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Said {
+pub enum Said {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -61,7 +61,7 @@ impl From<Item<'_>> for Said {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub enum End {
     /// Between two messages.
     Idle,
     /// Within a frame, or between two of a message.
@@ -71,9 +71,9 @@ enum End {
 }
 
 /// What became of a stream.
-struct Outcome {
-    said: Vec<Said>,
-    end: End,
+pub struct Outcome {
+    pub said: Vec<Said>,
+    pub end: End,
     /// Bytes that had been fed when it ended.
     fed: usize,
 }
@@ -81,7 +81,7 @@ struct Outcome {
 impl Outcome {
     /// Feeds a decoder the way a server does: what it leaves is kept and handed in
     /// again with more behind it.
-    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, message_bytes_max: usize) -> Self {
+    pub fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, message_bytes_max: usize) -> Self {
         let mut outcome = Self { said: Vec::new(), end: End::Idle, fed: 0 };
         let mut decoder = MessageDecoder::default();
         let mut kept = Vec::new();
@@ -90,7 +90,8 @@ impl Outcome {
             outcome.fed += piece.len();
             let mut start = 0;
             loop {
-                let left = kept.len() - start;
+                let before = kept[start..].to_vec();
+                let left = before.len();
                 let step = match decoder.decode(&mut kept[start..], message_bytes_max) {
                     Ok(Step { consumed, item }) => (consumed, item.map(Said::from)),
                     Err(fault) => {
@@ -102,6 +103,7 @@ impl Outcome {
                 assert!(decoder.buffered_bytes() <= message_bytes_max);
                 if step.0 == 0 {
                     assert!(left <= LEFT_BYTES_MAX, "{left} bytes are left with the caller");
+                    assert_eq!(kept[start..], before, "what is kept is changed");
                     break;
                 }
                 start += step.0;
@@ -177,7 +179,7 @@ impl Write for Wire {
 }
 
 /// What tungstenite makes of a stream, and the code it would close with.
-fn their_outcome(stream: &[u8], message_bytes_max: usize) -> (Vec<Said>, Option<u16>) {
+pub fn their_outcome(stream: &[u8], message_bytes_max: usize) -> (Vec<Said>, Option<u16>) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
         .max_message_size(Some(message_bytes_max))

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-mod differential;
-
 use std::collections::HashSet;
 
 use super::super::codec;

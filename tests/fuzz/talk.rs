@@ -1,74 +1,29 @@
-//! Against a model that knows what was said, and against tungstenite's own
-//! `WebSocket`, in a server's role.
-//!
-//! Where polecat is stricter than tungstenite: lengths that are not minimal are
-//! refused, and every fault is found as its byte arrives, where tungstenite looks
-//! at a frame when it is whole. Of two faults in one frame, the first is reported,
-//! where tungstenite compares the length to the limit before all else and reads the
-//! reason of a Close before its code. An illegal close code is a fault, where
-//! tungstenite hands out a Close with 1002 in its place. Where polecat is more lenient: 1014 is a close code, since IANA
-//! registered it.
+//! Random talk, and the same spoiled: against a model that knows what was said, and
+//! against tungstenite's own `WebSocket`, as the check of messages has it.
 
-use std::io::{self, Cursor, Read, Write};
+use polecat::wire::codec::{self, OpCode};
 
-use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
-use tungstenite::{Error, Message as TheirMessage};
-
-use super::*;
+use crate::checks::messages::{End, Outcome, Said, their_outcome};
 
 const SEED: u64 = 6455;
 const MESSAGE_BYTES_MAX: usize = 70_000;
 
-struct Wire(Cursor<Vec<u8>>);
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
+/// The outcome of `stream` cut at the given places, which rise.
+fn decode_cut(stream: &[u8], cuts: impl IntoIterator<Item = usize>) -> (Vec<Said>, End) {
+    let mut start = 0;
+    let pieces = cuts.into_iter().chain([stream.len()]).map(|cut| {
+        let piece = &stream[start..cut];
+        start = cut;
+        piece
+    });
+    let outcome = Outcome::of(pieces, MESSAGE_BYTES_MAX);
+    (outcome.said, outcome.end)
 }
 
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What tungstenite makes of a stream, and the code it would close with.
-fn their_outcome(stream: &[u8]) -> (Vec<Said>, Option<u16>) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let wire = Wire(Cursor::new(stream.to_vec()));
-    let mut socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
-    let mut said = Vec::new();
-    loop {
-        said.push(match socket.read() {
-            Ok(TheirMessage::Text(text)) => Said::Text(text.as_str().to_owned()),
-            Ok(TheirMessage::Binary(bytes)) => Said::Binary(bytes.to_vec()),
-            Ok(TheirMessage::Ping(payload)) => Said::Ping(payload.to_vec()),
-            Ok(TheirMessage::Pong(payload)) => Said::Pong(payload.to_vec()),
-            Ok(TheirMessage::Close(close)) => match close {
-                Some(close) if close.reason.as_str() == "Protocol violation" => return (said, Some(1002)),
-                close => {
-                    said.push(Said::Close(close.map(|close| (close.code.into(), close.reason.to_string()))));
-                    return (said, None);
-                }
-            },
-            Ok(TheirMessage::Frame(_)) => unreachable!("frames are not read"),
-            Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
-                return (said, None);
-            }
-            Err(Error::Protocol(_)) => return (said, Some(1002)),
-            Err(Error::Utf8(_)) => return (said, Some(1007)),
-            Err(Error::Capacity(_)) => return (said, Some(1009)),
-            Err(error) => panic!("{error}"),
-        });
-    }
+fn random_cuts(random: &mut fastrand::Rng, len: usize) -> Vec<usize> {
+    let mut cuts: Vec<usize> = (0..random.usize(1..8)).map(|_| random.usize(0..=len)).collect();
+    cuts.sort_unstable();
+    cuts
 }
 
 /// A random stream without a fault: its frames, and what it says.
@@ -87,25 +42,30 @@ impl Talk {
             let code = random.choice([1000, 1001, 1003, 1007, 1011, 1013, 3000, 4400, 4999]).unwrap();
             let reason = characters(random, 20);
             let payload = [&u16::to_be_bytes(code)[..], reason.as_bytes()].concat();
-            talk.frame(random, CLOSE, &payload);
+            talk.frame(random, true, OpCode::Close, &payload);
             talk.said.push(Said::Close(Some((code, reason))));
         }
         talk
     }
 
-    fn frame(&mut self, random: &mut fastrand::Rng, first: u8, payload: &[u8]) {
+    fn frame(&mut self, random: &mut fastrand::Rng, fin: bool, opcode: OpCode, payload: &[u8]) {
         let mask = std::array::from_fn(|_| random.u8(..));
-        self.frames.push(frame_masked(first, payload, mask));
+        let mut frame = Vec::new();
+        codec::write_masked_frame(opcode, payload, mask, &mut frame);
+        if !fin {
+            frame[0] &= 0x7F;
+        }
+        self.frames.push(frame);
     }
 
     fn control(&mut self, random: &mut fastrand::Rng) {
         let payload: Vec<u8> = (0..random.usize(..=125)).map(|_| random.u8(..)).collect();
-        let (first, said) = if random.bool() {
-            (PING, Said::Ping(payload.clone()))
+        let (opcode, said) = if random.bool() {
+            (OpCode::Ping, Said::Ping(payload.clone()))
         } else {
-            (PONG, Said::Pong(payload.clone()))
+            (OpCode::Pong, Said::Pong(payload.clone()))
         };
-        self.frame(random, first, &payload);
+        self.frame(random, true, opcode, &payload);
         self.said.push(said);
     }
 
@@ -114,19 +74,18 @@ impl Talk {
         let len_max = random.choice([0, 1, 5, 60, 125, 130, 300, 2000]).unwrap();
         let (kind, payload, said) = if random.bool() {
             let text = characters(random, len_max);
-            (TEXT, text.clone().into_bytes(), Said::Text(text))
+            (OpCode::Text, text.clone().into_bytes(), Said::Text(text))
         } else {
             let bytes: Vec<u8> = (0..len_max).map(|_| random.u8(..)).collect();
-            (BINARY, bytes.clone(), Said::Binary(bytes))
+            (OpCode::Binary, bytes.clone(), Said::Binary(bytes))
         };
         let mut cuts = if random.bool() { Vec::new() } else { random_cuts(random, payload.len()) };
         cuts.push(payload.len());
         let last = cuts.len() - 1;
         let mut start = 0;
         for (index, cut) in cuts.into_iter().enumerate() {
-            let opcode = if index == 0 { kind } else { CONTINUE };
-            let fin = if index == last { FIN } else { 0 };
-            self.frame(random, fin | opcode, &payload[start..cut]);
+            let opcode = if index == 0 { kind } else { OpCode::Continue };
+            self.frame(random, index == last, opcode, &payload[start..cut]);
             start = cut;
             if index < last && random.u8(..3) == 0 {
                 self.control(random);
@@ -161,14 +120,14 @@ fn random_talk_is_understood_however_it_is_cut() {
         eprintln!("seed {seed}");
         let talk = Talk::random(&mut random);
         let stream = talk.frames.concat();
-        let whole = decode_cut(&stream, [], MESSAGE_BYTES_MAX);
+        let whole = decode_cut(&stream, []);
         let end = if let Some(Said::Close(_)) = talk.said.last() { End::Closed } else { End::Idle };
-        assert_eq!(whole, Outcome { said: talk.said.clone(), end });
-        assert_eq!(their_outcome(&stream), (talk.said, None));
-        assert_eq!(decode_cut(&stream, 0..stream.len(), MESSAGE_BYTES_MAX), whole);
+        assert_eq!(whole, (talk.said.clone(), end));
+        assert_eq!(their_outcome(&stream, MESSAGE_BYTES_MAX), (talk.said, None));
+        assert_eq!(decode_cut(&stream, 0..stream.len()), whole);
         for _ in 0..5 {
             let cuts = random_cuts(&mut random, stream.len());
-            assert_eq!(decode_cut(&stream, cuts, MESSAGE_BYTES_MAX), whole);
+            assert_eq!(decode_cut(&stream, cuts), whole);
         }
     }
 }
@@ -207,29 +166,29 @@ fn on_spoiled_streams_tungstenite_agrees_or_is_known_to_be_laxer() {
         let mut frames = Talk::random(&mut random).frames;
         mutate(&mut random, &mut frames);
         let stream = frames.concat();
-        let ours = decode_cut(&stream, [], MESSAGE_BYTES_MAX);
+        let (our_said, our_end) = decode_cut(&stream, []);
         let cuts = random_cuts(&mut random, stream.len());
-        assert_eq!(decode_cut(&stream, cuts, MESSAGE_BYTES_MAX), ours);
+        assert_eq!(decode_cut(&stream, cuts), (our_said.clone(), our_end));
 
-        let (their_said, their_code) = their_outcome(&stream);
-        if let Some(Said::Close(Some((1014, _)))) = ours.said.last() {
+        let (their_said, their_code) = their_outcome(&stream, MESSAGE_BYTES_MAX);
+        if let Some(Said::Close(Some((1014, _)))) = our_said.last() {
             assert_eq!(their_code, Some(1002));
             continue;
         }
-        let End::Fault(fault) = ours.end else {
-            assert_eq!((&their_said, their_code), (&ours.said, None));
+        let End::Fault(fault) = our_end else {
+            assert_eq!((&their_said, their_code), (&our_said, None));
             unharmed += 1;
             continue;
         };
-        assert!(their_said.starts_with(&ours.said), "{fault}: {:?} but {their_said:?}", ours.said);
+        assert!(their_said.starts_with(&our_said), "{fault}: {our_said:?} but {their_said:?}");
         let not_minimal = ["length is not minimally encoded", "control frame has an extended length"];
         let code = u16::from(fault.code);
-        if their_code == Some(code) && their_said.len() == ours.said.len() {
+        if their_code == Some(code) && their_said.len() == our_said.len() {
             agreed += 1;
         } else if not_minimal.contains(&fault.reason) {
             stricter += 1;
         } else {
-            assert_eq!(their_said, ours.said, "{fault}");
+            assert_eq!(their_said, our_said, "{fault}");
             match their_code {
                 // The stream ended before the frame did.
                 None => earlier += 1,
