@@ -1,7 +1,7 @@
 // polecat by a browser's own `WebSocket` and `fetch`. with_chromium.mjs serves this and calls what is in `window.parts`.
 
-import { MESSAGE_BYTES_MAX, Place, Reader, ROUNDS } from "./polecat.mjs";
-import { check, equal, insist, pause, postAll, publish, sized, within } from "./polecat.mjs";
+import { MESSAGE_BYTES_MAX, Place, Reader } from "./polecat.mjs";
+import { after, check, equal, follow, insist, postAll, publish, sendAll, sized, within } from "./polecat.mjs";
 
 const event = (target, type, what) => within(new Promise((resolve) => (target["on" + type] = resolve)), what);
 
@@ -116,60 +116,14 @@ async function closes(server) {
   equal(await within(last.closed, "the Close"), [1001, "going away"], "the close of a shutdown");
 }
 
-/** Connects until `attend`, which is handed each socket, has come to its end. */
-async function persist(open, attend) {
-  for (let isOver = false; !isOver; ) {
-    const socket = open();
-    isOver = await new Promise((resolve, reject) => {
-      socket.onclose = () => resolve(false);
-      attend(socket, () => resolve(true), reject);
-    });
-    socket.close();
-    await pause(20);
-  }
-}
-
-function follow(reader, url, protocols) {
-  const open = () => new WebSocket(`${url}?${new URLSearchParams({ last_event_id: reader.eventId, epoch: reader.epoch })}`, protocols);
-  return persist(open, (socket, end, fail) => {
-    socket.onopen = () => (reader.connects += 1);
-    socket.onmessage = ({ data }) => {
-      try {
-        reader.take(data);
-        if (reader.isDone) end();
-      } catch (error) {
-        fail(error);
-      }
-    };
-  });
-}
-
-function sendAll(server, acknowledged) {
-  let number = 0;
-  return persist(
-    () => new WebSocket(server.ws("/api/ws/room"), "polecat.v1"),
-    (socket, end) => {
-      const send = () =>
-        socket.send(JSON.stringify({ type: "message", id: number, idempotency_key: `ws-${number}`, content: `ws ${number}` }));
-      socket.onopen = send;
-      socket.onmessage = ({ data }) => {
-        const { type, payload } = JSON.parse(data);
-        if (type !== "ack" || payload.id !== number) return;
-        number += 1;
-        acknowledged.add();
-        if (number === ROUNDS) end();
-        else send();
-      };
-    },
-  );
-}
-
 async function resume(server) {
   const readers = [new Reader("base", "message-00000"), new Reader("polecat.v1", "message-00000"), new Reader("events", "event-00000")];
   const urls = ["/api/ws/room", "/api/ws/room", "/ws"].map((path) => server.ws(path));
-  const follows = readers.map((reader, place) => follow(reader, urls[place], [[], "polecat.v1", []][place]));
+  const protocols = [[], "polecat.v1", []];
+  const follows = readers.map((reader, place) => follow(reader, () => new WebSocket(after(reader, urls[place]), protocols[place])));
   const acknowledged = { add: () => window.tell("acknowledged") };
-  await Promise.all([postAll(server, acknowledged), sendAll(server, acknowledged)]);
+  const publisher = () => new WebSocket(server.ws("/api/ws/room"), "polecat.v1");
+  await Promise.all([postAll(server, acknowledged), sendAll(publisher, acknowledged)]);
   // The last kill came long before the last message; until the server is there again, this insists.
   await insist(server, "/api/messages", { channel_id: "room", author: "", content: "end" }, "end");
   await insist(server, "/api/events", { type: "note", payload: { content: "end" } }, "end");

@@ -99,6 +99,56 @@ export async function postAll(server, acknowledged) {
   }
 }
 
+/** Connects until `attend`, which is handed each socket, has come to its end. */
+async function persist(open, attend) {
+  for (let isOver = false; !isOver; ) {
+    const socket = open();
+    socket.onerror = () => {}; // "close" follows
+    isOver = await new Promise((resolve, reject) => {
+      socket.onclose = () => resolve(false);
+      attend(socket, () => resolve(true), reject);
+    });
+    socket.close();
+    await pause(20);
+  }
+}
+
+/** Reads from sockets that `open` opens, one after the other, until all has come. */
+export function follow(reader, open) {
+  return persist(open, (socket, end, fail) => {
+    socket.onopen = () => (reader.connects += 1);
+    socket.onmessage = ({ data }) => {
+      try {
+        reader.take(data);
+        if (reader.isDone) end();
+      } catch (error) {
+        fail(error);
+      }
+    };
+  });
+}
+
+/** Where a follower goes on by the query. */
+export const after = (reader, url) => `${url}?${new URLSearchParams({ last_event_id: reader.eventId, epoch: reader.epoch })}`;
+
+/** Publishes by WebSocket: each message until it is acknowledged. */
+export function sendAll(open, acknowledged) {
+  let number = 0;
+  return persist(open, (socket, end) => {
+    const send = () =>
+      socket.send(JSON.stringify({ type: "message", id: number, idempotency_key: `ws-${number}`, content: `ws ${number}` }));
+    socket.onopen = send;
+    socket.onmessage = ({ data }) => {
+      const { type, payload } = JSON.parse(data);
+      if (type !== "ack" || payload.id !== number) return;
+      number += 1;
+      acknowledged.add();
+      if (number === ROUNDS) end();
+      else send();
+    };
+  });
+}
+
 export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 
-import { Count, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, Reader, ROUNDS } from "./polecat.mjs";
-import { check, equal, insist, pause, postAll, publish, sized, within } from "./polecat.mjs";
+import { Count, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, Reader } from "./polecat.mjs";
+import { after, check, equal, follow, insist, postAll, publish, sendAll, sized, within } from "./polecat.mjs";
 import { killNowAndThen, run } from "./server.mjs";
 
 const [binary, packages] = process.argv.slice(2);
@@ -116,64 +116,15 @@ async function closes(server) {
   equal(await closed(last), [1001, "going away"], "the close of a shutdown");
 }
 
-/** Connects until `attend`, which is handed each socket, has come to its end. */
-async function persist(open, attend) {
-  for (let isOver = false; !isOver; ) {
-    const socket = open();
-    socket.on("error", () => {}); // "close" follows
-    isOver = await new Promise((resolve, reject) => {
-      socket.on("close", () => resolve(false));
-      attend(socket, () => resolve(true), reject);
-    });
-    socket.terminate();
-    await pause(20);
-  }
-}
-
-function follow(reader, url, isBase) {
-  const open = () => {
-    if (isBase) return new WebSocket(url, { headers: { "Last-Event-ID": reader.eventId } });
-    return new WebSocket(`${url}?${new URLSearchParams({ last_event_id: reader.eventId, epoch: reader.epoch })}`, "polecat.v1");
-  };
-  return persist(open, (socket, end, fail) => {
-    socket.on("open", () => (reader.connects += 1));
-    socket.on("message", (data) => {
-      try {
-        reader.take(data);
-        if (reader.isDone) end();
-      } catch (error) {
-        fail(error);
-      }
-    });
-  });
-}
-
-function sendAll(server, acknowledged) {
-  let number = 0;
-  return persist(
-    () => new WebSocket(server.ws("/api/ws/room"), "polecat.v1"),
-    (socket, end) => {
-      const send = () =>
-        socket.send(JSON.stringify({ type: "message", id: number, idempotency_key: `ws-${number}`, content: `ws ${number}` }));
-      socket.on("open", send);
-      socket.on("message", (data) => {
-        const { type, payload } = JSON.parse(data);
-        if (type !== "ack" || payload.id !== number) return;
-        number += 1;
-        acknowledged.add();
-        if (number === ROUNDS) end();
-        else send();
-      });
-    },
-  );
-}
-
 async function resume(server) {
   const readers = [new Reader("by header", "message-00000"), new Reader("by query", "message-00000"), new Reader("events", "event-00000")];
-  const paths = ["/api/ws/room", "/api/ws/room", "/ws"];
-  const follows = readers.map((reader, place) => follow(reader, server.ws(paths[place]), place !== 1));
+  const byHeader = (reader, url) => new WebSocket(url, { headers: { "Last-Event-ID": reader.eventId } });
+  const byQuery = (reader, url) => new WebSocket(after(reader, url), "polecat.v1");
+  const ways = [[byHeader, "/api/ws/room"], [byQuery, "/api/ws/room"], [byHeader, "/ws"]];
+  const follows = readers.map((reader, place) => follow(reader, () => ways[place][0](reader, server.ws(ways[place][1]))));
+  const publisher = () => new WebSocket(server.ws("/api/ws/room"), "polecat.v1");
   const acknowledged = new Count();
-  await Promise.all([postAll(server, acknowledged), sendAll(server, acknowledged), killNowAndThen(server, acknowledged)]);
+  await Promise.all([postAll(server, acknowledged), sendAll(publisher, acknowledged), killNowAndThen(server, acknowledged)]);
   await insist(server, "/api/messages", { channel_id: "room", author: "", content: "end" }, "end");
   await insist(server, "/api/events", { type: "note", payload: { content: "end" } }, "end");
   await within(Promise.all(follows), "the end of all that was published");
