@@ -2,8 +2,8 @@
 //! like the server's. The shell opens sockets and tells the time; what clients say,
 //! what they must get back, and what was wrong is decided here.
 
-pub mod plan;
 pub mod payload;
+pub mod plan;
 pub mod order;
 pub mod tally;
 pub mod peer;
