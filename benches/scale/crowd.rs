@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use polecat::ground::config::Config;
 use polecat::ground::time::Now;
@@ -12,6 +12,7 @@ use polecat::hub::memory::MemoryEngine;
 use polecat::server::admission::Source;
 use polecat::server::server::Server;
 use polecat::server::socket::{Readiness, Socket};
+use rustix::time::{ClockId, clock_gettime};
 
 /// 2026-01-05T09:30:00 UTC.
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
@@ -31,7 +32,7 @@ struct Wires {
     pinged: VecDeque<u32>,
     pings: u64,
     /// Whose writes are watched, and when the last of them was.
-    watched: Option<(u32, Option<Instant>)>,
+    watched: Option<(u32, Option<Duration>)>,
     /// How long a write keeps the processor busy, as a real one does.
     write_cost: Duration,
 }
@@ -61,7 +62,6 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         WIRES.with_borrow_mut(|wires| {
-            let begun = Instant::now();
             if bytes.first() == Some(&PING) {
                 wires.pings += 1;
                 wires.pinged.push_back(self.0);
@@ -71,10 +71,13 @@ impl Write for Wire {
             if let Some((watched, at)) = &mut wires.watched
                 && *watched == self.0
             {
-                *at = Some(begun);
+                *at = Some(processor_time());
             }
-            while begun.elapsed() < wires.write_cost {
-                std::hint::spin_loop();
+            if !wires.write_cost.is_zero() {
+                let until = processor_time() + wires.write_cost;
+                while processor_time() < until {
+                    std::hint::spin_loop();
+                }
             }
         });
         Ok(bytes.len())
@@ -166,7 +169,7 @@ impl Crowd {
     /// Time goes on by `step_ms` or to where the server wanted to be woken, then it has a turn.
     /// Returns how long that took.
     pub(crate) fn turn(&mut self, step_ms: u64) -> Duration {
-        let begun = Instant::now();
+        let begun = processor_time();
         self.now_ms += self.timeout_ms.unwrap_or(u64::MAX).min(step_ms);
         let micros = i64::try_from(self.now_ms * 1000).unwrap_or(i64::MAX);
         self.server.wake(Now { monotonic_ms: self.now_ms, unix_micros: START_UNIX_MICROS + micros });
@@ -176,7 +179,7 @@ impl Crowd {
         }
         self.server.turn();
         self.timeout_ms = self.server.poll_timeout_ms();
-        begun.elapsed()
+        processor_time().saturating_sub(begun)
     }
 
     /// Turns until the server would sleep.
@@ -206,7 +209,7 @@ impl Crowd {
     }
 
     /// When the client that is watched was last written to; forgets that.
-    pub(crate) fn take_written_at(&self) -> Option<Instant> {
+    pub(crate) fn take_written_at(&self) -> Option<Duration> {
         WIRES.with_borrow_mut(|wires| wires.watched.as_mut().and_then(|(_, at)| at.take()))
     }
 
@@ -226,6 +229,15 @@ impl Crowd {
     pub(crate) fn pings(&self) -> u64 {
         WIRES.with_borrow(|wires| wires.pings)
     }
+}
+
+/// For how long this thread was on a processor so far.
+pub(crate) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// A masked text frame of a short text, with a mask that changes nothing.

@@ -159,6 +159,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();
+            // Ids of who is gone may be in there still.
+            self.read_queue.shrink_to_fit();
+            self.flush_queue.shrink_to_fit();
         }
     }
 }
