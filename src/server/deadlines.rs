@@ -5,7 +5,7 @@ use crate::ground::limit::Limit;
 use crate::ground::time::Stamp;
 use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode, OpCode};
-use crate::wire::http::{Refusal, Status};
+use crate::wire::http::{Refusal, Status, begins_head};
 
 use super::connection::{Endpoint, Level, Phase, Writing};
 use super::metrics::CloseReason;
@@ -92,9 +92,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         } else if connection.outbox.is_some() {
             self.die(index, reason);
-        } else if connection.inbox.is_some() {
+        } else if let Some(inbox) = &connection.inbox {
+            let head_only = begins_head(&inbox.rest);
             let refusal = Refusal::new(Status::REQUEST_TIMEOUT, "the request did not arrive in time");
-            self.refuse(index, &refusal, reason);
+            self.refuse(index, &refusal, head_only, reason);
             self.send_scratch(index);
         } else {
             self.finish(index, reason);

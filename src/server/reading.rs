@@ -7,7 +7,7 @@ use crate::ground::id::Id;
 use crate::ground::limit::Limit;
 use crate::hub::engine::Engine;
 use crate::wire::codec::{self, CloseCode};
-use crate::wire::http::{Refusal, RequestDecoder, Status};
+use crate::wire::http::{Refusal, RequestDecoder, Status, begins_head};
 use crate::wire::message::MessageDecoder;
 
 use super::connection::{Decoder, Endpoint, Inbox, Phase, Reading};
@@ -151,20 +151,20 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if inbox.bytes > INBOX_BYTES_FREE
             && self.inboxes_bytes + inbox.bytes > self.config.limits.inboxes_bytes_max
         {
-            return self.give_up_unfinished(index);
+            return self.give_up_unfinished(index, &inbox.rest);
         }
         self.inboxes_bytes += inbox.bytes;
         self.at(index).inbox = Some(Box::new(inbox));
     }
 
     /// All together hold too much that is not finished: this one has to come again.
-    fn give_up_unfinished(&mut self, index: u32) {
+    fn give_up_unfinished(&mut self, index: u32, rest: &[u8]) {
         if matches!(self.at(index).phase, Phase::Open(_)) {
             codec::write_close(Some(CloseCode::Again), "too much is unfinished", &mut self.scratch);
             self.finish(index, CloseReason::Unfinished);
         } else {
             let refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is unfinished");
-            self.refuse(index, &refusal, CloseReason::Unfinished);
+            self.refuse(index, &refusal, begins_head(rest), CloseReason::Unfinished);
         }
     }
 

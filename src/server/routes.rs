@@ -8,7 +8,9 @@ use crate::ground::id::Id;
 use crate::ground::limit::Limit;
 use crate::hub::engine::{Engine, Health, Query, Record, Ticket};
 use crate::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage, has_long_name};
-use crate::wire::http::{Method, Refusal, Request, RequestDecoder, Response, Status, Step, write_continue};
+use crate::wire::http::{
+    Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
+};
 use crate::wire::protocol::{Event, write_json};
 use crate::wire::v1::is_key;
 
@@ -55,7 +57,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Err(refusal) => {
                 self.metrics.requests += 1;
-                self.refuse(index, &refusal, CloseReason::HttpRefused);
+                self.refuse(index, &refusal, begins_head(input), CloseReason::HttpRefused);
                 Progress::NeedMore
             }
         }
@@ -86,10 +88,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal, reason: CloseReason) {
-        let correlation_id = self.make_correlation_id();
-        let exchange =
-            Exchange { is_list: false, head_only: false, keep_alive: false, correlation_id, origin: None };
+    /// Answers what is no request, or never became one, and ends the connection.
+    pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal, head_only: bool, reason: CloseReason) {
+        let exchange = self.last_exchange(head_only);
         if let Some(limit) = refusal.limit {
             self.metrics.limits.count(limit);
         }
@@ -212,11 +213,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
         uuid::Builder::from_random_bytes(self.random.u128(..).to_le_bytes()).into_uuid().to_string()
     }
 
+    /// Of a connection on which nothing more is read, and whose request cannot be trusted.
+    fn last_exchange(&mut self, head_only: bool) -> Exchange {
+        let correlation_id = self.make_correlation_id();
+        Exchange { is_list: false, head_only, keep_alive: false, correlation_id, origin: None }
+    }
+
     /// Says to a new connection that there are too many.
     pub(super) fn turn_away(&mut self, index: u32) {
-        let correlation_id = self.make_correlation_id();
-        let exchange =
-            Exchange { is_list: false, head_only: false, keep_alive: false, correlation_id, origin: None };
+        let exchange = self.last_exchange(false);
         let extra = [("Retry-After", "5")];
         self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, "too many connections", &extra);
         self.finish(index, CloseReason::NotAdmitted);

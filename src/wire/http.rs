@@ -62,6 +62,14 @@ pub enum Step<'b> {
     },
 }
 
+/// Whether the method of the request that `input` begins with is HEAD, be the rest of it
+/// what it may: a refusal of that has no body either (RFC 9110 section 9.3.2).
+#[must_use]
+pub fn begins_head(input: &[u8]) -> bool {
+    let start = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    input[start..].starts_with(b"HEAD ")
+}
+
 impl RequestDecoder {
     /// Decodes the request that `input` begins with. After
     /// [`Step::NeedMore`] the caller keeps the bytes and calls again with the

@@ -62,12 +62,17 @@ impl Context<'_> {
     pub(crate) fn may_refuse(&self, response: &Response, link: &Link) -> bool {
         let limits = &self.options.config.limits;
         let timeouts = &self.options.config.timeouts;
-        let says = |text: &str| response.body.contains(text);
+        let reasons = [
+            ("not now", self.is_draining),
+            ("too many connections", self.is_limited() && response.closes),
+            ("too many channels", limits.channels_max < usize::MAX),
+            ("too much is unfinished", limits.inboxes_bytes_max < 1 << 20),
+        ];
         match response.status {
-            503 if says("not now") => self.is_draining,
-            503 if says("too many connections") => self.is_limited() && response.closes,
-            503 if says("too many channels") => limits.channels_max < usize::MAX,
-            503 if says("too much is unfinished") => limits.inboxes_bytes_max < 1 << 20,
+            // The answer to a HEAD does not say why.
+            503 => reasons
+                .iter()
+                .any(|(text, may_be)| *may_be && (response.body.is_empty() || response.body.contains(text))),
             // The first request has from the connect on.
             408 => {
                 let took_ms = link.longest_rest_ms + link.longest_send_ms;

@@ -234,13 +234,9 @@ impl Behaviour for Publisher {
             return;
         }
         while let Some(due) = self.due.front() {
-            let before = link.inbox.clone();
             let Some(response) = take_response(&mut link.inbox, due.head_only) else { return };
             if !response.correlation_id.starts_with(&self.name) {
-                // Nothing that it has asked for: the connection itself is refused, with a
-                // body even where a HEAD was asked.
-                link.inbox = before;
-                let Some(response) = take_response(&mut link.inbox, false) else { return };
+                // Nothing that it has asked for: the connection itself is refused.
                 assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
                 self.is_refused = true;
                 return self.cut();

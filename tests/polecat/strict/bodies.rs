@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a length of nothing", b"POST /api/messages HTTP/1.1|Host: a|Content-Length: 0||", &[422], Open),
     ("no length and no body", b"POST /api/messages HTTP/1.1|Host: a||", &[411], Open),
     ("a body of GET", b"GET /api/health HTTP/1.1|Host: a|Content-Length: 4||GET ", &[200], Open),
+    ("a bad chunk of HEAD", b"HEAD / HTTP/1.1|Host: a|Transfer-Encoding: chunked||x|", &[400], Closed),
     ("a body of HEAD", b"HEAD /api/health HTTP/1.1|Host: a|Content-Length: 4||GET ", &[200], Open),
     ("a body where the path is none", b"POST /nothing HTTP/1.1|Host: a|Content-Length: 2||{}", &[404], Open),
     (

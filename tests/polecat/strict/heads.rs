@@ -57,6 +57,8 @@ pub(crate) const CASES: &[Case] = &[
     ("OPTIONS without a preflight", b"OPTIONS /api/health HTTP/1.1|Host: a||", &[405], Open),
     ("TRACE", b"TRACE /api/health HTTP/1.1|Host: a||", &[405], Open),
     // Request lines.
+    ("HEAD without a Host", b"HEAD /api/health HTTP/1.1||", &[400], Closed),
+    ("a folded field of HEAD, after an empty line", b"|HEAD / HTTP/1.1|Host: a| b||", &[400], Closed),
     ("no request line", b"nonsense||", &[400], Closed),
     ("HTTP/0.9", b"GET /api/health||", &[400], Closed),
     ("no target", b"GET HTTP/1.1|Host: a||", &[400], Closed),
