@@ -234,8 +234,12 @@ pub trait Engine {
     /// anything but the store itself.
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>);
 
-    /// Milliseconds until [`Engine::settle`] has something to do, 0 for at once;
-    /// `None` where it has nothing to do until it is asked.
+    /// Does what is due and concerns nobody who waits. Comes after a turn, when all that was
+    /// answered is sent.
+    fn rest(&mut self, _now: Now) {}
+
+    /// Milliseconds until [`Engine::settle`] or [`Engine::rest`] has something to do, 0 for at
+    /// once; `None` where there is nothing to do until it is asked.
     fn due_in_ms(&self, now: Now) -> Option<u64>;
 
     /// Whether records can be stored, as of the last attempt.
@@ -279,6 +283,10 @@ impl Engine for Box<dyn Engine> {
 
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
         (**self).settle(now, reads_max, answers);
+    }
+
+    fn rest(&mut self, now: Now) {
+        (**self).rest(now);
     }
 
     fn due_in_ms(&self, now: Now) -> Option<u64> {

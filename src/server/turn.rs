@@ -7,6 +7,7 @@
 //! 3. Flush: each connection is written once, whatever number of messages came.
 //! 4. Expire deadlines: after reading, so that nobody is closed whose bytes were there.
 //! 5. Drop the dead: last, so that no index changes its meaning within a turn.
+//! 6. Rest: what the engine has to do for itself, now that nobody waits for an answer.
 //!
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.
@@ -41,6 +42,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.flush_all();
         self.expire();
         self.reap();
+        self.engine.rest(self.moment.now);
     }
 
     fn settle(&mut self) {

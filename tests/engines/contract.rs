@@ -194,7 +194,7 @@ fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
     let (mut pages, mut lists) = (Vec::new(), Vec::new());
     while is_due(engine) {
         let mut answers = Vec::new();
-        engine.settle(NOW, 3, &mut answers);
+        turn(engine, NOW, 3, &mut answers);
         assert!(answers.len() <= 3, "more than was allowed: {answers:?}");
         for answer in answers {
             match answer {
@@ -214,7 +214,7 @@ fn nothing_is_done_before_settle(engine: &mut dyn Engine) {
     assert_eq!(engine.newest_message(), 0);
     let mut answers = Vec::new();
     while engine.newest_message() == 0 {
-        engine.settle(NOW, 0, &mut answers);
+        turn(engine, NOW, 0, &mut answers);
     }
     assert!(matches!(answers.as_slice(), [Answer::Committed { id: 1, .. }]), "{answers:?}");
     assert!(is_due(engine), "the question still waits");

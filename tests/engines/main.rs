@@ -87,6 +87,12 @@ fn is_due_at(engine: &dyn Engine, now: Now) -> bool {
     engine.due_in_ms(now) == Some(0)
 }
 
+/// What one turn of the server does with its engine.
+fn turn(engine: &mut dyn Engine, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
+    engine.settle(now, reads_max, answers);
+    engine.rest(now);
+}
+
 /// Settles until nothing is due.
 fn run(engine: &mut dyn Engine) -> Vec<Answer> {
     run_at(engine, NOW)
@@ -96,7 +102,7 @@ fn run_at(engine: &mut dyn Engine, now: Now) -> Vec<Answer> {
     let mut answers = Vec::new();
     let mut settles = 0;
     while is_due_at(engine, now) {
-        engine.settle(now, 4, &mut answers);
+        turn(engine, now, 4, &mut answers);
         settles += 1;
         assert!(settles < 10_000, "the engine is due for ever");
     }

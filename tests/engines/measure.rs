@@ -54,9 +54,9 @@ fn insert_micros(batch: usize, counted: bool, has_triggers: bool) -> f64 {
         for record in records.by_ref().take(batch) {
             engine.append(record, None, None);
         }
-        engine.settle(NOW, 0, &mut answers);
+        turn(&mut engine, NOW, 0, &mut answers);
         answers.clear();
-        engine.settle(after_ms(1_000), 0, &mut Vec::new());
+        turn(&mut engine, after_ms(1_000), 0, &mut Vec::new());
     }
     start.elapsed().as_secs_f64() * 1e6 / MESSAGES as f64
 }
@@ -72,7 +72,7 @@ fn lists_and_pages() {
             let end = rows.min(start + 10_000);
             let named = |number: u64| message(&format!("channel {}", number % 200), "x");
             store(&mut engine, (start..end).map(|number| Record::Message(named(number))));
-            engine.settle(after_ms(1_000), 0, &mut Vec::new());
+            turn(&mut engine, after_ms(1_000), 0, &mut Vec::new());
         }
         let mut time = |query: Query| {
             ask(&mut engine, query.clone());
@@ -107,12 +107,12 @@ fn turns_with_a_checkpoint() {
                     engine.append(Record::Message(message(&channel, &content)), None, None);
                 }
                 let start = Instant::now();
-                engine.settle(NOW, 0, &mut answers);
+                turn(&mut engine, NOW, 0, &mut answers);
                 settles.push(start.elapsed().as_micros());
                 answers.clear();
                 if is_idle {
                     let start = Instant::now();
-                    engine.settle(after_ms(1_000), 0, &mut Vec::new());
+                    turn(&mut engine, after_ms(1_000), 0, &mut Vec::new());
                     idles.push(start.elapsed().as_micros());
                 }
             }
@@ -144,7 +144,7 @@ fn steps_of_deleting() {
                 Record::Message(Message { provider, ..message(&channel, &"x".repeat(bytes)) })
             };
             store(&mut engine, (start..start + 1_000).map(record));
-            engine.settle(after_ms(1_000), 0, &mut Vec::new());
+            turn(&mut engine, after_ms(1_000), 0, &mut Vec::new());
         }
         drop(engine);
         let mut engine =
@@ -153,7 +153,7 @@ fn steps_of_deleting() {
         while engine.oldest_message() < 19_991 {
             let before = engine.oldest_message();
             let start = Instant::now();
-            engine.settle(after_ms(ms), 0, &mut Vec::new());
+            turn(&mut engine, after_ms(ms), 0, &mut Vec::new());
             times.push((start.elapsed().as_micros(), engine.oldest_message() - before));
             ms += 10;
         }

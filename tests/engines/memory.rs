@@ -42,10 +42,10 @@ fn memory_answers_as_late_as_it_was_told_to() {
     engine.append(Record::Message(message("a", "2")), None, None);
     let mut answers = Vec::new();
     for _ in 0..2 {
-        engine.settle(NOW, 9, &mut answers);
+        turn(&mut engine, NOW, 9, &mut answers);
         assert!(answers.is_empty() && is_due(&engine) && engine.newest_message() == 1);
     }
-    engine.settle(NOW, 9, &mut answers);
+    turn(&mut engine, NOW, 9, &mut answers);
     assert!(!is_due(&engine));
     let [Answer::Committed { id: 2, .. }, Answer::Summary { summary, .. }] = answers.as_slice() else {
         panic!("{answers:?}");

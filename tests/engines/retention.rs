@@ -38,7 +38,7 @@ fn live_for(engine: &mut dyn Engine, until_ms: u64) -> usize {
     while let Some(due) = engine.due_in_ms(after_ms(ms)).filter(|due| ms + due <= until_ms) {
         ms += due;
         assert!(engine.due_in_ms(after_ms(ms)) == Some(0), "due when it said so");
-        engine.settle(after_ms(ms), 4, &mut Vec::new());
+        turn(engine, after_ms(ms), 4, &mut Vec::new());
         settles += 1;
         assert!(settles < 10_000, "it spins");
     }
@@ -57,7 +57,7 @@ fn old_events_go_in_small_steps() {
     for (step, oldest) in [257, 513, 769, 901].into_iter().enumerate() {
         let now = after_ms(10 * step as u64);
         assert!(is_due_at(&engine, now));
-        engine.settle(now, 4, &mut Vec::new());
+        turn(&mut engine, now, 4, &mut Vec::new());
         assert_eq!(engine.oldest_event(), oldest);
         assert_eq!(page_ids(&mut engine, Stream::Events, 0, 1), (vec![oldest], oldest));
         assert_eq!(count(&mut engine, Stream::Events, 0, u64::MAX), 1_001 - oldest);
@@ -111,11 +111,11 @@ fn a_turn_that_stores_much_deletes_as_much() {
     let (_folder, path) = place();
     let options = StoreOptions { retain_messages: Some(100), ..StoreOptions::default() };
     let mut engine = open_with(&path, &options);
-    for turn in 0..20 {
+    for number in 0..20 {
         for _ in 0..500 {
             engine.append(Record::Message(message("a", "x")), None, None);
         }
-        engine.settle(after_ms(10 * turn), 4, &mut Vec::new());
+        turn(&mut engine, after_ms(10 * number), 4, &mut Vec::new());
         assert!(engine.newest_message() - engine.oldest_message() < 200, "it keeps up");
     }
 }
@@ -127,7 +127,7 @@ fn long_rows_make_short_steps() {
     publish(&mut open(&path), "a", &[long.as_str(); 10]);
     let mut engine = open_with(&path, &StoreOptions { retain_messages: Some(1), ..StoreOptions::default() });
     for (step, oldest) in [4, 7, 10].into_iter().enumerate() {
-        engine.settle(after_ms(10 * step as u64), 4, &mut Vec::new());
+        turn(&mut engine, after_ms(10 * step as u64), 4, &mut Vec::new());
         assert_eq!(engine.oldest_message(), oldest);
     }
 }
@@ -271,7 +271,7 @@ fn keys_whose_time_is_over_go_in_small_steps() {
     live_for(&mut engine, 305_000);
     assert_eq!(rows(&path, "polecat_keys"), 601, "many go at once");
     for (step, left) in [345, 89, 1].into_iter().enumerate() {
-        engine.settle(after_ms(310_000 + 10 * step as u64), 4, &mut Vec::new());
+        turn(&mut engine, after_ms(310_000 + 10 * step as u64), 4, &mut Vec::new());
         assert_eq!(rows(&path, "polecat_keys"), left);
     }
     live_for(&mut engine, 600_000);

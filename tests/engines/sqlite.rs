@@ -315,14 +315,16 @@ fn a_damaged_file_is_refused_and_left_alone() {
         .unwrap()
         .map(Result::unwrap)
         .collect();
+    let page_bytes = usize::from(u16::from_be_bytes([whole[16], whole[17]]));
     let garbled = |from: usize| {
         let mut bytes = whole.clone();
-        bytes[from..from + 2000].fill(0xA5);
+        bytes[from..from + page_bytes].fill(0xA5);
         bytes
     };
     let mut cases = vec![garbled(0), garbled(100), whole[..whole.len() / 2].to_vec(), vec![b'x'; 5000]];
-    cases.extend(roots.iter().map(|root| garbled((root - 1) * 4096)));
-    assert_eq!(cases.len(), 6);
+    cases.extend(roots.iter().map(|root| garbled((root - 1) * page_bytes)));
+    cases.push(garbled(whole.len() / 2 / page_bytes * page_bytes));
+    assert_eq!(cases.len(), 7);
     for (number, bytes) in cases.into_iter().enumerate() {
         let (_folder, path) = place();
         fs::write(&path, &bytes).unwrap();

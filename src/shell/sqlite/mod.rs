@@ -21,7 +21,7 @@ use rusqlite::Connection;
 
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
-use checkpoint::{IDLE_BYTES_MAX, WriteAheadLog};
+use checkpoint::WriteAheadLog;
 use health::{Setback, Watch};
 use housekeeping::Housekeeping;
 use keys::Keys;
@@ -98,9 +98,7 @@ impl SqliteEngine {
             connection.prepare_cached(sql)?;
         }
         let keys = Keys::read(&connection, options.idempotency_window_ms)?;
-        let mut log = WriteAheadLog::read(&connection)?;
-        // What a crash has left is copied before anyone waits for it.
-        log.check(&connection, IDLE_BYTES_MAX);
+        let log = WriteAheadLog::open(&connection)?;
         let engine = Self {
             epoch,
             known: Known::read(&connection)?,
@@ -137,7 +135,7 @@ impl SqliteEngine {
                 if count > 0 {
                     self.watch.succeeded();
                     self.housekeeping.appended(count);
-                    self.log.wrote(&self.connection, weight, now);
+                    self.log.wrote(weight, now);
                 }
             }
             Err(setback) => {
@@ -160,7 +158,7 @@ impl SqliteEngine {
     fn probe(&mut self, now: Now) {
         if self.watch.due_in_ms(now) == Some(0) {
             self.watch.probe(&self.connection, self.known.newest, now);
-            self.log.wrote(&self.connection, 0, now);
+            self.log.wrote(0, now);
             self.be_patient();
         }
     }
@@ -173,7 +171,7 @@ impl SqliteEngine {
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
         if self.housekeeping.step(&self.connection, self.known.newest, now) {
-            self.log.deleted(&self.connection, now);
+            self.log.deleted(now);
             match Ids::oldest(&self.connection, self.known.newest) {
                 Ok(oldest) => self.known.oldest = oldest,
                 Err(error) => log::error!("the oldest record could not be looked up: {error}"),
@@ -265,8 +263,11 @@ impl Engine for SqliteEngine {
         }
         self.probe(now);
         self.keep_house(now);
-        self.log.rest(&self.connection, now);
         self.answer(reads_max, answers);
+    }
+
+    fn rest(&mut self, now: Now) {
+        self.log.rest(&self.connection, now);
     }
 
     fn due_in_ms(&self, now: Now) -> Option<u64> {

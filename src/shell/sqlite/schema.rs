@@ -13,13 +13,17 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::options::Durability;
+
+/// Files up to this size are looked through from end to end when they are opened, which takes
+/// a third of a second for the largest of them, and two where they have to come from the disk.
+const CHECK_BYTES_MAX: i64 = 64 << 20;
 
 /// How long opening waits for another program to let go of the file.
 const OPENING_PATIENCE: Duration = Duration::from_secs(1);
@@ -179,9 +183,11 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<(Connection, S
 fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Connection, Verdict)> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let has_log = std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0);
     let connection = Connection::open_with_flags(path, flags)?;
-    // Until the file is accepted, not even a log left by a crash is copied into it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Until the file is accepted, not even a log left by a crash is copied into it. Where
+    // there is none, closing removes the empty one that looking at the file has made.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     configure(&connection, durability)?;
     let verdict = inspect(&connection)?;
     if matches!(verdict, Verdict::Unusable(_)) {
@@ -195,6 +201,13 @@ fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Co
     bring_up_to_date(&connection, path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok((connection, Verdict::Usable))
+}
+
+/// Where SQLite keeps the write-ahead log of the file at `path`.
+fn log_path(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
@@ -254,7 +267,21 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
             )));
         }
     }
-    Ok(Verdict::Usable)
+    check(connection)
+}
+
+/// Looks for damage in the whole file, unless that takes too long.
+fn check(connection: &Connection) -> rusqlite::Result<Verdict> {
+    let bytes: i64 = connection.query_row(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        (),
+        |row| row.get(0),
+    )?;
+    if bytes > CHECK_BYTES_MAX {
+        return Ok(Verdict::Usable);
+    }
+    let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    Ok(if found == "ok" { Verdict::Usable } else { Verdict::Unusable(damaged(&found.replace('\n', " "))) })
 }
 
 /// Whether `table` is not there yet, or can be used: with the id as it must be,
@@ -389,15 +416,17 @@ fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> ru
     })
 }
 
+fn damaged(how: &dyn fmt::Display) -> String {
+    format!("it is damaged ({how}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`")
+}
+
 /// What went wrong and what to do, in words for whoever started the server.
 fn explanation(error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
             "it is not an SQLite database; name another file with --db".to_owned()
         }
-        Some(ErrorCode::DatabaseCorrupt) => format!(
-            "it is damaged ({error}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`"
-        ),
+        Some(ErrorCode::DatabaseCorrupt) => damaged(error),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds it locked; stop that program, or try again".to_owned()
         }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::hub::engine::Stream;
 use crate::wire::protocol::Message;
-use checkpoint::BUSY_BYTES_MAX;
+use checkpoint::{BUSY_BYTES_MAX, IDLE_BYTES_MAX};
 use questions::{COUNT_ROWS, SLICE_ROWS};
 
 const NOW: Now = Now { monotonic_ms: 50_000, unix_micros: 1_767_605_400_123_456 };
@@ -39,11 +39,14 @@ fn publish(engine: &mut SqliteEngine, records: impl IntoIterator<Item = Record>)
     engine.settle(NOW, 0, &mut answers);
     let is_committed = |answer: &Answer| matches!(answer, Answer::Committed { .. });
     assert!(!answers.is_empty() && answers.iter().all(is_committed));
+    engine.rest(NOW);
 }
 
 /// Lets a moment pass in which nothing is published.
 fn rest(engine: &mut SqliteEngine) {
-    engine.settle(Now { monotonic_ms: NOW.monotonic_ms + 1_000, ..NOW }, 0, &mut Vec::new());
+    let later = Now { monotonic_ms: NOW.monotonic_ms + 1_000, ..NOW };
+    engine.settle(later, 0, &mut Vec::new());
+    engine.rest(later);
 }
 
 /// What SQLite means to do for `sql`, the triggers included.
@@ -194,6 +197,7 @@ fn what_is_deleted_is_copied_back_too() {
     while engine.oldest_message() < RECORDS {
         let before = engine.log.bytes;
         engine.settle(now, 0, &mut Vec::new());
+        engine.rest(now);
         bytes_all += (engine.log.bytes - before).max(0);
         assert!(engine.log.bytes <= BUSY_BYTES_MAX);
         now.monotonic_ms += 10;

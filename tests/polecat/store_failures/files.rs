@@ -42,9 +42,6 @@ fn filled(home: &Home) -> Vec<u8> {
         post(server.addr(), "/api/messages", &message("room", "a", &number.to_string().repeat(200))).ok();
     }
     server.stop();
-    let connection = rusqlite::Connection::open(home.database()).expect("the database can be opened");
-    connection.pragma_update(None, "journal_mode", "DELETE").expect("the log is taken in");
-    drop(connection);
     std::fs::read(home.database()).expect("the file")
 }
 
@@ -65,7 +62,9 @@ fn a_database_that_is_damaged() {
     schema[100..400].fill(0x55);
     let mut header = good.clone();
     header[16..24].fill(0xff);
-    for bytes in [schema, header, good[..5000].to_vec()] {
+    let mut middle = good.clone();
+    middle[good.len() / 2..][..1024].fill(0xa5);
+    for bytes in [schema, header, middle, good[..5000].to_vec()] {
         std::fs::write(home.database(), &bytes).expect("a file");
         expect_refused(&home.database());
     }
