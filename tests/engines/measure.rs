@@ -29,14 +29,10 @@ fn insert_micros(batch: usize, counted: bool, has_triggers: bool) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("polecat.db");
     let mut engine = open(&path);
-    if !has_triggers {
+    if has_triggers {
+        // Where others' triggers have to run, ours do as well.
         let person = Connection::open(&path).unwrap();
-        let mut statement = person
-            .prepare("SELECT 'DROP TRIGGER ' || name FROM sqlite_schema WHERE type = 'trigger'")
-            .unwrap();
-        let drops: Vec<String> = statement.query_map((), |row| row.get(0)).unwrap().flatten().collect();
-        assert_eq!(drops.len(), 9);
-        person.execute_batch(&drops.join(";")).unwrap();
+        person.execute_batch("CREATE TRIGGER other AFTER INSERT ON events BEGIN SELECT 1; END").unwrap();
     }
     let records: Vec<Record> = (0..MESSAGES)
         .map(|number| {

@@ -165,6 +165,41 @@ fn totals_follow_whatever_others_do_to_the_rows() {
 }
 
 #[test]
+fn triggers_of_others_run_as_soon_as_they_are_there_and_the_totals_stay_right() {
+    let (_folder, path) = place();
+    let options = StoreOptions { retain_messages: Some(5), ..StoreOptions::default() };
+    let mut engine = open_with(&path, &options);
+    let person = other(&path, "CREATE TABLE seen (id INTEGER)");
+    let seen = || person.query_row("SELECT count(*) FROM seen", (), |row| row.get::<_, i64>(0)).unwrap();
+    let counted = |name: &str, lane: &str, tokens: i64| {
+        let mut message = message("a", "x");
+        message.provider = Some(name.to_owned());
+        message.lane = Some(lane.to_owned());
+        message.token_count = Some(tokens);
+        Record::Message(message)
+    };
+    let three = || [counted("p", "", 1 << 40), counted("q", "left", -3), counted("p", "left", 7)];
+    store(&mut engine, three());
+    assert_eq!((totals(&mut engine).0, seen()), (3, 0));
+    person
+        .execute_batch(
+            "CREATE TRIGGER look AFTER INSERT ON messages BEGIN INSERT INTO seen VALUES (new.id); END",
+        )
+        .unwrap();
+    store(&mut engine, three());
+    assert_eq!(seen(), 3);
+    person.execute_batch("DROP TRIGGER look").unwrap();
+    store(&mut engine, three());
+    run_at(&mut engine, after_ms(1_000));
+    assert_eq!(seen(), 3);
+    let kept = totals(&mut engine);
+    assert_eq!(kept.0, 5, "two of the second three, and the last three");
+    drop(engine);
+    person.execute_batch("DROP TRIGGER polecat_update_lane").unwrap();
+    assert_eq!(totals(&mut open(&path)), kept, "counted anew, they are the same");
+}
+
+#[test]
 fn totals_are_counted_once_and_again_only_if_a_trigger_was_lost() {
     let (_folder, path) = place();
     publish(&mut open(&path), "a", &["1", "2"]);

@@ -9,6 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::ground::time::Now;
 
+use super::counts::Counts;
 use super::keys::Keys;
 use super::queries::Ids;
 use super::retention::Retention;
@@ -65,10 +66,16 @@ impl Housekeeping {
     }
 
     /// Makes a step and returns whether records are gone. `newest` is what was announced last.
-    pub(super) fn step(&mut self, connection: &Connection, newest: Ids, now: Now) -> bool {
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        counts: &mut Counts,
+        newest: Ids,
+        now: Now,
+    ) -> bool {
         let rows_max = (2 * std::mem::take(&mut self.appended)).clamp(STEP_ROWS, STEP_ROWS_MAX);
         self.stepped_at_ms = now.monotonic_ms;
-        match self.delete(connection, newest, rows_max, now) {
+        match self.delete(connection, counts, newest, rows_max, now) {
             Ok((is_gone, is_cut)) => {
                 let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.look_interval_ms() };
                 self.look_at_ms = interval.map(|ms| now.monotonic_ms.saturating_add(ms));
@@ -87,6 +94,7 @@ impl Housekeeping {
     fn delete(
         &mut self,
         connection: &Connection,
+        counts: &mut Counts,
         newest: Ids,
         rows_max: usize,
         now: Now,
@@ -97,7 +105,7 @@ impl Housekeeping {
             return Ok((false, records.is_cut));
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        records.delete(&transaction)?;
+        records.delete(&transaction, counts)?;
         if has_keys {
             self.keys.forget(&transaction, rows_max, now)?;
         }

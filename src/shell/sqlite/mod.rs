@@ -6,6 +6,7 @@ mod schema;
 mod queries;
 mod questions;
 mod checkpoint;
+mod counts;
 mod keys;
 mod retention;
 mod housekeeping;
@@ -22,6 +23,7 @@ use rusqlite::Connection;
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
 use checkpoint::WriteAheadLog;
+use counts::Counts;
 use health::{Setback, Watch};
 use housekeeping::Housekeeping;
 use keys::Keys;
@@ -49,6 +51,7 @@ pub struct SqliteEngine {
     listings: VecDeque<(Listing, Ticket)>,
     watch: Watch,
     housekeeping: Housekeeping,
+    counts: Counts,
     log: WriteAheadLog,
     /// Kept from other polecats while this one runs. It is dropped after the
     /// connection: closing any descriptor of the file gives SQLite's own locks up.
@@ -94,6 +97,9 @@ impl SqliteEngine {
 
     fn with(connection: Connection, epoch: String, options: &StoreOptions) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(2 * statements().count());
+        let mut counts = Counts::default();
+        // Which triggers run is decided before statements are compiled.
+        counts.begin(&connection)?;
         for sql in statements() {
             connection.prepare_cached(sql)?;
         }
@@ -107,6 +113,7 @@ impl SqliteEngine {
             listings: VecDeque::new(),
             watch: Watch::new(),
             housekeeping: Housekeeping::new(keys, Retention::new(options)),
+            counts,
             log,
             connection,
             _lock: None,
@@ -117,7 +124,8 @@ impl SqliteEngine {
 
     /// Commits everything that is queued, or nothing.
     fn commit(&mut self, now: Now, answers: &mut Vec<Answer>) {
-        match store(&self.connection, &self.appends, &self.housekeeping.keys, self.known.newest, now) {
+        let keys = &self.housekeeping.keys;
+        match store(&self.connection, &self.appends, keys, &mut self.counts, self.known.newest, now) {
             Ok(Stored { outcomes, newest, has_keys }) => {
                 self.known.newest = newest;
                 if has_keys {
@@ -170,7 +178,7 @@ impl SqliteEngine {
         }
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
-        if self.housekeeping.step(&self.connection, self.known.newest, now) {
+        if self.housekeeping.step(&self.connection, &mut self.counts, self.known.newest, now) {
             self.log.deleted(now);
             match Ids::oldest(&self.connection, self.known.newest) {
                 Ok(oldest) => self.known.oldest = oldest,
@@ -291,7 +299,13 @@ const COMMIT: &str = "COMMIT";
 /// All statements that run while the server does. They are compiled on opening,
 /// so that a file which they do not fit is refused then.
 fn statements() -> impl Iterator<Item = &'static str> {
-    queries::ALL.into_iter().chain(questions::ALL).chain(keys::ALL).chain(retention::ALL).chain(health::ALL)
+    counts::ALL
+        .into_iter()
+        .chain(queries::ALL)
+        .chain(questions::ALL)
+        .chain(keys::ALL)
+        .chain(retention::ALL)
+        .chain(health::ALL)
 }
 
 /// What came of one transaction.
@@ -330,10 +344,12 @@ fn store(
     connection: &Connection,
     appends: &[Append],
     keys: &Keys,
+    counts: &mut Counts,
     mut newest: Ids,
     now: Now,
 ) -> Result<Stored, Setback> {
     connection.prepare_cached(BEGIN)?.execute(())?;
+    let mut tally = counts.begin(connection)?;
     let (mut outcomes, mut has_keys) = (Vec::with_capacity(appends.len()), false);
     for Append { record, key, .. } in appends {
         if let Some(key) = key
@@ -344,7 +360,10 @@ fn store(
         }
         let id = queries::insert(connection, record)?;
         let newest = match record {
-            Record::Message(_) => &mut newest.message,
+            Record::Message(message) => {
+                tally.stored(message);
+                &mut newest.message
+            }
             Record::Event(_) => &mut newest.event,
         };
         if id <= *newest {
@@ -357,6 +376,7 @@ fn store(
         }
         outcomes.push(Outcome::Committed(id));
     }
+    tally.write(connection)?;
     connection.prepare_cached(COMMIT)?.execute(())?;
     Ok(Stored { outcomes, newest, has_keys })
 }

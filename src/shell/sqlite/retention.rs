@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row};
 
 use crate::ground::time::Now;
 
+use super::counts::{Counts, DELETE_MESSAGE};
 use super::options::StoreOptions;
 use super::queries::{Ids, row_id};
 
@@ -24,31 +25,23 @@ pub(super) const MESSAGES_TOTAL: &str = "SELECT count FROM polecat_counts WHERE 
 const MESSAGES: Table = Table {
     oldest: "SELECT id, octet_length(content) FROM messages WHERE id <= ?1 ORDER BY id",
     ages: "SELECT id, octet_length(content), timestamp FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id",
-    delete: "DELETE FROM messages WHERE id = ?1",
 };
 const EVENTS: Table = Table {
     oldest: "SELECT id, octet_length(payload) FROM events WHERE id <= ?1 ORDER BY id",
     ages: "SELECT id, octet_length(payload), timestamp FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id",
-    delete: "DELETE FROM events WHERE id = ?1",
 };
 
+const DELETE_EVENT: &str = "DELETE FROM events WHERE id = ?1";
+
 /// All statements of the above.
-pub(super) const ALL: [&str; 7] = [
-    MESSAGES_TOTAL,
-    MESSAGES.oldest,
-    MESSAGES.ages,
-    MESSAGES.delete,
-    EVENTS.oldest,
-    EVENTS.ages,
-    EVENTS.delete,
-];
+pub(super) const ALL: [&str; 6] =
+    [MESSAGES_TOTAL, MESSAGES.oldest, MESSAGES.ages, EVENTS.oldest, EVENTS.ages, DELETE_EVENT];
 
 /// The statements for one table.
 #[derive(Debug)]
 struct Table {
     oldest: &'static str,
     ages: &'static str,
-    delete: &'static str,
 }
 
 /// What is to be kept, and how far looking for what is old has come.
@@ -85,14 +78,20 @@ impl Step {
     }
 
     /// Deletes what is to go, within a transaction.
-    pub(super) fn delete(&self, connection: &Connection) -> rusqlite::Result<()> {
-        for (sql, ids) in [(MESSAGES.delete, &self.messages), (EVENTS.delete, &self.events)] {
-            let mut delete = connection.prepare_cached(sql)?;
-            for id in ids {
-                delete.execute((id,))?;
+    pub(super) fn delete(&self, connection: &Connection, counts: &mut Counts) -> rusqlite::Result<()> {
+        let mut tally = counts.begin(connection)?;
+        let mut delete = connection.prepare_cached(DELETE_MESSAGE)?;
+        for id in &self.messages {
+            let mut rows = delete.query((id,))?;
+            while let Some(row) = rows.next()? {
+                tally.deleted(connection, row)?;
             }
         }
-        Ok(())
+        let mut delete = connection.prepare_cached(DELETE_EVENT)?;
+        for id in &self.events {
+            delete.execute((id,))?;
+        }
+        tally.write(connection)
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! `messages` belongs to the channel service as much as to polecat: whoever
 //! opens the file may write to it, before, after and meanwhile. So the totals
-//! that `/api/summary` shows are kept by triggers, which run in every program
-//! that writes, and are filled from the table once, when the triggers are made.
+//! that `/api/summary` shows are kept by triggers, which run in every other program
+//! that writes (see [`super::counts`] for this one), and are filled from the table once,
+//! when the triggers are made.
 //! (One way leads past them: `INSERT OR REPLACE` over an existing id, without
 //! `PRAGMA recursive_triggers`. The service never does that.)
 //!
@@ -33,7 +34,6 @@ CREATE TABLE IF NOT EXISTS messages (
   id INTEGER PRIMARY KEY AUTOINCREMENT, channel_id TEXT NOT NULL, author TEXT NOT NULL, content TEXT NOT NULL,
   timestamp TEXT NOT NULL, lane TEXT, provider TEXT, token_count INTEGER);
 CREATE INDEX IF NOT EXISTS idx_messages_channel ON messages(channel_id);
-CREATE INDEX IF NOT EXISTS idx_messages_time ON messages(timestamp);
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, payload TEXT NOT NULL, correlation_id TEXT,
   timestamp TEXT NOT NULL);";
