@@ -75,10 +75,10 @@ fn service_a_can_open_the_database_again_and_polecat_after_it() {
     let columns = texts(&service, "SELECT name FROM pragma_table_info('messages')");
     let expected = ["id", "channel_id", "author", "content", "timestamp", "lane", "provider", "token_count"];
     assert_eq!(columns, expected);
-    let indices = "SELECT count(*) FROM sqlite_master WHERE type = 'index'
-        AND name IN ('idx_messages_channel', 'idx_messages_time')";
-    let indices = service.query_row(indices, [], |row| row.get::<_, i64>(0)).expect("a count");
-    assert_eq!(indices, 2);
+    // It makes what it misses; polecat has no use for the times.
+    let schema =
+        old_database::SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS").replace("INDEX", "INDEX IF NOT EXISTS");
+    service.execute_batch(&schema).expect("nothing is in the way");
     let insert = "INSERT INTO messages (channel_id, author, content, timestamp, lane, provider, token_count)
         VALUES ('room', 'a', 'by service A', ?1, NULL, 'acme', 11)";
     service.execute(insert, [old_database::TIMESTAMP]).expect("service A can write");
