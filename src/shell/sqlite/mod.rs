@@ -60,13 +60,13 @@ pub struct SqliteEngine {
 
 /// Takes the file for this process alone, as far as polecats go: two would each
 /// tell their clients of half of what is published. Other programs may go on
-/// reading and writing it. `None` where the file system knows no locks.
+/// reading and writing it. The file is not locked where the file system knows no locks, and
+/// `None` where it cannot be opened once more.
 fn lock(path: &Path) -> Result<Option<File>, OpenError> {
     let Ok(file) = File::open(path) else { return Ok(None) };
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::taken(path)),
-        Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
@@ -87,8 +87,12 @@ impl SqliteEngine {
     /// Where the file cannot be opened, is no database, is damaged, or has tables
     /// of other shapes. A file that is refused for what is in it is not written to.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
+        let is_new = schema::is_new(path);
         let (connection, epoch) = schema::open(path, options.durability)?;
         let lock = lock(path)?;
+        if is_new && let Some(file) = &lock {
+            file.sync_all().map_err(|error| OpenError::unsynced(path, &error))?;
+        }
         let mut engine =
             Self::with(connection, epoch, options).map_err(|error| OpenError::new(path, &error))?;
         engine._lock = lock;

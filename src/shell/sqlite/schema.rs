@@ -145,6 +145,11 @@ impl OpenError {
         Self::refusal(path, "another polecat is using it; stop that, or name another file with --db")
     }
 
+    /// The disk does not take it.
+    pub(super) fn unsynced(path: &Path, error: &std::io::Error) -> Self {
+        Self::refusal(path, &format!("the disk does not keep it ({error}); name another file with --db"))
+    }
+
     pub(super) fn new(path: &Path, error: &Error) -> Self {
         Self::refusal(path, &explanation(error))
     }
@@ -193,14 +198,37 @@ fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Co
     if matches!(verdict, Verdict::Unusable(_)) {
         return Ok((connection, verdict));
     }
+    if is_new(path) {
+        // It would wait for the disk seven times, and holds nothing yet: who opens it waits once.
+        connection.execute_batch("PRAGMA synchronous = OFF")?;
+    }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
         let reason = "it can have no write-ahead log there; name a file on a local disk with --db";
         return Ok((connection, Verdict::Unusable(reason.to_owned())));
     }
     bring_up_to_date(&connection, path)?;
+    connection.execute_batch(durability.pragma())?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok((connection, Verdict::Usable))
+}
+
+impl Durability {
+    /// NORMAL: a commit is safe from a crash of the process at once, and from a
+    /// power cut at the next checkpoint, which is also the only place that waits
+    /// for the disk (but for the log's header, once each time it starts anew). FULL:
+    /// every commit waits for the disk.
+    const fn pragma(self) -> &'static str {
+        match self {
+            Self::Normal => "PRAGMA synchronous = NORMAL",
+            Self::Full => "PRAGMA synchronous = FULL",
+        }
+    }
+}
+
+/// Whether there is no database at `path` yet.
+pub(super) fn is_new(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |file| file.len() == 0)
 }
 
 /// Where SQLite keeps the write-ahead log of the file at `path`.
@@ -213,15 +241,7 @@ fn log_path(path: &Path) -> PathBuf {
 fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
     connection.busy_timeout(OPENING_PATIENCE)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    // NORMAL: a commit is safe from a crash of the process at once, and from a
-    // power cut at the next checkpoint, which is also the only place that waits
-    // for the disk (but for the log's header, once each time it starts anew). FULL:
-    // every commit waits for the disk.
-    let synchronous = match durability {
-        Durability::Normal => "NORMAL",
-        Durability::Full => "FULL",
-    };
-    connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"))?;
+    connection.execute_batch(durability.pragma())?;
     // Of a file that is new: a commit writes each page that it changes whole, and most
     // records are small, so that small pages cost a third less of it.
     connection.execute_batch("PRAGMA page_size = 1024")?;
