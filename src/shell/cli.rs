@@ -19,6 +19,7 @@ use super::reactor::Reactor;
 #[command(
     name = "polecat",
     version,
+    max_term_width = 100,
     after_help = "Without a command, polecat serves: `polecat --db FILE` \
     is `polecat serve --db FILE`.\nSee `polecat serve --help` for the flags."
 )]
