@@ -87,7 +87,8 @@ struct Common {
     #[arg(long)]
     json: bool,
 
-    /// Write a line to stderr when a stage of the run begins
+    /// Write a line to stderr when a stage of the run begins (warming-up, measuring, finishing, done), with
+    /// the number of open connections, instead of the bar
     #[arg(long)]
     stages: bool,
 }
