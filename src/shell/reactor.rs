@@ -22,7 +22,7 @@ use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
 use super::options::Options;
-use super::sqlite::{OpenError, SqliteEngine, random_uuid};
+use super::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 use super::stream::{TcpSocket, readiness};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -132,8 +132,8 @@ impl Reactor {
     ///
     /// A line that says what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Self, StartError> {
-        // The address first: who is started twice shall hear of that.
-        let mut listener = listen(options.listen).map_err(|error| listen_error(options.listen, &error))?;
+        // The address first: who is started in vain shall leave no new file behind.
+        let mut listener = listen(options.listen).map_err(|error| listen_error(options, &error))?;
         let local_addr = listener.local_addr()?;
         let engine = open_engine(options)?;
         let poll = Poll::new()?;
@@ -367,11 +367,22 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn listen_error(addr: SocketAddr, error: &io::Error) -> StartError {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what is listening there, or choose another address with --listen",
-        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
+fn listen_error(options: &Options, error: &io::Error) -> StartError {
+    let addr = options.listen;
+    let taken = options.database.as_deref().filter(|database| is_taken(database));
+    let remedy = match (error.kind(), taken) {
+        (io::ErrorKind::AddrInUse, Some(database)) => {
+            let database = database.display();
+            return StartError(format!(
+                "cannot listen on {addr}: {error}, and another polecat is using {database}: it may be running \
+                 already; stop that, or choose another address with --listen and another file with --db"
+            ));
+        }
+        (io::ErrorKind::AddrInUse, None) => {
+            "stop what is listening there, or choose another address with --listen"
+        }
+        (io::ErrorKind::PermissionDenied, _) => "choose a port above 1023 with --listen",
+        (io::ErrorKind::AddrNotAvailable, _) => "choose an address of this machine with --listen",
         _ => "choose another address with --listen",
     };
     StartError(format!("cannot listen on {addr}: {error}; {remedy}"))

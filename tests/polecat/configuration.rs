@@ -106,6 +106,22 @@ fn two_servers_do_not_share_a_port() {
         command.args(["serve", "--listen", &addr, "--db"]).arg(other.database());
     });
     assert_one_line(&ended, 1, "--listen");
+    assert!(!ended.stderr[0].contains("--db"), "that file is free: {ended:?}");
+    assert!(!other.database().exists(), "nothing is left behind");
+}
+
+#[test]
+fn who_is_started_twice_hears_of_both_the_port_and_the_database() {
+    let home = Home::new();
+    let first = Process::serve(&home.database(), &[]);
+    let addr = first.addr().to_string();
+    let ended = run(|command| {
+        command.args(["serve", "--listen", &addr, "--db"]).arg(home.database());
+    });
+    for named in [&addr, "--listen", &home.database().to_string_lossy(), "another polecat", "--db"] {
+        assert_one_line(&ended, 1, named);
+    }
+    get(first.addr(), "/api/health").ok();
 }
 
 #[test]
