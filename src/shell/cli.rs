@@ -114,10 +114,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
         None => "nothing (--db off)".to_owned(),
     };
     say(&format!("polecat {} listening on http://{addr} and storing {storing}", env!("CARGO_PKG_VERSION")));
-    if let Some(descriptors) = descriptors {
-        let connections = options.config.limits.connections_max;
-        log::info!("at most {connections} connections; the system allows {descriptors} descriptors");
-    }
+    say(&format!("polecat: {}", serve.room(descriptors)));
     if !addr.ip().is_loopback() {
         say(&format!(
             "polecat: {addr} can be reached from other machines: whoever reaches it may read and publish"

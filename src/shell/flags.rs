@@ -220,6 +220,27 @@ impl Serve {
     }
 }
 
+impl Serve {
+    /// How many connections there may be, what binds that, and what would raise it where it is less than was asked for.
+    pub(super) fn room(&self, descriptors_max: Option<u64>) -> String {
+        let room = self.bounds.limits(descriptors_max).connections_max;
+        let Some(descriptors) = descriptors_max else {
+            return match self.bounds.max_connections {
+                Some(asked) => format!("at most {asked} connections"),
+                None => "no limit on connections: the system has none on descriptors".to_owned(),
+            };
+        };
+        match self.bounds.max_connections.filter(|asked| *asked > room) {
+            None => format!("at most {room} connections; the system allows {descriptors} descriptors"),
+            Some(asked) => format!(
+                "at most {room} connections, not the {asked} of --max-connections, since the system allows \
+                 {descriptors} descriptors; that takes a hard limit of {} (ulimit -Hn, or LimitNOFILE= of systemd)",
+                (asked as u64).saturating_add(DESCRIPTORS_RESERVED)
+            ),
+        }
+    }
+}
+
 impl Store {
     fn database(&self) -> Option<PathBuf> {
         (self.database.as_os_str() != "off").then(|| self.database.clone())
@@ -340,6 +361,8 @@ fn parse_fields(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     #[test]
@@ -349,6 +372,24 @@ mod tests {
         for wrong in ["0", "-1", "nan", "inf", "x", "86401"] {
             assert!(parse_ms(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_room_is_what_binds() {
+        let room = |args: &[&str], descriptors| {
+            let command = Serve::augment_args(clap::Command::new("serve"));
+            let matches = command.try_get_matches_from([&["serve"], args].concat());
+            let serve = matches.and_then(|matches| Serve::from_arg_matches(&matches));
+            serve.map_or_else(|error| error.to_string(), |serve| serve.room(descriptors))
+        };
+        assert_eq!(room(&[], Some(1000)), "at most 968 connections; the system allows 1000 descriptors");
+        assert_eq!(room(&["--max-connections", "9"], None), "at most 9 connections");
+        let asked = ["--max-connections", "9"];
+        assert_eq!(room(&asked, Some(64)), "at most 9 connections; the system allows 64 descriptors");
+        let asked = ["--max-connections", "33"];
+        let cut = room(&asked, Some(64));
+        assert!(cut.starts_with("at most 32 connections, not the 33 ") && cut.contains(" 65 ("), "{cut}");
+        assert!(room(&[], None).starts_with("no limit"));
     }
 
     #[test]
