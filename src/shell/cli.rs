@@ -122,8 +122,8 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     }
     let metrics = reactor.run().map_err(|error| format!("the poll loop has failed: {error}"))?;
     log::info!("stopped after {} connections and {} stored records", metrics.accepted, metrics.committed);
-    for (limit, count) in metrics.limits.iter() {
-        log::info!("limit {}: {count} times", limit.name());
+    for line in metrics.lines() {
+        log::info!("{line}");
     }
     Ok(())
 }
