@@ -1,6 +1,11 @@
-//! What the documents list is what there is, and the other way round: README.md, "Flags".
+//! What the documents list is what there is, and the other way round: README.md, "Flags", and
+//! PROTOCOL.md, "13. Tables".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use polecat::wire::codec::CloseCode;
+use polecat::wire::status::Status;
 
 use crate::support::process::run;
 
@@ -45,6 +50,58 @@ fn the_flags_that_documents_name_exist() {
         let unknown = flags_in(document).into_iter().filter(|flag| !known.contains(flag));
         assert_eq!(unknown.collect::<Vec<_>>(), Vec::<String>::new(), "{name}");
     }
+}
+
+#[test]
+fn the_statuses_are_those_of_the_table() {
+    // It is no final answer, and so has no constant.
+    const CONTINUE: u16 = 100;
+    let sent = Status::ALL.iter().map(|status| status.code()).chain([CONTINUE]).collect::<BTreeSet<_>>();
+    assert_eq!(codes_of("### 13.1 Statuses"), sent);
+}
+
+#[test]
+fn the_close_codes_are_those_of_the_table() {
+    let numbers = (1000..5000).map(|code| (format!("{:?}", CloseCode::from(code)), code));
+    let numbers = numbers.collect::<BTreeMap<_, _>>();
+    let mut sent = BTreeSet::new();
+    for source in sources(&["src/server", "src/wire"]) {
+        for named in source.split("CloseCode::").skip(1) {
+            let mut words = named.split(|character: char| !character.is_alphanumeric());
+            let code = match (words.next(), words.next()) {
+                // Where it is no number, it is the client's own, which comes back.
+                (Some("from"), Some(code)) => code.parse().ok(),
+                (Some(name), _) => Some(numbers[name]),
+                _ => None,
+            };
+            sent.extend(code);
+        }
+    }
+    assert_eq!(codes_of("### 13.2 Close codes that the server sends"), sent);
+}
+
+/// The code below `folders`, without its tests.
+fn sources(folders: &[&str]) -> Vec<String> {
+    let mut sources = Vec::new();
+    for folder in folders {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&entry).expect("a file");
+                sources.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    sources
+}
+
+/// The numbers in the first column of the table under `heading`.
+fn codes_of(heading: &str) -> BTreeSet<u16> {
+    let (_, section) = PROTOCOL.split_once(heading).expect("a section");
+    let (section, _) = section.split_once("\n### ").expect("another one");
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells.filter_map(|cell| cell.parse().ok()).collect()
 }
 
 /// All words that begin with two hyphens and a letter.

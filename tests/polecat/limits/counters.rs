@@ -229,6 +229,21 @@ fn times() {
 }
 
 #[test]
+fn every_limit_is_run_into_by_a_test() {
+    let here = include_str!("counters.rs").split_whitespace().collect::<String>();
+    let descriptors = include_str!("../stalls/descriptors.rs");
+    for limit in Limit::ALL {
+        let is_shown = match *limit {
+            // How often it is run into is the system's affair.
+            Limit::OutboxBytes => here.contains(&format!("metrics.limits.of(Limit::{limit:?})>0")),
+            Limit::Descriptors => descriptors.contains("limit descriptors: "),
+            limit => here.contains(&format!("expect_hits(Limit::{limit:?},")),
+        };
+        assert!(is_shown, "no test runs into {limit:?}");
+    }
+}
+
+#[test]
 fn sigusr1_tells_them_at_once_and_the_server_goes_on() {
     let home = Home::new();
     let mut process = Process::serve(&home.database(), &["--max-connections", "1", "--log-level", "off"]);
