@@ -148,6 +148,7 @@ fn a_database_that_cannot_be_opened_is_one_line_and_exit_1() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(&within_nothing);
     });
     assert_one_line(&ended, 1, "deeper.db");
+    assert_one_line(&ended, 1, "its folder does not exist; make it, or name another file");
 
     let text = "this is a letter, and no database; it is long enough to be told from one.".repeat(20);
     std::fs::write(home.database(), &text).expect("a file");
@@ -155,6 +156,7 @@ fn a_database_that_cannot_be_opened_is_one_line_and_exit_1() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(home.database());
     });
     assert_one_line(&ended, 1, "polecat.db");
+    assert_one_line(&ended, 1, "name another file with --db");
     assert_eq!(std::fs::read_to_string(home.database()).expect("the file"), text, "it is not touched");
 }
 
