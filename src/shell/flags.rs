@@ -16,7 +16,7 @@ use super::sqlite::{self, StoreOptions};
 /// The flags of `polecat serve`.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Where to listen; port 0 is any free port, and the first line on stderr says which
+    /// Where to listen; port 0 is any free port, and the start tells which
     #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
     #[arg(value_parser = parse_addr)]
     listen: SocketAddr,
@@ -127,7 +127,7 @@ struct Bounds {
     #[arg(value_parser = parse_count)]
     max_channels: usize,
 
-    /// Messages from one connection, POSTs too; 0 is no limit
+    /// Messages from one connection in a second, POSTs too; 0 is no limit
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_MESSAGES_PER_SECOND", default_value_t = 0)]
     max_messages_per_second: u32,
 
