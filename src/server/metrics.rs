@@ -69,6 +69,31 @@ impl CloseReason {
         Self::Shutdown,
     ];
 
+    /// The name, as logs have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientClose => "client_close",
+            Self::EndOfStream => "end_of_stream",
+            Self::SocketError => "socket_error",
+            Self::HttpDone => "http_done",
+            Self::HttpRefused => "http_refused",
+            Self::RequestTimeout => "request_timeout",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::NotAdmitted => "not_admitted",
+            Self::Unfinished => "unfinished",
+            Self::MessageRate => "message_rate",
+            Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::ProtocolError => "protocol_error",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::MessageTooLong => "message_too_long",
+            Self::HeartbeatTimeout => "heartbeat_timeout",
+            Self::SubscribeToken => "subscribe_token",
+            Self::StoreFailed => "store_failed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
     /// The limit that was run into, where the reason says which.
     const fn limit(self) -> Option<Limit> {
         Some(match self {
@@ -159,6 +184,21 @@ impl Metrics {
             ("stalled_ms", self.stalled_ms),
             ("turns", self.turns),
         ]
+    }
+
+    /// Lines that tell all that is not zero.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let counted = self.counters().into_iter().filter(|(_, count)| *count > 0);
+        let counters = counted.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
+        let closed = CloseReason::ALL.map(|reason| (reason.name(), self.closed_for(reason)));
+        let closed = closed.into_iter().filter(|(_, count)| *count > 0);
+        let limits =
+            self.limits.iter().map(|(limit, count)| format!("limit {}: {count} times", limit.name()));
+        std::iter::once(format!("counters: {}", counters.join(", ")))
+            .chain(closed.map(|(name, count)| format!("closed for {name}: {count} times")))
+            .chain(limits)
+            .collect()
     }
 
     /// Counts one more.

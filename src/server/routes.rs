@@ -114,9 +114,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return self.upgrade(index, request, &exchange, endpoint);
         }
         let allowed = match request.path {
-            "/api/health" | "/api/channels" | "/api/summary" => "GET, HEAD",
-            "/api/messages" => "GET, HEAD, POST",
-            "/api/events" => "POST",
+            "/api/health" | "/api/channels" | "/api/summary" => "GET, HEAD, OPTIONS",
+            "/api/messages" => "GET, HEAD, POST, OPTIONS",
+            "/api/events" => "POST, OPTIONS",
             _ => {
                 self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
                 return false;
@@ -135,8 +135,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.list(index, request, exchange, channel);
             }
             (Method::Post, "/api/messages" | "/api/events") => self.post(index, request, exchange),
-            _ => {
-                let allow = [("Allow", allowed)];
+            (method, _) => {
+                // OPTIONS is for preflights; this may be one that is none.
+                let others = allowed.strip_suffix(", OPTIONS").filter(|_| *method == Method::Options);
+                let allow = [("Allow", others.unwrap_or(allowed))];
                 self.reply_detail(index, &exchange, Status::METHOD_NOT_ALLOWED, "Method Not Allowed", &allow);
             }
         }

@@ -19,6 +19,7 @@ use super::reactor::Reactor;
 #[command(
     name = "polecat",
     version,
+    max_term_width = 100,
     after_help = "Without a command, polecat serves: `polecat --db FILE` \
     is `polecat serve --db FILE`.\nSee `polecat serve --help` for the flags."
 )]
@@ -50,9 +51,13 @@ pub fn run() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        // A command is missing: which there are is what helps.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            say(help.to_string().trim_end());
+            ExitCode::from(2)
+        }
         Err(error) if error.use_stderr() => {
-            let command = if args.get(1).is_some_and(|arg| arg == "load") { "load" } else { "serve" };
-            say(&format!("polecat: {}; see polecat {command} --help", complaint(&error, &args)));
+            say(&format!("polecat: {}; see {} --help", complaint(&error, &args), command_of(&args)));
             ExitCode::from(2)
         }
         // Help and version: what was asked for.
@@ -109,10 +114,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
         None => "nothing (--db off)".to_owned(),
     };
     say(&format!("polecat {} listening on http://{addr} and storing {storing}", env!("CARGO_PKG_VERSION")));
-    if let Some(descriptors) = descriptors {
-        let connections = options.config.limits.connections_max;
-        log::info!("at most {connections} connections; the system allows {descriptors} descriptors");
-    }
+    say(&format!("polecat: {}", serve.room(descriptors)));
     if !addr.ip().is_loopback() {
         say(&format!(
             "polecat: {addr} can be reached from other machines: whoever reaches it may read and publish"
@@ -120,8 +122,8 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     }
     let metrics = reactor.run().map_err(|error| format!("the poll loop has failed: {error}"))?;
     log::info!("stopped after {} connections and {} stored records", metrics.accepted, metrics.committed);
-    for (limit, count) in metrics.limits.iter() {
-        log::info!("limit {}: {count} times", limit.name());
+    for line in metrics.lines() {
+        log::info!("{line}");
     }
     Ok(())
 }
@@ -135,6 +137,19 @@ fn raise_descriptor_limit() -> Option<u64> {
         log::warn!("the limit of descriptors could not be raised");
     }
     getrlimit(Resource::Nofile).current
+}
+
+/// The command whose help has more, such as `polecat load echo`.
+fn command_of(args: &[OsString]) -> String {
+    let cli = Cli::command();
+    let (mut command, mut name) = (&cli, "polecat".to_owned());
+    let words = args.iter().skip(1).map_while(|arg| arg.to_str());
+    for word in words {
+        let Some(next) = command.find_subcommand(word) else { break };
+        command = next;
+        name = format!("{name} {word}");
+    }
+    name
 }
 
 /// What clap complains of. Where the flag was not typed, it is its variable that is wrong.
@@ -159,6 +174,7 @@ fn one_line(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -176,6 +192,37 @@ mod tests {
             (&["polecat", "-V"], &["polecat", "-V"]),
         ] {
             assert_eq!(with_command(given.iter().map(OsString::from).collect()), meant);
+        }
+    }
+
+    #[test]
+    fn the_examples_are_command_lines() {
+        let cli = Cli::command();
+        let load = cli.find_subcommand("load").unwrap();
+        let mut text = include_str!("../../README.md").replace("\ntarget/release/", "\n  ");
+        for command in std::iter::once(load).chain(load.get_subcommands()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            text += &format!("\n{help}\n");
+        }
+        let examples = text.lines().filter_map(|line| line.strip_prefix("  polecat")).collect::<Vec<_>>();
+        assert!(examples.len() >= 15, "{examples:?}");
+        for example in examples {
+            let words = example.trim_end_matches('&').split_whitespace();
+            let args = std::iter::once("polecat").chain(words).map(OsString::from).collect();
+            let parsed = parse(&with_command(args));
+            assert!(parsed.is_ok(), "{example}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_named_as_far_as_there_is_one() {
+        for (given, named) in [
+            (&["polecat", "load", "echo", "--depth", "0"][..], "polecat load echo"),
+            (&["polecat", "load", "fly"], "polecat load"),
+            (&["polecat", "serve", "--listen"], "polecat serve"),
+            (&["polecat", "fly"], "polecat"),
+        ] {
+            assert_eq!(command_of(&given.iter().map(OsString::from).collect::<Vec<_>>()), named);
         }
     }
 

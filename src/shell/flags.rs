@@ -16,13 +16,14 @@ use super::sqlite::{self, StoreOptions};
 /// The flags of `polecat serve`.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Address to listen on; port 0 is any free port
+    /// Where to listen; port 0 is any free port, and the start tells which
     #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
     #[arg(value_parser = parse_addr)]
     listen: SocketAddr,
 
-    /// Origin whose pages may connect (SCHEME://HOST[:PORT], or * for all) beside those of this
-    /// server's own address and of loopback; may be given several times
+    /// Lets pages of an origin connect, beside those of the server's own host and port, and those on
+    /// loopback where the request is for loopback, too: SCHEME://HOST[:PORT], null for pages that have
+    /// none, such as files, or * for all; several times, or separated by commas
     #[arg(long = "allow-origin", value_name = "ORIGIN", env = "POLECAT_ALLOW_ORIGIN", value_delimiter = ',')]
     #[arg(value_parser = parse_origin)]
     allow_origins: Vec<String>,
@@ -45,12 +46,13 @@ pub(super) struct Serve {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
 struct Store {
-    /// SQLite file that keeps every message, made where there is none; off stores nothing, and keeps the
-    /// newest in memory only (a file of that name is ./off)
+    /// The SQLite file, relative to the current folder, made where there is none; off stores nothing and
+    /// keeps the newest in memory only (a file of that name is ./off)
     #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
     database: PathBuf,
 
-    /// When a message counts as stored: normal survives the end of the process, full a power cut
+    /// What was answered survives, with normal, the end of the process; with full, a power cut, too: every
+    /// commit waits for the disk
     #[arg(long, value_name = "LEVEL", env = "POLECAT_DURABILITY", default_value = "normal")]
     durability: Durability,
 
@@ -62,11 +64,11 @@ struct Store {
     #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_EVENTS", default_value_t = 10_000)]
     retain_events: u64,
 
-    /// Days for which messages and events are kept, fractions allowed [default: for ever]
+    /// Days for which both are kept, up to 36500, fractions allowed [default: for ever]
     #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS", value_parser = parse_days)]
     retain_days: Option<f64>,
 
-    /// Seconds for which an idempotency key is remembered
+    /// How long an idempotency key is remembered, 0.01 to 86400
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDEMPOTENCY_WINDOW", default_value = "300")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     idempotency_window: u32,
@@ -79,9 +81,9 @@ enum Durability {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Times, in seconds, fractions allowed")]
+#[command(next_help_heading = "Times, in seconds, 0.01 to 86400")]
 struct Times {
-    /// Between heartbeats; a client silent for two of them is closed
+    /// Between heartbeats; a client that is silent for two of them is closed
     #[arg(long, value_name = "SECONDS", env = "POLECAT_HEARTBEAT_INTERVAL", default_value = "25")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     heartbeat_interval: u32,
@@ -108,56 +110,58 @@ struct Times {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Limits")]
+#[command(next_help_heading = "Limits; bytes are 1 to 1073741824")]
 struct Bounds {
-    /// Connections at once [default: as many as there are descriptors]
+    /// Connections at once; never more than the default, which the start tells [default: descriptors less
+    /// 32]
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS", value_parser = parse_count)]
     max_connections: Option<usize>,
 
-    /// Connections at once from one address (of IPv6, from one /64); 0 for no limit
+    /// Connections at once from one address (of IPv6, from one /64); 0 is no limit, since behind a proxy
+    /// all come from one address
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 0)]
     max_connections_per_address: u32,
 
-    /// Channels with subscribers at once
+    /// Channels with somebody on them
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS", default_value = "100000")]
     #[arg(value_parser = parse_count)]
     max_channels: usize,
 
-    /// Messages that one connection may send in a second; 0 for no limit
+    /// Messages from one connection in a second, POSTs too; 0 is no limit
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_MESSAGES_PER_SECOND", default_value_t = 0)]
     max_messages_per_second: u32,
 
-    /// Bytes of one WebSocket message, however fragmented
+    /// One WebSocket message, all fragments together
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_MESSAGE_BYTES", default_value = "1048576")]
     #[arg(value_parser = parse_bytes)]
     max_message_bytes: usize,
 
-    /// Bytes of one request body [default: as of a message]
+    /// One request body [default: as a message]
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_BODY_BYTES")]
     #[arg(value_parser = parse_bytes)]
     max_body_bytes: Option<usize>,
 
-    /// Bytes of a request line and header section
+    /// Request line and header fields
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_HEADER_BYTES", default_value = "16384")]
     #[arg(value_parser = parse_bytes)]
     max_header_bytes: usize,
 
-    /// Header fields of one request, at most 256
+    /// Header fields, up to 256
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_HEADER_FIELDS", default_value = "64")]
     #[arg(value_parser = parse_fields)]
     max_header_fields: usize,
 
-    /// Bytes of a request target
+    /// A request target
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_TARGET_BYTES", default_value = "8192")]
     #[arg(value_parser = parse_bytes)]
     max_target_bytes: usize,
 
-    /// Bytes of the name of a channel
+    /// The name of a channel, and the type of an event
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_CHANNEL_NAME_BYTES", default_value = "200")]
     #[arg(value_parser = parse_bytes)]
     max_channel_name_bytes: usize,
 
-    /// Bytes of the newest messages that one channel keeps in memory
+    /// Newest messages of one channel in memory; older ones are read from the file
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LOG_BYTES", default_value = "2097152")]
     #[arg(value_parser = parse_bytes)]
     max_log_bytes: usize,
@@ -167,17 +171,17 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_logs_bytes: usize,
 
-    /// Bytes of unfinished messages and requests of all connections together
+    /// Unfinished messages and requests of all connections
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_INBOX_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_inbox_bytes: usize,
 
-    /// Unread replies of all connections together, in bytes, at which no more messages are listed
+    /// Answers that nobody has read yet, of all connections; beyond it no more messages are listed
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_UNSENT_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_unsent_bytes: usize,
 
-    /// Unread replies of one connection, in bytes, at which it is not read any further
+    /// The same of one connection; beyond it, it is not read
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_OUTBOX_BYTES", default_value = "65536")]
     #[arg(value_parser = parse_bytes)]
     max_outbox_bytes: usize,
@@ -212,6 +216,27 @@ impl Serve {
                 origins,
                 ..Config::default()
             },
+        }
+    }
+}
+
+impl Serve {
+    /// How many connections there may be, what binds that, and what would raise it where it is less than was asked for.
+    pub(super) fn room(&self, descriptors_max: Option<u64>) -> String {
+        let room = self.bounds.limits(descriptors_max).connections_max;
+        let Some(descriptors) = descriptors_max else {
+            return match self.bounds.max_connections {
+                Some(asked) => format!("at most {asked} connections"),
+                None => "no limit on connections: the system has none on descriptors".to_owned(),
+            };
+        };
+        match self.bounds.max_connections.filter(|asked| *asked > room) {
+            None => format!("at most {room} connections; the system allows {descriptors} descriptors"),
+            Some(asked) => format!(
+                "at most {room} connections, not the {asked} of --max-connections, since the system allows \
+                 {descriptors} descriptors; that takes a hard limit of {} (ulimit -Hn, or LimitNOFILE= of systemd)",
+                (asked as u64).saturating_add(DESCRIPTORS_RESERVED)
+            ),
         }
     }
 }
@@ -336,6 +361,8 @@ fn parse_fields(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     #[test]
@@ -345,6 +372,24 @@ mod tests {
         for wrong in ["0", "-1", "nan", "inf", "x", "86401"] {
             assert!(parse_ms(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_room_is_what_binds() {
+        let room = |args: &[&str], descriptors| {
+            let command = Serve::augment_args(clap::Command::new("serve"));
+            let matches = command.try_get_matches_from([&["serve"], args].concat());
+            let serve = matches.and_then(|matches| Serve::from_arg_matches(&matches));
+            serve.map_or_else(|error| error.to_string(), |serve| serve.room(descriptors))
+        };
+        assert_eq!(room(&[], Some(1000)), "at most 968 connections; the system allows 1000 descriptors");
+        assert_eq!(room(&["--max-connections", "9"], None), "at most 9 connections");
+        let asked = ["--max-connections", "9"];
+        assert_eq!(room(&asked, Some(64)), "at most 9 connections; the system allows 64 descriptors");
+        let asked = ["--max-connections", "33"];
+        let cut = room(&asked, Some(64));
+        assert!(cut.starts_with("at most 32 connections, not the 33 ") && cut.contains(" 65 ("), "{cut}");
+        assert!(room(&[], None).starts_with("no limit"));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 pub mod sqlite;
 pub mod options;
 mod stream;
-pub mod reactor;
 mod lines;
+pub mod reactor;
 mod load;
 mod flags;
 pub mod cli;

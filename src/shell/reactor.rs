@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::ground::time::Now;
 use crate::hub::engine::Engine;
@@ -21,8 +21,9 @@ use crate::server::admission::Source;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
+use super::lines::say;
 use super::options::Options;
-use super::sqlite::{OpenError, SqliteEngine, random_uuid};
+use super::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 use super::stream::{TcpSocket, readiness};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -108,6 +109,8 @@ pub struct Reactor {
     /// would otherwise wait without an answer.
     spare: Option<File>,
     signals: Option<UnixStream>,
+    /// Whether somebody wants to see the counters.
+    is_asked: Arc<AtomicBool>,
     handle: Handle,
     server: Server<TcpSocket, Box<dyn Engine>>,
     clock: Clock,
@@ -132,8 +135,8 @@ impl Reactor {
     ///
     /// A line that says what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Self, StartError> {
-        // The address first: who is started twice shall hear of that.
-        let mut listener = listen(options.listen).map_err(|error| listen_error(options.listen, &error))?;
+        // The address first: who is started in vain shall leave no new file behind.
+        let mut listener = listen(options.listen).map_err(|error| listen_error(options, &error))?;
         let local_addr = listener.local_addr()?;
         let engine = open_engine(options)?;
         let poll = Poll::new()?;
@@ -149,6 +152,7 @@ impl Reactor {
             accept_failing: false,
             spare: spare(),
             signals: None,
+            is_asked: Arc::new(AtomicBool::new(false)),
             handle: Handle { stop: Arc::new(AtomicBool::new(false)), waker },
             server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
             clock,
@@ -167,7 +171,8 @@ impl Reactor {
         self.handle.clone()
     }
 
-    /// Lets SIGTERM and SIGINT stop it, and a second one of them end the process.
+    /// Lets SIGTERM and SIGINT stop it, a second one of them end the process, and SIGUSR1 tell
+    /// what was counted so far.
     ///
     /// # Errors
     ///
@@ -181,6 +186,8 @@ impl Reactor {
             signal_hook::flag::register(signal, Arc::clone(stop))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.is_asked))?;
+        signal_hook::low_level::pipe::register(SIGUSR1, sender)?;
         // A file that may not grow is the store's affair: without a handler it is our end.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut receiver = UnixStream::from_std(receiver);
@@ -209,6 +216,10 @@ impl Reactor {
             }
             self.accept();
             self.server.turn();
+            if self.is_asked.swap(false, Ordering::Relaxed) {
+                // Whoever asks is told, whatever is logged.
+                self.server.metrics().lines().iter().for_each(|line| say(&format!("polecat: {line}")));
+            }
         }
         Ok(self.server.metrics().clone())
     }
@@ -367,11 +378,22 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn listen_error(addr: SocketAddr, error: &io::Error) -> StartError {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what is listening there, or choose another address with --listen",
-        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
+fn listen_error(options: &Options, error: &io::Error) -> StartError {
+    let addr = options.listen;
+    let taken = options.database.as_deref().filter(|database| is_taken(database));
+    let remedy = match (error.kind(), taken) {
+        (io::ErrorKind::AddrInUse, Some(database)) => {
+            let database = database.display();
+            return StartError(format!(
+                "cannot listen on {addr}: {error}, and another polecat is using {database}: it may be running \
+                 already; stop that, or choose another address with --listen and another file with --db"
+            ));
+        }
+        (io::ErrorKind::AddrInUse, None) => {
+            "stop what is listening there, or choose another address with --listen"
+        }
+        (io::ErrorKind::PermissionDenied, _) => "choose a port above 1023 with --listen",
+        (io::ErrorKind::AddrNotAvailable, _) => "choose an address of this machine with --listen",
         _ => "choose another address with --listen",
     };
     StartError(format!("cannot listen on {addr}: {error}; {remedy}"))

@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn no_content_has_neither_body_nor_length() {
-        let text = written(&response(Status::NO_CONTENT));
+    fn an_informational_response_has_neither_body_nor_length() {
+        let text = written(&response(Status::SWITCHING_PROTOCOLS));
         assert!(!text.contains("Content-") && text.ends_with("abc\r\n\r\n"), "{text}");
     }
 

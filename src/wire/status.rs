@@ -33,8 +33,6 @@ statuses! {
     SWITCHING_PROTOCOLS = 101, "Switching Protocols";
     /// 200
     OK = 200, "OK";
-    /// 204, sent without a body.
-    NO_CONTENT = 204, "No Content";
     /// 400
     BAD_REQUEST = 400, "Bad Request";
     /// 403
@@ -63,8 +61,6 @@ statuses! {
     TOO_MANY_REQUESTS = 429, "Too Many Requests";
     /// 431
     HEADER_FIELDS_TOO_LARGE = 431, "Request Header Fields Too Large";
-    /// 500
-    INTERNAL_SERVER_ERROR = 500, "Internal Server Error";
     /// 501
     NOT_IMPLEMENTED = 501, "Not Implemented";
     /// 503
@@ -84,7 +80,7 @@ impl Status {
     /// 6.4.1), and no `Content-Length` either (section 8.6).
     #[must_use]
     pub const fn is_bodiless(self) -> bool {
-        self.0 < 200 || self.0 == 204
+        self.0 < 200
     }
 }
 
@@ -123,7 +119,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_reason() {
-        assert_eq!(Status::ALL.len(), 21);
+        assert_eq!(Status::ALL.len(), 19);
         assert!(Status::ALL.is_sorted());
         for status in Status::ALL {
             assert!(!status.reason().is_empty(), "{}", status.code());

@@ -106,6 +106,22 @@ fn two_servers_do_not_share_a_port() {
         command.args(["serve", "--listen", &addr, "--db"]).arg(other.database());
     });
     assert_one_line(&ended, 1, "--listen");
+    assert!(!ended.stderr[0].contains("--db"), "that file is free: {ended:?}");
+    assert!(!other.database().exists(), "nothing is left behind");
+}
+
+#[test]
+fn who_is_started_twice_hears_of_both_the_port_and_the_database() {
+    let home = Home::new();
+    let first = Process::serve(&home.database(), &[]);
+    let addr = first.addr().to_string();
+    let ended = run(|command| {
+        command.args(["serve", "--listen", &addr, "--db"]).arg(home.database());
+    });
+    for named in [&addr, "--listen", &home.database().to_string_lossy(), "another polecat", "--db"] {
+        assert_one_line(&ended, 1, named);
+    }
+    get(first.addr(), "/api/health").ok();
 }
 
 #[test]
@@ -132,6 +148,7 @@ fn a_database_that_cannot_be_opened_is_one_line_and_exit_1() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(&within_nothing);
     });
     assert_one_line(&ended, 1, "deeper.db");
+    assert_one_line(&ended, 1, "its folder does not exist; make it, or name another file");
 
     let text = "this is a letter, and no database; it is long enough to be told from one.".repeat(20);
     std::fs::write(home.database(), &text).expect("a file");
@@ -139,6 +156,7 @@ fn a_database_that_cannot_be_opened_is_one_line_and_exit_1() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(home.database());
     });
     assert_one_line(&ended, 1, "polecat.db");
+    assert_one_line(&ended, 1, "name another file with --db");
     assert_eq!(std::fs::read_to_string(home.database()).expect("the file"), text, "it is not touched");
 }
 

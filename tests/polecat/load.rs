@@ -68,9 +68,43 @@ fn a_wrong_command_line_is_one_line_and_exit_2() {
     ] {
         let ended = polecat_load(args);
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(2), 1), "{args:?}: {ended:?}");
-        assert!(ended.stderr[0].contains(named) && ended.stderr[0].contains("load --help"), "{ended:?}");
+        assert!(ended.stderr[0].contains(named) && ended.stderr[0].contains("--help"), "{ended:?}");
         assert_eq!(ended.stdout, "");
     }
+    let (unknown, wrong) = (polecat_load(&["fly"]), polecat_load(&["echo"]));
+    assert!(unknown.stderr[0].ends_with("see polecat load --help"), "{unknown:?}");
+    assert!(wrong.stderr[0].ends_with("see polecat load echo --help"), "{wrong:?}");
+}
+
+const WORKLOADS: [&str; 5] = ["idle", "echo", "fanout", "publish", "storm"];
+
+#[test]
+fn without_a_workload_its_help_is_on_stderr() {
+    let ended = polecat_load(&[]);
+    assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+    let help = polecat_load(&["--help"]);
+    assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0), "{help:?}");
+    assert_eq!(ended.stderr, help.stdout.trim_end().lines().collect::<Vec<_>>());
+    for workload in WORKLOADS {
+        assert!(help.stdout.contains(&format!("\n  {workload} ")), "{workload}: {}", help.stdout);
+    }
+}
+
+#[test]
+fn the_help_of_each_workload_says_which_url_it_needs_and_gives_an_example() {
+    let mut expected = Vec::new();
+    for workload in WORKLOADS {
+        let help = polecat_load(&[workload, "--help"]).stdout;
+        let (_, url) = help.split_once("\n  <URL>").unwrap_or_else(|| panic!("no URL: {help}"));
+        let (url, _) = url.split_once("\n\n").unwrap_or_else(|| panic!("no end: {help}"));
+        let url = url.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(url.contains("such as ws://") || url.contains("such as http://"), "{workload}: {url}");
+        assert!(help.contains(&format!("\n  polecat load {workload} ")), "no example: {help}");
+        expected.push(url);
+    }
+    assert_ne!(expected[0], expected[1], "an echo is not just any WebSocket");
+    assert_ne!(expected[1], expected[2], "nor is a channel one that echoes");
+    assert_ne!(expected[2], expected[3], "nor is a channel posted to");
 }
 
 #[test]

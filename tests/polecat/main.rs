@@ -6,6 +6,7 @@
 mod support;
 
 mod configuration;
+mod documents;
 mod echo;
 mod endpoints;
 mod faults;

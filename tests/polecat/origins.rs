@@ -140,6 +140,39 @@ fn the_list_adds_pages() {
 }
 
 #[test]
+fn caches_are_told_that_the_origin_matters_whoever_asks() {
+    // Where all are let in, too: each is told its own origin.
+    for is_open in [false, true] {
+        let server = Server::start_with(|options| {
+            if is_open {
+                options.config.origins.add("*").expect("all");
+            }
+        });
+        let mut http = Http::connect(server.addr());
+        let vary = |response: &Response| response.header("vary").map(str::to_owned);
+        for origin in [&[][..], &[("Origin", "http://polecat.test")], &[("Origin", "http://other.test")]] {
+            for (method, target, body) in [
+                ("GET", "/api/health", None),
+                ("HEAD", "/api/channels", None),
+                ("GET", "/api/messages", None),
+                ("GET", "/nothing", None),
+                ("GET", "/ws", None),
+                ("DELETE", "/api/summary", None),
+                ("OPTIONS", "/api/messages", None),
+                ("POST", "/api/events", Some("{}")),
+            ] {
+                let response = http.request(method, target, origin, body);
+                assert_eq!(vary(&response).as_deref(), Some("Origin"), "{method} {target} {origin:?}");
+            }
+        }
+        http.send("nonsense\r\n\r\n");
+        assert_eq!(vary(&http.response()).as_deref(), Some("Origin"));
+        let mut page = RawSocket::connect_and_send(server.addr(), &raw::upgrade("/ws"));
+        assert!(!page.read_head().to_ascii_lowercase().contains("\r\nvary:"), "a 101 is not kept");
+    }
+}
+
+#[test]
 fn a_star_lets_all_in_and_nonsense_is_refused_at_the_start() {
     let home = Home::new();
     let process = Process::serve(&home.database(), &["--allow-origin", "*"]);

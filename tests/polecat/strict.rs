@@ -5,6 +5,7 @@
 mod bodies;
 mod handshakes;
 mod heads;
+mod limits;
 mod pipelines;
 
 use std::io::{ErrorKind, Read, Write};
@@ -48,8 +49,14 @@ fn pipelined_requests_mean_the_same_however_they_are_cut() {
 }
 
 #[test]
+fn what_is_too_much_is_refused_however_it_is_cut() {
+    let server = Server::start_with(|options| limits::allow_little(&mut options.config.limits));
+    check_at(&server, limits::CASES);
+}
+
+#[test]
 fn there_are_many_of_them_and_no_two_are_the_same() {
-    let all = [heads::CASES, bodies::CASES, handshakes::CASES, pipelines::CASES].concat();
+    let all = [heads::CASES, bodies::CASES, handshakes::CASES, limits::CASES, pipelines::CASES].concat();
     assert!(all.len() >= 150, "{} inputs", all.len());
     let mut inputs = all.iter().map(|(_, input, ..)| *input).collect::<Vec<_>>();
     let mut names = all.iter().map(|(name, ..)| *name).collect::<Vec<_>>();
@@ -65,7 +72,10 @@ fn there_are_many_of_them_and_no_two_are_the_same() {
 const AT_ONCE: usize = 400;
 
 fn check(cases: &[Case]) {
-    let server = Server::start();
+    check_at(&Server::start(), cases);
+}
+
+fn check_at(server: &Server, cases: &[Case]) {
     let mut barrier = Http::connect(server.addr());
     let mut faults = Vec::new();
     for (name, input, statuses, after) in cases {

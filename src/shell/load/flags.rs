@@ -12,14 +12,17 @@ const COUNT_MAX: i64 = 10_000_000;
 
 /// The flags of `polecat load`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    after_help = "`polecat load WORKLOAD --help` has the flags of a workload, and the URL that it needs.\n\n\
+    Examples:\n  \
     polecat load idle ws://127.0.0.1:8010/ws -n 10000 --for 60\n  \
     polecat load echo ws://127.0.0.1:8010/api/ws -c 100 --depth 16 --size 64\n  \
     polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --window 16\n  \
     polecat load publish http://127.0.0.1:8010/api/messages -c 64\n  \
     polecat load storm ws://127.0.0.1:8010/api/ws/room -c 1000 --rounds 5\n\n\
     Exit status: 0 where everything came that had to; 1 where something was lost, doubled or wrong, or a\n\
-    connection ended; 2 for a wrong command line.")]
+    connection ended; 2 for a wrong command line."
+)]
 pub(in crate::shell) struct Load {
     #[command(subcommand)]
     workload: Flags,
@@ -39,12 +42,10 @@ enum Flags {
     Storm(Storm),
 }
 
+/// What every workload takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Of every workload")]
 struct Common {
-    /// Where to connect, such as ws://127.0.0.1:8010/api/ws
-    #[arg(value_name = "URL", value_parser = Url::parse)]
-    url: Url,
-
     /// Seconds for which it counts
     #[arg(long = "for", value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     run_us: u64,
@@ -86,15 +87,21 @@ struct Common {
     #[arg(long)]
     json: bool,
 
-    /// Write a line to stderr when a stage of the run begins
+    /// Write a line to stderr when a stage of the run begins (warming-up, measuring, finishing, done), with
+    /// the number of open connections, instead of the bar
     #[arg(long)]
     stages: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load idle ws://127.0.0.1:8010/ws -n 10000 --rate 2000 --for 60\n  \
+    polecat load idle ws://127.0.0.1:8010/api/ws/room -n 100 --broadcast http://127.0.0.1:8010/api/messages")]
 struct Idle {
-    #[command(flatten)]
-    common: Common,
+    /// A WebSocket, such as ws://127.0.0.1:8010/ws. To get the --broadcast, a channel whose name is
+    /// the last segment of the path, or the event stream
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
     /// Connections
     #[arg(short = 'n', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
@@ -104,12 +111,17 @@ struct Idle {
     /// At the end, POST one message here that all must get; an event, where it ends in /api/events
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     broadcast: Option<Url>,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    polecat load echo ws://127.0.0.1:8010/api/ws -c 100 --depth 16 --size 64")]
 struct Echo {
-    #[command(flatten)]
-    common: Common,
+    /// A WebSocket that sends back what it gets, such as ws://127.0.0.1:8010/api/ws
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
     /// Connections
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
@@ -119,12 +131,20 @@ struct Echo {
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
     size: usize,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --window 16\n  \
+    polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --rate 500 --post http://127.0.0.1:8010/api/messages\n  \
+    polecat load fanout ws://127.0.0.1:8010/ws -c 1000 --rate 100 --post http://127.0.0.1:8010/api/events")]
 struct Fanout {
-    #[command(flatten)]
-    common: Common,
+    /// A channel, whose name is the last segment of the path, such as ws://127.0.0.1:8010/api/ws/room;
+    /// with --post to /api/events, the event stream
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
     /// Subscribers
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
@@ -146,12 +166,18 @@ struct Fanout {
     /// POST the bare payload instead of JSON, and expect no more than a status of 2xx
     #[arg(long, requires = "post")]
     raw: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load publish http://127.0.0.1:8010/api/messages -c 64 --depth 4\n  \
+    polecat load publish http://127.0.0.1:8010/api/messages --channel load --size 1000 --for 30")]
 struct Publish {
-    #[command(flatten)]
-    common: Common,
+    /// Where to POST, such as http://127.0.0.1:8010/api/messages
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
     /// Connections
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
@@ -167,12 +193,19 @@ struct Publish {
     /// Expect no more than a status of 2xx
     #[arg(long)]
     status_only: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load storm ws://127.0.0.1:8010/api/ws/room -c 1000 --rounds 5\n  \
+    polecat load storm ws://127.0.0.1:8010/ws -c 1000 --post http://127.0.0.1:8010/api/events")]
 struct Storm {
-    #[command(flatten)]
-    common: Common,
+    /// A channel, whose name is the last segment of the path, such as ws://127.0.0.1:8010/api/ws/room;
+    /// with --post to /api/events, the event stream
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
     /// Subscribers
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
@@ -188,6 +221,8 @@ struct Storm {
     /// Where to POST [default: /api/messages on the same host]
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     post: Option<Url>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// A plan, and what only the shell has to know of a run.
@@ -205,8 +240,8 @@ impl Load {
     /// What is to be run. `key` is the `Sec-WebSocket-Key` of all handshakes.
     pub(super) fn run(self, key: String) -> Run {
         match self.workload {
-            Flags::Idle(Idle { common, connections, rate, broadcast }) => {
-                let mut run = common.run(Workload::Idle, connections, key);
+            Flags::Idle(Idle { url, common, connections, rate, broadcast }) => {
+                let mut run = common.run(Workload::Idle, url, connections, key);
                 run.plan.connect_rate = rate.or(run.plan.connect_rate);
                 run.plan.warm_up_us = 0;
                 run.plan.depth = u32::MAX;
@@ -216,13 +251,13 @@ impl Load {
                 }
                 run
             }
-            Flags::Echo(Echo { common, connections, depth, size }) => {
-                let mut run = common.run(Workload::Echo, connections, key);
+            Flags::Echo(Echo { url, common, connections, depth, size }) => {
+                let mut run = common.run(Workload::Echo, url, connections, key);
                 (run.plan.depth, run.plan.payload_bytes) = (depth, size);
                 run
             }
-            Flags::Fanout(Fanout { common, connections, size, window, rate, publishers, post, raw }) => {
-                let mut run = common.run(Workload::Fanout, connections, key);
+            Flags::Fanout(Fanout { url, common, connections, size, window, rate, publishers, post, raw }) => {
+                let mut run = common.run(Workload::Fanout, url, connections, key);
                 (run.plan.depth, run.plan.payload_bytes, run.plan.rate) = (window, size, rate);
                 run.plan.publishers = publishers;
                 if let Some(url) = post {
@@ -230,16 +265,16 @@ impl Load {
                 }
                 run
             }
-            Flags::Publish(Publish { common, connections, depth, size, channel, status_only }) => {
-                let mut run = common.run(Workload::Publish, connections, key);
+            Flags::Publish(Publish { url, common, connections, depth, size, channel, status_only }) => {
+                let mut run = common.run(Workload::Publish, url, connections, key);
                 (run.plan.depth, run.plan.payload_bytes) = (depth, size);
                 run.plan.channel_json = serde_json::Value::from(channel).to_string();
                 run.plan.publishing = Publishing::Post(run.plan.endpoint.clone());
                 run.plan.status_only = status_only;
                 run
             }
-            Flags::Storm(Storm { common, connections, size, rate, rounds, post }) => {
-                let mut run = common.run(Workload::Storm, connections, key);
+            Flags::Storm(Storm { url, common, connections, size, rate, rounds, post }) => {
+                let mut run = common.run(Workload::Storm, url, connections, key);
                 (run.plan.payload_bytes, run.plan.rate, run.plan.rounds) = (size, Some(rate), rounds);
                 run.plan.warm_up_us = 0;
                 let url = post.unwrap_or_else(|| run.url.at("/api/messages"));
@@ -251,14 +286,14 @@ impl Load {
 }
 
 impl Common {
-    fn run(self, workload: Workload, connections: u32, key: String) -> Run {
+    fn run(self, workload: Workload, url: Url, connections: u32, key: String) -> Run {
         let share = |percent: u32| {
             u32::try_from(u64::from(connections) * u64::from(percent) / 100).unwrap_or(u32::MAX)
         };
-        let channel = percent_encoding::percent_decode_str(self.url.last_segment()).decode_utf8_lossy();
+        let channel = percent_encoding::percent_decode_str(url.last_segment()).decode_utf8_lossy();
         let plan = Plan {
             workload,
-            endpoint: self.url.endpoint(),
+            endpoint: url.endpoint(),
             channel_json: serde_json::Value::from(channel.into_owned()).to_string(),
             connections,
             publishers: 0,
@@ -280,7 +315,7 @@ impl Common {
         };
         Run {
             plan,
-            url: self.url,
+            url,
             publish_url: None,
             sources: self.sources,
             pids: self.pids,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::load::plan::Workload;
 use crate::load::tally::Summary;
 
 /// What a run came to. Times are in microseconds where a name says so.
@@ -74,47 +75,81 @@ impl Report {
     /// The table.
     pub(super) fn table(&self) -> String {
         let mut table = format!("{} {}\n", self.workload, self.url);
-        let mut row = |name: &str, value: String| {
+        let rows = [self.connection_rows(), self.operation_rows(), self.server_rows(), self.fault_rows()];
+        for (name, value) in rows.into_iter().flatten() {
             let _ = writeln!(table, "  {name:<30} {value}");
-        };
-        row("connections, alive at the end", format!("{}, {}", self.connections, self.alive));
-        row("handshakes", format!("{} ({:.0}/s)", self.handshakes, self.handshakes_per_second));
-        if let Some(latency) = &self.handshake_latency_us {
-            row("handshake latency", latency_text(latency));
-        }
-        row(
-            "operations",
-            format!("{} in {:.1} s ({:.0}/s)", self.operations, self.seconds, self.operations_per_second),
-        );
-        if let Some(latency) = &self.latency_us {
-            row("latency", latency_text(latency));
-        }
-        row("pings, other messages", format!("{}, {}", self.pings, self.other_texts));
-        if let Some(server) = &self.server {
-            let per =
-                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
-            row("server ns/operation", per(server.cpu_ns_per_operation));
-            row("server ns/handshake", per(server.cpu_ns_per_handshake));
-            row(
-                "server bytes/connection",
-                format!(
-                    "{} when all were open, {} at the end",
-                    per(server.resident_bytes_per_connection_open),
-                    per(server.resident_bytes_per_connection)
-                ),
-            );
-        }
-        let faults = format!("{}, {}, {}, {}", self.lost, self.doubled, self.disordered, self.wrong);
-        row("lost, doubled, swapped, wrong", faults);
-        for (reason, count) in &self.ended {
-            row("ended too early", format!("{count}: {reason}"));
-        }
-        for (reason, count) in &self.ended_rightly {
-            row("ended for good reason", format!("{count}: {reason}"));
         }
         table
     }
+
+    fn is_idle(&self) -> bool {
+        self.workload == Workload::Idle.name()
+    }
+
+    fn connection_rows(&self) -> Vec<Row> {
+        let mut rows =
+            vec![("connections, alive at the end", format!("{}, {}", self.connections, self.alive))];
+        if self.handshakes > 0 {
+            let rate = format!("{} ({:.0}/s)", self.handshakes, self.handshakes_per_second);
+            rows.push(("handshakes", rate));
+        }
+        rows.extend(self.handshake_latency_us.iter().map(|us| ("handshake latency", latency_text(us))));
+        rows
+    }
+
+    fn operation_rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let is_quiet = self.pings + self.other_texts == 0;
+        let latency = self.latency_us.as_ref().map(latency_text);
+        if self.is_idle() {
+            rows.push(("held for", format!("{:.1} s", self.seconds)));
+            // Each is a Ping; on the event stream, and with polecat.v1, there is a message beside it.
+            let heartbeats = format!("{} pings, {} messages", self.pings, self.other_texts);
+            rows.push(("heartbeats seen", if is_quiet { "none".to_owned() } else { heartbeats }));
+            rows.extend(latency.map(|latency| ("broadcast latency", latency)));
+        } else {
+            let rate = self.operations_per_second;
+            rows.push(("operations", format!("{} in {:.1} s ({rate:.0}/s)", self.operations, self.seconds)));
+            rows.extend(latency.map(|latency| ("latency", latency)));
+            if !is_quiet {
+                rows.push(("pings, other messages", format!("{}, {}", self.pings, self.other_texts)));
+            }
+        }
+        rows
+    }
+
+    fn server_rows(&self) -> Vec<Row> {
+        let Some(server) = &self.server else { return Vec::new() };
+        let mut rows = Vec::new();
+        let cost = |value: f64| format!("{value:.0}");
+        if !self.is_idle() {
+            rows.extend(server.cpu_ns_per_operation.map(|ns| ("server ns/operation", cost(ns))));
+        }
+        rows.extend(server.cpu_ns_per_handshake.map(|ns| ("server ns/handshake", cost(ns))));
+        let per = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), cost);
+        let (open, end) =
+            (per(server.resident_bytes_per_connection_open), per(server.resident_bytes_per_connection));
+        rows.push(("server bytes/connection", format!("{open} when all were open, {end} at the end")));
+        rows
+    }
+
+    fn fault_rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let faults = [self.lost, self.doubled, self.disordered, self.wrong];
+        // Where nothing was published, nothing was checked.
+        if self.published > 0 || faults != [0; 4] {
+            let faults = faults.map(|count| count.to_string()).join(", ");
+            rows.push(("lost, doubled, swapped, wrong", faults));
+        }
+        let told = |(reason, count): (&String, &u64)| format!("{count}: {reason}");
+        rows.extend(self.ended.iter().map(|ended| ("ended too early", told(ended))));
+        rows.extend(self.ended_rightly.iter().map(|ended| ("ended for good reason", told(ended))));
+        rows
+    }
 }
+
+/// A row of the table.
+type Row = (&'static str, String);
 
 fn latency_text(latency: &Summary) -> String {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]

@@ -70,6 +70,11 @@ fn lock(path: &Path) -> Result<Option<File>, OpenError> {
     }
 }
 
+/// Whether another polecat is using the file at `path`. It must not be open in this process.
+pub(super) fn is_taken(path: &Path) -> bool {
+    lock(path).is_err()
+}
+
 /// A record that waits for the commit.
 #[derive(Debug)]
 struct Append {

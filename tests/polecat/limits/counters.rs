@@ -6,12 +6,13 @@ use std::io::Write;
 use polecat::ground::limit::Limit;
 use polecat::server::metrics::Metrics;
 use polecat::shell::options::Options;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::http::request;
 use crate::support::raw::{CLOSE, TEXT, frame, upgrade};
 use crate::support::socket::message;
-use crate::support::{Http, RawSocket, Server, Socket, post};
+use crate::support::{Home, Http, Process, RawSocket, Server, Socket, post};
 
 /// Lets `act` run into a limit of a server, and checks that just that was counted, so many times.
 fn expect_hits(limit: Limit, count: u64, tweak: impl FnOnce(&mut Options), act: impl FnOnce(&Server)) {
@@ -225,4 +226,54 @@ fn times() {
         let mut client = RawSocket::connect(server.addr(), "/ws?subscribe_token=x");
         while client.next_frame().is_some() {}
     });
+}
+
+#[test]
+fn every_limit_is_run_into_by_a_test() {
+    let here = include_str!("counters.rs").split_whitespace().collect::<String>();
+    let descriptors = include_str!("../stalls/descriptors.rs");
+    for limit in Limit::ALL {
+        let is_shown = match *limit {
+            // How often it is run into is the system's affair.
+            Limit::OutboxBytes => here.contains(&format!("metrics.limits.of(Limit::{limit:?})>0")),
+            Limit::Descriptors => descriptors.contains("limit descriptors: "),
+            limit => here.contains(&format!("expect_hits(Limit::{limit:?},")),
+        };
+        assert!(is_shown, "no test runs into {limit:?}");
+    }
+}
+
+#[test]
+fn sigusr1_tells_them_at_once_and_the_server_goes_on() {
+    let home = Home::new();
+    let mut process = Process::serve(&home.database(), &["--max-connections", "1", "--log-level", "off"]);
+    let mut first = Http::connect(process.addr());
+    for turned_away in 1..=2 {
+        first.post("/api/messages", &message("c", "a", "x")).ok();
+        assert_eq!(Http::connect(process.addr()).response().status, 503);
+        process.signal(Signal::USR1);
+        let counters = process.next_line("polecat: counters: ");
+        let (accepted, committed) = (turned_away + 1, turned_away);
+        for counter in [format!(" accepted {accepted},"), format!(" committed {committed},")] {
+            assert!(counters.contains(&counter), "{counter} {counters}");
+        }
+        let closed = process.next_line("polecat: closed for not_admitted: ");
+        assert!(closed.ends_with(&format!(": {turned_away} times")), "{closed}");
+        let limit = process.next_line("polecat: limit connections: ");
+        assert!(limit.ends_with(&format!(": {turned_away} times")), "{limit}");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().status.code(), Some(0));
+}
+
+#[test]
+fn they_are_logged_at_the_end() {
+    let home = Home::new();
+    let process = Process::serve(&home.database(), &[]);
+    RawSocket::connect(process.addr(), "/ws?subscribe_token=x").expect_close();
+    process.signal(Signal::TERM);
+    let said = process.wait().stderr;
+    for part in ["counters: accepted 1, upgrades 1", "closed for subscribe_token: 1 times"] {
+        assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:?}");
+    }
 }

@@ -187,3 +187,35 @@ fn a_table_is_for_people() {
         assert!(ended.stdout.contains(name), "{name}: {}", ended.stdout);
     }
 }
+
+#[test]
+fn the_table_of_a_workload_has_what_that_workload_tells() {
+    let served = Served::new(&["--heartbeat-interval", "0.3"]);
+    let table = |args: &[&str]| polecat_load(&[args, &["--warm-up", "0"]].concat()).stdout;
+    let stream = served.at("ws", "/ws");
+    // Mostly before the first heartbeat, and after some.
+    let brief = table(&["idle", &stream, "-n", "2", "--for", "0.01"]);
+    let long = table(&["idle", &stream, "-n", "2", "--for", "1"]);
+    for idle in [&brief, &long] {
+        assert!(idle.contains("heartbeats seen"), "{idle}");
+        for name in ["operation", "broadcast", "lost"] {
+            assert!(!idle.contains(name), "nothing was published: {idle}");
+        }
+    }
+    assert!(long.contains(" pings, ") && long.contains(" messages\n"), "{long}");
+    let post = served.at("http", "/api/events");
+    let broadcast = table(&["idle", &stream, "-n", "2", "--for", "0.01", "--broadcast", &post]);
+    assert!(broadcast.contains("broadcast latency") && broadcast.contains("lost, doubled"), "{broadcast}");
+    let publish = table(&["publish", &served.at("http", "/api/messages"), "--for", "0.1"]);
+    for name in ["handshake", "pings"] {
+        assert!(!publish.contains(name), "there is no WebSocket: {publish}");
+    }
+}
+
+#[test]
+fn stages_are_told_where_that_is_asked_for() {
+    let served = Served::new(&[]);
+    let ended = polecat_load(&["idle", &served.at("ws", "/ws"), "-n", "3", "--for", "0.01", "--stages"]);
+    let stages = ended.stderr.iter().map(|line| line.split(" with 3 open after ").next().unwrap_or_default());
+    assert_eq!(stages.collect::<Vec<_>>(), ["warming-up", "measuring", "finishing", "done"], "{ended:?}");
+}

@@ -50,8 +50,33 @@ fn a_low_limit_is_told_at_the_start_and_kept() {
     drop(served);
     wait_until_served(&process);
     process.signal(rustix::process::Signal::TERM);
-    let ended = process.wait();
-    assert!(ended.stderr.iter().any(|line| line.contains("64")), "it says what binds: {:?}", ended.stderr);
+    let said = process.wait().stderr;
+    let room = "polecat: at most 32 connections; the system allows 64 descriptors";
+    assert!(said.iter().any(|line| line == room), "it says what binds: {said:?}");
+}
+
+#[test]
+fn what_binds_is_told_whatever_is_logged_and_what_would_raise_it() {
+    let home = Home::new();
+    let told = |before: &str, flags: &[&str]| {
+        let flags = [&["--log-level", "off"], flags].concat();
+        let process = Process::serve_after(before, &home.database(), &flags);
+        process.signal(rustix::process::Signal::TERM);
+        let said = process.wait().stderr;
+        assert_eq!(said.len(), 2, "where it listens, and what binds: {said:?}");
+        said[1].clone()
+    };
+    let cut = told("ulimit -n 64", &["--max-connections", "1000"]);
+    for part in ["at most 32 connections", "1000 of --max-connections", "64 descriptors", "1032", "ulimit"] {
+        assert!(cut.contains(part), "{part}: {cut}");
+    }
+    let room = told("ulimit -n 64", &["--max-connections", "20"]);
+    assert_eq!(room, "polecat: at most 20 connections; the system allows 64 descriptors");
+    let Some(maximum) = getrlimit(Resource::Nofile).maximum else {
+        return eprintln!("SKIPPED: there is no hard limit of descriptors");
+    };
+    let raised = told("ulimit -S -n 64", &[]);
+    assert!(raised.ends_with(&format!("the system allows {maximum} descriptors")), "{raised}");
 }
 
 #[test]

@@ -16,14 +16,14 @@ fn start(database: &Path) -> Ended {
     })
 }
 
-/// That the file is refused with a line that names it, and that nothing is touched.
-fn expect_refused(database: &Path) {
+/// That the file is refused with a line that names it and says what to do, and that nothing is touched.
+fn expect_refused(database: &Path, remedy: &str) {
     let before = std::fs::read(database).expect("the file");
     let ended = start(database);
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     let said = ended.stderr.join("\n");
     assert_eq!(ended.stderr.len(), 1, "{said}");
-    assert!(said.contains(&*database.to_string_lossy()), "{said}");
+    assert!(said.contains(&*database.to_string_lossy()) && said.contains(remedy), "{remedy:?}: {said}");
     assert_eq!(std::fs::read(database).expect("the file"), before, "it is not touched");
     let directory = database.parent().expect("a directory");
     let names =
@@ -50,7 +50,7 @@ fn a_file_that_is_no_database() {
     let home = Home::new();
     for bytes in [&b"no database at all"[..], &[0xff; 10_000], b"SQLite format 3\0"] {
         std::fs::write(home.database(), bytes).expect("a file");
-        expect_refused(&home.database());
+        expect_refused(&home.database(), "; name another file with --db");
     }
 }
 
@@ -64,9 +64,11 @@ fn a_database_that_is_damaged() {
     header[16..24].fill(0xff);
     let mut middle = good.clone();
     middle[good.len() / 2..][..1024].fill(0xa5);
-    for bytes in [schema, header, middle, good[..5000].to_vec()] {
+    let (damaged, none) = ("; restore a copy of it", "; name another file with --db");
+    let cut = good[..5000].to_vec();
+    for (bytes, remedy) in [(schema, damaged), (header, none), (middle, damaged), (cut, damaged)] {
         std::fs::write(home.database(), &bytes).expect("a file");
-        expect_refused(&home.database());
+        expect_refused(&home.database(), remedy);
     }
     std::fs::write(home.database(), &good).expect("a file");
     let server = home.serve();
@@ -81,7 +83,10 @@ fn a_second_server_on_the_same_database() {
     for _ in 0..2 {
         let second = start(&home.database());
         assert_eq!((second.status.code(), second.stderr.len()), (Some(1), 1), "{:?}", second.stderr);
-        assert!(second.stderr[0].contains(&*home.database().to_string_lossy()), "{:?}", second.stderr);
+        let database = home.database();
+        for part in [&*database.to_string_lossy(), "stop that, or name another file with --db"] {
+            assert!(second.stderr[0].contains(part), "{part}: {:?}", second.stderr);
+        }
     }
     post(first.addr(), "/api/messages", &message("room", "a", "2")).ok();
     first.kill();

@@ -108,6 +108,18 @@ impl Process {
         kill_process(self.pid(), signal).expect("the process can be signalled");
     }
 
+    /// The next line on stderr that begins with `start`; those before it are kept for the end.
+    pub(crate) fn next_line(&mut self, start: &str) -> String {
+        loop {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("no {start:?} ({error}): {:?}", self.lines));
+            self.lines.push(line.clone());
+            if line.starts_with(start) {
+                return line;
+            }
+        }
+    }
+
     /// Waits until the process ends by itself.
     pub(crate) fn wait(mut self) -> Ended {
         loop {

@@ -1,0 +1,179 @@
+//! What the documents list is what there is, and the other way round: README.md, "Flags", and
+//! PROTOCOL.md, "13. Tables".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use polecat::wire::codec::CloseCode;
+use polecat::wire::status::Status;
+
+use crate::support::process::run;
+
+const README: &str = include_str!("../../README.md");
+const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
+
+/// A flag as it is described, or the heading of a group of them.
+#[derive(Debug, PartialEq, Eq)]
+enum Described {
+    Heading(String),
+    Flag { name: String, value: String, default: String, text: String },
+}
+
+#[test]
+fn readme_and_help_say_the_same_of_every_flag() {
+    let help = run(|command| {
+        command.args(["serve", "--help"]);
+    });
+    let (helped, listed) = (flags_of_help(&help.stdout), flags_of_readme());
+    for (of_help, of_readme) in helped.iter().zip(&listed) {
+        assert_eq!(of_help, of_readme, "left: --help, right: README.md");
+    }
+    assert_eq!(helped.len(), listed.len(), "{helped:#?}\n{listed:#?}");
+    assert!(helped.len() > 30, "{helped:#?}");
+}
+
+#[test]
+fn the_flags_that_documents_name_exist() {
+    let commands = [&["serve"][..], &["load", "idle"], &["load", "echo"], &["load", "fanout"]];
+    let more = [&["load", "publish"][..], &["load", "storm"]];
+    let mut known = BTreeSet::from(["--version".to_owned()]);
+    for words in commands.iter().chain(&more) {
+        let help = run(|command| {
+            command.args(*words).arg("--help");
+        });
+        known.extend(flags_in(&help.stdout));
+    }
+    // Those of curl and cargo.
+    let foreign = ["--json", "--release", "--locked", "--path"].map(str::to_owned);
+    known.extend(foreign);
+    for (name, document) in [("README.md", README), ("PROTOCOL.md", PROTOCOL)] {
+        let unknown = flags_in(document).into_iter().filter(|flag| !known.contains(flag));
+        assert_eq!(unknown.collect::<Vec<_>>(), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn the_statuses_are_those_of_the_table() {
+    // It is no final answer, and so has no constant.
+    const CONTINUE: u16 = 100;
+    let sent = Status::ALL.iter().map(|status| status.code()).chain([CONTINUE]).collect::<BTreeSet<_>>();
+    assert_eq!(codes_of("### 13.1 Statuses"), sent);
+}
+
+#[test]
+fn the_close_codes_are_those_of_the_table() {
+    let numbers = (1000..5000).map(|code| (format!("{:?}", CloseCode::from(code)), code));
+    let numbers = numbers.collect::<BTreeMap<_, _>>();
+    let mut sent = BTreeSet::new();
+    for source in sources(&["src/server", "src/wire"]) {
+        for named in source.split("CloseCode::").skip(1) {
+            let mut words = named.split(|character: char| !character.is_alphanumeric());
+            let code = match (words.next(), words.next()) {
+                // Where it is no number, it is the client's own, which comes back.
+                (Some("from"), Some(code)) => code.parse().ok(),
+                (Some(name), _) => Some(numbers[name]),
+                _ => None,
+            };
+            sent.extend(code);
+        }
+    }
+    assert_eq!(codes_of("### 13.2 Close codes that the server sends"), sent);
+}
+
+/// The code below `folders`, without its tests.
+fn sources(folders: &[&str]) -> Vec<String> {
+    let mut sources = Vec::new();
+    for folder in folders {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&entry).expect("a file");
+                sources.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    sources
+}
+
+/// The numbers in the first column of the table under `heading`.
+fn codes_of(heading: &str) -> BTreeSet<u16> {
+    let (_, section) = PROTOCOL.split_once(heading).expect("a section");
+    let (section, _) = section.split_once("\n### ").expect("another one");
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells.filter_map(|cell| cell.parse().ok()).collect()
+}
+
+/// All words that begin with two hyphens and a letter.
+fn flags_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '-'));
+    let is_flag =
+        |word: &&str| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic));
+    words.filter(is_flag).map(str::to_owned).collect()
+}
+
+/// The rows of the table of README.md, without its markup.
+fn flags_of_readme() -> Vec<Described> {
+    let (_, section) = README.split_once("\n## Flags\n").expect("a section");
+    let (section, _) = section.split_once("\n## ").expect("another one");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|'));
+    rows.skip_while(|row| !row.starts_with("---"))
+        .skip(1)
+        .map(|row| {
+            let row = row.replace("**", "").replace('`', "");
+            let cells = row.split('|').map(str::trim).collect::<Vec<_>>();
+            match cells[..] {
+                [heading, "", ""] => Described::Heading(heading.to_owned()),
+                [flag, default, text] => {
+                    let (name, value) = flag.split_once(' ').expect("a flag and its value");
+                    let [name, value, default, text] = [name, value, default, text].map(str::to_owned);
+                    Described::Flag { name, value, default, text }
+                }
+                _ => panic!("a row of three cells: {row}"),
+            }
+        })
+        .collect()
+}
+
+/// What `--help` says, with each variable checked and taken off.
+fn flags_of_help(help: &str) -> Vec<Described> {
+    let (_, options) = help.split_once("\nOptions:\n").expect("options");
+    let mut described = Vec::new();
+    let mut flag = None::<String>;
+    for line in options.lines() {
+        let heading = line.strip_suffix(':').filter(|heading| !heading.starts_with(' '));
+        // A flag is indented by six, what is said of it by more.
+        let begun = line.strip_prefix("      --");
+        if heading.is_some() || begun.is_some() || line.starts_with("  -h,") {
+            described.extend(flag.take().map(|flag| flag_of_help(&flag)));
+        }
+        if let Some(heading) = heading {
+            described.push(Described::Heading(heading.to_owned()));
+        } else if let Some(begun) = begun {
+            flag = Some(begun.to_owned());
+        } else if let Some(flag) = &mut flag {
+            *flag += line;
+        }
+    }
+    described.extend(flag.map(|flag| flag_of_help(&flag)));
+    described
+}
+
+fn flag_of_help(flag: &str) -> Described {
+    let flag = flag.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (name, rest) = flag.split_once(" <").expect("a value");
+    let (value, text) = rest.split_once("> ").expect("the end of a value");
+    let (said, notes) = text.split_once(" [").expect("a variable");
+    let notes = notes.trim_end_matches(']').split("] [").collect::<Vec<_>>();
+    let variable = format!("env: POLECAT_{}=", name.replace('-', "_").to_ascii_uppercase());
+    assert!(notes.contains(&variable.as_str()), "{variable} is not in {flag:?}");
+    let default = notes.iter().find_map(|note| note.strip_prefix("default: ")).unwrap_or_default();
+    // In a table it goes on in small letters.
+    let (first, others) = said.split_at(1);
+    Described::Flag {
+        name: format!("--{name}"),
+        value: value.to_owned(),
+        default: default.to_owned(),
+        text: first.to_lowercase() + others,
+    }
+}
