@@ -133,7 +133,7 @@ impl<'b> Upgrade<'b> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn protocols(&self) -> impl Iterator<Item = &'b [u8]> {
+    fn protocols(&self) -> impl Iterator<Item = &'b [u8]> + use<'b, '_> {
         let values = self.fields.values("sec-websocket-protocol");
         values.flat_map(elements).filter(|element| !element.is_empty())
     }
