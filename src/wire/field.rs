@@ -2,6 +2,7 @@
 //! (RFC 9110 section 5, RFC 9112 sections 2.2 and 5).
 
 use std::io::BufRead as _;
+use std::{mem, slice};
 
 use super::status::Refusal;
 
@@ -173,20 +174,36 @@ impl<'b> Fields<'b> {
         })
     }
 
-    fn lines(&self) -> impl Iterator<Item = &'b [u8]> + use<'b, '_> {
-        let mut start = 0;
-        let indexed = self.ends[..self.lines].iter().map(move |end| {
-            let line = &self.indexed[start..usize::from(*end)];
-            start = usize::from(*end);
-            line
-        });
-        indexed.chain(self.rest.split_inclusive(|byte| *byte == b'\n'))
+    fn lines(&self) -> Lines<'b, '_> {
+        Lines { indexed: self.indexed, start: 0, ends: self.ends[..self.lines].iter(), rest: self.rest }
     }
 
     /// Whether one of the comma-separated lists in the fields of that name has
     /// the token, in whatever case.
     pub(super) fn has_token(&self, name: &str, token: &str) -> bool {
         self.values(name).flat_map(elements).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+struct Lines<'b, 'f> {
+    indexed: &'b [u8],
+    start: usize,
+    ends: slice::Iter<'f, u16>,
+    rest: &'b [u8],
+}
+
+impl<'b> Iterator for Lines<'b, '_> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        if let Some(end) = self.ends.next() {
+            let start = mem::replace(&mut self.start, usize::from(*end));
+            return self.indexed.get(start..self.start);
+        }
+        let end = self.rest.iter().position(|byte| *byte == b'\n')? + 1;
+        let (line, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Some(line)
     }
 }
 

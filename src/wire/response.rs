@@ -37,9 +37,9 @@ impl Response<'_> {
         push_field("Date", date, out);
         // Said even where it is the default, since HTTP/1.0 would take silence for `close`.
         if !self.keep_alive {
-            push_field("Connection", "close", out);
+            out.extend_from_slice(b"Connection: close\r\n");
         } else if !self.extra.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
-            push_field("Connection", "keep-alive", out);
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         if !self.status.is_bodiless() {
             if !self.content_type.is_empty() {
