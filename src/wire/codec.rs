@@ -209,25 +209,19 @@ fn check_length(length: u8, extended: &[u8]) -> Result<(), Violation> {
 
 /// Masks or unmasks `payload`, whose first byte is byte `phase` of the frame's
 /// payload; only `phase` modulo 4 counts (RFC 6455 section 5.3).
+#[expect(clippy::cast_possible_truncation, reason = "only the lowest two bits count")]
 pub fn unmask(payload: &mut [u8], mask: [u8; 4], phase: usize) {
     if mask == [0; 4] {
         return;
     }
-    let [a, b, c, d] = match phase % 4 {
-        0 => mask,
-        1 => [mask[1], mask[2], mask[3], mask[0]],
-        2 => [mask[2], mask[3], mask[0], mask[1]],
-        _ => [mask[3], mask[0], mask[1], mask[2]],
-    };
-    let key = [a, b, c, d, a, b, c, d];
-    let key_word = u64::from_ne_bytes(key);
+    let key = u64::from(u32::from_le_bytes(mask).rotate_right(phase as u32 % 4 * 8)) * 0x1_0000_0001;
     // Words of a fixed size, with nothing in the loop but the exclusive or: the
     // compiler makes vector instructions of it.
     let (words, rest) = payload.as_chunks_mut::<8>();
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ key_word).to_ne_bytes();
+        *word = (u64::from_le_bytes(*word) ^ key).to_le_bytes();
     }
-    for (byte, key_byte) in rest.iter_mut().zip(key) {
+    for (byte, key_byte) in rest.iter_mut().zip(key.to_le_bytes()) {
         *byte ^= key_byte;
     }
 }

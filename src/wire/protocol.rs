@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -99,8 +98,18 @@ impl Sequence {
 
     /// Writes `id` with its prefix and at least five digits.
     pub fn write(self, id: u64, out: &mut Vec<u8>) {
-        // Writing to a `Vec` cannot fail.
-        let _ = write!(out, "{}{id:05}", self.prefix());
+        const DIGITS: &[u8; 10] = b"0123456789";
+        const DIGITS_MIN: usize = 5;
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        let mut left = id;
+        while left > 0 {
+            at -= 1;
+            digits[at] = DIGITS[(left % 10) as usize];
+            left /= 10;
+        }
+        out.extend_from_slice(self.prefix().as_bytes());
+        out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
     }
 
     /// Reads what [`Self::write`] wrote; `None` for anything else.
@@ -323,7 +332,13 @@ mod tests {
 
     #[test]
     fn ids_have_five_digits_or_more_and_read_back() {
-        for (id, shown) in [(0, "event-00000"), (42, "event-00042"), (1_234_567, "event-1234567")] {
+        for (id, shown) in [
+            (0, "event-00000"),
+            (42, "event-00042"),
+            (99_999, "event-99999"),
+            (100_000, "event-100000"),
+            (u64::MAX, "event-18446744073709551615"),
+        ] {
             assert_eq!(text(|out| Sequence::Events.write(id, out)), shown);
             assert_eq!(Sequence::Events.parse(shown), Some(id));
         }
