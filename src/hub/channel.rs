@@ -153,7 +153,11 @@ impl Log {
         if self.frames.back().is_none_or(|(newest, _)| *newest <= cursor) {
             return Run::End;
         }
-        let from = self.frames.partition_point(|(id, _)| *id <= cursor);
+        // Who keeps up has yet to be sent the newest alone.
+        let mut from = self.frames.len() - 1;
+        if from > 0 && self.frames[from - 1].0 > cursor {
+            from = self.frames.partition_point(|(id, _)| *id <= cursor);
+        }
         Run::Frames(self.frames.range(from..))
     }
 

@@ -6,7 +6,7 @@ use crate::ground::id::Id;
 use crate::hub::engine::{Answer, Engine, EngineError, Record, Ticket};
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::Status;
-use crate::wire::protocol::{NumberedMessage, write_event, write_json, write_message};
+use crate::wire::protocol::{write_event, write_json, write_message, write_numbered};
 use crate::wire::v1::{ErrorCode, Place};
 
 use super::connection::Writing;
@@ -14,6 +14,9 @@ use super::exchange::detail_body;
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
+
+/// Room for what an answer to a POST says beside the record.
+const ANSWER_BYTES: usize = 160;
 
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn apply(&mut self, answer: Answer) {
@@ -40,9 +43,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Answer::Page { ticket, records, through } => self.apply_page(ticket, &records, through),
             Answer::Messages { ticket, messages } => {
-                let messages: Vec<_> =
-                    messages.iter().map(|(id, message)| NumberedMessage { id: *id, message }).collect();
-                self.answer_json(ticket, "{\"messages\":", &messages, "}");
+                let mut body = b"{\"messages\":[".to_vec();
+                for (number, (id, message)) in messages.iter().enumerate() {
+                    if number > 0 {
+                        body.push(b',');
+                    }
+                    write_numbered(*id, message, &mut body);
+                }
+                body.extend_from_slice(b"]}");
+                self.answer_request(ticket, Status::OK, &body);
             }
             Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
             Answer::Summary { ticket, summary } => self.answer_json(ticket, "{\"summary\":", &summary, "}"),
@@ -72,11 +81,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, extra: &[(&str, &str)]) {
         match self.take_ask(ticket) {
             Some(Ask::Request { connection, exchange }) => {
-                let mut body = b"{\"success\":true,".to_vec();
+                let mut body = Vec::with_capacity(ANSWER_BYTES + record.weight());
+                body.extend_from_slice(b"{\"success\":true,");
                 match record {
                     Record::Message(message) => {
                         body.extend_from_slice(b"\"message\":");
-                        write_json(&NumberedMessage { id, message }, &mut body);
+                        write_numbered(id, message, &mut body);
                     }
                     Record::Event(event) => {
                         body.extend_from_slice(b"\"event\":");

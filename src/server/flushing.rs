@@ -110,7 +110,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if connection.outbox.is_none() && connection.cursor == page.after {
             let mut at = 0;
             while at < page.frames.len() && connection.outbox.is_none() {
-                match write_frames(connection, page.frames[at..].iter(), usize::MAX) {
+                let (sent, delivered) = write_frames(connection, page.frames[at..].iter(), usize::MAX);
+                match sent {
                     Sent::Bytes(len) => self.write_bytes_left = self.write_bytes_left.saturating_sub(len),
                     Sent::Failed => return self.die(index, CloseReason::SocketError),
                     // The page is read again when there is room: a slow reader holds none.
@@ -119,10 +120,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
                         return;
                     }
                 }
-                let cursor = connection.cursor;
-                let before = at;
-                at += page.frames[at..].partition_point(|(id, _)| *id <= cursor);
-                self.metrics.deliveries += (at - before) as u64;
+                at += delivered;
+                self.metrics.deliveries += delivered as u64;
             }
             if at == page.frames.len() {
                 connection.cursor = connection.cursor.max(page.through);
@@ -205,12 +204,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Run::End => Sent::Nothing,
             Run::Behind => Sent::Behind,
             Run::Frames(frames) => {
-                let before = self.registry.after(connection.channel, connection.cursor);
-                let sent = write_frames(connection, frames, budget);
-                if let Run::Frames(frames) = before {
-                    let cursor = connection.cursor;
-                    self.metrics.deliveries += frames.take_while(|(id, _)| *id <= cursor).count() as u64;
-                }
+                let (sent, delivered) = write_frames(connection, frames, budget);
+                self.metrics.deliveries += delivered as u64;
                 sent
             }
         }
@@ -310,32 +305,25 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
 /// Writes frames that `connection` has not been sent, from its cursor on, and
 /// moves the cursor along. A frame that went out in part counts as sent: its
-/// rest is in the outbox then, before everything else.
+/// rest is in the outbox then, before everything else. Returns how many frames count so.
 fn write_frames<'a, S: Socket>(
     connection: &mut Connection<S>,
-    frames: impl Iterator<Item = &'a (u64, Frame)> + Clone,
+    frames: impl ExactSizeIterator<Item = &'a (u64, Frame)> + Clone,
     budget: usize,
-) -> Sent {
-    let mut slices = [IoSlice::new(&[]); GATHER_MAX];
-    let mut count = 0;
-    let mut bytes = 0;
-    for (_, frame) in frames.clone() {
-        if count == GATHER_MAX || bytes >= budget {
-            break;
+) -> (Sent, usize) {
+    let sent = match frames.clone().next() {
+        Some((_, one)) if frames.len() == 1 || one.len() >= budget => {
+            write(&mut connection.socket, |socket| socket.write(one))
         }
-        slices[count] = IoSlice::new(frame);
-        count += 1;
-        bytes += frame.len();
-    }
-    let sent = write(&mut connection.socket, |socket| match &slices[..count] {
-        [one] => socket.write(one),
-        several => socket.write_vectored(several),
-    });
-    let Sent::Bytes(mut left) = sent else { return sent };
-    for (id, frame) in frames.take(count) {
+        _ => write_gathered(&mut connection.socket, frames.clone(), budget),
+    };
+    let Sent::Bytes(mut left) = sent else { return (sent, 0) };
+    let mut delivered = 0;
+    for (id, frame) in frames {
         if left == 0 {
             break;
         }
+        delivered += 1;
         connection.cursor = *id;
         if left < frame.len() {
             connection.push_shared(frame.clone(), left);
@@ -343,7 +331,27 @@ fn write_frames<'a, S: Socket>(
         }
         left -= frame.len();
     }
-    sent
+    (sent, delivered)
+}
+
+/// One write of several frames.
+fn write_gathered<'a, S: Socket>(
+    socket: &mut S,
+    frames: impl Iterator<Item = &'a (u64, Frame)>,
+    budget: usize,
+) -> Sent {
+    let mut slices = [IoSlice::new(&[]); GATHER_MAX];
+    let mut count = 0;
+    let mut bytes = 0;
+    for (_, frame) in frames {
+        if count == GATHER_MAX || bytes >= budget {
+            break;
+        }
+        slices[count] = IoSlice::new(frame);
+        count += 1;
+        bytes += frame.len();
+    }
+    write(socket, |socket| socket.write_vectored(&slices[..count]))
 }
 
 /// One write, its outcome sorted. A socket that takes nothing has failed.

@@ -193,40 +193,37 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Whether the next request or message of a connection may be worked on; if
     /// not, its [`Reading`] says what it waits for.
     fn may_decode(&mut self, index: u32) -> bool {
-        let limits = &self.config.limits;
-        let outbox_bytes_max = limits.outbox_bytes_max;
-        let publishes = match self.at(index).phase {
+        let outbox_bytes_max = self.config.limits.outbox_bytes_max;
+        let connection = &mut self.connections[index as usize];
+        if !matches!(connection.reading, Reading::Idle | Reading::Queued | Reading::QueuedToEmpty) {
+            return false;
+        }
+        let publishes = match connection.phase {
             Phase::Handshake | Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel(_)) => true,
             Phase::Open(Endpoint::Events(_) | Endpoint::Echo) | Phase::Closing => false,
             Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return false,
         };
-        if matches!(
-            self.at(index).reading,
-            Reading::Full | Reading::Stalled | Reading::Awaiting | Reading::Over
-        ) {
-            return false;
-        }
         let is_over = self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max;
         if publishes && (is_over || self.appends_left == 0) {
             if is_over {
                 self.metrics.limits.count(Limit::EngineBacklogBytes);
             }
-            let connection = self.at(index);
             connection.reading = Reading::Stalled;
             let id = connection.id(index);
             self.stalled.push(id);
             return false;
         }
-        if self.scratch.len() + self.at(index).private_bytes() >= outbox_bytes_max {
-            self.send_scratch(index);
-            let connection = self.at(index);
-            if connection.private_bytes() >= outbox_bytes_max {
-                connection.reading = Reading::Full;
-                self.metrics.limits.count(Limit::OutboxBytes);
-                return false;
-            }
+        if self.scratch.len() + connection.private_bytes() < outbox_bytes_max {
+            return true;
         }
-        self.at(index).phase != Phase::Dead
+        self.send_scratch(index);
+        let connection = self.at(index);
+        if connection.private_bytes() >= outbox_bytes_max {
+            connection.reading = Reading::Full;
+            self.metrics.limits.count(Limit::OutboxBytes);
+            return false;
+        }
+        connection.phase != Phase::Dead
     }
 
     /// Lets publishers go on when the engine has caught up.

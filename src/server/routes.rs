@@ -204,9 +204,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Whether a browser sent this for a page that may not talk to us.
-    pub(super) fn is_foreign(&mut self, request: &Request<'_>) -> bool {
-        let is_foreign =
-            request.header_values("origin").next().is_some() && self.allowed_origin(request).is_none();
+    pub(super) fn is_foreign(&mut self, request: &Request<'_>, exchange: &Exchange) -> bool {
+        let is_foreign = exchange.origin.is_none() && request.header_values("origin").next().is_some();
         self.metrics.foreign_origins += u64::from(is_foreign);
         is_foreign
     }
@@ -231,7 +230,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn post(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
-        if self.is_foreign(request) {
+        if self.is_foreign(request, &exchange) {
             return self.reply_detail(index, &exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
         }
         if request.header("content-length").is_none() && request.header("transfer-encoding").is_none() {
@@ -466,6 +465,9 @@ fn is_json(request: &Request<'_>) -> bool {
         return false;
     }
     let Some(content_type) = request.header("content-type") else { return true };
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = content_type.split(';').next().unwrap_or_default().trim().as_bytes();
+    let (kind, name) = essence.split_at(essence.len().min(b"application/".len()));
+    kind.eq_ignore_ascii_case(b"application/")
+        && (name.eq_ignore_ascii_case(b"json")
+            || name.last_chunk::<5>().is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json")))
 }

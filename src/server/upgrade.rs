@@ -37,7 +37,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 return false;
             }
         };
-        if self.is_foreign(request) {
+        if self.is_foreign(request, exchange) {
             self.reply_detail(index, exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
             return false;
         }

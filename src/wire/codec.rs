@@ -142,7 +142,16 @@ pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Vio
     let opcode = check_first(first)?;
     if let Some(&second) = input.get(1) {
         check_second(opcode, second, sender)?;
-        check_length(second & 0x7F, &input[2..])?;
+        let length = second & 0x7F;
+        // The head of nearly everything that clients say, told apart at once.
+        if length <= SHORT_BYTES_MAX
+            && sender == Sender::Client
+            && let Some(&[.., a, b, c, d]) = input.first_chunk::<6>()
+        {
+            let (fin, mask) = (first & 0x80 != 0, [a, b, c, d]);
+            return Ok(Some(FrameHead { fin, opcode, mask, payload_bytes: length.into(), head_bytes: 6 }));
+        }
+        check_length(length, &input[2..])?;
     }
     match FrameHeader::parse(&mut Cursor::new(input)) {
         Ok(None) => Ok(None),
@@ -156,6 +165,9 @@ pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Vio
         Err(_) => Err(RESERVED_OPCODE),
     }
 }
+
+/// The longest payload whose length is in the second byte of a head.
+const SHORT_BYTES_MAX: u8 = 125;
 
 const UNMASKED: Violation = Violation::protocol("frame is not masked");
 const RESERVED_OPCODE: Violation = Violation::protocol("reserved opcode");
@@ -197,21 +209,19 @@ fn check_length(length: u8, extended: &[u8]) -> Result<(), Violation> {
 
 /// Masks or unmasks `payload`, whose first byte is byte `phase` of the frame's
 /// payload; only `phase` modulo 4 counts (RFC 6455 section 5.3).
-pub fn unmask(payload: &mut [u8], mut mask: [u8; 4], phase: usize) {
+#[expect(clippy::cast_possible_truncation, reason = "only the lowest two bits count")]
+pub fn unmask(payload: &mut [u8], mask: [u8; 4], phase: usize) {
     if mask == [0; 4] {
         return;
     }
-    mask.rotate_left(phase % 4);
-    let [a, b, c, d] = mask;
-    let key = [a, b, c, d, a, b, c, d];
-    let key_word = u64::from_ne_bytes(key);
+    let key = u64::from(u32::from_le_bytes(mask).rotate_right(phase as u32 % 4 * 8)) * 0x1_0000_0001;
     // Words of a fixed size, with nothing in the loop but the exclusive or: the
     // compiler makes vector instructions of it.
     let (words, rest) = payload.as_chunks_mut::<8>();
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ key_word).to_ne_bytes();
+        *word = (u64::from_le_bytes(*word) ^ key).to_le_bytes();
     }
-    for (byte, key_byte) in rest.iter_mut().zip(key) {
+    for (byte, key_byte) in rest.iter_mut().zip(key.to_le_bytes()) {
         *byte ^= key_byte;
     }
 }
@@ -220,6 +230,13 @@ pub fn unmask(payload: &mut [u8], mut mask: [u8; 4], phase: usize) {
 /// most [`CONTROL_BYTES_MAX`] bytes.
 pub fn write_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     let (header, payload_bytes) = head_for(opcode, payload);
+    if let Ok(length) = u8::try_from(payload.len())
+        && length <= SHORT_BYTES_MAX
+    {
+        out.reserve(2 + payload.len());
+        out.extend_from_slice(&[0x80 | u8::from(header.opcode), length]);
+        return out.extend_from_slice(payload);
+    }
     out.reserve(header.len(payload_bytes) + payload.len());
     let written = header.format(payload_bytes, out);
     debug_assert!(written.is_ok(), "a vector takes every write");

@@ -120,8 +120,7 @@ impl<'b> Upgrade<'b> {
     ) {
         push_status(Status::SWITCHING_PROTOCOLS, out);
         push_field("Date", date, out);
-        push_field("Upgrade", "websocket", out);
-        push_field("Connection", "Upgrade", out);
+        out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\n");
         push_field("Sec-WebSocket-Accept", &derive_accept_key(self.key.as_bytes()), out);
         if let Some(protocol) = protocol {
             debug_assert!(self.offers(protocol), "{protocol:?} is not offered");
@@ -133,7 +132,7 @@ impl<'b> Upgrade<'b> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn protocols(&self) -> impl Iterator<Item = &'b [u8]> {
+    fn protocols(&self) -> impl Iterator<Item = &'b [u8]> + use<'b, '_> {
         let values = self.fields.values("sec-websocket-protocol");
         values.flat_map(elements).filter(|element| !element.is_empty())
     }

@@ -156,7 +156,7 @@ impl<'b> Head<'b> {
         }
         // "METHOD target HTTP/1.x" and CRLF: the parser takes single spaces only.
         let line_len = method.len() + target.len() + " ".len() * 2 + "HTTP/1.1\r\n".len();
-        let fields = Fields(bytes.get(line_len..bytes.len() - "\r\n".len()).unwrap_or_default());
+        let fields = Fields::of(bytes.get(line_len..bytes.len() - "\r\n".len()).unwrap_or_default());
         let target = Target::parse(method, target)?;
 
         let mut told = Told::default();

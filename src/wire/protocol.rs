@@ -3,16 +3,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::rc::Rc;
 
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::Offset;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// A message of a channel, as it is stored; its id is the store's.
-/// Serialized in the order of the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The channel's name: 1 to 200 bytes where polecat took it in, anything in
     /// an old database.
@@ -65,16 +66,6 @@ impl Event {
     }
 }
 
-/// A message as `/api/messages` and broadcasts show it: with its id.
-#[derive(Debug, Serialize)]
-pub struct NumberedMessage<'a> {
-    /// The store's id.
-    pub id: u64,
-    /// Everything else.
-    #[serde(flatten)]
-    pub message: &'a Message,
-}
-
 /// Totals over all stored messages, as `/api/summary` shows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -107,8 +98,18 @@ impl Sequence {
 
     /// Writes `id` with its prefix and at least five digits.
     pub fn write(self, id: u64, out: &mut Vec<u8>) {
-        // Writing to a `Vec` cannot fail.
-        let _ = write!(out, "{}{id:05}", self.prefix());
+        const DIGITS: &[u8; 10] = b"0123456789";
+        const DIGITS_MIN: usize = 5;
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        let mut left = id;
+        while left > 0 {
+            at -= 1;
+            digits[at] = DIGITS[(left % 10) as usize];
+            left /= 10;
+        }
+        out.extend_from_slice(self.prefix().as_bytes());
+        out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
     }
 
     /// Reads what [`Self::write`] wrote; `None` for anything else.
@@ -123,19 +124,38 @@ impl Sequence {
 /// `2026-01-05T09:30:00.123456+00:00`. A clock beyond the year 9999 shows the epoch.
 #[must_use]
 pub fn timestamp(unix_micros: i64) -> String {
-    jiff::Timestamp::from_microsecond(unix_micros)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-        .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
-        .to_string()
+    let time = Timestamp::from_microsecond(unix_micros).unwrap_or(Timestamp::UNIX_EPOCH);
+    DateTimePrinter::new().precision(Some(6)).timestamp_with_offset_to_string(&time, Offset::UTC)
 }
 
 /// Writes the broadcast of a stored message.
 pub fn write_message(id: u64, message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"message\",\"data\":");
-    write_json(&NumberedMessage { id, message }, out);
+    write_numbered(id, message, out);
     out.extend_from_slice(b",\"event_id\":\"");
     Sequence::Messages.write(id, out);
     out.extend_from_slice(b"\"}");
+}
+
+/// Writes a message as `/api/messages` and broadcasts show it: with its id.
+pub fn write_numbered(id: u64, message: &Message, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"id\":");
+    write_json(&id, out);
+    out.extend_from_slice(b",\"channel_id\":");
+    write_json(&*message.channel_id, out);
+    out.extend_from_slice(b",\"author\":");
+    write_json(message.author.as_str(), out);
+    out.extend_from_slice(b",\"content\":");
+    write_json(message.content.as_str(), out);
+    out.extend_from_slice(b",\"timestamp\":");
+    write_json(&*message.timestamp, out);
+    out.extend_from_slice(b",\"lane\":");
+    write_json(&message.lane, out);
+    out.extend_from_slice(b",\"provider\":");
+    write_json(&message.provider, out);
+    out.extend_from_slice(b",\"token_count\":");
+    write_json(&message.token_count, out);
+    out.push(b'}');
 }
 
 /// Writes the envelope of a stored event.
@@ -312,7 +332,13 @@ mod tests {
 
     #[test]
     fn ids_have_five_digits_or_more_and_read_back() {
-        for (id, shown) in [(0, "event-00000"), (42, "event-00042"), (1_234_567, "event-1234567")] {
+        for (id, shown) in [
+            (0, "event-00000"),
+            (42, "event-00042"),
+            (99_999, "event-99999"),
+            (100_000, "event-100000"),
+            (u64::MAX, "event-18446744073709551615"),
+        ] {
             assert_eq!(text(|out| Sequence::Events.write(id, out)), shown);
             assert_eq!(Sequence::Events.parse(shown), Some(id));
         }

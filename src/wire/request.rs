@@ -99,7 +99,7 @@ impl<'b> Request<'b> {
     }
 
     /// The values of all header fields of that name, in order.
-    pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+    pub fn header_values<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
         self.fields.values(name)
     }
 

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use super::field::is_token;
+use super::field::{is_text, is_token};
 use super::status::Status;
 
 /// A whole response.
@@ -37,9 +37,9 @@ impl Response<'_> {
         push_field("Date", date, out);
         // Said even where it is the default, since HTTP/1.0 would take silence for `close`.
         if !self.keep_alive {
-            push_field("Connection", "close", out);
+            out.extend_from_slice(b"Connection: close\r\n");
         } else if !self.extra.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
-            push_field("Connection", "keep-alive", out);
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         if !self.status.is_bodiless() {
             if !self.content_type.is_empty() {
@@ -90,8 +90,7 @@ pub(super) fn push_fields(fields: &[(&str, &str)], out: &mut Vec<u8>) {
 
 /// Appends a field, or nothing where it is not legal; says which.
 pub(super) fn push_field(name: &str, value: &str, out: &mut Vec<u8>) -> bool {
-    let legal =
-        is_token(name.as_bytes()) && value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
+    let legal = is_token(name.as_bytes()) && is_text(value.as_bytes());
     if legal {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
