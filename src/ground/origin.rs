@@ -95,11 +95,12 @@ fn split_authority(authority: &str) -> (&str, Option<u16>) {
         authority.find(':').unwrap_or(authority.len())
     };
     let (host, rest) = authority.split_at(host_len);
-    (host, rest.strip_prefix(':').and_then(|port| port.parse().ok()))
+    let port = rest.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    (host, port.and_then(|port| port.parse().ok()))
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = host.to_ascii_lowercase();
     name == "localhost"
         || name.ends_with(".localhost")
@@ -138,6 +139,9 @@ mod tests {
             ("http://a@localhost", "localhost", false),
             ("localhost", "localhost", false),
             ("http://localhost:x", "localhost", false),
+            ("http://localhost:+1", "localhost", false),
+            ("http://[[::1]]", "localhost", false),
+            ("http://[::1", "localhost", false),
         ] {
             assert_eq!(list.allow(origin, Some(host)), allowed, "{origin} {host}");
         }

@@ -13,10 +13,16 @@ use crate::ground::time::Stamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Source(pub u64);
 
+/// So many connections that were not let in are waited for until they end, beside all that may
+/// be there. All others are ended at once.
+const TURNED_AWAY_MAX: usize = 64;
+
 /// Counts of what is limited per source and per connection.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// Connections by source; looked up only.
+    /// Those that were not let in and are there still, by their index. They take nobody's place.
+    turned_away: Vec<u32>,
+    /// Connections that were let in, by source; looked up only.
     counts: HashMap<Source, u32>,
     /// The source of each connection, by its index.
     sources: Vec<Source>,
@@ -45,24 +51,35 @@ impl Admission {
         if limits.messages_per_second_max > 0 {
             put(&mut self.rates, index, Rate::default());
         }
-        let mut of_source = 0;
-        if limits.connections_per_source_max > 0 {
-            let count = self.counts.entry(source).or_default();
-            *count += 1;
-            of_source = *count;
-            put(&mut self.sources, index, source);
-        }
-        if connections >= limits.connections_max {
-            Err(Limit::Connections)
-        } else if of_source > limits.connections_per_source_max {
-            Err(Limit::ConnectionsPerAddress)
+        let limit = if connections - self.turned_away.len() >= limits.connections_max {
+            Some(Limit::Connections)
+        } else if limits.connections_per_source_max == 0 {
+            None
         } else {
-            Ok(())
-        }
+            let count = self.counts.entry(source).or_default();
+            let is_over = *count >= limits.connections_per_source_max;
+            *count += u32::from(!is_over);
+            put(&mut self.sources, index, source);
+            is_over.then_some(Limit::ConnectionsPerAddress)
+        };
+        limit.map_or(Ok(()), |limit| {
+            self.turned_away.push(index);
+            Err(limit)
+        })
+    }
+
+    /// Whether the connection at `index` was not let in, and is one of too many of these to
+    /// be waited for.
+    pub(super) fn is_not_waited_for(&self, index: u32) -> bool {
+        self.turned_away.len() > TURNED_AWAY_MAX && self.turned_away.contains(&index)
     }
 
     /// The connection at `index`, which was let in or not, is gone.
     pub(super) fn leave(&mut self, index: u32, limits: &Limits) {
+        if let Some(place) = self.turned_away.iter().position(|one| *one == index) {
+            self.turned_away.swap_remove(place);
+            return;
+        }
         if limits.connections_per_source_max == 0 {
             return;
         }
@@ -110,14 +127,31 @@ mod tests {
         assert_eq!(admission.enter(1, a, 1, &limits), Ok(()));
         assert_eq!(admission.enter(2, a, 2, &limits), Err(Limit::ConnectionsPerAddress));
         assert_eq!(admission.enter(3, b, 3, &limits), Ok(()));
-        admission.leave(2, &limits);
+        // Who was not let in has no share.
         admission.leave(0, &limits);
-        assert_eq!(admission.enter(0, a, 2, &limits), Ok(()));
+        assert_eq!(admission.enter(0, a, 3, &limits), Ok(()));
+        admission.leave(2, &limits);
         assert_eq!(admission.enter(4, b, 10, &limits), Err(Limit::Connections));
         for index in [0, 1, 3, 4] {
             admission.leave(index, &limits);
         }
-        assert!(admission.counts.is_empty());
+        assert!(admission.counts.is_empty() && admission.turned_away.is_empty());
+    }
+
+    #[test]
+    fn who_is_not_let_in_takes_no_place() {
+        let limits = Limits { connections_max: 2, ..Limits::default() };
+        let mut admission = Admission::default();
+        assert_eq!(admission.enter(0, Source(1), 0, &limits), Ok(()));
+        assert_eq!(admission.enter(1, Source(1), 1, &limits), Ok(()));
+        for index in 2..82 {
+            assert_eq!(admission.enter(index, Source(1), index as usize, &limits), Err(Limit::Connections));
+            let is_one_of_many = index as usize >= 2 + TURNED_AWAY_MAX;
+            assert_eq!(admission.is_not_waited_for(index), is_one_of_many);
+            assert!(!admission.is_not_waited_for(1));
+        }
+        admission.leave(1, &limits);
+        assert_eq!(admission.enter(1, Source(1), 81, &limits), Ok(()));
     }
 
     #[test]

@@ -235,6 +235,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if self.at(index).socket.shutdown_write().is_err() {
             return self.die(index, CloseReason::SocketError);
         }
+        if self.admission.is_not_waited_for(index) {
+            // What it has asked is taken out, for a socket closed over it resets the connection.
+            let _ = self.connections[index as usize].socket.read(&mut self.read_buffer);
+            return self.die(index, CloseReason::NotAdmitted);
+        }
         self.set_phase(index, Phase::Lingering(farewell));
         self.queue_read(index);
     }

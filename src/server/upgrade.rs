@@ -273,10 +273,12 @@ enum Start<'b> {
 
 impl<'b> Start<'b> {
     fn of(request: &Request<'b>, sequence: Sequence, kept: Kept, epoch: &str) -> Self {
+        // One that is no UTF-8 is an id that we never gave out, not none.
         let last_seen = request
-            .header("last-event-id")
+            .header_values("last-event-id")
+            .next()
             .filter(|id| !id.is_empty())
-            .map(Cow::Borrowed)
+            .map(String::from_utf8_lossy)
             .or_else(|| request.query_value("last_event_id").filter(|id| !id.is_empty()));
         let Some(last_seen) = last_seen else { return Self::Live };
         let same_epoch = request.query_value("epoch").is_none_or(|given| given.is_empty() || given == epoch);

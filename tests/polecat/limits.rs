@@ -87,6 +87,26 @@ fn connections_of_one_address() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn who_is_turned_away_and_stays_takes_nobodys_place() {
+    let home = Home::new();
+    let flags = ["--max-connections", "8", "--max-connections-per-address", "2"];
+    let process = Process::serve(&home.database(), &flags);
+    let addr = process.addr();
+    let mut stubborn = (0..100).map(|_| connect_from(2, addr)).collect::<Vec<_>>();
+    for http in &mut stubborn[..2] {
+        http.expect_open();
+    }
+    stubborn[2..].iter_mut().for_each(expect_turned_away);
+    let mut others =
+        (3..6).flat_map(|host| [host; 2]).map(|host| connect_from(host, addr)).collect::<Vec<_>>();
+    for http in &mut others {
+        http.expect_open();
+    }
+    expect_turned_away(&mut connect_from(6, addr));
+}
+
+#[test]
 fn channels() {
     let home = Home::new();
     let process = Process::serve(&home.database(), &["--max-channels", "2"]);

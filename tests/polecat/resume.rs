@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
+use crate::support::raw::upgrade_with;
 use crate::support::socket::message;
-use crate::support::{Home, Http, Server, Socket, get, http, old_database, post};
+use crate::support::{Home, Http, RawSocket, Server, Socket, get, http, old_database, post};
 
 #[test]
 fn events_after_the_last_id_come_before_anything_live() {
@@ -79,6 +80,14 @@ fn an_unknown_id_gets_everything_that_is_kept() {
     for id in ["garbage", "2", "event-00002", "message-00004", "message-99999999999999999999"] {
         let mut client = Socket::connect_with(server.addr(), "/api/ws/room", &[("Last-Event-ID", id)]);
         assert_eq!(client.next_contents(3), ["1", "2", "3"], "{id}");
+    }
+    let mut no_text = upgrade_with("/ws", "Host: a\r\nLast-Event-ID: event-?\r\n");
+    no_text.iter_mut().filter(|byte| **byte == b'?').for_each(|byte| *byte = 0xff);
+    let mut client = RawSocket::connect_and_send(server.addr(), &no_text);
+    client.read_head();
+    for number in 1..=3 {
+        let event = client.next_message().payload;
+        assert!(String::from_utf8_lossy(&event).contains(&format!("event-0000{number}")), "{event:?}");
     }
     let mut newest = Socket::connect_with(server.addr(), "/ws", &[("Last-Event-ID", "event-00003")]);
     newest.expect_nothing_more();
