@@ -204,6 +204,7 @@ impl Engine for NodeEngine {
             self.host.answers.set(self.host.answers.get() + 1);
             answers.push(answer);
         }
+        self.host.health.note(&self.health);
         self.host.ready_at_ms.set(self.held.front().map(|held| held.ready_at_ms));
     }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
+use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
 use crate::store::EPOCH;
 use crate::wire::{
@@ -69,6 +70,8 @@ pub(crate) struct Follower {
     stage: Stage,
     asked: Option<Asked>,
     run: Option<Run>,
+    /// What it knows of the store's health.
+    told: Option<Told>,
     /// The last `event_id`.
     seen: Option<u64>,
     /// `oldest` and `newest` of `hello`.
@@ -92,6 +95,7 @@ impl Follower {
             stage: Stage::Handshake,
             asked: None,
             run: None,
+            told: None,
             seen: None,
             kept: (0, 0),
             said: VecDeque::new(),
@@ -249,6 +253,9 @@ impl Follower {
             if kind == "hello" {
                 self.hear_hello(payload, cursor, link, context);
             } else {
+                if kind == "health_status" {
+                    self.told.as_mut().expect("it is open").take(text);
+                }
                 self.hear_control(kind, payload, cursor, context);
             }
         } else {
@@ -409,6 +416,7 @@ impl Behaviour for Follower {
             if self.is_turned_away {
                 return assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
             }
+            self.told = Some(Told::begin(&link.wire.borrow()));
             self.stage = Stage::Hello;
         }
         while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
@@ -475,13 +483,14 @@ impl Behaviour for Follower {
             && self.wrong.is_empty()
             && self.unsettled.is_empty();
         let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
-        self.is_turned_away || (self.stage == Stage::Live && is_answered && is_through)
+        let is_told = self.stream != EVENTS || self.told.as_ref().is_some_and(Told::is_through);
+        self.is_turned_away || (self.stage == Stage::Live && is_answered && is_through && is_told)
     }
 
     fn name(&self) -> String {
         format!(
-            "{} in {:?}: {:?}, {:?}, {:?} due",
-            self.name, self.stage, self.run, self.unsettled, self.wrong
+            "{} in {:?}: {:?}, {:?}, {:?}, {:?} due",
+            self.name, self.stage, self.run, self.told, self.unsettled, self.wrong
         )
     }
 }

@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::health::HealthLog;
+
 /// What all servers of a world have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -33,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) ready_at_ms: Cell<Option<u64>>,
     /// How many commits of the store the engine has seen.
     pub(crate) seen: Cell<usize>,
+    /// What became of the store's health.
+    pub(crate) health: Rc<HealthLog>,
     /// How many answers the engine gave.
     pub(crate) answers: Cell<u64>,
     /// Steps until the process dies; a step is a socket call or a part of a settle.

@@ -12,6 +12,7 @@ mod client;
 mod delivery;
 mod engine;
 mod follower;
+mod health;
 mod host;
 mod model;
 mod node;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use polecat::server::socket::{Readiness, Socket};
 
+use crate::health::HealthLog;
 use crate::host::Host;
 
 /// A client and the server share one of these for each connection.
@@ -67,6 +68,8 @@ pub(crate) struct Wire {
     host: Rc<Host>,
     /// The server has died while this was open.
     pub(crate) crashed: bool,
+    /// The place of the store's health when the server last read, before it first wrote.
+    health_before: usize,
     /// What there was when the server first wrote.
     pub(crate) first_write: Option<FirstWrite>,
     /// The client has sent or received something since this was last reset.
@@ -82,6 +85,9 @@ pub(crate) struct FirstWrite {
     pub(crate) newest: [u64; 2],
     /// The oldest that the store kept.
     pub(crate) oldest: [u64; 2],
+    /// The place of the store's health, and that when the server last read before.
+    pub(crate) health: usize,
+    pub(crate) health_before: usize,
 }
 
 /// What one turn did with one socket.
@@ -111,6 +117,7 @@ impl Wire {
             is_full: false,
             host,
             crashed: false,
+            health_before: 0,
             first_write: None,
             client_moved: true,
             work: Work::default(),
@@ -226,6 +233,11 @@ impl Wire {
         edge
     }
 
+    /// What became of the health of the server's store.
+    pub(crate) fn health_log(&self) -> Rc<HealthLog> {
+        Rc::clone(&self.host.health)
+    }
+
     fn interrupted(&mut self) -> io::Result<()> {
         let one_in = self.manners.interrupts_one_in;
         if one_in > 0 && self.random.u32(..one_in) == 0 {
@@ -238,6 +250,7 @@ impl Wire {
         self.host.shared.count_event();
         self.interrupted()?;
         self.work.read_calls += 1;
+        self.health_before = self.host.health.newest();
         if !self.host.step() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -278,7 +291,8 @@ impl Wire {
         };
         let len = offered.min(room).min(some);
         let (newest, oldest) = (self.host.announced.get(), self.host.shared.oldest.get());
-        self.first_write.get_or_insert(FirstWrite { newest, oldest });
+        let (health, health_before) = (self.host.health.newest(), self.health_before);
+        self.first_write.get_or_insert(FirstWrite { newest, oldest, health, health_before });
         if self.client_gone {
             self.abort();
             return Ok(len);

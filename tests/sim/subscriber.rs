@@ -2,6 +2,7 @@
 //! come and go, and go on where they were.
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
+use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run};
 use crate::wire::{
     CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, take_frame, take_response, upgrade,
@@ -27,6 +28,8 @@ pub(crate) struct Subscriber {
     stream: String,
     stage: Stage,
     run: Option<Run>,
+    /// What it knows of the store's health.
+    told: Option<Told>,
     /// Where it wants to go on, as this handshake says.
     asked: Option<u64>,
     /// Keys of what was sent on this connection.
@@ -50,6 +53,7 @@ impl Subscriber {
             stream: stream.to_owned(),
             stage: Stage::Handshake,
             run: None,
+            told: None,
             asked: None,
             sent: Vec::new(),
             owed: Vec::new(),
@@ -120,6 +124,9 @@ impl Subscriber {
         } else if ["heartbeat", "health_status"].iter().any(|kind| is_of_type(text, kind)) {
             // Neither is stored; both say how far this client is.
             assert_eq!(self.stream, EVENTS, "a channel has neither");
+            if is_of_type(text, "health_status") {
+                self.told.as_mut().expect("it is open").take(text);
+            }
             let id = text.split("\"event_id\":\"event-").nth(1).and_then(|id| id.strip_suffix("\"}"));
             let id = id.and_then(|id| id.parse().ok()).expect("a heartbeat has an id");
             run.take_cursor(&context.ledger.borrow(), id);
@@ -158,6 +165,7 @@ impl Subscriber {
         let is_kept = |id: u64| id <= newest && id + 1 >= oldest.min(newest + 1);
         let after = self.asked.map_or(newest, |id| if is_kept(id) { id } else { 0 });
         self.run = Some(Run::after(&context.ledger.borrow(), &self.stream, after));
+        self.told = Some(Told::begin(&link.wire.borrow()));
         self.stage = Stage::Open;
         true
     }
@@ -285,12 +293,13 @@ impl Behaviour for Subscriber {
         let missing = self.owed.iter().chain(&self.sent).filter(|key| !ledger.is_stored(key)).count() as u64;
         let is_stored = missing <= ledger.refused + ledger.lost;
         let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
+        let is_told = self.stream != EVENTS || self.told.as_ref().is_some_and(Told::is_through);
         let is_answered = self.pongs_due == 0 && self.json_pongs_due == 0;
-        self.is_turned_away || self.stage == Stage::Open && is_stored && is_through && is_answered
+        self.is_turned_away || self.stage == Stage::Open && is_stored && is_through && is_told && is_answered
     }
 
     fn name(&self) -> String {
-        format!("{} in {:?}: {:?}, {:?} owed", self.name, self.stage, self.run, self.owed)
+        format!("{} in {:?}: {:?}, {:?}, {:?} owed", self.name, self.stage, self.run, self.told, self.owed)
     }
 }
 
