@@ -13,6 +13,8 @@ pub struct Line {
     arrived: Vec<u8>,
     /// All that the server has sent.
     pub sent: Vec<u8>,
+    /// Bytes that the server has read and sent.
+    pub moved: usize,
     /// Bytes that the server may still send before the peer reads.
     room: usize,
     peer_ended: bool,
@@ -77,6 +79,7 @@ impl Read for End {
         let len = buffer.len().min(line.arrived.len());
         buffer[..len].copy_from_slice(&line.arrived[..len]);
         line.arrived.drain(..len);
+        line.moved += len;
         if len > 0 || line.peer_ended { Ok(len) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
@@ -96,6 +99,7 @@ impl Write for End {
         }
         line.sent.extend_from_slice(&bytes[..len]);
         line.room -= len;
+        line.moved += len;
         Ok(len)
     }
 

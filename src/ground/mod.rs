@@ -1,5 +1,5 @@
-//! What everything stands on: time, ids, limits, deadlines, shared bytes.
-//! `std` only; no clock and no randomness.
+//! What everything stands on: time, ids, limits, deadlines, shared bytes, maps.
+//! `std` only; no clock, and no randomness but that of hash maps.
 
 pub mod time;
 pub mod id;
@@ -8,3 +8,4 @@ pub mod config;
 pub mod limit;
 pub mod deadline;
 pub mod frame;
+pub(crate) mod map;

@@ -4,10 +4,11 @@
 
 mod kept;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Stream, Ticket};
+use crate::ground::map::Map;
 use crate::ground::time::Now;
 use crate::wire::protocol::Event;
 use kept::{Cut, Kept, Messages};
@@ -313,12 +314,12 @@ impl Engine for MemoryEngine {
 struct Keys {
     window_ms: u64,
     /// What each was used for last, and when; looked up only.
-    used: HashMap<(Stream, Rc<str>), (u64, i64)>,
+    used: Map<(Stream, Rc<str>), (u64, i64)>,
 }
 
 impl Keys {
     fn new(window_ms: u64) -> Self {
-        Self { window_ms, used: HashMap::new() }
+        Self { window_ms, used: Map::default() }
     }
 
     /// The id that the first append with this key got, where that is within the window.

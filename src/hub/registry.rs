@@ -1,6 +1,6 @@
 //! All channels: found by name, swept in turn, and bounded together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use slab::Slab;
@@ -9,6 +9,7 @@ use crate::ground::config::{Limits, Timeouts};
 use crate::ground::deadline::{Fifo, Link, Links};
 use crate::ground::frame::Frame;
 use crate::ground::limit::{Limit, LimitHits};
+use crate::ground::map::Map;
 use crate::ground::time::Stamp;
 
 use super::channel::{Channel, Log, Run, Sweep};
@@ -19,7 +20,7 @@ use super::engine::Stream;
 pub struct Registry {
     channels: Slab<Channel>,
     /// Only looked up, never walked: its order is nobody's business.
-    names: HashMap<Rc<str>, u32>,
+    names: Map<Rc<str>, u32>,
     events: Option<u32>,
     /// Channels whose logs hold frames, the longest unused in front. Both what
     /// bounds memory over all channels and what lets quiet logs go take from there.
@@ -48,7 +49,7 @@ impl Registry {
     pub fn new(limits: &Limits, timeouts: &Timeouts, newest_message: u64, newest_event: u64) -> Self {
         Self {
             channels: Slab::new(),
-            names: HashMap::new(),
+            names: Map::default(),
             events: None,
             idle: Fifo::default(),
             logs_bytes: 0,

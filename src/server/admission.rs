@@ -2,10 +2,9 @@
 //! rate of messages. What is limited is counted beside the connections, and
 //! only where there is a limit: the 64 bytes of a connection have no room for it.
 
-use std::collections::HashMap;
-
 use crate::ground::config::Limits;
 use crate::ground::limit::Limit;
+use crate::ground::map::Map;
 use crate::ground::time::Stamp;
 
 /// Where a connection comes from, as the shell sees it: equal for those that share
@@ -23,7 +22,7 @@ pub(super) struct Admission {
     /// Those that were not let in and are there still, by their index. They take nobody's place.
     turned_away: Vec<u32>,
     /// Connections that were let in, by source; looked up only.
-    counts: HashMap<Source, u32>,
+    counts: Map<Source, u32>,
     /// The source of each connection, by its index.
     sources: Vec<Source>,
     /// What each connection has sent in its present second, by its index.

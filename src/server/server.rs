@@ -2,7 +2,7 @@
 //! new sockets, of readiness and of the time, and calls [`Server::turn`]; see
 //! `turn.rs` for what a turn does, in its order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use slab::Slab;
@@ -12,6 +12,7 @@ use crate::ground::deadline::Fifo;
 use crate::ground::frame::Frame;
 use crate::ground::id::{Id, NONE};
 use crate::ground::limit::Limit;
+use crate::ground::map::Map;
 use crate::ground::time::{AttendedClock, Now, Stamp};
 use crate::hub::engine::{Answer, Engine, Health};
 use crate::hub::registry::Registry;
@@ -46,11 +47,11 @@ pub struct Server<S, E> {
     /// What the engine was asked and has not answered; the key is the ticket.
     pub(super) asks: Slab<Ask>,
     /// Pages that are being read, by channel serial and cursor: looked up only.
-    pub(super) pages_asked: HashMap<(u64, u64), u64>,
+    pub(super) pages_asked: Map<(u64, u64), u64>,
     /// Pages that are read, and who has yet to be sent them.
     pub(super) pages: VecDeque<Page>,
     /// Responses that are ready but come after ones that are not; looked up only.
-    pub(super) held: HashMap<Id, Vec<u8>>,
+    pub(super) held: Map<Id, Vec<u8>>,
     /// Weight of the records that the engine has yet to answer.
     pub(super) engine_backlog_bytes: usize,
     /// Emptied and filled again every turn.
@@ -195,9 +196,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             stalled: Vec::new(),
             dead: Vec::new(),
             asks: Slab::new(),
-            pages_asked: HashMap::new(),
+            pages_asked: Map::default(),
             pages: VecDeque::new(),
-            held: HashMap::new(),
+            held: Map::default(),
             engine_backlog_bytes: 0,
             answers: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
