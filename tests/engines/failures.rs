@@ -4,7 +4,7 @@
 //! A full file system and a limit of the process belong to a process of their
 //! own: such a test runs this program again, for the one part that is ignored otherwise.
 
-#![expect(clippy::print_stdout, reason = "what is skipped is said aloud, and a process talks to its parent")]
+#![expect(clippy::print_stdout, reason = "a process talks to its parent")]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -18,6 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::*;
+use crate::skip::skip;
 
 /// Where the part that runs in a process of its own is to work.
 const FOLDER: &str = "POLECAT_TEST_FOLDER";
@@ -170,10 +171,7 @@ fn a_full_disk_loses_nothing_and_is_recovered_from() {
     let can_mount =
         |flags: &&&[&str]| unshared(flags, mount).output().is_ok_and(|output| output.status.success());
     let Some(flags) = namespaces.iter().find(can_mount) else {
-        println!(
-            "SKIPPED a_full_disk_loses_nothing_and_is_recovered_from: no file system can be mounted here"
-        );
-        return;
+        return skip("a small file system cannot be mounted here");
     };
     let part = part("failures::part_on_a_small_disk", folder.path());
     let mut command = unshared(flags, &format!("{mount} && exec \"$@\""));

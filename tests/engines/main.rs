@@ -28,6 +28,8 @@ mod sqlite;
 mod retention;
 mod failures;
 mod measure;
+#[path = "../polecat/support/skip.rs"]
+mod skip;
 
 use std::path::Path;
 use std::rc::Rc;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::process::{Ended, run};
 use crate::support::socket::message;
-use crate::support::{Home, Http, Process, RawSocket, Socket, get, post, raw};
+use crate::support::{Home, Http, Process, RawSocket, Socket, get, post, raw, skip};
 
 #[test]
 fn it_says_where_it_listens_and_serves_there() {
@@ -256,7 +256,7 @@ fn connections_that_ended_leave_nothing_open() {
     http.post("/api/messages", &message("room", "a", "c")).ok();
     http.get("/api/messages").ok();
     let Some(before) = process.open_files() else {
-        eprintln!("SKIPPED: open files are not counted, since there is no /proc");
+        skip("open files are not counted, since there is no /proc");
         return;
     };
     for number in 0..60 {

@@ -12,7 +12,9 @@ use serde_json::json;
 
 use crate::support::raw::{BINARY, TEXT, frame, upgrade};
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Response, Server, Socket, get, http, post};
+use crate::support::{
+    Home, Http, PATIENCE, Process, RawSocket, Response, Server, Socket, get, http, post, skip,
+};
 
 /// What the connection is answered that is one too many.
 fn expect_turned_away(http: &mut Http) {
@@ -315,7 +317,7 @@ fn unread_replies_of_one_connection() {
         (Some(before), Some(after)) => {
             assert!(after.resident < before.resident + (4 << 20), "{before:?} {after:?}");
         }
-        _ => eprintln!("SKIPPED: this system does not say what a process uses of memory"),
+        _ => skip("this system does not say what a process uses of memory"),
     }
     // When it reads again, nothing is lost.
     let whole = (sent + rest) / one.len();

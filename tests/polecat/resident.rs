@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::support::Process;
 use crate::support::process::run;
+use crate::support::{Process, skip};
 
 const CONNECTIONS: u64 = 10_000;
 
@@ -17,13 +17,13 @@ const DESCRIPTORS_TO_SPARE: u64 = 64;
 fn an_idle_connection_is_resident_with_100_bytes_at_most() {
     let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     if descriptors < CONNECTIONS + DESCRIPTORS_TO_SPARE {
-        eprintln!("SKIPPED: {CONNECTIONS} connections; the system allows {descriptors} descriptors");
+        skip(&format!("{CONNECTIONS} connections; the system allows {descriptors} descriptors"));
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary directory");
     let server = Process::serve(&folder.path().join("polecat.db"), &[]);
     if server.memory().is_none() {
-        eprintln!("SKIPPED: memory; there is no /proc");
+        skip("there is no /proc to see memory in");
         return;
     }
     let url = format!("ws://{}/api/ws/room", server.addr());

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::process::Memory;
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Socket, raw};
+use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Socket, raw, skip};
 
 const MESSAGES: u64 = 800;
 const CONTENT_BYTES: usize = 64 * 1024;
@@ -116,7 +116,7 @@ fn content(number: u64) -> String {
 
 fn assert_growth(what: &str, before: Option<Memory>, after: Option<Memory>, bytes_max: u64) {
     let (Some(before), Some(after)) = (before, after) else {
-        eprintln!("SKIPPED: memory used {what} is not measured, since there is no /proc");
+        skip(&format!("memory used {what} is not measured, since there is no /proc"));
         return;
     };
     let growth = after.resident_peak.saturating_sub(before.resident);

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Response, Socket, assert_timestamp, get, post};
+use crate::support::{Home, Http, PATIENCE, Process, Response, Socket, assert_timestamp, get, post, skip};
 
 #[test]
 fn a_database_locked_by_another_program() {
@@ -57,7 +57,7 @@ fn a_limit_of_its_files_does_not_end_it() {
 #[test]
 fn a_full_file_system() {
     let Some(disk) = Disk::mount(8 << 20) else {
-        return eprintln!("SKIPPED: a small file system cannot be mounted here");
+        return skip("a small file system cannot be mounted here");
     };
     let database = disk.path.join("polecat.db");
     let process = Process::serve(&database, &[]);

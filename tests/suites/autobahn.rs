@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::process::Process;
+use crate::skip::say;
 use crate::tool;
 
 /// The chapters, each with its number of cases: 301 in all.
@@ -26,7 +27,7 @@ const INFORMATIONAL: [(&str, u64, &str); 3] = [
 #[test]
 fn autobahn() {
     let kosoku = tool::folder().join("venv/bin/kosoku");
-    if !tool::are_there("autobahn", &[&kosoku]) {
+    if !tool::are_there(&[&kosoku]) {
         return;
     }
     let home = tempfile::tempdir().expect("a temporary directory");
@@ -48,7 +49,7 @@ fn autobahn() {
     let (all, informational) = (cases.len(), INFORMATIONAL.len());
     let ok = all - informational;
     let seconds = begun.elapsed().as_secs_f64();
-    tool::say(&format!("autobahn: {all} cases, {ok} OK, {informational} INFORMATIONAL, in {seconds:.1} s"));
+    say(&format!("autobahn: {all} cases, {ok} OK, {informational} INFORMATIONAL, in {seconds:.1} s"));
 }
 
 fn faults(cases: &BTreeMap<String, Value>) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::skip::say;
 use crate::tool;
 
 #[test]
@@ -29,7 +30,7 @@ fn chromium() {
 }
 
 fn python(test: &str, package: &str) {
-    if !tool::are_there(test, &[&tool::python()]) {
+    if !tool::are_there(&[&tool::python()]) {
         return;
     }
     let mut command = Command::new(tool::python());
@@ -40,7 +41,7 @@ fn python(test: &str, package: &str) {
 
 fn node(test: &str, script: &str, more: &[&Path]) {
     let package = tool::folder().join("node_modules/ws");
-    if !tool::are_there(test, &[&[Path::new("node"), &package], more].concat()) {
+    if !tool::are_there(&[&[Path::new("node"), &package], more].concat()) {
         return;
     }
     let mut command = Command::new("node");
@@ -53,5 +54,5 @@ fn expect_success(test: &str, command: &mut Command) {
     let run = tool::run(command);
     assert!(run.is_success, "{command:?}\n{}", run.output);
     let parts = run.output.lines().collect::<Vec<_>>().join(", ");
-    tool::say(&format!("{test}: {parts}, in {:.1} s", begun.elapsed().as_secs_f64()));
+    say(&format!("{test}: {parts}, in {:.1} s", begun.elapsed().as_secs_f64()));
 }

@@ -24,7 +24,7 @@ struct Curl {
 
 #[test]
 fn curl() {
-    if !tool::are_there("curl", &[Path::new("curl")]) {
+    if !tool::are_there(&[Path::new("curl")]) {
         return;
     }
     let home = tempfile::tempdir().expect("a temporary directory");

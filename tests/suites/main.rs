@@ -11,6 +11,8 @@ mod curl;
 #[expect(dead_code, reason = "the black-box tests use all of it")]
 #[path = "../polecat/support/process.rs"]
 mod process;
+#[path = "../polecat/support/skip.rs"]
+mod skip;
 mod tool;
 
 /// How long a test waits for something that must happen before it fails. It is

@@ -1,7 +1,6 @@
 //! The tools that a test needs, and a run of one of them.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::skip::skip;
 
 /// How long a whole suite or client may take. None comes near it.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -35,8 +36,8 @@ pub(crate) fn beside(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suites").join(name)
 }
 
-/// Whether all that `test` needs is there: each a file, or a program of the path.
-pub(crate) fn are_there(test: &str, needed: &[&Path]) -> bool {
+/// Whether all that a test needs is there: each a file, or a program of the path.
+pub(crate) fn are_there(needed: &[&Path]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_missing = |tool: &&&Path| match tool.components().count() {
         1 => !std::env::split_paths(&path).any(|folder| folder.join(tool).exists()),
@@ -46,15 +47,8 @@ pub(crate) fn are_there(test: &str, needed: &[&Path]) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let missing = missing.join(", ");
-    assert!(std::env::var_os("POLECAT_NO_SKIP").is_none(), "{test}: {missing} is missing, and must not be");
-    say(&format!("SKIPPED: {test}: {missing} is missing; tests/suites/install brings it"));
+    skip(&format!("{} is missing; tests/suites/install brings it", missing.join(", ")));
     false
-}
-
-/// Says it on stderr, also where the test passes: what `eprintln` writes is then thrown away.
-pub(crate) fn say(line: &str) {
-    writeln!(io::stderr(), "{line}").ok();
 }
 
 /// Runs a tool to its end, and ends what it leaves behind.

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::raw::{TEXT, parse, upgrade};
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, post};
+use crate::support::{Home, Http, PATIENCE, Process, post, skip};
 
 const CLIENTS: usize = 10_000;
 /// Ports are had for each address anew.
@@ -139,7 +139,7 @@ fn may_open() -> bool {
 #[test]
 fn ten_thousand_who_connect_at_once_are_all_served() {
     if !may_open() {
-        return eprintln!("SKIPPED: {CLIENTS} connections are more descriptors than the system allows");
+        return skip(&format!("{CLIENTS} connections are more descriptors than the system allows"));
     }
     let home = Home::new();
     let flags = ["--handshake-timeout", "600", "--heartbeat-interval", "600"];

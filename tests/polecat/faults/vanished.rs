@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::stalls::swarm::Swarm;
 use crate::support::raw::{BINARY, frame, upgrade_with};
 use crate::support::socket::message;
-use crate::support::{Home, Http, Process, RawSocket, Socket};
+use crate::support::{Home, Http, Process, RawSocket, Socket, skip};
 
 use super::cable::{Cable, SERVER, within};
 
@@ -58,7 +58,7 @@ fn subscriber(addr: SocketAddr, number: usize) -> RawSocket {
 #[test]
 fn who_vanished_is_closed_within_three_intervals_and_leaves_nothing() {
     let Some(cable) = Cable::lay() else {
-        return eprintln!("SKIPPED: network namespaces cannot be made here");
+        return skip("network namespaces cannot be made here");
     };
     let mut site = Site::build(&cable);
     let addr = site.process.addr();
@@ -103,7 +103,7 @@ fn who_vanished_is_closed_within_three_intervals_and_leaves_nothing() {
 #[test]
 fn who_is_back_in_time_has_missed_nothing() {
     let Some(cable) = Cable::lay() else {
-        return eprintln!("SKIPPED: network namespaces cannot be made here");
+        return skip("network namespaces cannot be made here");
     };
     let mut site = Site::build(&cable);
     let addr = site.process.addr();

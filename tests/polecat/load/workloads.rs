@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{load, polecat_load};
-use crate::support::{Home, Process, get};
+use crate::support::{Home, Process, get, skip};
 
 /// A server as a process, which stores nothing or in a file.
 struct Served {
@@ -38,7 +38,7 @@ fn idle_holds_connections_and_answers_pings() {
         "{latency}"
     );
     if served.process.memory().is_none() {
-        eprintln!("SKIPPED: the system has no /proc to see a server's memory in");
+        skip("the system has no /proc to see a server's memory in");
         return;
     }
     let server = &outcome.report["server"];

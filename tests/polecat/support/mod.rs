@@ -8,6 +8,7 @@ pub(crate) mod old_database;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod skip;
 pub(crate) mod socket;
 
 pub(crate) use check::{assert_keys_in_order, assert_timestamp, is_uuid_v4};
@@ -15,6 +16,7 @@ pub(crate) use http::{Http, Response, get, post};
 pub(crate) use process::Process;
 pub(crate) use raw::{Frame, RawSocket};
 pub(crate) use server::{Home, Server};
+pub(crate) use skip::skip;
 pub(crate) use socket::Socket;
 
 /// How long a test waits for something that must happen before it fails. It is
