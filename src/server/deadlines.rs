@@ -28,8 +28,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         while let Some(index) =
             self.due(self.deadlines.keep_alive, self.config.timeouts.keep_alive_ms, &mut budget)
         {
-            self.finish(index, CloseReason::KeepAliveTimeout);
-            self.queue_flush(index);
+            self.idle_is_over(index);
         }
         while let Some(index) =
             self.due(self.deadlines.heartbeat, self.config.timeouts.heartbeat_interval_ms, &mut budget)
@@ -79,6 +78,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         };
         let server = [next, idle, drained].into_iter().flatten().min().map(u64::from);
         [server, self.engine.due_in_ms(self.moment.now)].into_iter().flatten().min()
+    }
+
+    fn idle_is_over(&mut self, index: u32) {
+        if self.at(index).is_unread() {
+            // It has sent something: a request, most likely.
+            let now = self.moment.stamp;
+            return self.deadlines.keep_alive.touch(&mut self.connections, index, now);
+        }
+        self.finish(index, CloseReason::KeepAliveTimeout);
+        self.queue_flush(index);
     }
 
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {

@@ -33,6 +33,9 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 /// Events taken from the kernel by one poll.
 const EVENTS_MAX: usize = 1024;
 
+/// Polls before a turn: as many as it takes to hear of all connections, but not without end.
+const ROUNDS_MAX: usize = 64;
+
 /// Connections that the kernel may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
 
@@ -203,14 +206,7 @@ impl Reactor {
     /// Where polling fails, which nothing can be done about.
     pub fn run(mut self) -> io::Result<Metrics> {
         while !self.server.is_finished() {
-            let timeout = self.poll_timeout();
-            match self.poll.poll(&mut self.events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-                Err(error) => return Err(error),
-            }
-            self.server.wake(self.clock.now());
-            self.mark();
+            self.look()?;
             if self.handle.stop.load(Ordering::Relaxed) && self.listener.take().is_some() {
                 self.server.shut_down();
             }
@@ -222,6 +218,32 @@ impl Reactor {
             }
         }
         Ok(self.server.metrics().clone())
+    }
+
+    /// Sleeps, and tells the server all that the system has to tell: whoever has sent something
+    /// is marked before the time of anyone is up.
+    fn look(&mut self) -> io::Result<()> {
+        let mut timeout = self.poll_timeout();
+        for round in 0..ROUNDS_MAX {
+            let is_cut_short = match self.poll.poll(&mut self.events, timeout) {
+                Ok(()) => false,
+                // A process that was stopped is told this, and not what has come meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.events.clear();
+                    true
+                }
+                Err(error) => return Err(error),
+            };
+            if round == 0 {
+                self.server.wake(self.clock.now());
+            }
+            self.mark();
+            if !is_cut_short && self.events.iter().count() < EVENTS_MAX {
+                break;
+            }
+            timeout = Some(Duration::ZERO);
+        }
+        Ok(())
     }
 
     /// How long the poll may sleep.

@@ -2,6 +2,7 @@
 //! Nobody who kept the rules is closed for it.
 
 mod descriptors;
+mod idle;
 mod shutdown;
 pub(crate) mod swarm;
 

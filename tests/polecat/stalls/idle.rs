@@ -1,0 +1,49 @@
+//! Connections between two requests while the process is stopped: PROTOCOL.md, "9. Heartbeats and liveness".
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use super::swarm::Swarm;
+use crate::support::{Home, Http, Process, RawSocket};
+
+/// More than one poll tells of, and than one turn reads.
+const CLIENTS: usize = 2500;
+
+const IDLE: Duration = Duration::from_secs(5);
+
+#[test]
+fn who_has_asked_while_it_was_stopped_is_answered_before_anyone_is_too_late() {
+    let limit = getrlimit(Resource::Nofile);
+    let is_enough = limit.maximum.is_none_or(|maximum| maximum >= 2 * CLIENTS as u64);
+    if !is_enough || setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+        return eprintln!("SKIPPED: {CLIENTS} connections are more descriptors than the system allows");
+    }
+    let home = Home::new();
+    let idle = IDLE.as_secs().to_string();
+    // Nothing else is due: it would sleep until the first of them has been idle for too long.
+    let flags = ["--idle-timeout", &idle, "--handshake-timeout", "600", "--heartbeat-interval", "600"];
+    let process = Process::serve(&home.database(), &flags);
+    let mut clients = (0..CLIENTS).map(|_| Http::connect(process.addr())).collect::<Vec<_>>();
+    for http in &mut clients {
+        http.send("GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for http in &mut clients {
+        assert_eq!(http.response().status, 200);
+    }
+    let mut swarm = Swarm::default();
+    swarm.join(RawSocket::connect(process.addr(), "/ws"));
+    process.signal(Signal::STOP);
+    let stopped = Instant::now();
+    for http in &mut clients {
+        http.send("GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    swarm.run_for(IDLE + Duration::from_secs(1));
+    assert!(stopped.elapsed() > IDLE);
+    process.signal(Signal::CONT);
+    for http in &mut clients {
+        assert_eq!(http.response().status, 200);
+    }
+    assert_eq!(swarm.closed(), Vec::<usize>::new());
+    process.kill();
+}
