@@ -112,6 +112,12 @@ fn sections_that_tests_cite_exist() {
     assert_none(sources(&["tests"]).iter().flat_map(|source| citations(source, headings)));
 }
 
+#[test]
+fn every_section_of_the_protocol_is_tested() {
+    let protocol = fs::read_to_string(root().join("PROTOCOL.md")).unwrap_or_default();
+    assert_none(untested(&protocol, &sources(&["tests/polecat"])));
+}
+
 impl Floors {
     fn of(sources: &[Source]) -> Self {
         let listed = |path: &str| {
@@ -347,6 +353,17 @@ fn citations(source: &Source, document: impl Fn(&str) -> String) -> Vec<String> 
         }
     }
     faults
+}
+
+/// Sections of the protocol that no test names.
+fn untested(protocol: &str, sources: &[Source]) -> Vec<String> {
+    let headings = protocol.lines().filter_map(|line| line.strip_prefix("## "));
+    let is_cited =
+        |heading: &str| sources.iter().any(|source| source.text.contains(&format!("\"{heading}\"")));
+    headings
+        .filter(|heading| !is_cited(heading))
+        .map(|heading| format!("PROTOCOL.md: no test in tests/polecat cites {heading:?}"))
+        .collect()
 }
 
 fn assert_none(faults: impl IntoIterator<Item = String>) {

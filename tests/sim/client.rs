@@ -103,7 +103,8 @@ impl Context<'_> {
         self.was_silent(link)
             || link.longest_rest_ms >= u64::from(short.min(timeouts.keep_alive_ms))
             || link.longest_send_ms >= u64::from(short)
-            || (self.is_limited() && self.may_be_dropped(link))
+            // Of very many who are turned away, some are ended before they hear why.
+            || (self.is_limited() && (!link.has_heard || self.may_be_dropped(link)))
             || (self.may_be_closed() && link.longest_rest_ms >= u64::from(timeouts.close_ms))
     }
 
@@ -172,6 +173,8 @@ pub(crate) struct Link {
     pub(crate) out: VecDeque<u8>,
     /// Received, and not understood yet.
     pub(crate) inbox: Vec<u8>,
+    /// Whether it ever received anything.
+    has_heard: bool,
     began_ms: u64,
     /// When it last sent anything; that it received something is no sign of life.
     moved_ms: u64,
@@ -189,6 +192,7 @@ impl Link {
             wire,
             out: VecDeque::new(),
             inbox: Vec::new(),
+            has_heard: false,
             began_ms: now_ms,
             moved_ms: now_ms,
             sending_since_ms: None,
@@ -223,6 +227,7 @@ impl Link {
         let bytes = self.wire.borrow_mut().receive(len);
         context.trace.mix(&bytes);
         self.note(false, context.now_ms);
+        self.has_heard |= !bytes.is_empty();
         self.inbox.extend_from_slice(&bytes);
     }
 

@@ -219,8 +219,10 @@ impl Node {
             write_bytes += work.write_bytes;
             moved |= work.read_bytes + work.write_bytes > 0;
         }
-        assert!(readers <= budgets.reads, "{readers} connections were read");
-        assert!(read_bytes <= budgets.read_bytes - 1 + read_max, "{read_bytes} bytes were read");
+        // One of too many who are turned away is read once, to be ended at once.
+        assert!(readers <= budgets.reads + budgets.accepts, "{readers} connections were read");
+        let read_bytes_max = budgets.read_bytes - 1 + read_max + budgets.accepts * READ_BUFFER_BYTES;
+        assert!(read_bytes <= read_bytes_max, "{read_bytes} bytes were read");
         let visits = budgets.flushes + budgets.sweep_members;
         // Who is turned away is told so when it is accepted.
         let written_max = budgets.accepts + budgets.reads + visits + budgets.flushes + budgets.deadlines;

@@ -2,7 +2,7 @@
 //! on one that only looks like it.
 
 use super::source::Source;
-use super::{Floors, banned, citations, lengths, packages, patience, runtimes, world};
+use super::{Floors, banned, citations, lengths, packages, patience, runtimes, untested, world};
 
 fn at(path: &str, text: &str) -> Source {
     Source::new(path, text)
@@ -165,6 +165,13 @@ serde_json = \"1\"\nslab = \"1\"\nlog = \"1\"\nsimple_logger = { version = \"1\"
     assert_eq!(packages(&all.replace("mio = ", "nio = ")).len(), 1);
     let moved = all.replace("slab = \"1\"\n", "") + "slab = \"1\"\n";
     assert_eq!(packages(&moved).len(), 1, "for tests alone is not enough");
+}
+
+#[test]
+fn a_section_that_no_test_cites_is_found() {
+    let cites = at("tests/polecat/x.rs", "//! PROTOCOL.md, \"1. Ids\".\n");
+    assert_eq!(untested("# T\n## 1. Ids\n### 1.1 More\n", std::slice::from_ref(&cites)), [""; 0]);
+    assert_eq!(untested("## 1. Ids\n## 2. Other\n", &[cites]).len(), 1);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Keys {
     }
 
     /// What was stored with `key` on the stream of `record`, if that is within the
-    /// window and still kept.
+    /// window. Where it was deleted since, `record` stands for it.
     pub(super) fn find(
         &self,
         connection: &Connection,
@@ -59,7 +59,8 @@ impl Keys {
         let found = connection.prepare_cached(FIND)?.query_row((name_of(&stream), key), read).optional()?;
         match found {
             Some((id, stored)) if wall_ms(now).abs_diff(stored) < self.window_ms.unsigned_abs() => {
-                Ok(queries::record(connection, &stream, id)?.map(|record| (id.unsigned_abs(), record)))
+                let first = queries::record(connection, &stream, id)?;
+                Ok(Some((id.unsigned_abs(), first.unwrap_or_else(|| record.clone()))))
             }
             _ => Ok(None),
         }

@@ -457,6 +457,9 @@ fn explanation(error: &Error) -> String {
             format!("it may not be written ({error}); change the permissions of the file and its folder")
         }
         Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
+        Some(ErrorCode::SystemIoFailure) => {
+            format!("the disk does not work, or is full ({error}); make room, or name another file with --db")
+        }
         _ => error.to_string(),
     }
 }

@@ -93,7 +93,8 @@ fn fanout_delivers_to_all_however_it_is_published() {
         outcome.expect_good();
         let (operations, published) = (outcome.count("operations"), outcome.count("published"));
         assert!(operations >= 10 && published >= 1, "{}", outcome.report);
-        assert!(operations <= 13 * published, "{}", outcome.report);
+        // The publishers hear it, too; and what was under way when the measurement began counts.
+        assert!(operations <= 13 * (published + 12), "{}", outcome.report);
         if args.contains(&"--rate") {
             // Those of the warm-up, too; what is due is sent, however late.
             assert!(published >= 40, "{}", outcome.report);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::swarm::Swarm;
-use crate::support::{Home, Http, Process, RawSocket};
+use crate::support::{Home, Http, Process, RawSocket, skip};
 
 /// More than one poll tells of, and than one turn reads.
 const CLIENTS: usize = 2500;
@@ -17,7 +17,7 @@ fn who_has_asked_while_it_was_stopped_is_answered_before_anyone_is_too_late() {
     let limit = getrlimit(Resource::Nofile);
     let is_enough = limit.maximum.is_none_or(|maximum| maximum >= 2 * CLIENTS as u64);
     if !is_enough || setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
-        return eprintln!("SKIPPED: {CLIENTS} connections are more descriptors than the system allows");
+        return skip(&format!("{CLIENTS} connections are more descriptors than the system allows"));
     }
     let home = Home::new();
     let idle = IDLE.as_secs().to_string();
