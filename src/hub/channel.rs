@@ -28,6 +28,15 @@ pub struct Channel {
     pub idle: Link,
 }
 
+/// A member that has another place now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The connection.
+    pub connection: u32,
+    /// Its place among the members.
+    pub slot: u32,
+}
+
 impl Channel {
     /// Adds a member and returns its place.
     #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
@@ -38,23 +47,38 @@ impl Channel {
         (self.members.len() - 1) as u32
     }
 
-    /// Takes the member at `slot` out and returns the member that has its place
-    /// now, if one was moved there.
+    /// Takes the member at `slot` out and returns the members that were moved, each
+    /// with its new place.
     ///
-    /// A running sweep goes downwards: what moves comes from the end, so from the
+    /// Where it has yet to be told something, the last of those who have, too, takes
+    /// its place, and the last member of all takes that one's: nobody who was told,
+    /// or came later, gets among those who are told next.
+    ///
+    /// A running sweep goes downwards, and so does whoever moves: it comes from the
     /// part that was swept already (then it is swept twice, which does nothing) or,
     /// where the sweep has yet to begin, stays within the part that is to come. No
     /// member ever moves past the sweep unseen.
-    pub fn leave(&mut self, slot: u32) -> Option<u32> {
-        self.members.swap_remove(slot as usize);
-        self.notice = self.notice.min(self.members.len());
+    #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
+    pub fn leave(&mut self, slot: u32) -> [Option<Moved>; 2] {
+        let slot = slot as usize;
+        let mut hole = slot;
+        if slot < self.notice {
+            self.notice -= 1;
+            hole = self.notice;
+            self.members.swap(slot, hole);
+        }
+        self.members.swap_remove(hole);
         if let Sweep::Running { next, .. } = &mut self.sweep {
             *next = (*next).min(self.members.len());
         }
         if self.members.capacity() > 16 && self.members.len() * 4 < self.members.capacity() {
             self.members.shrink_to(self.members.len() * 2);
         }
-        self.members.get(slot as usize).copied()
+        let moved = |slot: usize| {
+            let connection = self.members.get(slot).copied();
+            connection.map(|connection| Moved { connection, slot: slot as u32 })
+        };
+        [moved(hole), if hole == slot { None } else { moved(slot) }]
     }
 }
 
@@ -217,13 +241,49 @@ mod tests {
         }
     }
 
+    /// Whoever leaves and whenever, all who were there and stay are told, once, and
+    /// who comes later is not; every member knows its place.
+    #[test]
+    fn nobody_is_told_twice_while_others_leave() {
+        for members in 1..7_u32 {
+            for (leave_at, leaver) in (0..=members).flat_map(|at| (0..members).map(move |who| (at, who))) {
+                let mut channel = channel(members);
+                channel.notice = channel.members.len();
+                let mut slots: Vec<u32> = (0..=members).collect();
+                let mut told = Vec::new();
+                for step in 0..=members {
+                    if step == leave_at {
+                        channel.join(members);
+                        for moved in channel.leave(slots[leaver as usize]).into_iter().flatten() {
+                            slots[moved.connection as usize] = moved.slot;
+                        }
+                    }
+                    if let Some(next) = channel.notice.checked_sub(1) {
+                        channel.notice = next;
+                        told.push(channel.members[next]);
+                    }
+                }
+                told.retain(|member| *member != leaver);
+                told.sort_unstable();
+                let stay: Vec<u32> = (0..members).filter(|member| *member != leaver).collect();
+                assert_eq!(told, stay, "{members} {leave_at} {leaver}");
+                for (slot, member) in channel.members.iter().enumerate() {
+                    assert_eq!(slots[*member as usize] as usize, slot, "{members} {leave_at} {leaver}");
+                }
+            }
+        }
+    }
+
     /// Whoever leaves and whenever, a sweep meets every member that stays.
     #[test]
     fn no_member_is_missed_by_a_sweep_from_which_others_leave() {
         for members in 1..7 {
-            for leave_at in 0..=members {
+            for (leave_at, notice) in
+                (0..=members).flat_map(|at| (0..=members).map(move |notice| (at, notice)))
+            {
                 for leaver in 0..members {
                     let mut channel = channel(members);
+                    channel.notice = notice as usize;
                     let mut met = Vec::new();
                     channel.sweep = Sweep::Running { next: members as usize, again: false };
                     for step in 0..=members {

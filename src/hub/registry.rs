@@ -12,7 +12,7 @@ use crate::ground::limit::{Limit, LimitHits};
 use crate::ground::map::Map;
 use crate::ground::time::Stamp;
 
-use super::channel::{Channel, Log, Run, Sweep};
+use super::channel::{Channel, Log, Moved, Run, Sweep};
 use super::engine::Stream;
 
 /// The channels that have members, and the newest ids that the engine has told of.
@@ -117,9 +117,9 @@ impl Registry {
         index
     }
 
-    /// Takes the member at `slot` out of `channel`. Returns the connection that
-    /// has its place now, if one was moved there.
-    pub fn leave(&mut self, channel: u32, slot: u32) -> Option<u32> {
+    /// Takes the member at `slot` out of `channel`. Returns the members that were
+    /// moved, each with its new place.
+    pub fn leave(&mut self, channel: u32, slot: u32) -> [Option<Moved>; 2] {
         let moved = self.channels[channel as usize].leave(slot);
         self.drop_if_empty(channel);
         moved

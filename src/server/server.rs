@@ -424,8 +424,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // The page is not for it any more; what it has to be told does not wait.
             connection.writing = Writing::Ready;
         }
-        if let Some(moved) = self.registry.leave(channel, slot) {
-            self.at(moved).slot = slot;
+        for moved in self.registry.leave(channel, slot).into_iter().flatten() {
+            self.at(moved.connection).slot = moved.slot;
         }
     }
 }

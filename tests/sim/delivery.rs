@@ -72,6 +72,28 @@ fn a_leave_within_a_sweep_costs_nobody_anything() {
     }
 }
 
+#[test]
+fn a_leave_while_the_health_is_told_tells_nobody_twice() {
+    for (leaver, turns) in (0..5).flat_map(|leaver| (0..14).map(move |turns| (leaver, turns))) {
+        let mut options = slow_sweeps();
+        options.engine.refuses_percent = 100;
+        let mut world = World::new(options, 1);
+        let mut members: Vec<_> = (0..5).map(|_| Peer::open("/ws", &mut world)).collect();
+        let mut publisher = Peer::connect(&mut world);
+        publisher.post("c", "k0");
+        for _ in 0..turns {
+            world.turn();
+        }
+        members.remove(leaver).wire.borrow_mut().close();
+        world.rest();
+        for member in &mut members {
+            let texts = member.texts();
+            let is_told = |text: &String| text.contains("\"status\":\"degraded\"");
+            assert!(texts.len() == 1 && is_told(&texts[0]), "{leaver} left in turn {turns}: {texts:?}");
+        }
+    }
+}
+
 /// POST, POST, then one that needs no store, then one that reads it.
 fn pipelined() -> Vec<u8> {
     let mut bytes = post("c", "first");
