@@ -140,11 +140,13 @@ impl Runner {
         let mut stage = Stage::Connecting;
         while stage != Stage::Done {
             self.connect_some();
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-                Err(error) => return Err(error),
+            let mut timeout = self.timeout();
+            while let Err(error) = self.poll.poll(&mut events, Some(timeout)) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+                // A process that was stopped is told this, and not what has come meanwhile.
+                timeout = Duration::ZERO;
             }
             for event in &events {
                 if let Ok(index) = u32::try_from(event.token().0) {
