@@ -21,6 +21,7 @@ use crate::load::plan::Workload;
 
 use super::reactor::random_seed;
 use super::stream::{TcpSocket, readiness};
+use super::url::Url;
 
 pub(super) use flags::Load;
 use flags::Run;
@@ -43,7 +44,7 @@ const CONNECTS_MAX: usize = 64;
 pub(super) fn run(load: Load) -> Result<bool, String> {
     let run = load.run(generate_key());
     let addr = run.url.addr()?;
-    let publish_addr = run.publish_url.as_ref().map_or(Ok(addr), target::Url::addr)?;
+    let publish_addr = run.publish_url.as_ref().map_or(Ok(addr), Url::addr)?;
     check_descriptors(run.plan.peers())?;
     let pids = if run.pids.is_empty() && addr.ip().is_loopback() {
         process::listening_on(addr.port())
