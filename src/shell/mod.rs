@@ -5,11 +5,8 @@ pub mod sqlite;
 pub mod options;
 mod stream;
 mod lines;
-<<<<<<< HEAD
 mod process;
-=======
 mod url;
->>>>>>> df39edf5b43b9422fd18fa94fab778006dcca348
 pub mod reactor;
 mod load;
 mod flags;
