@@ -19,6 +19,8 @@ mod upgrade;
 mod cors;
 mod posting;
 mod introspection;
+mod directory;
+mod exposition;
 mod routes;
 mod answers;
 mod flushing;
