@@ -13,6 +13,7 @@ mod turn;
 mod reading;
 mod messages;
 mod upgrade;
+mod pages;
 mod routes;
 mod answers;
 mod flushing;

@@ -17,6 +17,7 @@ use crate::wire::v1::is_key;
 use super::connection::{Phase, Reading};
 use super::exchange::{Exchange, FOREIGN_ORIGIN, detail_body, health_payload};
 use super::metrics::CloseReason;
+use super::pages::page;
 use super::paths::endpoint;
 use super::reading::Progress;
 use super::server::{Ask, Server};
@@ -113,10 +114,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);
         }
+        let page = page(request.path, !self.config.no_console);
+        if let (Method::Get | Method::Head, Some(page)) = (&request.method, page) {
+            self.reply_page(index, request, &exchange, page);
+            return false;
+        }
         let allowed = match request.path {
             "/api/health" | "/api/channels" | "/api/summary" => "GET, HEAD, OPTIONS",
             "/api/messages" => "GET, HEAD, POST, OPTIONS",
             "/api/events" => "POST, OPTIONS",
+            _ if page.is_some() => "GET, HEAD, OPTIONS",
             _ => {
                 self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
                 return false;
