@@ -3,10 +3,13 @@
 
 pub mod socket;
 pub mod connection;
+pub mod facts;
 pub mod metrics;
 pub mod admission;
 mod exchange;
 mod paths;
+mod closings;
+mod moment;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;
 mod turn;
@@ -14,6 +17,9 @@ mod reading;
 mod messages;
 mod upgrade;
 mod pages;
+mod cors;
+mod posting;
+mod introspection;
 mod routes;
 mod answers;
 mod flushing;

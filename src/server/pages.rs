@@ -49,6 +49,11 @@ impl Page {
         Self { path, media_type, body, hash: fnv_1a(body) }
     }
 
+    /// What may be asked of a page, as `Allow` lists it.
+    pub(super) const fn methods(&self) -> &'static str {
+        "GET, HEAD, OPTIONS"
+    }
+
     fn etag(&self) -> String {
         format!("\"{:016x}\"", self.hash)
     }

@@ -5,6 +5,7 @@ pub mod sqlite;
 pub mod options;
 mod stream;
 mod lines;
+mod process;
 pub mod reactor;
 mod load;
 mod flags;

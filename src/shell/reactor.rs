@@ -18,11 +18,13 @@ use crate::ground::time::Now;
 use crate::hub::engine::Engine;
 use crate::hub::memory::MemoryEngine;
 use crate::server::admission::Source;
+use crate::server::facts::Lap;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
 use super::lines::say;
 use super::options::Options;
+use super::process::Process;
 use super::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 use super::stream::{TcpSocket, readiness};
 
@@ -117,6 +119,9 @@ pub struct Reactor {
     handle: Handle,
     server: Server<TcpSocket, Box<dyn Engine>>,
     clock: Clock,
+    /// When the last poll came back.
+    woken: Instant,
+    process: Process,
 }
 
 /// Whether the listener may have a connection for us. It is edge-triggered, too:
@@ -158,7 +163,9 @@ impl Reactor {
             is_asked: Arc::new(AtomicBool::new(false)),
             handle: Handle { stop: Arc::new(AtomicBool::new(false)), waker },
             server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
+            woken: clock.origin,
             clock,
+            process: Process::new(),
         })
     }
 
@@ -211,6 +218,9 @@ impl Reactor {
                 self.server.shut_down();
             }
             self.accept();
+            if self.server.wants_facts() {
+                self.server.tell_facts(self.process.facts(self.server.connections()));
+            }
             self.server.turn();
             if self.is_asked.swap(false, Ordering::Relaxed) {
                 // Whoever asks is told, whatever is logged.
@@ -224,6 +234,7 @@ impl Reactor {
     /// is marked before the time of anyone is up.
     fn look(&mut self) -> io::Result<()> {
         let mut timeout = self.poll_timeout();
+        let left = Instant::now();
         for round in 0..ROUNDS_MAX {
             let is_cut_short = match self.poll.poll(&mut self.events, timeout) {
                 Ok(()) => false,
@@ -235,7 +246,10 @@ impl Reactor {
                 Err(error) => return Err(error),
             };
             if round == 0 {
-                self.server.wake(self.clock.now());
+                let woken = Instant::now();
+                self.server.wake(self.clock.at(woken));
+                self.server.note_lap(lap(self.woken, left, timeout, woken));
+                self.woken = woken;
             }
             self.mark();
             if !is_cut_short && self.events.iter().count() < EVENTS_MAX {
@@ -344,6 +358,18 @@ impl Reactor {
     }
 }
 
+/// The time round the loop: the turn after the poll that came back at `before`, and the poll
+/// from then to `woken`.
+fn lap(before: Instant, left: Instant, timeout: Option<Duration>, woken: Instant) -> Lap {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let late = timeout.and_then(|timeout| woken.duration_since(left).checked_sub(timeout));
+    Lap {
+        turn_us: micros(left.duration_since(before)),
+        lag_us: late.map(micros),
+        slept: timeout != Some(Duration::ZERO),
+    }
+}
+
 fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
     let store = &options.store;
     if let Some(database) = &options.database {
@@ -432,7 +458,13 @@ impl Clock {
     }
 
     fn now(&self) -> Now {
-        let monotonic_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.at(Instant::now())
+    }
+
+    /// Both clocks, the one of which has just been read.
+    fn at(&self, instant: Instant) -> Now {
+        let elapsed = instant.duration_since(self.origin);
+        let monotonic_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
         Now { monotonic_ms, unix_micros }
