@@ -2,11 +2,12 @@
 
 import { connect } from "../polecat.js";
 import { Log } from "./log.js";
-import { ask, byId, count, element, repeat, setText, span, time } from "./text.js";
+import { ask, byId, count, element, repeat, setCell, setText, time } from "./text.js";
 
 const LISTED_MAX = 200;
 const PAGE = 100; // messages that are asked for at once
 const RETRY_MS = 2000;
+const STATES = { connecting: "connecting", replaying: "catching up", live: "live", waiting: "lost, trying again", closed: "closed" };
 
 export class Channels {
   #after = ""; #next = null; #refresh; #open = null;
@@ -81,7 +82,7 @@ function fill(row, { channel_id: name, subscribers, kept, newest }) {
   const link = row.cells[0].firstElementChild;
   setText(link, name);
   link.href = `#channels/${encodeURIComponent(name)}`;
-  [subscribers, kept].forEach((number, place) => setText(row.cells[place + 1], number === undefined ? "" : count(number)));
+  [subscribers, kept].forEach((number, place) => setCell(row.cells[place + 1], number === undefined ? "" : count(number)));
   setText(row.cells[3], newest ?? "");
 }
 
@@ -106,7 +107,7 @@ class Channel {
   async #begin() {
     this.#connection?.close();
     this.#connection = this.#epoch = null;
-    this.#tellState("connecting", "loading");
+    this.#tellState("connecting", STATES.connecting);
     const messages = await this.#ask({});
     if (this.#isClosed) return;
     if (!messages) return void setTimeout(() => this.#isClosed || this.#begin(), RETRY_MS);
@@ -117,7 +118,7 @@ class Channel {
     const connection = connect(`api/ws/${encodeURIComponent(this.name)}`, { lastEventId: `message-${String(newest).padStart(5, "0")}` });
     this.#connection = connection;
     connection.on("message", (message) => this.#log.append([row(message)]));
-    connection.on("state", ({ state, afterMs }) => this.#tellState(state, state === "waiting" ? `lost, again in ${span(afterMs)}` : state));
+    connection.on("state", ({ state }) => this.#tellState(state, STATES[state]));
     connection.on("hello", ({ payload }) => {
       // Another database: what is shown is not of it.
       if (this.#epoch && this.#epoch !== payload.epoch) queueMicrotask(() => this.#isClosed || this.#begin());

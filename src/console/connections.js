@@ -1,6 +1,6 @@
 // Who is connected, and why connections have closed of late.
 
-import { ask, byId, bytes, count, element, repeat, setText, span, words } from "./text.js";
+import { ask, byId, bytes, count, element, repeat, setCell, setText, span, words } from "./text.js";
 
 const LISTED = 100;
 const none = "–";
@@ -69,6 +69,6 @@ function fill(table, items, columns) {
   while (table.rows.length > items.length) table.deleteRow(-1);
   items.forEach((item, place) => {
     const row = table.rows[place] ?? table.appendChild(element("tr", {}, ...columns.map(() => element("td"))));
-    columns.forEach((column, at) => setText(row.cells[at], column(item)));
+    columns.forEach((column, at) => setCell(row.cells[at], column(item)));
   });
 }

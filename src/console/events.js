@@ -2,7 +2,7 @@
 
 import { connect } from "../polecat.js";
 import { Log } from "./log.js";
-import { byId, element, setText, span, time } from "./text.js";
+import { byId, element, setText, time } from "./text.js";
 
 const EVENTS_MAX = 500; // that are kept, seen or not
 const BEGIN_BACK = 100; // events that were there before the page
@@ -43,13 +43,13 @@ export class Events {
     this.#log.toEnd();
   }
 
-  #tellState({ state, afterMs, reason }) {
+  #tellState({ state, reason }) {
     const why = reason ? ` (${reason})` : "";
     const texts = {
       connecting: "connecting",
       replaying: "catching up",
       live: "live",
-      waiting: `lost${why}, again in ${span(afterMs ?? 0)}`,
+      waiting: `lost${why}, trying again`,
       closed: `closed${why}`,
     };
     this.#tellStream(state, texts[state]);
@@ -97,7 +97,9 @@ export class Events {
     const events = this.#events.filter(({ note }) => !note);
     const wanted = events.filter((event) => this.#isWanted(event)).length;
     setText(byId("event-count"), wanted === events.length ? `${events.length} kept here` : `${wanted} of ${events.length}`);
-    byId("event-none").hidden = wanted > 0;
+    byId("event-none").hidden = events.length > 0;
+    const { elements } = byId("event-filter");
+    byId("event-clear").disabled = !elements.type.value && !elements.correlation.value;
   }
 
   #follow(correlation) {

@@ -57,7 +57,8 @@ function tellHealth(health) {
 
 async function poll() {
   // A server that stops, or cannot store, answers 503 and why.
-  const health = await ask("api/health?verbose=1").catch(() => null);
+  const asked = ask("api/health?verbose=1").then((told) => told ?? { status: "not told" });
+  const health = await asked.catch(() => null);
   tellHealth(health);
   overview.take(health);
   events.begin(health?.engine);

@@ -1,8 +1,9 @@
 // The figures of the server, and how they were in the last minutes.
 
 import { Plot } from "./plot.js";
-import { byId, bytes, count, element, microseconds, setText, words } from "./text.js";
+import { byId, bytes, count, element, microseconds, setCell, words } from "./text.js";
 
+const of = (number, most) => (most === null ? count(number) : `${count(number)} of ${count(most)}`);
 const perSecond = (value) => `${count(value)}/s`;
 
 /** What is drawn, out of what the server tells now and what it told before. */
@@ -16,7 +17,20 @@ const PLOTS = [
   },
   { title: "Messages out", note: "sent to subscribers, per second", format: perSecond, value: (now, rate) => rate("deliveries") },
   { title: "Longest turn", note: "of the loop, of late", format: microseconds, value: (now) => now.loop.turn_us_max },
-  { title: "Lagging", note: "subscribers that have not got all yet", format: count, value: (now) => now.connections.lagging },
+  {
+    title: "Lagging",
+    note: "subscribers that have not got all yet",
+    format: count,
+    value: (now) => now.connections.lagging,
+    isTold: (now) => now.connections.lagging !== undefined,
+  },
+  {
+    title: "Loop lag",
+    note: "how late the loop came to what was due, of late",
+    format: microseconds,
+    value: (now) => now.loop.lag_us_max,
+    isTold: (now) => now.connections.lagging === undefined,
+  },
   {
     title: "Memory per connection",
     note: "resident memory of the process, divided by its connections",
@@ -30,7 +44,7 @@ export class Overview {
   #plots;
 
   constructor(stepMs) {
-    this.#plots = PLOTS.map(({ title, note, format, value }) => ({ plot: new Plot({ title, note, format, stepMs }), value }));
+    this.#plots = PLOTS.map((one) => ({ ...one, plot: new Plot({ ...one, stepMs }) }));
     byId("plots").replaceChildren(...this.#plots.map(({ plot }) => plot.element));
   }
 
@@ -44,7 +58,10 @@ export class Overview {
       if (!isLater) return null;
       return ((told.counters[name] - this.#before.counters[name]) * 1000) / (told.at - this.#before.at);
     };
-    for (const { plot, value } of this.#plots) plot.push(told && value(told, rate));
+    for (const { plot, value, isTold } of this.#plots) {
+      plot.push(told && value(told, rate));
+      if (told && isTold) plot.element.hidden = !isTold(told);
+    }
     this.#before = told;
     if (told) this.#tell(told);
   }
@@ -52,15 +69,15 @@ export class Overview {
   #tell({ engine, connections, descriptors, memory, loop, counters, closed, limits }) {
     const kinds = ["channel", "events", "echo", "http", "closing"].filter((kind) => connections[kind] > 0);
     fill(byId("facts"), [
-      ["connections", `${count(connections.open)} of ${count(connections.max)}`],
-      ...kinds.map((kind) => [`… ${kind}`, count(connections[kind])]),
-      ["descriptors", descriptors ? `${count(descriptors.used)} of ${count(descriptors.max)}` : "not known"],
+      ["connections", of(connections.open, connections.max)],
+      ...kinds.map((kind) => [`– ${kind}`, count(connections[kind])]),
+      ["descriptors", descriptors ? of(descriptors.used, descriptors.max) : "not known"],
       ["resident memory", memory.resident_bytes ? bytes(memory.resident_bytes) : "not known"],
-      ["… logs", bytes(memory.logs_bytes)],
-      ["… inboxes", bytes(memory.inboxes_bytes)],
-      ["… outboxes", bytes(memory.outboxes_bytes)],
-      ["longest turn", microseconds(loop.turn_us_max)],
-      ["greatest loop lag", microseconds(loop.lag_us_max)],
+      ["– logs", bytes(memory.logs_bytes)],
+      ["– inboxes", bytes(memory.inboxes_bytes)],
+      ["– outboxes", bytes(memory.outboxes_bytes)],
+      ["longest turn of late", microseconds(loop.turn_us_max)],
+      ["loop lag of late", microseconds(loop.lag_us_max)],
       ["engine", engine.kind],
       ["epoch", engine.epoch],
       ["newest message", engine.newest_message],
@@ -83,5 +100,5 @@ function fill(table, rows) {
       ...shown.map(([name]) => element("tr", {}, element("th", { scope: "row" }, name), element("td"))),
     );
   }
-  shown.forEach(([, value], place) => setText(table.rows[place].cells[1], value));
+  shown.forEach(([, value], place) => setCell(table.rows[place].cells[1], value));
 }

@@ -21,7 +21,7 @@ export class Plot {
     this.#format = format;
     this.#stepMs = stepMs;
     this.#number = element("output", { class: "number" }, "–");
-    this.#most = element("span", { class: "most" });
+    this.#most = element("p", { class: "most" }, "\u00a0");
     this.#line = svg("path", { class: "line" });
     this.#area = svg("path", { class: "area" });
     this.#cursor = svg("line", { class: "cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
@@ -30,7 +30,7 @@ export class Plot {
     picture.addEventListener("pointermove", ({ offsetX }) => this.#point(offsetX / picture.clientWidth));
     picture.addEventListener("pointerleave", () => this.#point(null));
     const head = element("div", { class: "head" }, element("h3", { title: note }, title), this.#number);
-    this.element = element("article", { class: "plot" }, head, picture, this.#most);
+    this.element = element("article", { class: "plot" }, head, this.#most, picture);
   }
 
   /** @param {?number} value null where it is not known */
@@ -54,7 +54,7 @@ export class Plot {
     const lines = drawn.map((run) => `M${run.map((point) => point.join(" ")).join("L")}`);
     this.#line.setAttribute("d", lines.join(""));
     this.#area.setAttribute("d", drawn.map((run, place) => `${lines[place]}V${HEIGHT}H${run[0][0]}Z`).join(""));
-    setText(this.#most, most > 0 ? `most ${this.#format(most)}` : "");
+    setText(this.#most, most > 0 ? `most ${this.#format(most)}` : "\u00a0");
     this.#tell();
   }
 

@@ -22,6 +22,12 @@ export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/** The text of a cell; what is nothing steps back. */
+export function setCell(cell, text) {
+  setText(cell, text);
+  cell.classList.toggle("nothing", ["0", "0 B", "–", "none"].includes(text));
+}
+
 /** `12,345`; with decimals where it is small and none is whole. */
 export function count(number) {
   const digits = number !== 0 && Math.abs(number) < 10 && !Number.isInteger(number) ? 1 : 0;
