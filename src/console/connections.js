@@ -69,6 +69,6 @@ function fill(table, items, columns) {
   while (table.rows.length > items.length) table.deleteRow(-1);
   items.forEach((item, place) => {
     const row = table.rows[place] ?? table.appendChild(element("tr", {}, ...columns.map(() => element("td"))));
-    columns.forEach((column, at) => setCell(row.cells[at], column(item)));
+    columns.forEach((column, at) => (at === 0 ? setText : setCell)(row.cells[at], column(item)));
   });
 }

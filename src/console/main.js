@@ -43,7 +43,7 @@ function show() {
 function tellStream(state, text) {
   const shown = byId("stream");
   shown.dataset.state = state;
-  setText(shown.querySelector("span"), text);
+  setText(shown.querySelector("span"), `stream ${text}`);
 }
 
 /** @param {?object} health as the server tells it, null where it cannot be reached */

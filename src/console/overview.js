@@ -4,6 +4,8 @@ import { Plot } from "./plot.js";
 import { byId, bytes, count, element, microseconds, setCell, words } from "./text.js";
 
 const of = (number, most) => (most === null ? count(number) : `${count(number)} of ${count(most)}`);
+/** What is no number. */
+const NAMED = new Set(["epoch", "newest message", "newest event"]);
 const perSecond = (value) => `${count(value)}/s`;
 
 /** What is drawn, out of what the server tells now and what it told before. */
@@ -97,7 +99,7 @@ function fill(table, rows) {
   const isSame = shown.length === table.rows.length && shown.every(([name], place) => table.rows[place].cells[0].textContent === name);
   if (!isSame) {
     table.replaceChildren(
-      ...shown.map(([name]) => element("tr", {}, element("th", { scope: "row" }, name), element("td"))),
+      ...shown.map(([name]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", NAMED.has(name) ? { class: "id" } : {}))),
     );
   }
   shown.forEach(([, value], place) => setCell(table.rows[place].cells[1], value));
