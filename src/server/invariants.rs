@@ -128,7 +128,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let is_waiter = |ask: &Ask| match ask {
                 Ask::Page { waiters, .. } => waiters.contains(&connection.id(index)),
                 Ask::Resume { connection: asker, .. } => *asker == connection.id(index),
-                Ask::Request { .. } | Ask::Publish { .. } => false,
+                Ask::Request { .. } | Ask::Channels { .. } | Ask::Publish { .. } => false,
             };
             assert!(
                 self.asks.iter().any(|(_, ask)| is_waiter(ask))

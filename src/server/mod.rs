@@ -20,6 +20,8 @@ mod pages;
 mod cors;
 mod posting;
 mod introspection;
+mod directory;
+mod exposition;
 mod routes;
 mod answers;
 mod flushing;

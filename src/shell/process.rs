@@ -32,7 +32,6 @@ impl Process {
         let pages = fs::read_to_string("/proc/self/statm").ok().and_then(|statm| memory_pages(&statm));
         let bytes = |pages: u64| pages * rustix::param::page_size() as u64;
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        #[expect(clippy::cast_precision_loss, reason = "2^52 seconds are more than anybody has")]
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         Facts {
             descriptors: self.descriptors(connections),
