@@ -74,6 +74,8 @@ pub(super) struct Connections {
     pub(super) channel: usize,
     pub(super) echo: usize,
     pub(super) closing: usize,
+    /// Subscribers among them that take less than they are sent.
+    pub(super) lagging: usize,
 }
 
 #[derive(serde::Serialize)]
@@ -230,6 +232,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             channel: open - events - echo,
             echo,
             closing,
+            lagging: self.lagging,
         }
     }
 

@@ -16,6 +16,7 @@ mod turn;
 mod reading;
 mod messages;
 mod upgrade;
+mod pages;
 mod cors;
 mod posting;
 mod introspection;

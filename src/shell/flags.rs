@@ -33,6 +33,10 @@ pub(super) struct Serve {
     #[arg(value_parser = parse_level)]
     pub(super) log_level: LevelFilter,
 
+    /// Leaves out the console, the page at /
+    #[arg(long, env = "POLECAT_NO_CONSOLE", value_parser = clap::builder::FalseyValueParser::new())]
+    no_console: bool,
+
     #[command(flatten)]
     store: Store,
 
@@ -217,6 +221,7 @@ impl Serve {
                 limits: self.bounds.limits(descriptors_max),
                 timeouts: self.times.timeouts(),
                 origins,
+                no_console: self.no_console,
                 ..Config::default()
             },
         }
