@@ -74,6 +74,8 @@ pub(super) struct Connections {
     pub(super) channel: usize,
     pub(super) echo: usize,
     pub(super) closing: usize,
+    /// Subscribers that take less than they are sent.
+    lagging: usize,
 }
 
 #[derive(serde::Serialize)]
@@ -230,6 +232,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             channel: open - events - echo,
             echo,
             closing,
+            lagging: self.lagging,
         }
     }
 
@@ -316,3 +319,6 @@ pub(super) fn numbered(sequence: Sequence, id: u64) -> String {
     sequence.write(id, &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
+
+#[cfg(test)]
+mod tests;
