@@ -107,7 +107,7 @@ fn a_large_channel_is_counted_in_slices_and_only_once() {
     let (_folder, mut engine) = new_engine();
     let count = 2 * COUNT_ROWS + 10;
     publish(&mut engine, (0..count).map(|_| message("large", String::new())));
-    publish(&mut engine, [message("small", String::new())].into_iter());
+    publish(&mut engine, [message("small", String::new())]);
     let settles = |engine: &mut SqliteEngine| {
         let query = Query::ChannelDetails { after: None, channels_max: 9, bytes_max: 1000 };
         engine.ask(query, Ticket(1));
