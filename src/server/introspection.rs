@@ -74,8 +74,8 @@ pub(super) struct Connections {
     pub(super) channel: usize,
     pub(super) echo: usize,
     pub(super) closing: usize,
-    /// Subscribers that take less than they are sent.
-    lagging: usize,
+    /// Subscribers among them that take less than they are sent.
+    pub(super) lagging: usize,
 }
 
 #[derive(serde::Serialize)]

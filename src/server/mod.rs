@@ -17,6 +17,7 @@ mod turn;
 mod reading;
 mod messages;
 mod upgrade;
+mod pages;
 mod cors;
 mod posting;
 mod introspection;

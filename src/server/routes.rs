@@ -17,6 +17,7 @@ use super::connection::{Phase, Reading};
 use super::cors::is_preflight;
 use super::exchange::{Exchange, Inspection, detail_body, health_payload};
 use super::metrics::CloseReason;
+use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
 use super::reading::Progress;
 use super::server::{Ask, Server};
@@ -113,7 +114,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);
         }
-        let Some(allowed) = methods(request.path) else {
+        let page = page(request.path, !self.config.no_console);
+        if let (Method::Get | Method::Head, Some(page)) = (&request.method, page) {
+            self.reply_page(index, request, &exchange, page);
+            return false;
+        }
+        let Some(allowed) = methods(request.path).or_else(|| page.map(Page::methods)) else {
             self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
             return false;
         };
