@@ -319,3 +319,6 @@ pub(super) fn numbered(sequence: Sequence, id: u64) -> String {
     sequence.write(id, &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
+
+#[cfg(test)]
+mod tests;

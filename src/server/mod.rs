@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod admission;
 mod exchange;
 mod paths;
+mod arrivals;
 mod closings;
 mod moment;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]

@@ -18,6 +18,7 @@ use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 
 use super::admission::{Admission, Source};
+use super::arrivals::Arrivals;
 use super::closings::{Closing, Closings};
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::exchange::{Exchange, Inspection};
@@ -28,9 +29,6 @@ use super::socket::{Readiness, Socket};
 
 /// Bytes read from a socket at once, into the one buffer that all share.
 pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
-
-/// How exactly the age of a connection is known: the ticks of 4 bytes last for two years.
-pub(super) const TICK_MS: u64 = 16;
 
 /// A server over sockets `S` and a store `E`.
 pub struct Server<S, E> {
@@ -77,8 +75,7 @@ pub struct Server<S, E> {
     pub(super) lagging: usize,
     /// What is asked about the server itself, in the order in which it is answered.
     pub(super) inspections: VecDeque<(Ticket, Inspection)>,
-    /// When each connection was accepted, by its index: in ticks of [`TICK_MS`] of the attended clock.
-    pub(super) accepted: Vec<u32>,
+    pub(super) arrivals: Arrivals,
     pub(super) closings: Closings,
     /// As the shell told last.
     pub(super) facts: Facts,
@@ -166,7 +163,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             echoes: 0,
             lagging: 0,
             inspections: VecDeque::new(),
-            accepted: Vec::new(),
+            arrivals: Arrivals::default(),
             closings: Closings::default(),
             facts: Facts::default(),
             laps: Laps::default(),
@@ -203,13 +200,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub fn accept(&mut self, socket: S, source: Source) -> u32 {
         self.metrics.accepted += 1;
         self.generations = self.generations.wrapping_add(1);
+        self.arrivals.note(self.generations, self.clock.ms());
         let connection = Connection::new(socket, self.generations, self.moment.stamp);
         let connections = self.connections.len();
         let index = self.connections.insert(connection) as u32;
-        if self.accepted.len() <= index as usize {
-            self.accepted.resize(index as usize + 1, 0);
-        }
-        self.accepted[index as usize] = (self.clock.ms() / TICK_MS) as u32;
         self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
         if let Err(limit) = self.admission.enter(index, source, connections, &self.config.limits) {
             self.metrics.limits.count(limit);
@@ -367,12 +361,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.closings.note(closing);
     }
 
-    /// How long the connection at `index` has been there; it wraps after two years.
-    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is the representation")]
+    /// How long the connection at `index` has been there.
     pub(super) fn age_ms(&self, index: u32) -> u64 {
-        let now = (self.clock.ms() / TICK_MS) as u32;
-        let accepted = self.accepted.get(index as usize).copied().unwrap_or(now);
-        u64::from(now.wrapping_sub(accepted)) * TICK_MS
+        self.arrivals.age_ms(self.connections[index as usize].generation, self.clock.ms())
     }
 
     /// Ends a connection at once; what it has not been sent, it will not be.

@@ -166,7 +166,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();
-            self.accepted = Vec::new();
             // Ids of who is gone may be in there still.
             self.read_queue.shrink_to_fit();
             self.flush_queue.shrink_to_fit();

@@ -15,6 +15,7 @@ contract!(
     events_are_paged_like_messages,
     the_newest_messages_come_oldest_first,
     channels_are_sorted_by_their_bytes,
+    what_is_kept_of_channels_is_told_in_pages,
     the_summary_counts_what_is_there,
     the_sum_of_tokens_saturates,
     reads_are_bounded_per_settle,
@@ -28,6 +29,7 @@ fn an_empty_store_answers_everything(engine: &mut dyn Engine) {
     assert_eq!(page_ids(engine, Stream::Events, 0, 10), (vec![], 0));
     assert_eq!(newest(engine, None, 10, 1000), []);
     assert_eq!(channels(engine), Vec::<String>::new());
+    assert_eq!(details(engine, None, 10, 1000), (vec![], false));
     assert_eq!(summary(engine), Summary::default());
 }
 
@@ -205,6 +207,35 @@ fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
         }
     }
     assert_eq!((pages, lists), (vec![0, 1, 2, 3, 4], vec![100, 101, 102, 103, 104]));
+}
+
+fn what_is_kept_of_channels_is_told_in_pages(engine: &mut dyn Engine) {
+    for (name, count) in [("b", 2), ("ä", 1), ("a", 3), ("B", 1), ("b", 1)] {
+        publish(engine, name, &vec!["x"; count]);
+    }
+    let all = [("B", 7, 1), ("a", 6, 3), ("b", 8, 3), ("ä", 3, 1)]
+        .map(|(name, id, kept)| (name.to_owned(), id, kept));
+    assert_eq!(details(engine, None, 10, 1 << 20), (all.to_vec(), false));
+    // Each page goes on behind the one before, whatever ends it.
+    for (channels_max, bytes_max) in [(1, 1 << 20), (3, 1 << 20), (10, 1), (10, 100)] {
+        let (mut seen, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let (page, is_cut) = details(engine, after.as_deref(), channels_max, bytes_max);
+            assert!(page.len() <= channels_max && (!is_cut || !page.is_empty()), "{page:?}");
+            seen.extend(page);
+            if !is_cut {
+                break;
+            }
+            after = seen.last().map(|(name, ..)| name.clone());
+        }
+        assert_eq!(seen, all, "{channels_max} {bytes_max}");
+    }
+    // A name that is none is before those above it.
+    assert_eq!(details(engine, Some("a\u{1}"), 1, 1 << 20).0, all[2..3]);
+    assert_eq!(details(engine, Some("z"), 9, 1 << 20), (all[3..].to_vec(), false));
+    // What was told is counted on from there.
+    publish(engine, "a", &["x"; 4]);
+    assert_eq!(details(engine, Some("B"), 1, 1 << 20).0, [("a".to_owned(), 12, 7)]);
 }
 
 fn nothing_is_done_before_settle(engine: &mut dyn Engine) {

@@ -191,6 +191,24 @@ fn channels(engine: &mut dyn Engine) -> Vec<String> {
     }
 }
 
+/// A page of what is kept of channels: names, newest ids and counts, and whether it was cut.
+fn details(
+    engine: &mut dyn Engine,
+    after: Option<&str>,
+    channels_max: usize,
+    bytes_max: usize,
+) -> (Vec<(String, u64, u64)>, bool) {
+    let query = Query::ChannelDetails { after: after.map(Rc::from), channels_max, bytes_max };
+    match ask(engine, query) {
+        Answer::ChannelDetails { ticket: TICKET, channels, is_cut } => {
+            let told =
+                |one: polecat::hub::engine::ChannelDetail| (one.name.to_string(), one.newest, one.kept);
+            (channels.into_iter().map(told).collect(), is_cut)
+        }
+        other => panic!("not details: {other:?}"),
+    }
+}
+
 fn summary(engine: &mut dyn Engine) -> Summary {
     match ask(engine, Query::Summary) {
         Answer::Summary { ticket: TICKET, summary } => summary,

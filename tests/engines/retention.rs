@@ -107,6 +107,28 @@ fn old_messages_go_and_the_totals_follow() {
 }
 
 #[test]
+fn what_is_deleted_is_not_counted_as_kept() {
+    let (_folder, path) = place();
+    let options = StoreOptions { retain_messages: Some(50), ..StoreOptions::default() };
+    let mut engine = open_with(&path, &options);
+    let kept = |engine: &mut SqliteEngine| {
+        details(engine, None, 9, 1000).0.into_iter().map(|(name, _, kept)| (name, kept)).collect::<Vec<_>>()
+    };
+    publish(&mut engine, "old", &["x"; 30]);
+    publish(&mut engine, "new", &["x"; 20]);
+    assert_eq!(kept(&mut engine), [("new".to_owned(), 20), ("old".to_owned(), 30)]);
+    for (number, left) in [(10, 20), (5, 15)] {
+        publish(&mut engine, "new", &vec!["x"; number]);
+        live_for(&mut engine, 1_000);
+        assert_eq!(kept(&mut engine), [("new".to_owned(), 50 - left), ("old".to_owned(), left)]);
+    }
+    publish(&mut engine, "new", &["x"; 100]);
+    live_for(&mut engine, 2_000);
+    assert_eq!(kept(&mut engine), [("new".to_owned(), 50)]);
+    assert_eq!(rows(&path, "messages"), 50);
+}
+
+#[test]
 fn a_turn_that_stores_much_deletes_as_much() {
     let (_folder, path) = place();
     let options = StoreOptions { retain_messages: Some(100), ..StoreOptions::default() };

@@ -13,6 +13,7 @@ mod faults;
 mod guarantees;
 mod http;
 mod ids;
+mod introspection;
 mod limits;
 mod load;
 mod memory;

@@ -34,6 +34,11 @@ fn chromium() {
     node("chromium", "clients/with_chromium.mjs", &[Path::new("chromium")]);
 }
 
+#[test]
+fn python_jsonschema() {
+    python("python_jsonschema", "jsonschema");
+}
+
 fn python(test: &str, package: &str) {
     if !tool::are_there(&[&tool::python()]) {
         return;

@@ -11,6 +11,7 @@ mod curl;
 #[expect(dead_code, reason = "the black-box tests use all of it")]
 #[path = "../polecat/support/process.rs"]
 mod process;
+mod promtool;
 #[path = "../polecat/support/skip.rs"]
 mod skip;
 mod tool;

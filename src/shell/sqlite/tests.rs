@@ -103,6 +103,31 @@ fn no_statement_scans_or_sorts() {
 }
 
 #[test]
+fn a_large_channel_is_counted_in_slices_and_only_once() {
+    let (_folder, mut engine) = new_engine();
+    let count = 2 * COUNT_ROWS + 10;
+    publish(&mut engine, (0..count).map(|_| message("large", String::new())));
+    publish(&mut engine, [message("small", String::new())]);
+    let settles = |engine: &mut SqliteEngine| {
+        let query = Query::ChannelDetails { after: None, channels_max: 9, bytes_max: 1000 };
+        engine.ask(query, Ticket(1));
+        let mut answers = Vec::new();
+        for settle in 1..9 {
+            engine.settle(NOW, 16, &mut answers);
+            if let Some(Answer::ChannelDetails { channels, is_cut: false, .. }) = answers.pop() {
+                let kept = channels.iter().map(|channel| (channel.newest, channel.kept)).collect::<Vec<_>>();
+                let newest = count as u64;
+                assert_eq!(kept, [(newest, newest), (newest + 1, 1)]);
+                return settle;
+            }
+        }
+        0
+    };
+    assert_eq!(settles(&mut engine), 3, "as many as it has slices");
+    assert_eq!(settles(&mut engine), 1);
+}
+
+#[test]
 fn a_long_list_is_put_together_in_slices_while_pages_go_on() {
     let (_folder, mut engine) = new_engine();
     let count = 2 * SLICE_ROWS + 10;

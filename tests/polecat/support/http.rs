@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::Value;
 
 use super::PATIENCE;
+use super::schema::check_response;
 
 /// One connection.
 pub(crate) struct Http {
@@ -83,7 +84,9 @@ impl Http {
         body: Option<&str>,
     ) -> Response {
         self.send(request(method, target, headers, body));
-        self.try_response(method == "HEAD").expect("a response within the time-out")
+        let response = self.try_response(method == "HEAD").expect("a response within the time-out");
+        check_response(method, target, &response);
+        response
     }
 
     /// The next response.

@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod old_database;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod schema;
 pub(crate) mod server;
 pub(crate) mod skip;
 pub(crate) mod socket;

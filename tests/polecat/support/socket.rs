@@ -15,6 +15,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::http::is_gone;
+use super::schema::check_message;
 use super::{PATIENCE, post};
 
 /// One open WebSocket.
@@ -123,7 +124,10 @@ impl Socket {
     /// The next message as it is on the wire, which must be text.
     pub(crate) fn next_text(&mut self) -> String {
         match self.next_message() {
-            Message::Text(text) => text.as_str().to_owned(),
+            Message::Text(text) => {
+                check_message(&self.path, text.as_str());
+                text.as_str().to_owned()
+            }
             other => panic!("{} was to get text, not {other:?}", self.path),
         }
     }

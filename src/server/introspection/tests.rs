@@ -1,0 +1,217 @@
+#![allow(clippy::unwrap_used)]
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use crate::ground::config::Config;
+use crate::ground::time::Now;
+use crate::hub::memory::MemoryEngine;
+use crate::server::admission::Source;
+use crate::server::facts::Facts;
+use crate::server::server::Server;
+use crate::server::socket::{Readiness, Socket};
+
+use super::PLACES_MAX;
+
+/// Hands out what was put into it, and keeps what it was sent.
+#[derive(Debug, Clone, Default)]
+struct Line {
+    input: Rc<RefCell<Vec<u8>>>,
+    output: Rc<RefCell<Vec<u8>>>,
+    is_ended: Rc<Cell<bool>>,
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let input = self.input.take();
+        if input.is_empty() && !self.is_ended.get() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        buffer[..input.len()].copy_from_slice(&input);
+        Ok(input.len())
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for Line {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Hall {
+    server: Server<Line, MemoryEngine>,
+    now_ms: u64,
+}
+
+impl Hall {
+    fn new() -> Self {
+        let now = Now { monotonic_ms: 0, unix_micros: 0 };
+        Self { server: Server::new(Config::default(), MemoryEngine::default(), 1, now), now_ms: 0 }
+    }
+
+    fn connect(&mut self) -> (Line, u32) {
+        let line = Line::default();
+        let index = self.server.accept(line.clone(), Source(0));
+        (line, index)
+    }
+
+    fn send(&mut self, (line, index): &(Line, u32), text: &str) {
+        line.input.borrow_mut().extend_from_slice(text.as_bytes());
+        self.server.ready(*index, Readiness { readable: true, ..Readiness::default() });
+    }
+
+    /// One turn, a millisecond after the last; returns whether another is due at once.
+    fn turn(&mut self) -> bool {
+        self.server.turn();
+        // It takes the square of as many as are marked.
+        if self.server.connections() < 2_000 {
+            self.server.check_invariants();
+        }
+        let is_due = self.server.poll_timeout_ms() == Some(0);
+        self.now_ms += 1;
+        self.server.wake(Now { monotonic_ms: self.now_ms, unix_micros: 0 });
+        is_due
+    }
+
+    fn settle(&mut self) {
+        while self.turn() {}
+    }
+
+    fn get(&mut self, client: &(Line, u32), target: &str) -> Value {
+        self.send(client, &request(target));
+        self.settle();
+        body(client)
+    }
+}
+
+fn request(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+fn body(client: &(Line, u32)) -> Value {
+    let text = String::from_utf8(client.0.output.take()).unwrap();
+    serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[test]
+fn a_page_of_a_slab_that_is_almost_empty_ends_after_so_many_places() {
+    let mut hall = Hall::new();
+    let mut others = (0..2 * PLACES_MAX + 10).map(|_| hall.connect()).collect::<Vec<_>>();
+    let asker = others.pop().unwrap();
+    for (line, index) in &others {
+        line.is_ended.set(true);
+        let readiness = Readiness { readable: true, read_closed: true, writable: false };
+        hall.server.ready(*index, readiness);
+    }
+    hall.settle();
+    assert_eq!(hall.server.connections(), 1);
+    let (mut target, mut pages, mut seen) = ("/api/connections".to_owned(), 0, Vec::new());
+    loop {
+        let page = hall.get(&asker, &target);
+        pages += 1;
+        seen.extend(page["connections"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap()));
+        let Some(next) = page["next"].as_u64() else { break };
+        assert!(next < PLACES_MAX as u64 * pages, "{page}");
+        target = format!("/api/connections?after={next}");
+    }
+    assert_eq!(seen, [u64::from(asker.1)]);
+    assert!((3..=5).contains(&pages), "{pages}");
+}
+
+#[test]
+fn a_page_ends_at_its_bytes() {
+    let mut hall = Hall::new();
+    let clients = (0..900).map(|_| hall.connect()).collect::<Vec<_>>();
+    let name = "%22".repeat(200);
+    for client in &clients {
+        hall.send(
+            client,
+            &format!(
+                "GET /api/ws/{name} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            ),
+        );
+    }
+    hall.settle();
+    let asker = hall.connect();
+    let first = hall.get(&asker, "/api/connections?limit=1000");
+    assert!(first.to_string().len() < super::LIST_BYTES_MAX + (8 << 10));
+    let next = first["next"].as_u64().unwrap();
+    assert!((200..800).contains(&next), "{next}");
+    let second = hall.get(&asker, &format!("/api/connections?limit=1000&after={next}"));
+    let count = |page: &Value| page["connections"].as_array().unwrap().len();
+    assert_eq!(count(&first) + count(&second), 901);
+}
+
+#[test]
+fn one_is_answered_in_a_turn_and_after_the_shell_was_asked() {
+    let mut hall = Hall::new();
+    let clients = (0..5).map(|_| hall.connect()).collect::<Vec<_>>();
+    for client in &clients {
+        hall.send(client, &request("/api/health?verbose=1"));
+    }
+    assert!(!hall.server.wants_facts());
+    assert!(hall.turn() && hall.server.wants_facts());
+    hall.server.tell_facts(Facts { resident_bytes: Some(4711), ..Facts::default() });
+    let answered = || clients.iter().filter(|(line, _)| !line.output.borrow().is_empty()).count();
+    for number in 0..5 {
+        assert_eq!(answered(), number);
+        assert_eq!(hall.turn(), number < 4, "a turn is due for each");
+    }
+    assert!(!hall.server.wants_facts());
+    for client in &clients {
+        let health = body(client);
+        assert_eq!(
+            (&health["memory"]["resident_bytes"], &health["descriptors"]),
+            (&4711.into(), &Value::Null)
+        );
+    }
+}
+
+#[test]
+fn who_has_gone_is_not_answered_and_holds_up_nobody() {
+    let mut hall = Hall::new();
+    let clients = (0..3).map(|_| hall.connect()).collect::<Vec<_>>();
+    for client in &clients {
+        hall.send(client, &request("/api/connections"));
+    }
+    hall.turn();
+    // They break, and a reset is seen before their turn comes.
+    for (_, index) in &clients[..2] {
+        hall.server.die(*index, crate::server::metrics::CloseReason::SocketError);
+    }
+    hall.turn();
+    let page = body(&clients[2]);
+    assert_eq!(page["connections"].as_array().unwrap().len(), 1);
+    let reasons = page["closed"].as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap());
+    assert_eq!(reasons.collect::<Vec<_>>(), ["socket_error"; 2]);
+}
+
+#[test]
+fn the_age_of_a_connection_is_of_its_own_place() {
+    let mut hall = Hall::new();
+    let first = hall.connect();
+    hall.settle();
+    for _ in 0..100 {
+        hall.turn();
+    }
+    let second = hall.connect();
+    let page = hall.get(&second, "/api/connections");
+    let ages = page["connections"].as_array().unwrap().iter().map(|one| one["age_ms"].as_u64().unwrap());
+    let ages = ages.collect::<Vec<_>>();
+    assert!(first.1 == 0 && (80..=130).contains(&ages[0]) && ages[1] < 32, "{ages:?}");
+}
