@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::process::{Ended, run};
 use crate::support::{PATIENCE, Process};
 
@@ -88,6 +90,10 @@ impl Running {
     fn told_so_far(&mut self) -> &[String] {
         self.told.extend(self.stderr.try_iter());
         &self.told
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it can be signalled");
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

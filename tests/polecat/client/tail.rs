@@ -1,6 +1,7 @@
 //! `polecat tail`: PROTOCOL.md, "7. Resume", as our own client does it.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -95,6 +96,30 @@ fn a_gap_is_told_and_another_database_is_followed_from_its_beginning() {
     assert!(tail.told("gap: ").contains("message-00002"));
     let line = tail.lines(1).remove(0);
     assert!(line.starts_with("1 ") && line.ends_with(" bob: b1"), "{line}");
+}
+
+#[test]
+fn events_that_are_called_like_control_messages_are_shown() {
+    let server = Server::start();
+    let kinds = ["error", "ack", "gap", "hello", "reconnect", "message", "heartbeat"];
+    for kind in kinds {
+        assert!(ask(server.addr(), &["event", kind]).status.success());
+    }
+    let ended = ask(server.addr(), &["tail", "--from", "beginning", "-n", "7"]);
+    let shown = ended.stdout.lines().filter_map(|line| line.split(' ').nth(3));
+    assert!(shown.eq(kinds) && ended.stderr.is_empty(), "{ended:?}");
+}
+
+#[test]
+fn ctrl_c_ends_it_as_it_ends_others() {
+    let server = Server::start();
+    post(server.addr(), "/api/messages", &message("room", "ann", "hi")).ok();
+    let mut tail = Running::start(server.addr(), &["tail", "room", "--from", "beginning"]);
+    tail.lines(1);
+    tail.signal(Signal::INT);
+    let (status, rest, told) = tail.wait();
+    assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
+    assert!(rest.is_empty() && told.is_empty(), "{told:?}");
 }
 
 #[test]
