@@ -206,16 +206,18 @@ mod tests {
     #[test]
     fn the_examples_are_command_lines() {
         let cli = Cli::command();
-        let load = cli.find_subcommand("load").unwrap();
         let mut text = include_str!("../../README.md").replace("\ntarget/release/", "\n  ");
-        for command in std::iter::once(load).chain(load.get_subcommands()) {
+        let below = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in cli.get_subcommands().chain(below) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             text += &format!("\n{help}\n");
         }
         let examples = text.lines().filter_map(|line| line.strip_prefix("  polecat")).collect::<Vec<_>>();
-        assert!(examples.len() >= 15, "{examples:?}");
+        assert!(examples.len() >= 35, "{examples:?}");
         for example in examples {
-            let words = example.trim_end_matches('&').split_whitespace();
+            // As a shell takes it: up to where the output goes, without quotes.
+            let plain = example.split(['|', '>', '<']).next().unwrap().replace('\'', "");
+            let words = plain.trim_end_matches('&').split_whitespace();
             let args = std::iter::once("polecat").chain(words).map(OsString::from).collect();
             let parsed = parse(&with_command(args));
             assert!(parsed.is_ok(), "{example}: {parsed:?}");

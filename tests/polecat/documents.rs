@@ -37,7 +37,9 @@ fn the_flags_that_documents_name_exist() {
     let commands = [&["serve"][..], &["load", "idle"], &["load", "echo"], &["load", "fanout"]];
     let more = [&["load", "publish"][..], &["load", "storm"]];
     let mut known = BTreeSet::from(["--version".to_owned()]);
-    for words in commands.iter().chain(&more) {
+    let clients =
+        [&["tail"][..], &["send"], &["event"], &["status"], &["doctor"], &["completions"], &["man"]];
+    for words in commands.iter().chain(&more).chain(&clients) {
         let help = run(|command| {
             command.args(*words).arg("--help");
         });

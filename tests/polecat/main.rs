@@ -5,6 +5,7 @@
 
 mod support;
 
+mod client;
 mod configuration;
 mod documents;
 mod echo;
