@@ -103,7 +103,7 @@ impl Collector for Exposition {
 
 impl Exposition {
     fn encode_connections(&self, page: &mut Page<'_, '_>) -> fmt::Result {
-        let Connections { open: _, max, http, events, channel, echo, closing } = self.connections;
+        let Connections { open: _, max, http, events, channel, echo, closing, lagging: _ } = self.connections;
         let counts = [http, events, channel, echo, closing].map(|count| count as u64);
         let kinds = [Kind::Http, Kind::Events, Kind::Channel, Kind::Echo, Kind::Closing].map(Kind::name);
         let by_kind = kinds.into_iter().zip(counts);

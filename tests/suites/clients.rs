@@ -34,6 +34,16 @@ fn chromium() {
     node("chromium", "clients/with_chromium.mjs", &[Path::new("chromium")]);
 }
 
+#[test]
+fn console() {
+    node("console", "clients/with_console.mjs", &[Path::new("chromium")]);
+}
+
+#[test]
+fn recipes() {
+    node("recipes", "clients/with_recipes.mjs", &[Path::new("curl"), &tool::python()]);
+}
+
 fn python(test: &str, package: &str) {
     if !tool::are_there(&[&tool::python()]) {
         return;
