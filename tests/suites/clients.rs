@@ -41,7 +41,7 @@ fn console() {
 
 #[test]
 fn recipes() {
-    node("recipes", "clients/with_recipes.mjs", &[Path::new("curl"), &tool::python()]);
+    node("recipes", "clients/with_recipes.mjs", &[Path::new("curl"), Path::new("chromium"), &tool::python()]);
 }
 
 fn python(test: &str, package: &str) {

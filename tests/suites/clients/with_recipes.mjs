@@ -154,7 +154,7 @@ function caddy(server) {
   return behind("caddy", write, (proxy) => visit(server, proxy));
 }
 
-await run(binary, [], [curl, python, ...(has("chromium") ? [browser] : [])]);
+await run(binary, [], [curl, python, browser]);
 for (const proxy of [nginx, caddy]) {
   if (has(proxy.name)) await run(binary, [], [proxy]);
   else console.log(`SKIPPED ${proxy.name}, which is not installed`);
