@@ -225,7 +225,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn note_progress(&mut self, index: u32) {
         let now = self.moment.stamp;
         let phase = self.at(index).phase;
-        if matches!(phase, Phase::Request | Phase::Ending(_))
+        if matches!(phase, Phase::Request | Phase::Closing | Phase::Ending(_))
             && let Some(fifo) = self.deadlines.of(phase)
         {
             fifo.touch(&mut self.connections, index, now);

@@ -39,7 +39,7 @@ const EVENTS_MAX: usize = 1024;
 const ROUNDS_MAX: usize = 64;
 
 /// Connections that the kernel may hold for us before we accept them.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Bytes that the kernel holds for one connection before they are on their way.
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -12,6 +12,7 @@ mod keys;
 mod retention;
 mod housekeeping;
 mod health;
+mod examine;
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
@@ -33,6 +34,7 @@ use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
 
+pub(super) use examine::examine;
 pub use options::{Durability, StoreOptions};
 pub use schema::OpenError;
 pub(super) use schema::random_uuid;
