@@ -37,6 +37,13 @@ fn chromium() {
 #[test]
 fn python_jsonschema() {
     python("python_jsonschema", "jsonschema");
+fn console() {
+    node("console", "clients/with_console.mjs", &[Path::new("chromium")]);
+}
+
+#[test]
+fn recipes() {
+    node("recipes", "clients/with_recipes.mjs", &[Path::new("curl"), Path::new("chromium"), &tool::python()]);
 }
 
 fn python(test: &str, package: &str) {
