@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod admission;
 mod exchange;
 mod paths;
+mod drain;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;
 mod turn;
@@ -17,4 +18,5 @@ mod routes;
 mod answers;
 mod flushing;
 mod deadlines;
+mod draining;
 pub mod invariants;

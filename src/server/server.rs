@@ -22,6 +22,7 @@ use crate::wire::v1::ClientId;
 
 use super::admission::{Admission, Source};
 use super::connection::{Connection, Phase, Reading, Writing};
+use super::drain::Drain;
 use super::exchange::Exchange;
 use super::metrics::{CloseReason, Metrics};
 use super::socket::{Readiness, Socket};
@@ -170,11 +171,7 @@ impl Deadlines {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {
     Running,
-    /// Connections from `next` on have yet to be told.
-    Draining {
-        since: Stamp,
-        next: u32,
-    },
+    Draining(Drain),
 }
 
 impl<S: Socket, E: Engine> Server<S, E> {
@@ -279,32 +276,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 | Reading::Stalled
                 | Reading::Awaiting
                 | Reading::Over => {}
-            }
-        }
-    }
-
-    /// Begins to stop: from the next turn on, every connection is told and ended.
-    pub fn shut_down(&mut self) {
-        if self.lifecycle == Lifecycle::Running {
-            self.lifecycle = Lifecycle::Draining { since: self.moment.stamp, next: 0 };
-        }
-    }
-
-    /// Whether [`Server::shut_down`] was called.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.lifecycle != Lifecycle::Running
-    }
-
-    /// Whether a shutdown is through: nothing is left to be stored, nobody to be told
-    /// and nobody to be heard out, or the time for that is over.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        match self.lifecycle {
-            Lifecycle::Running => false,
-            Lifecycle::Draining { since, .. } => {
-                (self.engine_backlog_bytes == 0 && self.connections.iter().all(|(_, one)| one.is_let_go()))
-                    || self.moment.stamp.since(since) >= self.config.timeouts.drain_ms
             }
         }
     }

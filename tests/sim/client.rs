@@ -29,8 +29,10 @@ pub(crate) struct Context<'w> {
     pub(crate) options: &'w Options,
     pub(crate) ledger: &'w RefCell<Ledger>,
     pub(crate) mood: Mood,
-    /// Whether the server was told to stop.
+    /// Whether a server was told to stop.
     pub(crate) is_draining: bool,
+    /// Whether no other follows them.
+    pub(crate) is_over: bool,
     /// Where one can connect to.
     pub(crate) nodes: &'w mut Vec<Node>,
     /// Connections whose clients are gone without a word.

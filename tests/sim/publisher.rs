@@ -221,7 +221,7 @@ impl Behaviour for Publisher {
             Mood::Calm => !is_refused && !self.unsettled.is_empty(),
             Mood::Leaving => false,
         };
-        if !is_wanted || context.is_draining {
+        if !is_wanted || context.is_over {
             self.is_refused = is_refused;
             return None;
         }

@@ -22,6 +22,7 @@ pub(crate) struct Total {
     pub(crate) runs: u64,
     pub(crate) socket_events: u64,
     crashes: u64,
+    deploys: u64,
     records: u64,
     counters: BTreeMap<String, u64>,
 }
@@ -31,6 +32,7 @@ impl Total {
         self.runs += 1;
         self.socket_events += report.socket_events;
         self.crashes += report.crashes;
+        self.deploys += report.deploys;
         self.records += report.records;
         for metrics in &report.metrics {
             for (name, count) in metrics.counters() {
@@ -50,6 +52,7 @@ impl Total {
     /// A simulation that never gets somewhere proves nothing about it.
     pub(crate) fn check_coverage(&self) {
         assert!(self.crashes > 0, "no server crashed");
+        assert!(self.deploys > 0, "no server was followed by another");
         for (name, count) in &self.counters {
             assert!(*count > 0 || OF_OTHER_TESTS.contains(&&**name), "{name} never came up");
         }
@@ -58,8 +61,11 @@ impl Total {
 
 impl fmt::Display for Total {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, socket_events, crashes, records, counters } = self;
-        writeln!(out, "{runs} runs, {socket_events} socket events, {crashes} crashes, {records} records")?;
+        let Self { runs, socket_events, crashes, deploys, records, counters } = self;
+        writeln!(
+            out,
+            "{runs} runs, {socket_events} socket events, {crashes} crashes, {deploys} deploys, {records} records"
+        )?;
         for (name, count) in counters {
             writeln!(out, "{count:>12} {name}")?;
         }
