@@ -241,9 +241,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
         if let Err(limit) = self.admission.enter(index, source, connections, &self.config.limits) {
             self.metrics.limits.count(limit);
-            self.turn_away(index);
+            self.turn_away(index, limit);
         }
         index
+    }
+
+    /// Tells how many bytes of memory the process has in use, where that has a limit.
+    pub fn note_resident(&mut self, bytes: u64) {
+        let bytes_max = self.config.limits.resident_bytes_max;
+        match self.admission.note_resident(bytes, &self.config.limits) {
+            Some(true) => log::info!("new connections are let in again: {bytes} bytes of memory are in use"),
+            Some(false) => {
+                log::warn!(
+                    "new connections are turned away: {bytes} bytes of memory are in use, of {bytes_max}"
+                );
+            }
+            None => {}
+        }
     }
 
     /// Counts a connection that the shell has turned away for want of descriptors.

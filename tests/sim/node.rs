@@ -172,7 +172,7 @@ impl Node {
         self.attend(now.monotonic_ms);
         self.server.wake(now);
         let told = self.tell(options, ground, random);
-        if std::mem::take(&mut self.is_stopped) {
+        if std::mem::take(&mut self.is_stopped) && !self.server.is_draining() {
             self.server.shut_down();
             self.stopped_at_ms = self.attended_ms;
         }
