@@ -6,6 +6,7 @@
 mod support;
 
 mod configuration;
+mod deploy;
 mod documents;
 mod echo;
 mod endpoints;
@@ -24,6 +25,7 @@ mod service_a;
 mod service_b;
 mod slow_reader;
 mod stalls;
+mod supervised;
 mod store;
 mod store_failures;
 mod strict;

@@ -67,6 +67,7 @@ impl Context<'_> {
         let reasons = [
             ("not now", self.is_draining),
             ("too many connections", self.is_limited() && response.closes),
+            ("too little memory", self.is_limited() && response.closes),
             ("too many channels", limits.channels_max < usize::MAX),
             ("too much is unfinished", limits.inboxes_bytes_max < 1 << 20),
         ];
@@ -108,6 +109,8 @@ impl Context<'_> {
             // Of very many who are turned away, some are ended before they hear why.
             || (self.is_limited() && (!link.has_heard || self.may_be_dropped(link)))
             || (self.may_be_closed() && link.longest_rest_ms >= u64::from(timeouts.close_ms))
+            // Who reads slowly comes to its Close too late, whatever it sends.
+            || (self.is_draining && self.may_be_dropped(link))
     }
 
     /// Whether a Close may have come that a client did not answer in time.
@@ -128,7 +131,9 @@ impl Context<'_> {
     /// Whether there may be too many connections.
     fn is_limited(&self) -> bool {
         let limits = &self.options.config.limits;
-        limits.connections_max < usize::MAX || limits.connections_per_source_max > 0
+        limits.connections_max < usize::MAX
+            || limits.connections_per_source_max > 0
+            || limits.resident_bytes_max > 0
     }
 
     fn was_silent(&self, link: &Link) -> bool {

@@ -176,6 +176,12 @@ impl Node {
             self.server.shut_down();
             self.stopped_at_ms = self.attended_ms;
         }
+        if options.config.limits.resident_bytes_max > 0 {
+            // What is in use is any number; in the end it is little.
+            let bytes_max =
+                if ground.shared.faults.get() { options.config.limits.resident_bytes_max * 2 } else { 1 };
+            self.server.note_resident(random.u64(..bytes_max));
+        }
         let accepted = self.accept(options, random);
         let before = self.server.connections();
         self.server.turn();

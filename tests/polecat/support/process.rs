@@ -1,7 +1,8 @@
 //! The binary, run as a user would.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -55,6 +56,26 @@ impl Process {
         command.args(&before[1..]).args([env!("CARGO_BIN_EXE_polecat"), "serve", "--listen", listen, "--db"]);
         command.arg(database).args(flags);
         Self::listening(spawn(command))
+    }
+
+    /// A server on `first` and `second`, which it is handed as systemd does it: as descriptors 3 and on.
+    pub(crate) fn serve_on(
+        first: &TcpListener,
+        second: Option<&TcpListener>,
+        configure: impl FnOnce(&mut Command),
+    ) -> Self {
+        let (count, more) = if second.is_some() { (2, "4>&1 ") } else { (1, "") };
+        let script = format!(
+            "exec 3<&0 {more}0</dev/null >/dev/null; \
+             export LISTEN_PID=$$ LISTEN_FDS={count}; exec \"$0\" \"$@\""
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_polecat"), "serve"]);
+        configure(&mut command);
+        let handed =
+            |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().expect("a copy")));
+        let stdout = second.map_or_else(Stdio::null, handed);
+        Self::listening(spawn_with(command, handed(first), stdout))
     }
 
     /// Starts the binary as `configure` says and waits until it listens.
@@ -131,8 +152,9 @@ impl Process {
         }
         let status = self.child.wait().expect("the process can be waited for");
         let mut stdout = String::new();
-        let mut pipe = self.child.stdout.take().expect("stdout is piped");
-        pipe.read_to_string(&mut stdout).expect("stdout is UTF-8");
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).expect("stdout is UTF-8");
+        }
         Ended { status, stderr: std::mem::take(&mut self.lines), stdout }
     }
 
@@ -173,7 +195,11 @@ fn polecat(configure: impl FnOnce(&mut Command)) -> Command {
     command
 }
 
-fn spawn(mut command: Command) -> Child {
+fn spawn(command: Command) -> Child {
+    spawn_with(command, Stdio::null(), Stdio::piped())
+}
+
+fn spawn_with(mut command: Command, stdin: Stdio, stdout: Stdio) -> Child {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POLECAT_") {
             // What the test itself has set stays.
@@ -182,7 +208,7 @@ fn spawn(mut command: Command) -> Child {
             }
         }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
     command.spawn().expect("the binary can be run")
 }
 
