@@ -6,6 +6,7 @@ pub mod id;
 pub mod origin;
 pub mod config;
 pub mod limit;
+pub mod histogram;
 pub mod deadline;
 pub mod frame;
 pub(crate) mod map;

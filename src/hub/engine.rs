@@ -6,6 +6,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::ground::histogram::Histogram;
 use crate::ground::time::Now;
 use crate::wire::protocol::{Event, Message, Summary};
 
@@ -203,8 +204,20 @@ pub enum Health {
     Degraded(String),
 }
 
+/// The transactions that have stored something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commits {
+    /// Microseconds that each took.
+    pub duration_us: Histogram,
+    /// Records that each has stored.
+    pub records: Histogram,
+}
+
 /// Stores records and gives them back, later.
 pub trait Engine {
+    /// Which engine it is, as `/api/health` says.
+    fn kind(&self) -> &'static str;
+
     /// Names this database among all others: made at random once.
     fn epoch(&self) -> &str;
 
@@ -249,10 +262,19 @@ pub trait Engine {
     fn is_storing(&self) -> bool {
         true
     }
+
+    /// The transactions so far; `None` where there are none that would take time.
+    fn commits(&self) -> Option<&Commits> {
+        None
+    }
 }
 
 /// Which engine it is may be decided at the start.
 impl Engine for Box<dyn Engine> {
+    fn kind(&self) -> &'static str {
+        (**self).kind()
+    }
+
     fn epoch(&self) -> &str {
         (**self).epoch()
     }
@@ -299,5 +321,9 @@ impl Engine for Box<dyn Engine> {
 
     fn is_storing(&self) -> bool {
         (**self).is_storing()
+    }
+
+    fn commits(&self) -> Option<&Commits> {
+        (**self).commits()
     }
 }

@@ -243,6 +243,10 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn epoch(&self) -> &str {
         &self.epoch
     }

@@ -148,6 +148,21 @@ impl Registry {
         &self.channels[index as usize]
     }
 
+    /// The name of the channel at `index`; `None` where it is that of events, or none.
+    #[must_use]
+    pub fn name(&self, index: u32) -> Option<&Rc<str>> {
+        match &self.channels.get(index as usize)?.stream {
+            Stream::Events => None,
+            Stream::Channel(name) => Some(name),
+        }
+    }
+
+    /// How many subscribers of events there are.
+    #[must_use]
+    pub fn event_members(&self) -> usize {
+        self.events.map_or(0, |index| self.channels[index as usize].members.len())
+    }
+
     /// What a member of the channel at `index` has yet to be sent.
     #[must_use]
     pub fn after(&self, index: u32, cursor: u64) -> Run<'_> {

@@ -148,6 +148,6 @@ impl<S: Socket> Driver<S> {
         }
         stamp.write(self.plan.payload_bytes, &mut body);
         body.extend_from_slice(after);
-        write_post(&endpoint.host, &endpoint.target, &body, &mut self.scratch);
+        write_post(&endpoint.host, &endpoint.target, "", &body, &mut self.scratch);
     }
 }

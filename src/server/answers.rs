@@ -22,12 +22,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn apply(&mut self, answer: Answer) {
         match answer {
             Answer::Committed { id, record, ticket, weight } => {
-                self.engine_backlog_bytes -= weight;
+                self.take_off_backlog(weight);
                 self.apply_committed(id, &record, ticket);
             }
             Answer::Repeated { id, record, ticket, weight } => {
                 self.metrics.repeated += 1;
-                self.engine_backlog_bytes -= weight;
+                self.take_off_backlog(weight);
                 if let Some(ticket) = ticket {
                     self.answer_stored(ticket, id, &record, &[("Idempotency-Replayed", "true")]);
                 }
@@ -35,7 +35,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Answer::Count { ticket, count } => self.apply_count(ticket, count),
             Answer::Refused { ticket, weight, error } => {
                 self.metrics.refused += 1;
-                self.engine_backlog_bytes -= weight;
+                self.take_off_backlog(weight);
                 log::debug!("a record could not be stored: {error}");
                 if let Some(ticket) = ticket {
                     self.answer_error(ticket, &error);
@@ -65,6 +65,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.answer_error(ticket, &error);
             }
         }
+    }
+
+    /// An append of `weight` is answered; 0 is none.
+    fn take_off_backlog(&mut self, weight: usize) {
+        self.engine_backlog_bytes -= weight;
+        self.engine_backlog_records -= usize::from(weight > 0);
     }
 
     fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
@@ -119,6 +125,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             && subscriber.writing == Writing::Paging
         {
             subscriber.writing = Writing::Ready;
+            self.lagging -= 1;
             self.tell(connection, |place, out| place.write_resumed(from, count, out));
             self.queue_flush(connection.index);
         }
@@ -131,7 +138,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.answer_request(ticket, Status::OK, &body);
     }
 
-    fn answer_request(&mut self, ticket: Ticket, status: Status, body: &[u8]) {
+    pub(super) fn answer_request(&mut self, ticket: Ticket, status: Status, body: &[u8]) {
         if let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) {
             self.answer(connection, &exchange, status, body, &[]);
         }
@@ -166,11 +173,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn give_up_on(&mut self, id: Id) {
         if self.find(id).is_some_and(|connection| connection.writing == Writing::Paging) {
             self.at(id.index).writing = Writing::Ready;
+            self.lagging -= 1;
             self.close(id.index, CloseCode::Again, "history cannot be read now", CloseReason::StoreFailed);
         }
     }
 
-    fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
+    pub(super) fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
         let ask = self.asks.try_remove(usize::try_from(ticket.0).ok()?);
         if matches!(&ask, Some(Ask::Request { exchange, .. }) if exchange.is_list) {
             self.lists_asked -= 1;

@@ -91,6 +91,49 @@ pub enum Endpoint {
     Echo,
 }
 
+/// What a connection is, as `/api/connections` and metrics say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It speaks HTTP.
+    Http,
+    /// A subscriber of events.
+    Events,
+    /// A subscriber of a channel.
+    Channel,
+    /// A WebSocket that gets everything back.
+    Echo,
+    /// It is being ended.
+    Closing,
+}
+
+impl Kind {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Events => "events",
+            Self::Channel => "channel",
+            Self::Echo => "echo",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+impl Phase {
+    /// What a connection in this phase is.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Handshake | Self::Request | Self::KeepAlive => Kind::Http,
+            Self::Open(Endpoint::Events(_)) => Kind::Events,
+            Self::Open(Endpoint::Channel(_)) => Kind::Channel,
+            Self::Open(Endpoint::Echo) => Kind::Echo,
+            Self::Closing | Self::Ending(_) | Self::Lingering(_) | Self::Dead => Kind::Closing,
+        }
+    }
+}
+
 /// Which messages a subscriber gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -248,6 +291,12 @@ impl<S> Connection<S> {
         let Phase::Open(endpoint) = self.phase else { return None };
         let (sequence, _) = endpoint.subscription()?;
         Some(Place { sequence, cursor: self.cursor, timestamp })
+    }
+
+    /// Whether it is a subscriber that takes less than it is sent: its socket is full, or
+    /// history is being read for it.
+    pub const fn is_lagging(&self) -> bool {
+        self.channel != NONE && matches!(self.writing, Writing::Blocked | Writing::Paging)
     }
 
     /// Whether it speaks HTTP.

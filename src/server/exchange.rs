@@ -1,10 +1,20 @@
 //! What a response has in common with its request.
 
 use crate::hub::engine::Health;
+use crate::wire::body::ConnectionRange;
 use crate::wire::protocol::write_json;
 
 /// Said to browsers whose page may not talk to us.
 pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
+
+/// What is asked about the server itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inspection {
+    /// `GET /api/health?verbose=1`
+    Health,
+    /// `GET /api/connections`
+    Connections(ConnectionRange),
+}
 
 /// What of a request its response depends on.
 #[derive(Debug)]

@@ -104,6 +104,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn send_page(&mut self, index: u32, page: &Page) {
         self.at(index).writing = Writing::Ready;
+        self.lagging -= 1;
         // Retention may have overtaken it while the page was read.
         self.notice_gap(index);
         let connection = &mut self.connections[index as usize];
@@ -117,6 +118,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     // The page is read again when there is room: a slow reader holds none.
                     _ => {
                         connection.writing = Writing::Blocked;
+                        self.lagging += 1;
                         return;
                     }
                 }
@@ -157,7 +159,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
                 Sent::Nothing => return self.after_flush(index),
                 Sent::Blocked => {
-                    self.at(index).writing = Writing::Blocked;
+                    let connection = &mut self.connections[index as usize];
+                    connection.writing = Writing::Blocked;
+                    self.lagging += usize::from(connection.is_lagging());
                     return;
                 }
                 Sent::Behind => return self.ask_for_page(index),
@@ -215,7 +219,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn note_progress(&mut self, index: u32) {
         let now = self.moment.stamp;
         let phase = self.at(index).phase;
-        if matches!(phase, Phase::Request | Phase::Ending(_))
+        if matches!(phase, Phase::Request | Phase::Closing | Phase::Ending(_))
             && let Some(fifo) = self.deadlines.of(phase)
         {
             fifo.touch(&mut self.connections, index, now);
@@ -250,6 +254,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.notice_gap(index);
         let connection = &mut self.connections[index as usize];
         connection.writing = Writing::Paging;
+        self.lagging += 1;
         let (id, after) = (connection.id(index), connection.cursor);
         let channel = self.registry.channel(connection.channel);
         let key = (channel.serial, after);

@@ -3,7 +3,7 @@
 use crate::ground::id::NONE;
 use crate::hub::engine::Engine;
 
-use super::connection::{Connection, Phase, Reading, Writing};
+use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
@@ -80,6 +80,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         assert_eq!(on_fifos, listed, "every connection is on one FIFO");
         let listed: usize = self.registry.iter().map(|(_, channel)| channel.members.len()).sum();
         assert_eq!(members, listed, "members and connections agree");
+        let echoes = |connection: &Connection<S>| connection.phase == Phase::Open(Endpoint::Echo);
+        let echoes = self.connections.iter().filter(|(_, connection)| echoes(connection)).count();
+        let lagging = self.connections.iter().filter(|(_, connection)| connection.is_lagging()).count();
+        assert_eq!((echoes, lagging), (self.echoes, self.lagging), "echoes, and cursors that lag");
         let pages = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Page { .. })).count();
         assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
     }
@@ -98,7 +102,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         assert!(self.pages.is_empty() && self.held.is_empty(), "no answer is left");
         assert!(self.read_queue.is_empty() && self.flush_queue.is_empty(), "nothing is queued");
         assert!(self.stalled.is_empty(), "nobody is held up");
-        assert_eq!(self.engine_backlog_bytes, 0, "the engine has answered");
+        let backlog = (self.engine_backlog_bytes, self.engine_backlog_records);
+        assert_eq!(backlog, (0, 0), "the engine has answered");
+        assert!(self.inspections.is_empty(), "nobody is asking");
         assert_eq!((self.inboxes_bytes, self.outboxes_bytes, self.lists_asked), (0, 0, 0), "nothing counts");
     }
 

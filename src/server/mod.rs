@@ -3,17 +3,23 @@
 
 pub mod socket;
 pub mod connection;
+pub mod facts;
 pub mod metrics;
 pub mod admission;
 mod exchange;
 mod paths;
 mod drain;
+mod closings;
+mod moment;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;
 mod turn;
 mod reading;
 mod messages;
 mod upgrade;
+mod cors;
+mod posting;
+mod introspection;
 mod routes;
 mod answers;
 mod flushing;

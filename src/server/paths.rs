@@ -1,4 +1,4 @@
-//! What the paths of WebSockets lead to.
+//! What paths lead to.
 
 /// What a path of a WebSocket leads to, the channel's name as it stands in the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -6,6 +6,16 @@ pub(super) enum Target<'b> {
     Events,
     Channel(&'b str),
     Echo,
+}
+
+/// What may be done with `path` where it is one of HTTP, as `Allow` lists it.
+pub(super) fn methods(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "/api/health" | "/api/channels" | "/api/summary" | "/api/connections" => "GET, HEAD, OPTIONS",
+        "/api/messages" => "GET, HEAD, POST, OPTIONS",
+        "/api/events" => "POST, OPTIONS",
+        _ => return None,
+    })
 }
 
 /// What `path` leads to, where it is one of a WebSocket.

@@ -6,18 +6,18 @@ use std::rc::Rc;
 
 use crate::ground::id::Id;
 use crate::ground::limit::Limit;
-use crate::hub::engine::{Engine, Health, Query, Record, Ticket};
-use crate::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage, has_long_name};
+use crate::hub::engine::{Engine, Health, Query, Ticket};
+use crate::wire::body::{ConnectionRange, FieldErrors, ListRange};
 use crate::wire::http::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
 };
-use crate::wire::protocol::{Event, write_json};
-use crate::wire::v1::is_key;
+use crate::wire::protocol::write_json;
 
 use super::connection::{Phase, Reading};
-use super::exchange::{Exchange, FOREIGN_ORIGIN, detail_body, health_payload};
+use super::cors::is_preflight;
+use super::exchange::{Exchange, Inspection, detail_body, health_payload};
 use super::metrics::CloseReason;
-use super::paths::endpoint;
+use super::paths::{endpoint, methods};
 use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
@@ -113,19 +113,24 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);
         }
-        let allowed = match request.path {
-            "/api/health" | "/api/channels" | "/api/summary" => "GET, HEAD, OPTIONS",
-            "/api/messages" => "GET, HEAD, POST, OPTIONS",
-            "/api/events" => "POST, OPTIONS",
-            _ => {
-                self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
-                return false;
-            }
+        let Some(allowed) = methods(request.path) else {
+            self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
+            return false;
         };
         match (&request.method, request.path) {
             (Method::Options, _) if is_preflight(request) => self.preflight(index, request, &exchange),
+            (Method::Get | Method::Head, "/api/health") if is_set(request, "verbose") => {
+                self.ask_inspection(index, exchange, Inspection::Health);
+            }
             (Method::Get | Method::Head, "/api/health") => {
-                self.reply_health(index, &exchange);
+                let (status, body) = self.health_report();
+                self.reply(index, &exchange, status, &body, &[]);
+            }
+            (Method::Get | Method::Head, "/api/connections") => {
+                match ConnectionRange::parse(|name| request.query_value(name)) {
+                    Ok(range) => self.ask_inspection(index, exchange, Inspection::Connections(range)),
+                    Err(errors) => self.reply_errors(index, &exchange, &errors),
+                }
             }
             (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
             (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
@@ -168,16 +173,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// 200 where everything is well, else 503 and why.
-    fn reply_health(&mut self, index: u32, exchange: &Exchange) {
-        let (status, body) = match self.engine.health() {
+    pub(super) fn health_report(&self) -> (Status, Vec<u8>) {
+        match self.engine.health() {
             _ if self.is_draining() => (Status::SERVICE_UNAVAILABLE, b"{\"status\":\"draining\"}".to_vec()),
             Health::Sound => (Status::OK, b"{\"status\":\"ok\"}".to_vec()),
             health => (Status::SERVICE_UNAVAILABLE, health_payload(health)),
-        };
-        self.reply(index, exchange, status, &body, &[]);
+        }
     }
 
-    fn reply_errors(&mut self, index: u32, exchange: &Exchange, errors: &FieldErrors) {
+    pub(super) fn reply_errors(&mut self, index: u32, exchange: &Exchange, errors: &FieldErrors) {
         let mut body = b"{\"detail\":".to_vec();
         write_json(errors, &mut body);
         body.push(b'}');
@@ -197,20 +201,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// The `Origin` that the request names, if that page may talk to us.
-    pub(super) fn allowed_origin<'b>(&self, request: &Request<'b>) -> Option<&'b str> {
-        let origin = request.header("origin").filter(|_| request.header_values("origin").count() == 1)?;
-        self.config.origins.allow(origin, request.host).then_some(origin)
-    }
-
-    /// Whether a browser sent this for a page that may not talk to us.
-    pub(super) fn is_foreign(&mut self, request: &Request<'_>, exchange: &Exchange) -> bool {
-        let is_foreign = exchange.origin.is_none() && request.header_values("origin").next().is_some();
-        self.metrics.foreign_origins += u64::from(is_foreign);
-        is_foreign
-    }
-
-    fn make_correlation_id(&mut self) -> String {
+    pub(super) fn make_correlation_id(&mut self) -> String {
         uuid::Builder::from_random_bytes(self.random.u128(..).to_le_bytes()).into_uuid().to_string()
     }
 
@@ -231,65 +222,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.send_scratch(index);
     }
 
-    fn post(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
-        if self.is_foreign(request, &exchange) {
-            return self.reply_detail(index, &exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
-        }
-        if request.header("content-length").is_none() && request.header("transfer-encoding").is_none() {
-            let detail = "Content-Length is required";
-            return self.reply_detail(index, &exchange, Status::LENGTH_REQUIRED, detail, &[]);
-        }
-        if !is_json(request) {
-            let detail = "Content-Type must be application/json, without a Content-Encoding";
-            return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
-        }
-        if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) {
-            self.metrics.limits.count(Limit::MessagesPerSecond);
-            let extra = [("Retry-After", "1")];
-            return self.reply_detail(
-                index,
-                &exchange,
-                Status::TOO_MANY_REQUESTS,
-                "too many messages",
-                &extra,
-            );
-        }
-        let name_bytes_max = self.config.limits.channel_name_bytes_max;
-        let timestamp = self.moment.timestamp();
-        let record = if request.path == "/api/messages" {
-            PostedMessage::parse(request.body, name_bytes_max)
-                .map(|posted| Record::Message(posted.draft.into_message(posted.channel_id, timestamp)))
-        } else {
-            PostedEvent::parse(request.body, name_bytes_max).map(|posted| {
-                let correlation_id = posted.correlation_id.or_else(|| Some(exchange.correlation_id.clone()));
-                Record::Event(Event { kind: posted.kind, payload: posted.payload, correlation_id, timestamp })
-            })
-        };
-        match record {
-            Ok(record) => {
-                let Ok(key) = idempotency_key(request) else {
-                    let detail = "Idempotency-Key is given once, with 1 to 255 bytes of UTF-8";
-                    return self.reply_detail(index, &exchange, Status::BAD_REQUEST, detail, &[]);
-                };
-                let ticket = self.await_answer(index, exchange);
-                self.append(record, key.map(Rc::from), Some(ticket));
-            }
-            Err(errors) => {
-                if has_long_name(&errors) {
-                    self.metrics.limits.count(Limit::ChannelNameBytes);
-                }
-                self.reply_errors(index, &exchange, &errors);
-            }
-        }
-    }
-
-    /// Hands a record to the engine.
-    pub(super) fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
-        self.engine_backlog_bytes += record.weight();
-        self.appends_left = self.appends_left.saturating_sub(1);
-        self.engine.append(record, key, ticket);
-    }
-
     /// Asks the engine something. Answers of questions come after those of
     /// appends, so the connection is not read until this one was answered.
     fn ask(&mut self, index: u32, exchange: Exchange, query: Query) {
@@ -299,14 +231,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Does not read the connection any further until all its answers were sent.
-    fn wait(&mut self, index: u32) {
+    pub(super) fn wait(&mut self, index: u32) {
         let connection = self.at(index);
         if connection.reading != Reading::Over {
             connection.reading = Reading::Awaiting;
         }
     }
 
-    fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
+    pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
         let connection = self.at(index);
         connection.pending += 1;
         if !exchange.keep_alive {
@@ -399,22 +331,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         .write(self.moment.http_date(), &mut self.scratch);
     }
 
-    fn preflight(&mut self, index: u32, request: &Request<'_>, exchange: &Exchange) {
-        if exchange.origin.is_none() {
-            return self.reply_detail(index, exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
-        }
-        let asked = request.header("access-control-request-headers").unwrap_or_default();
-        let mut extra = vec![
-            ("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
-            ("Access-Control-Max-Age", "600"),
-            ("Content-Type", "text/plain; charset=utf-8"),
-        ];
-        if !asked.is_empty() {
-            extra.push(("Access-Control-Allow-Headers", asked));
-        }
-        self.reply(index, exchange, Status::OK, b"OK", &extra);
-    }
-
     /// Brings the phase of an HTTP connection in line with what it is doing.
     pub(super) fn settle_request(&mut self, index: u32) {
         let draining = self.is_draining();
@@ -438,6 +354,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 }
 
+/// Whether the query has `name=1`.
+fn is_set(request: &Request<'_>, name: &str) -> bool {
+    request.query_value(name).is_some_and(|value| value == "1")
+}
+
 /// Whether what begins here may be a POST. The answers to those come in the order of the
 /// requests, so that several may be waited for at once; all others are only
 /// looked at when the answers before them were sent.
@@ -445,31 +366,4 @@ fn may_be_append(input: &[u8]) -> bool {
     const POST: &[u8] = b"POST ";
     let start = input.trim_ascii_start();
     start[..start.len().min(POST.len())] == POST[..start.len().min(POST.len())]
-}
-
-fn is_preflight(request: &Request<'_>) -> bool {
-    request.header("origin").is_some() && request.header("access-control-request-method").is_some()
-}
-
-/// The key under which the request wants to be stored once, if it has one.
-fn idempotency_key<'b>(request: &Request<'b>) -> Result<Option<&'b str>, ()> {
-    match (request.header_values("idempotency-key").count(), request.header("idempotency-key")) {
-        (0, _) | (1, Some("")) => Ok(None),
-        (1, Some(key)) if is_key(key) => Ok(Some(key)),
-        _ => Err(()),
-    }
-}
-
-/// Whether the body may be read as JSON: it says so, or says nothing.
-fn is_json(request: &Request<'_>) -> bool {
-    let coding = request.header("content-encoding").unwrap_or_default();
-    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
-        return false;
-    }
-    let Some(content_type) = request.header("content-type") else { return true };
-    let essence = content_type.split(';').next().unwrap_or_default().trim().as_bytes();
-    let (kind, name) = essence.split_at(essence.len().min(b"application/".len()));
-    kind.eq_ignore_ascii_case(b"application/")
-        && (name.eq_ignore_ascii_case(b"json")
-            || name.last_chunk::<5>().is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json")))
 }

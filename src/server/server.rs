@@ -3,32 +3,34 @@
 //! `turn.rs` for what a turn does, in its order.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use slab::Slab;
 
 use crate::ground::config::Config;
-use crate::ground::deadline::Fifo;
 use crate::ground::frame::Frame;
 use crate::ground::id::{Id, NONE};
 use crate::ground::limit::Limit;
 use crate::ground::map::Map;
-use crate::ground::time::{AttendedClock, Now, Stamp};
-use crate::hub::engine::{Answer, Engine, Health};
+use crate::ground::time::{AttendedClock, Now};
+use crate::hub::engine::{Answer, Engine, Health, Ticket};
 use crate::hub::registry::Registry;
-use crate::wire::http::http_date;
-use crate::wire::protocol::timestamp;
 use crate::wire::v1::ClientId;
 
 use super::admission::{Admission, Source};
-use super::connection::{Connection, Phase, Reading, Writing};
+use super::closings::{Closing, Closings};
+use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::drain::Drain;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Inspection};
+use super::facts::{Facts, Lap, Laps};
 use super::metrics::{CloseReason, Metrics};
+use super::moment::{Deadlines, Moment};
 use super::socket::{Readiness, Socket};
 
 /// Bytes read from a socket at once, into the one buffer that all share.
 pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// How exactly the age of a connection is known: the ticks of 4 bytes last for two years.
+pub(super) const TICK_MS: u64 = 16;
 
 /// A server over sockets `S` and a store `E`.
 pub struct Server<S, E> {
@@ -55,6 +57,8 @@ pub struct Server<S, E> {
     pub(super) held: Map<Id, Vec<u8>>,
     /// Weight of the records that the engine has yet to answer.
     pub(super) engine_backlog_bytes: usize,
+    /// How many these are.
+    pub(super) engine_backlog_records: usize,
     /// Emptied and filled again every turn.
     pub(super) answers: Vec<Answer>,
     pub(super) read_buffer: Vec<u8>,
@@ -66,6 +70,21 @@ pub struct Server<S, E> {
     pub(super) outboxes_bytes: usize,
     /// Lists of messages that the engine has yet to answer.
     pub(super) lists_asked: usize,
+    /// Open echoes.
+    pub(super) echoes: usize,
+    /// Subscribers that take less than they are sent, see [`Connection::is_lagging`]: kept as they
+    /// come to be that and cease to be, so that nobody has to look at all of them.
+    pub(super) lagging: usize,
+    /// What is asked about the server itself, in the order in which it is answered.
+    pub(super) inspections: VecDeque<(Ticket, Inspection)>,
+    /// When each connection was accepted, by its index: in ticks of [`TICK_MS`] of the attended clock.
+    pub(super) accepted: Vec<u32>,
+    pub(super) closings: Closings,
+    /// As the shell told last.
+    pub(super) facts: Facts,
+    pub(super) laps: Laps,
+    /// When it was started, by the shell's clock.
+    pub(super) started_ms: u64,
     /// Records that this turn may still take in.
     pub(super) appends_left: usize,
     /// Bytes that this turn may still write.
@@ -101,72 +120,6 @@ pub(super) struct Page {
     pub(super) waiters: Vec<Id>,
 }
 
-/// The one reading of the clocks that a turn works with.
-#[derive(Debug)]
-pub(super) struct Moment {
-    pub(super) now: Now,
-    pub(super) stamp: Stamp,
-    timestamp: Option<Rc<str>>,
-    http_date: String,
-    http_date_second: i64,
-}
-
-impl Moment {
-    fn new(now: Now) -> Self {
-        Self {
-            now,
-            stamp: Stamp::default(),
-            timestamp: None,
-            http_date: http_date(now.unix_micros),
-            http_date_second: now.unix_micros.div_euclid(1_000_000),
-        }
-    }
-
-    fn advance(&mut self, now: Now, stamp: Stamp) {
-        self.stamp = stamp;
-        self.now = now;
-        self.timestamp = None;
-        let second = now.unix_micros.div_euclid(1_000_000);
-        if second != self.http_date_second {
-            self.http_date_second = second;
-            self.http_date = http_date(now.unix_micros);
-        }
-    }
-
-    /// The timestamp that everything of this turn bears.
-    pub(super) fn timestamp(&mut self) -> Rc<str> {
-        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.now.unix_micros))))
-    }
-
-    /// The `Date` of this turn's responses.
-    pub(super) fn http_date(&self) -> &str {
-        &self.http_date
-    }
-}
-
-/// The FIFOs of deadlines; a connection is on the one that its phase names.
-#[derive(Debug, Default)]
-pub(super) struct Deadlines {
-    pub(super) handshake: Fifo,
-    pub(super) request: Fifo,
-    pub(super) keep_alive: Fifo,
-    pub(super) heartbeat: Fifo,
-    pub(super) closing: Fifo,
-}
-
-impl Deadlines {
-    pub(super) const fn of(&mut self, phase: Phase) -> Option<&mut Fifo> {
-        match phase {
-            Phase::Handshake => Some(&mut self.handshake),
-            Phase::Request => Some(&mut self.request),
-            Phase::KeepAlive => Some(&mut self.keep_alive),
-            Phase::Open(_) => Some(&mut self.heartbeat),
-            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) => Some(&mut self.closing),
-            Phase::Dead => None,
-        }
-    }
-}
-
 /// Whether the server goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {
@@ -197,12 +150,21 @@ impl<S: Socket, E: Engine> Server<S, E> {
             pages: VecDeque::new(),
             held: Map::default(),
             engine_backlog_bytes: 0,
+            engine_backlog_records: 0,
             answers: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
             inboxes_bytes: 0,
             outboxes_bytes: 0,
             lists_asked: 0,
+            echoes: 0,
+            lagging: 0,
+            inspections: VecDeque::new(),
+            accepted: Vec::new(),
+            closings: Closings::default(),
+            facts: Facts::default(),
+            laps: Laps::default(),
+            started_ms: now.monotonic_ms,
             appends_left: 0,
             write_bytes_left: 0,
             random: fastrand::Rng::with_seed(seed),
@@ -238,6 +200,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = Connection::new(socket, self.generations, self.moment.stamp);
         let connections = self.connections.len();
         let index = self.connections.insert(connection) as u32;
+        if self.accepted.len() <= index as usize {
+            self.accepted.resize(index as usize + 1, 0);
+        }
+        self.accepted[index as usize] = (self.clock.ms() / TICK_MS) as u32;
         self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
         if let Err(limit) = self.admission.enter(index, source, connections, &self.config.limits) {
             self.metrics.limits.count(limit);
@@ -272,6 +238,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if readiness.writable && connection.writing == Writing::Blocked {
             // Room in a socket that was full is the peer's doing: it lives.
             connection.heard = self.moment.stamp;
+            self.lagging -= usize::from(connection.is_lagging());
             connection.writing = Writing::Queued;
             self.flush_queue.push_back(connection.id(index));
         }
@@ -292,6 +259,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 | Reading::Over => {}
             }
         }
+    }
+
+    /// Tells of the time round the loop that ends with this wake.
+    pub fn note_lap(&mut self, lap: Lap) {
+        self.laps.note(lap, self.clock.ms());
+    }
+
+    /// Whether somebody has asked what only the shell knows: it is to call [`Server::tell_facts`]
+    /// before the next turn.
+    #[must_use]
+    pub fn wants_facts(&self) -> bool {
+        !self.inspections.is_empty()
+    }
+
+    /// Tells what the process uses of the machine.
+    pub const fn tell_facts(&mut self, facts: Facts) {
+        self.facts = facts;
     }
 
     /// How many connections there are.
@@ -326,6 +310,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn set_phase(&mut self, index: u32, phase: Phase) {
         let now = self.moment.stamp;
         let old = std::mem::replace(&mut self.at(index).phase, phase);
+        self.echoes += usize::from(phase == Phase::Open(Endpoint::Echo));
+        self.echoes -= usize::from(old == Phase::Open(Endpoint::Echo));
         if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
             return;
         }
@@ -345,8 +331,30 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
         if matches!(self.at(index).phase, Phase::Open(_)) || self.at(index).is_http() {
             self.metrics.count_close(reason);
+            self.note_closing(index, reason);
             log::debug!("connection {index} ends: {reason:?}");
         }
+    }
+
+    fn note_closing(&mut self, index: u32, reason: CloseReason) {
+        let connection = &self.connections[index as usize];
+        let closing = Closing {
+            address: connection.socket.peer(),
+            kind: connection.phase.kind(),
+            channel: self.registry.name(connection.channel).cloned(),
+            reason,
+            age_ms: self.age_ms(index),
+            at_ms: self.clock.ms(),
+        };
+        self.closings.note(closing);
+    }
+
+    /// How long the connection at `index` has been there; it wraps after two years.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is the representation")]
+    pub(super) fn age_ms(&self, index: u32) -> u64 {
+        let now = (self.clock.ms() / TICK_MS) as u32;
+        let accepted = self.accepted.get(index as usize).copied().unwrap_or(now);
+        u64::from(now.wrapping_sub(accepted)) * TICK_MS
     }
 
     /// Ends a connection at once; what it has not been sent, it will not be.
@@ -403,12 +411,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return;
         }
         let (channel, slot) = (connection.channel, connection.slot);
+        let was_lagging = connection.is_lagging();
         connection.channel = NONE;
         connection.slot = NONE;
         if connection.writing == Writing::Paging {
             // The page is not for it any more; what it has to be told does not wait.
             connection.writing = Writing::Ready;
         }
+        self.lagging -= usize::from(was_lagging);
         for moved in self.registry.leave(channel, slot).into_iter().flatten() {
             self.at(moved.connection).slot = moved.slot;
         }

@@ -1,5 +1,6 @@
 //! What the server asks of a socket, and what a poll tells of one.
 
+use core::net::SocketAddr;
 use std::io::{self, Read, Write};
 
 /// A non-blocking byte stream to a peer. `read` and `write` return
@@ -13,6 +14,12 @@ pub trait Socket: Read + Write {
     ///
     /// Those of the operating system; a peer that is gone already is one.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// The peer's address, where there is one and it is known. The system is asked each time: a
+    /// connection does not keep it.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// What has changed about a socket since it was last told.

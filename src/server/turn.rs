@@ -9,6 +9,9 @@
 //! 5. Drop the dead: last, so that no index changes its meaning within a turn.
 //! 6. Rest: what the engine has to do for itself, now that nobody waits for an answer.
 //!
+//! Before all that, one question about the server itself is answered that was asked in the turn
+//! before: the shell had to be asked what it knows.
+//!
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.
 
@@ -30,6 +33,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.turns += 1;
         self.appends_left = self.config.budgets.appends;
         self.write_bytes_left = self.config.budgets.write_bytes;
+        self.inspect();
         self.read_all();
         self.settle();
         self.drain();
@@ -98,6 +102,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         !self.read_queue.is_empty()
             || !self.flush_queue.is_empty()
             || !self.pages.is_empty()
+            || !self.inspections.is_empty()
             || self.registry.has_sweeps()
             || self.registry.has_notices()
             || self.engine.due_in_ms(self.moment.now) == Some(0)
@@ -111,6 +116,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();
+            self.accepted = Vec::new();
             // Ids of who is gone may be in there still.
             self.read_queue.shrink_to_fit();
             self.flush_queue.shrink_to_fit();

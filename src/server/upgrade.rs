@@ -195,6 +195,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Start::After(from) => {
                 let connection = self.at(index);
                 connection.writing = Writing::Paging;
+                self.lagging += 1;
+                let connection = self.at(index);
                 let ask = Ask::Resume { connection: connection.id(index), from: *from };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
                 let stream = stream.clone();

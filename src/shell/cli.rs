@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::client::Client;
 use super::flags::Serve;
 use super::lines::{log_at, say};
 use super::listeners;
@@ -36,6 +37,8 @@ enum Command {
     Serve(Serve),
     /// Put load on a WebSocket server, and check that nothing is lost
     Load(Load),
+    #[command(flatten)]
+    Client(Client),
 }
 
 /// Runs the program: reads the command line, does what it says, and returns the
@@ -72,13 +75,17 @@ pub fn run() -> ExitCode {
 
 fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     let cli = Cli::try_parse_from(args)?;
-    if let Command::Serve(serve) = &cli.command
-        && let Some(flag) = serve.without_a_file()
-    {
-        let line = format!("{flag} needs a file, and --db is off");
-        return Err(Cli::command().error(ErrorKind::ArgumentConflict, line));
+    let complaint = match &cli.command {
+        Command::Serve(serve) => {
+            serve.without_a_file().map(|flag| format!("{flag} needs a file, and --db is off"))
+        }
+        Command::Load(_) => None,
+        Command::Client(client) => client.complaint(),
+    };
+    match complaint {
+        Some(line) => Err(Cli::command().error(ErrorKind::ArgumentConflict, line)),
+        None => Ok(cli),
     }
-    Ok(cli)
 }
 
 /// Returns whether what came of it is good.
@@ -89,6 +96,7 @@ fn do_as_told(command: Command) -> Result<bool, String> {
             raise_descriptor_limit();
             load::run(load)
         }
+        Command::Client(client) => client.run(Cli::command()),
     }
 }
 

@@ -281,7 +281,7 @@ impl Times {
 
 /// Descriptors that are not for connections: the poll, the listener, the signals,
 /// the database with its log, and a few for those who are being turned away.
-const DESCRIPTORS_RESERVED: u64 = 32;
+pub(super) const DESCRIPTORS_RESERVED: u64 = 32;
 
 impl Bounds {
     fn limits(&self, descriptors_max: Option<u64>) -> Limits {

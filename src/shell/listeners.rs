@@ -26,7 +26,7 @@ const TOKENS: std::ops::Range<usize> = usize::MAX - 1024..usize::MAX - 64;
 const FIRST_INHERITED: i32 = 3;
 
 /// Connections that the kernel may hold for us before we accept them.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Bytes that the kernel holds for one connection before they are on their way.
 #[cfg(any(target_os = "linux", target_os = "android"))]

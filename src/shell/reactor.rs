@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use crate::ground::time::Now;
 use crate::hub::engine::Engine;
 use crate::hub::memory::MemoryEngine;
+use crate::server::facts::Lap;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
@@ -23,7 +24,7 @@ use super::lines::say;
 use super::listeners::Listeners;
 use super::notify::Supervisor;
 use super::options::Options;
-use super::resident::Resident;
+use super::process::{self, Process};
 use super::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 use super::stream::{TcpSocket, readiness};
 
@@ -35,6 +36,9 @@ const EVENTS_MAX: usize = 1024;
 
 /// Polls before a turn: as many as it takes to hear of all connections, but not without end.
 const ROUNDS_MAX: usize = 64;
+
+/// It is asked no more often how much memory is in use.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a server could not be started: one line that says what to do.
 #[derive(Debug)]
@@ -90,11 +94,14 @@ pub struct Reactor {
     /// Whether somebody wants it to read anew what it was started with.
     is_hung_up: Arc<AtomicBool>,
     supervisor: Option<Supervisor>,
-    /// Where memory has a limit.
-    resident: Option<Resident>,
+    /// When it is asked how much memory is in use, where that has a limit.
+    memory_due: Option<Instant>,
     handle: Handle,
     server: Server<TcpSocket, Box<dyn Engine>>,
     clock: Clock,
+    /// When the last poll came back.
+    woken: Instant,
+    process: Process,
 }
 
 impl Reactor {
@@ -130,12 +137,10 @@ impl Reactor {
         listeners.register(poll.registry())?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let clock = Clock::start();
-        let resident = match options.config.limits.resident_bytes_max {
-            0 => None,
-            _ => Some(Resident::of_this_process().map_err(|error| {
-                StartError(format!("--max-memory needs a system that tells how much is in use: {error}"))
-            })?),
-        };
+        let is_limited = options.config.limits.resident_bytes_max > 0;
+        if is_limited && process::resident_bytes().is_none() {
+            return Err(StartError("--max-memory needs a system that tells how much is in use".to_owned()));
+        }
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
@@ -145,10 +150,12 @@ impl Reactor {
             is_asked: Arc::default(),
             is_hung_up: Arc::default(),
             supervisor: None,
-            resident,
+            memory_due: is_limited.then_some(clock.origin),
             handle: Handle { stop: Arc::default(), waker },
             server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
+            woken: clock.origin,
             clock,
+            process: Process::new(),
         })
     }
 
@@ -210,10 +217,11 @@ impl Reactor {
             if self.handle.stop.load(Ordering::Relaxed) && self.listeners.stop(self.poll.registry()) {
                 self.begin_to_stop();
             }
-            if let Some(bytes) = self.resident.as_mut().and_then(Resident::ask) {
-                self.server.note_resident(bytes);
-            }
+            self.look_at_memory();
             self.listeners.accept(self.poll.registry(), &mut self.server);
+            if self.server.wants_facts() {
+                self.server.tell_facts(self.process.facts(self.server.connections()));
+            }
             self.server.turn();
             self.heed_signals();
             if let Some(supervisor) = &mut self.supervisor {
@@ -221,6 +229,18 @@ impl Reactor {
             }
         }
         Ok(self.server.metrics().clone())
+    }
+
+    /// Tells the server now and then how much memory is in use. Nothing wakes up for it: who is to be turned
+    /// away comes first.
+    fn look_at_memory(&mut self) {
+        if self.memory_due.is_none_or(|due| self.woken < due) {
+            return;
+        }
+        self.memory_due = Some(self.woken + MEMORY_INTERVAL);
+        if let Some(bytes) = process::resident_bytes() {
+            self.server.note_resident(bytes);
+        }
     }
 
     fn begin_to_stop(&mut self) {
@@ -246,6 +266,7 @@ impl Reactor {
     /// is marked before the time of anyone is up.
     fn look(&mut self) -> io::Result<()> {
         let mut timeout = self.poll_timeout();
+        let left = Instant::now();
         for round in 0..ROUNDS_MAX {
             let is_cut_short = match self.poll.poll(&mut self.events, timeout) {
                 Ok(()) => false,
@@ -257,7 +278,10 @@ impl Reactor {
                 Err(error) => return Err(error),
             };
             if round == 0 {
-                self.server.wake(self.clock.now());
+                let woken = Instant::now();
+                self.server.wake(self.clock.at(woken));
+                self.server.note_lap(lap(self.woken, left, timeout, woken));
+                self.woken = woken;
             }
             self.mark();
             if !is_cut_short && self.events.iter().count() < EVENTS_MAX {
@@ -300,6 +324,18 @@ impl Reactor {
 /// How it is, in a line.
 fn status(server: &Server<TcpSocket, Box<dyn Engine>>) -> String {
     format!("{} connections, {} records stored", server.connections(), server.metrics().committed)
+}
+
+/// The time round the loop: the turn after the poll that came back at `before`, and the poll
+/// from then to `woken`.
+fn lap(before: Instant, left: Instant, timeout: Option<Duration>, woken: Instant) -> Lap {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let late = timeout.and_then(|timeout| woken.duration_since(left).checked_sub(timeout));
+    Lap {
+        turn_us: micros(left.duration_since(before)),
+        lag_us: late.map(micros),
+        slept: timeout != Some(Duration::ZERO),
+    }
 }
 
 fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
@@ -352,7 +388,13 @@ impl Clock {
     }
 
     fn now(&self) -> Now {
-        let monotonic_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.at(Instant::now())
+    }
+
+    /// Both clocks, the one of which has just been read.
+    fn at(&self, instant: Instant) -> Now {
+        let elapsed = instant.duration_since(self.origin);
+        let monotonic_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
         Now { monotonic_ms, unix_micros }

@@ -193,26 +193,58 @@ impl ListRange {
     /// All that is wrong with them.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
-        let mut number = |field: &'static str| {
-            let text = value(field)?;
-            let number = text.parse::<u64>().ok();
-            if number.is_none() {
-                errors.push(FieldError::query(field, "int_parsing", "Input should be a valid integer"));
-            }
-            number
-        };
+        let mut number = |field| query_number(field, value(field), &mut errors);
         let (limit, after, before) = (number("limit"), number("after"), number("before"));
-        let limit = limit.unwrap_or(Self::LIMIT_DEFAULT);
-        if limit == 0 {
-            let msg = "Input should be greater than or equal to 1";
-            errors.push(FieldError::query("limit", "greater_than_equal", msg));
-        } else if limit > Self::LIMIT_MAX {
-            let msg = "Input should be less than or equal to 1000";
-            errors.push(FieldError::query("limit", "less_than_equal", msg));
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = checked_limit(limit, Self::LIMIT_DEFAULT, &mut errors);
         if errors.is_empty() { Ok(Self { limit, after, before }) } else { Err(errors) }
     }
+}
+
+/// Which connections `GET /api/connections` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionRange {
+    /// At most so many.
+    pub limit: usize,
+    /// Only those whose ids are above this one.
+    pub after: Option<u64>,
+}
+
+impl ConnectionRange {
+    /// The limit where none is given.
+    pub const LIMIT_DEFAULT: u64 = 100;
+
+    /// Reads it from the values of a query.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with them.
+    pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
+        let mut errors = Vec::new();
+        let limit = query_number("limit", value("limit"), &mut errors);
+        let after = query_number("after", value("after"), &mut errors);
+        let limit = checked_limit(limit, Self::LIMIT_DEFAULT, &mut errors);
+        if errors.is_empty() { Ok(Self { limit, after }) } else { Err(errors) }
+    }
+}
+
+fn query_number(field: &str, text: Option<Cow<'_, str>>, errors: &mut FieldErrors) -> Option<u64> {
+    let number = text?.parse::<u64>().ok();
+    if number.is_none() {
+        errors.push(FieldError::query(field, "int_parsing", "Input should be a valid integer"));
+    }
+    number
+}
+
+fn checked_limit(given: Option<u64>, default: u64, errors: &mut FieldErrors) -> usize {
+    let limit = given.unwrap_or(default);
+    if limit == 0 {
+        let msg = "Input should be greater than or equal to 1";
+        errors.push(FieldError::query("limit", "greater_than_equal", msg));
+    } else if limit > ListRange::LIMIT_MAX {
+        let msg = "Input should be less than or equal to 1000";
+        errors.push(FieldError::query("limit", "less_than_equal", msg));
+    }
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");

@@ -1,9 +1,10 @@
 //! WebSocket frames (RFC 6455 section 5): heads, unmasking, and what a server
 //! sends.
 //!
-//! The layout of a head is tungstenite's knowledge. What it lets pass is refused
-//! here first, in the order of the bytes, so that a fault is found with the byte
-//! that makes it one, and is the same fault however the bytes were split.
+//! Heads of the shortest form, which most frames have, are read and written here;
+//! the others are tungstenite's. What it lets pass is refused here first, in the
+//! order of the bytes, so that a fault is found with the byte that makes it one,
+//! and is the same fault however the bytes were split.
 
 use std::fmt;
 use std::io::Cursor;

@@ -17,6 +17,8 @@ pub struct Reply<'b> {
     pub body: &'b [u8],
     /// `Sec-WebSocket-Accept`, where it is given.
     pub accept: &'b [u8],
+    /// `Sec-WebSocket-Protocol`, where it is given.
+    pub protocol: &'b [u8],
     /// Whether the connection stays open.
     pub keep_alive: bool,
     /// Bytes that the response took.
@@ -52,6 +54,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Reply<'_>>, &'static str> {
         status,
         body,
         accept: value("sec-websocket-accept").unwrap_or_default(),
+        protocol: value("sec-websocket-protocol").unwrap_or_default(),
         keep_alive: !value("connection").is_some_and(closes),
         consumed: head_len + len,
     }))
@@ -74,8 +77,15 @@ pub fn write_upgrade(host: &str, target: &str, key: &str, extra: &str, out: &mut
     }
 }
 
-/// Appends a POST of `body`, which is JSON.
-pub fn write_post(host: &str, target: &str, body: &[u8], out: &mut Vec<u8>) {
+/// Appends a GET, after whose answer the connection is not used.
+pub fn write_get(host: &str, target: &str, out: &mut Vec<u8>) {
+    for part in ["GET ", target, " HTTP/1.1\r\nHost: ", host, "\r\nConnection: close\r\n\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Appends a POST of `body`, which is JSON, with `extra` lines of fields.
+pub fn write_post(host: &str, target: &str, extra: &str, body: &[u8], out: &mut Vec<u8>) {
     for part in [
         "POST ",
         target,
@@ -83,7 +93,9 @@ pub fn write_post(host: &str, target: &str, body: &[u8], out: &mut Vec<u8>) {
         host,
         "\r\nContent-Type: application/json\r\nContent-Length: ",
         &body.len().to_string(),
-        "\r\n\r\n",
+        "\r\n",
+        extra,
+        "\r\n",
     ] {
         out.extend_from_slice(part.as_bytes());
     }

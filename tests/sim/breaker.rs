@@ -28,7 +28,7 @@ impl Breaker {
     fn refused(&mut self, context: &mut Context<'_>) -> Vec<u8> {
         let get = |fields: &str| format!("GET /api/health HTTP/1.1\r\n{fields}\r\n").into_bytes();
         let limits = &context.options.config.limits;
-        let (crime, status, bytes) = match context.random.u32(..10) {
+        let (crime, status, bytes) = match context.random.u32(..13) {
             0 => ("no Host", 400, get("")),
             1 => ("a field name with a space", 400, get("Host: p\r\nBad name: x\r\n")),
             2 => (
@@ -51,7 +51,20 @@ impl Breaker {
             5 => ("a coding", 501, get("Host: p\r\nTransfer-Encoding: gzip, chunked\r\n")),
             6 => ("another version", 505, b"GET / HTTP/2.0\r\nHost: p\r\n\r\n".to_vec()),
             7 => ("an expectation", 417, get("Host: p\r\nExpect: miracles\r\n")),
-            8 => ("LF alone", 400, b"GET / HTTP/1.1\nHost: p\n\n".to_vec()),
+            8 => (
+                "too many fields",
+                431,
+                get(&format!("Host: p\r\n{}", "A: b\r\n".repeat(limits.head_fields_max))),
+            ),
+            9 => {
+                let extension = format!("1;{}\r\nx\r\n", "e".repeat(limits.chunk_extra_bytes_max.max(1)));
+                ("a chunk extension that is too long", 413, post_chunks(&extension))
+            }
+            10 => {
+                let trailer = format!("0\r\nA: {}\r\n\r\n", "b".repeat(limits.chunk_extra_bytes_max));
+                ("a trailer that is too long", 431, post_chunks(&trailer))
+            }
+            11 => ("LF alone", 400, b"GET / HTTP/1.1\nHost: p\n\n".to_vec()),
             _ => ("two lengths", 400, get("Host: p\r\nContent-Length: 1\r\nContent-Length: 2\r\n")),
         };
         (self.crime, self.sentence) = (crime, Sentence::Status(status));
@@ -118,6 +131,12 @@ impl Breaker {
         assert_eq!(got, self.sentence, "what is due for {}", self.crime);
         self.is_served = true;
     }
+}
+
+/// A POST whose body is these chunks.
+fn post_chunks(chunks: &str) -> Vec<u8> {
+    let fields = "Host: p\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+    format!("POST /api/messages HTTP/1.1\r\n{fields}\r\n{chunks}").into_bytes()
 }
 
 impl Behaviour for Breaker {

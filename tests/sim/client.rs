@@ -122,10 +122,10 @@ impl Context<'_> {
             || self.ledger.borrow().failures > 0
     }
 
-    /// Whether a connection that the server has ended may be dropped by now, with
-    /// what its client has yet to read.
+    /// Whether a connection that is being ended may be dropped by now, with what its
+    /// client has yet to read: it took nothing for too long (PROTOCOL 11.6, 13.4).
     pub(crate) fn may_be_dropped(&self, link: &Link) -> bool {
-        self.now_ms - link.began_ms >= u64::from(self.options.config.timeouts.close_ms)
+        link.longest_absence_ms >= u64::from(self.options.config.timeouts.close_ms)
     }
 
     /// Whether there may be too many connections.
@@ -182,11 +182,14 @@ pub(crate) struct Link {
     pub(crate) inbox: Vec<u8>,
     /// Whether it ever received anything.
     has_heard: bool,
-    began_ms: u64,
+    /// When it last looked whether there is anything to read.
+    looked_ms: u64,
     /// When it last sent anything; that it received something is no sign of life.
     moved_ms: u64,
     /// Since when there has always been something to send.
     sending_since_ms: Option<u64>,
+    /// The longest time in which it took nothing.
+    longest_absence_ms: u64,
     /// The longest time in which it sent nothing.
     pub(crate) longest_rest_ms: u64,
     /// The longest time in which there always was something to send.
@@ -200,9 +203,10 @@ impl Link {
             out: VecDeque::new(),
             inbox: Vec::new(),
             has_heard: false,
-            began_ms: now_ms,
+            looked_ms: now_ms,
             moved_ms: now_ms,
             sending_since_ms: None,
+            longest_absence_ms: 0,
             longest_rest_ms: 0,
             longest_send_ms: 0,
         }
@@ -233,6 +237,8 @@ impl Link {
         let len = if catches_up { waiting } else { segment(context, waiting) };
         let bytes = self.wire.borrow_mut().receive(len);
         context.trace.mix(&bytes);
+        self.longest_absence_ms = self.longest_absence_ms.max(context.now_ms - self.looked_ms);
+        self.looked_ms = context.now_ms;
         self.note(false, context.now_ms);
         self.has_heard |= !bytes.is_empty();
         self.inbox.extend_from_slice(&bytes);

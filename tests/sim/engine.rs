@@ -144,6 +144,10 @@ impl NodeEngine {
 }
 
 impl Engine for NodeEngine {
+    fn kind(&self) -> &'static str {
+        "simulated"
+    }
+
     fn epoch(&self) -> &str {
         EPOCH
     }

@@ -471,7 +471,8 @@ impl Behaviour for Follower {
             Stage::Handshake => self.is_turned_away || context.is_draining,
             _ => false,
         };
-        let rightly = rightly || context.may_end(link);
+        let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
+        let rightly = rightly || is_leaving || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
     }
 

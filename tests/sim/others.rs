@@ -140,7 +140,8 @@ impl Behaviour for Echoer {
             Stage::Handshake => self.is_turned_away || context.is_draining,
             Stage::Open | Stage::Closing => false,
         };
-        let rightly = rightly || context.may_end(link);
+        let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
+        let rightly = rightly || is_leaving || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
     }
 

@@ -1,7 +1,7 @@
 //! Who is closed and who is not: silence, dribbling, stalls, and the end.
 
 use crate::options::Options;
-use crate::peer::{CLOSE, PING, Peer, post};
+use crate::peer::{CLOSE, PING, Peer, TEXT, post};
 use crate::pipe::Manners;
 use crate::wire::{close_payload, request};
 use crate::world::World;
@@ -117,6 +117,31 @@ fn a_last_response_is_sent_whole_to_who_reads_it_slowly() {
     assert!(received > 40_000, "only {received} bytes came");
     let responses = slow.responses();
     assert_eq!((responses.len(), responses[0].status), (1, 200));
+}
+
+#[test]
+fn a_close_is_sent_to_who_slowly_reads_what_comes_before_it() {
+    let mut options = Options::default();
+    options.config.timeouts.drain_ms = 600_000;
+    let mut world = World::new(options, 1);
+    let mut slow = Peer::with_manners(Manners { down_max: 500, ..Manners::default() }, &mut world);
+    slow.shake_hands("/api/ws/c", None, &mut world);
+    slow.publish(&format!("k0 {}", "x".repeat(5_000)));
+    world.rest();
+    world.shut_down();
+    let (mut frames, mut seconds) = (Vec::new(), 0);
+    while !frames.iter().any(|(opcode, _)| *opcode == CLOSE) {
+        world.pass(1_000);
+        seconds += 1;
+        frames.extend(slow.frames());
+    }
+    assert!(seconds > 10, "it took {seconds} seconds");
+    assert_eq!(frames.iter().map(|(opcode, _)| *opcode).collect::<Vec<_>>(), [TEXT, CLOSE]);
+    // Its own Close is waited for from then on, as long as ever: one second is over.
+    world.pass(3_999);
+    assert_eq!(world.server().connections(), 1);
+    world.pass(1);
+    assert_eq!(world.server().connections(), 0);
 }
 
 #[test]

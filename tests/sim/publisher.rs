@@ -131,10 +131,15 @@ impl Publisher {
             6 => self.say("GET", &list, "", "", What::Read("{\"messages\":["), link),
             7 => self.say("HEAD", "/api/channels", "", "", What::Read(""), link),
             8 => self.say("GET", "/api/summary", "", "", What::Read("{\"summary\":{"), link),
-            _ => match context.random.u32(..4) {
+            _ => match context.random.u32(..5) {
                 0 => self.say("GET", "/api/health", "", "", What::Plain(200), link),
                 1 => self.say("GET", "/nowhere", "", "", What::Plain(404), link),
-                2 => self.say("POST", "/api/events", evil, "{\"type\":\"x\"}", What::Plain(403), link),
+                2 => {
+                    let name = "n".repeat(context.options.config.limits.channel_name_bytes_max + 1);
+                    let body = format!("{{\"channel_id\":\"{name}\",\"author\":\"a\",\"content\":\"x\"}}");
+                    self.say("POST", "/api/messages", "", &body, What::Plain(422), link);
+                }
+                3 => self.say("POST", "/api/events", evil, "{\"type\":\"x\"}", What::Plain(403), link),
                 _ => self.say("POST", "/api/messages", "", "{}", What::Plain(422), link),
             },
         }

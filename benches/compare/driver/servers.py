@@ -262,7 +262,14 @@ class Running:
                 self.__exit__()
                 raise Unavailable(f"did not start: {self.last_words()}")
             time.sleep(0.02)
+        self.settle(end)
         return self
+
+    def settle(self, end):
+        """Waits until it opens and closes nothing more: descriptors are counted later."""
+        before = None
+        while before != (before := self.descriptors()) and time.monotonic() < end:
+            time.sleep(0.3)
 
     def __exit__(self, *_):
         if self.process.poll() is None:

@@ -39,6 +39,11 @@ class Workload:
     # How a server is started, where it is not the same for all.
     options: dict = dataclasses.field(default_factory=dict)
     note: str = ""
+    # Rounds that are enough, where the figure does not depend on what else the machine does.
+    rounds_max: int = 100
+    # Whether all servers of a round are measured at once, since they rest most of the time;
+    # each begins so many seconds after the one before.
+    apart_s: float = 0
 
 
 def load(running, *arguments, seconds, limit=90):
@@ -237,14 +242,14 @@ def workloads(is_quick):
         Workload("handshakes", f"Handshakes, {HANDSHAKES:,} as fast as they are answered", [*both, *PEERS],
                  handshakes, Target("at most 1.05 of the floor", 1.05, "floor")),
         Workload("idle-10000", "Resident memory per idle connection, 10,000", [*both, *PEERS],
-                 resident(10_000), Target("at most 100 bytes", 100.0), "B"),
+                 resident(10_000), Target("at most 100 bytes", 100.0), "B", rounds_max=3),
         Workload("idle-19000", "Resident memory per idle connection, 19,000", [*both, *PEERS],
-                 resident(19_000), Target("at most 100 bytes", 100.0), "B"),
+                 resident(19_000), Target("at most 100 bytes", 100.0), "B", rounds_max=3),
         Workload("heartbeat", f"CPU time per heartbeat, {IDLE_CONNECTIONS:,} idle connections, {heartbeat} s",
                  ["floor-deaf", "floor", "polecat"], beating,
                  Target("at most 1.5 of one bare write", 1.5, "floor-deaf"),
                  options={name: {"heartbeat": heartbeat} for name in ("floor", "floor-deaf", "polecat")},
-                 note="The first floor does not read the pongs."),
+                 note="The first floor does not read the pongs.", apart_s=heartbeat / 4),
         Workload("quiet", "Wake-ups while nothing is due, 1,000 idle connections", ["polecat"], quiet,
                  Target("none", 0.0), "wake-ups", options={"polecat": {"heartbeat": 3600}}),
     ]

@@ -5,7 +5,8 @@ use clap::{Args, Subcommand};
 use crate::load::payload::STAMP_BYTES;
 use crate::load::plan::{Plan, Publishing, Workload};
 
-use super::target::{Sources, Url, parse_sources};
+use super::super::url::Url;
+use super::target::{Sources, parse_sources};
 
 /// Connections, and messages of one on their way.
 const COUNT_MAX: i64 = 10_000_000;

@@ -21,6 +21,7 @@ use crate::load::plan::Workload;
 
 use super::reactor::random_seed;
 use super::stream::{TcpSocket, readiness};
+use super::url::Url;
 
 pub(super) use flags::Load;
 use flags::Run;
@@ -43,7 +44,7 @@ const CONNECTS_MAX: usize = 64;
 pub(super) fn run(load: Load) -> Result<bool, String> {
     let run = load.run(generate_key());
     let addr = run.url.addr()?;
-    let publish_addr = run.publish_url.as_ref().map_or(Ok(addr), target::Url::addr)?;
+    let publish_addr = run.publish_url.as_ref().map_or(Ok(addr), Url::addr)?;
     check_descriptors(run.plan.peers())?;
     let pids = if run.pids.is_empty() && addr.ip().is_loopback() {
         process::listening_on(addr.port())
@@ -140,11 +141,13 @@ impl Runner {
         let mut stage = Stage::Connecting;
         while stage != Stage::Done {
             self.connect_some();
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-                Err(error) => return Err(error),
+            let mut timeout = self.timeout();
+            while let Err(error) = self.poll.poll(&mut events, Some(timeout)) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+                // A process that was stopped is told this, and not what has come meanwhile.
+                timeout = Duration::ZERO;
             }
             for event in &events {
                 if let Ok(index) = u32::try_from(event.token().0) {

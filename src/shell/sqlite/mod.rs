@@ -11,17 +11,18 @@ mod keys;
 mod retention;
 mod housekeeping;
 mod health;
+mod examine;
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use crate::ground::time::Now;
-use crate::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
+use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
 use checkpoint::WriteAheadLog;
 use counts::Counts;
 use health::{Setback, Watch};
@@ -31,6 +32,7 @@ use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
 
+pub(super) use examine::examine;
 pub use options::{Durability, StoreOptions};
 pub use schema::OpenError;
 pub(super) use schema::random_uuid;
@@ -52,6 +54,7 @@ pub struct SqliteEngine {
     watch: Watch,
     housekeeping: Housekeeping,
     counts: Counts,
+    commits: Commits,
     log: WriteAheadLog,
     /// Kept from other polecats while this one runs. It is dropped after the
     /// connection: closing any descriptor of the file gives SQLite's own locks up.
@@ -123,6 +126,7 @@ impl SqliteEngine {
             watch: Watch::new(),
             housekeeping: Housekeeping::new(keys, Retention::new(options)),
             counts,
+            commits: Commits::default(),
             log,
             connection,
             _lock: None,
@@ -133,6 +137,7 @@ impl SqliteEngine {
 
     /// Commits everything that is queued, or nothing.
     fn commit(&mut self, now: Now, answers: &mut Vec<Answer>) {
+        let begun = Instant::now();
         let keys = &self.housekeeping.keys;
         match store(&self.connection, &self.appends, keys, &mut self.counts, self.known.newest, now) {
             Ok(Stored { outcomes, newest, has_keys }) => {
@@ -150,6 +155,9 @@ impl SqliteEngine {
                 let is_committed = |answer: &&Answer| matches!(answer, Answer::Committed { .. });
                 let count = answers[before..].iter().filter(is_committed).count();
                 if count > 0 {
+                    let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    self.commits.duration_us.observe(duration_us);
+                    self.commits.records.observe(count as u64);
                     self.watch.succeeded();
                     self.housekeeping.appended(count);
                     self.log.wrote(weight, now);
@@ -235,6 +243,10 @@ impl SqliteEngine {
 }
 
 impl Engine for SqliteEngine {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -298,6 +310,10 @@ impl Engine for SqliteEngine {
 
     fn health(&self) -> &Health {
         self.watch.health()
+    }
+
+    fn commits(&self) -> Option<&Commits> {
+        Some(&self.commits)
     }
 }
 

@@ -24,7 +24,7 @@ use super::options::Durability;
 
 /// Files up to this size are looked through from end to end when they are opened, which takes
 /// a third of a second for the largest of them, and two where they have to come from the disk.
-const CHECK_BYTES_MAX: i64 = 64 << 20;
+pub(super) const CHECK_BYTES_MAX: i64 = 64 << 20;
 
 /// How long opening waits for another program to let go of the file.
 const OPENING_PATIENCE: Duration = Duration::from_secs(1);
@@ -232,7 +232,7 @@ pub(super) fn is_new(path: &Path) -> bool {
 }
 
 /// Where SQLite keeps the write-ahead log of the file at `path`.
-fn log_path(path: &Path) -> PathBuf {
+pub(super) fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     log.into()
@@ -252,7 +252,8 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     )
 }
 
-enum Verdict {
+/// Whether a file can be the database, or why not.
+pub(super) enum Verdict {
     Usable,
     Unusable(String),
 }
@@ -262,6 +263,11 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
     if connection.is_readonly("main")? {
         return Ok(Verdict::Unusable("it may not be written; change its permissions".to_owned()));
     }
+    inspect_contents(connection)
+}
+
+/// Looks at what is in the file alone.
+pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verdict> {
     let tables: [(&str, &[&str]); 2] = [
         ("messages", &["channel_id", "author", "content", "timestamp"]),
         ("events", &["type", "payload", "correlation_id", "timestamp"]),
@@ -441,7 +447,7 @@ fn damaged(how: &dyn fmt::Display) -> String {
 }
 
 /// What went wrong and what to do, in words for whoever started the server.
-fn explanation(error: &Error) -> String {
+pub(super) fn explanation(error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
             "it is not an SQLite database; name another file with --db".to_owned()

@@ -1,0 +1,288 @@
+//! What the server says of itself. Each question waits for the turn after the one in which it
+//! was asked, and one is answered in a turn: so the shell, which is told that there is
+//! one, can say what only it knows, and many who ask at once hold nobody up.
+
+use serde::ser::{Serialize, Serializer};
+
+use crate::ground::limit::Limit;
+use crate::hub::channel::Run;
+use crate::hub::engine::Engine;
+use crate::wire::body::ConnectionRange;
+use crate::wire::http::Status;
+use crate::wire::protocol::{Sequence, write_json};
+use crate::wire::v1::SUBPROTOCOL;
+
+use super::connection::{Connection, Endpoint, Level, Phase};
+use super::exchange::{Exchange, Inspection, detail_body};
+use super::metrics::CloseReason;
+use super::server::{Ask, Server};
+use super::socket::Socket;
+
+/// Places of the slab that a list of connections looks at: where most are free, it is
+/// ended after so many, and the next goes on there.
+const PLACES_MAX: usize = 16 << 10;
+
+/// Bytes at which a list of connections ends.
+const LIST_BYTES_MAX: usize = 256 << 10;
+
+/// Names and numbers, as an object.
+struct Numbers<I>(I);
+
+impl<I: Iterator<Item = (&'static str, u64)> + Clone> Serialize for Numbers<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.clone())
+    }
+}
+
+/// What `verbose` adds to the health.
+#[derive(serde::Serialize)]
+struct Health<'a, C, R, L> {
+    version: &'static str,
+    uptime_ms: u64,
+    engine: EngineState<'a>,
+    connections: Connections,
+    descriptors: Option<Descriptors>,
+    memory: Memory,
+    r#loop: Loop,
+    counters: C,
+    closed: R,
+    limits: L,
+}
+
+#[derive(serde::Serialize)]
+struct EngineState<'a> {
+    kind: &'static str,
+    epoch: &'a str,
+    newest_message: String,
+    newest_event: String,
+    records_waiting: usize,
+}
+
+/// How many connections there are, by what they are.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(super) struct Connections {
+    pub(super) open: usize,
+    pub(super) max: Option<usize>,
+    pub(super) http: usize,
+    pub(super) events: usize,
+    pub(super) channel: usize,
+    pub(super) echo: usize,
+    pub(super) closing: usize,
+}
+
+#[derive(serde::Serialize)]
+struct Descriptors {
+    used: u64,
+    max: Option<u64>,
+}
+
+#[derive(serde::Serialize)]
+struct Memory {
+    resident_bytes: Option<u64>,
+    logs_bytes: usize,
+    inboxes_bytes: usize,
+    outboxes_bytes: usize,
+}
+
+#[derive(serde::Serialize)]
+struct Loop {
+    turns: u64,
+    turn_us_max: u64,
+    lag_us_max: u64,
+    stalled_ms: u64,
+}
+
+#[derive(serde::Serialize)]
+struct Listed<'a> {
+    id: u32,
+    address: Option<String>,
+    kind: &'static str,
+    channel: Option<&'a str>,
+    protocol: Option<&'static str>,
+    age_ms: u64,
+    heard_ms: u32,
+    lag: u64,
+    outbox_bytes: usize,
+}
+
+#[derive(serde::Serialize)]
+struct Ended<'a> {
+    address: Option<String>,
+    kind: &'static str,
+    channel: Option<&'a str>,
+    reason: &'static str,
+    age_ms: u64,
+    ago_ms: u64,
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Asks for what is answered in the next turn or later.
+    pub(super) fn ask_inspection(&mut self, index: u32, exchange: Exchange, inspection: Inspection) {
+        let ticket = self.await_answer(index, exchange);
+        self.inspections.push_back((ticket, inspection));
+        self.wait(index);
+    }
+
+    /// Answers the next question whose asker is still there.
+    pub(super) fn inspect(&mut self) {
+        for _ in 0..self.config.budgets.reads {
+            let Some((ticket, inspection)) = self.inspections.pop_front() else { return };
+            let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) else { continue };
+            if self.find(connection).is_none() {
+                continue;
+            }
+            if self.outboxes_bytes >= self.config.limits.outboxes_bytes_max {
+                self.metrics.limits.count(Limit::UnsentBytes);
+                let body = detail_body("too many answers are waiting to be read");
+                let extra = [("Retry-After", "1")];
+                return self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
+            }
+            let (status, body) = match inspection {
+                Inspection::Health => self.verbose_health(),
+                Inspection::Connections(range) => (Status::OK, self.connections_page(range)),
+            };
+            return self.answer(connection, &exchange, status, &body, &[]);
+        }
+    }
+
+    fn verbose_health(&self) -> (Status, Vec<u8>) {
+        let (status, mut body) = self.health_report();
+        let now_ms = self.clock.ms();
+        let (turn_us_max, lag_us_max) = self.laps.recent_max(now_ms);
+        let numbered = |sequence: Sequence, id| {
+            let mut text = Vec::new();
+            sequence.write(id, &mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        let report = Health {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ms: self.moment.now.monotonic_ms.saturating_sub(self.started_ms),
+            engine: EngineState {
+                kind: self.engine.kind(),
+                epoch: self.engine.epoch(),
+                newest_message: numbered(Sequence::Messages, self.engine.newest_message()),
+                newest_event: numbered(Sequence::Events, self.engine.newest_event()),
+                records_waiting: self.engine_backlog_records,
+            },
+            connections: self.count_connections(),
+            descriptors: self
+                .facts
+                .descriptors
+                .map(|used| Descriptors { used, max: self.facts.descriptors_max }),
+            memory: Memory {
+                resident_bytes: self.facts.resident_bytes,
+                logs_bytes: self.registry.logs_bytes(),
+                inboxes_bytes: self.inboxes_bytes,
+                outboxes_bytes: self.outboxes_bytes,
+            },
+            r#loop: Loop {
+                turns: self.metrics.turns,
+                turn_us_max,
+                lag_us_max,
+                stalled_ms: self.metrics.stalled_ms,
+            },
+            counters: Numbers(self.metrics.counters().into_iter()),
+            closed: Numbers(CloseReason::ALL.iter().map(|one| (one.name(), self.metrics.closed_for(*one)))),
+            limits: Numbers(Limit::ALL.iter().map(|one| (one.name(), self.metrics.limits.of(*one)))),
+        };
+        let mut more = Vec::new();
+        write_json(&report, &mut more);
+        // Both are objects that are not empty: the one goes on where the other ends.
+        body.pop();
+        body.push(b',');
+        body.extend_from_slice(&more[1..]);
+        (status, body)
+    }
+
+    /// Counts by what is known of all of them, without looking at any.
+    pub(super) fn count_connections(&self) -> Connections {
+        let fifos = &self.deadlines;
+        let count = |length: u32| length as usize;
+        let http = count(fifos.handshake.len() + fifos.request.len() + fifos.keep_alive.len());
+        let (open, closing) = (count(fifos.heartbeat.len()), count(fifos.closing.len()));
+        let (events, echo) = (self.registry.event_members(), self.echoes);
+        let max = self.config.limits.connections_max;
+        Connections {
+            open: http + open + closing,
+            max: (max < usize::MAX).then_some(max),
+            http,
+            events,
+            channel: open - events - echo,
+            echo,
+            closing,
+        }
+    }
+
+    /// A page of the slab. It is in the order of the places, which are given again.
+    fn connections_page(&self, range: ConnectionRange) -> Vec<u8> {
+        let mut body = b"{\"connections\":[".to_vec();
+        let first = range.after.map_or(0, |after| after.saturating_add(1));
+        let end = self.connections.capacity();
+        let mut place = usize::try_from(first).unwrap_or(end).min(end);
+        let places_end = place.saturating_add(PLACES_MAX).min(end);
+        let mut listed = 0;
+        while place < places_end && listed < range.limit && body.len() < LIST_BYTES_MAX {
+            if let (Some(connection), Ok(index)) = (self.connections.get(place), u32::try_from(place))
+                && connection.phase != Phase::Dead
+            {
+                if listed > 0 {
+                    body.push(b',');
+                }
+                write_json(&self.listed(index, connection), &mut body);
+                listed += 1;
+            }
+            place += 1;
+        }
+        body.extend_from_slice(b"],\"next\":");
+        write_json(&(place < end).then(|| place - 1), &mut body);
+        body.extend_from_slice(b",\"closed\":");
+        write_json(&self.ended(), &mut body);
+        body.push(b'}');
+        body
+    }
+
+    fn listed<'a>(&'a self, index: u32, connection: &Connection<S>) -> Listed<'a> {
+        let subscription = match connection.phase {
+            Phase::Open(Endpoint::Events(level) | Endpoint::Channel(level)) => Some(level),
+            _ => None,
+        };
+        let kind = connection.phase.kind();
+        Listed {
+            id: index,
+            address: connection.socket.peer().map(|address| address.to_string()),
+            kind: kind.name(),
+            channel: self.registry.name(connection.channel).map(|name| &**name),
+            protocol: subscription.map(|level| if level == Level::Base { "base" } else { SUBPROTOCOL }),
+            age_ms: self.age_ms(index),
+            heard_ms: self.moment.stamp.since(connection.heard),
+            lag: self.lag(connection),
+            outbox_bytes: connection.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+        }
+    }
+
+    /// How many records there are at most that a subscriber has yet to be sent: those of other
+    /// channels count, too, but not where none of its own is missing.
+    fn lag(&self, connection: &Connection<S>) -> u64 {
+        let Phase::Open(endpoint) = connection.phase else { return 0 };
+        if endpoint.subscription().is_none()
+            || matches!(self.registry.after(connection.channel, connection.cursor), Run::End)
+        {
+            return 0;
+        }
+        let newest = self.registry.newest(&self.registry.channel(connection.channel).stream);
+        newest.saturating_sub(connection.cursor)
+    }
+
+    fn ended(&self) -> Vec<Ended<'_>> {
+        let now_ms = self.clock.ms();
+        let ended = self.closings.iter().map(|closing| Ended {
+            address: closing.address.map(|address| address.to_string()),
+            kind: closing.kind.name(),
+            channel: closing.channel.as_deref(),
+            reason: closing.reason.name(),
+            age_ms: closing.age_ms,
+            ago_ms: now_ms - closing.at_ms,
+        });
+        ended.collect()
+    }
+}

@@ -1,0 +1,76 @@
+//! What time it is in a turn, and what waits for a time.
+
+use std::rc::Rc;
+
+use crate::ground::deadline::Fifo;
+use crate::ground::time::{Now, Stamp};
+use crate::wire::http::http_date;
+use crate::wire::protocol::timestamp;
+
+use super::connection::Phase;
+
+/// The one reading of the clocks that a turn works with.
+#[derive(Debug)]
+pub(super) struct Moment {
+    pub(super) now: Now,
+    pub(super) stamp: Stamp,
+    timestamp: Option<Rc<str>>,
+    http_date: String,
+    http_date_second: i64,
+}
+
+impl Moment {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            now,
+            stamp: Stamp::default(),
+            timestamp: None,
+            http_date: http_date(now.unix_micros),
+            http_date_second: now.unix_micros.div_euclid(1_000_000),
+        }
+    }
+
+    pub(super) fn advance(&mut self, now: Now, stamp: Stamp) {
+        self.stamp = stamp;
+        self.now = now;
+        self.timestamp = None;
+        let second = now.unix_micros.div_euclid(1_000_000);
+        if second != self.http_date_second {
+            self.http_date_second = second;
+            self.http_date = http_date(now.unix_micros);
+        }
+    }
+
+    /// The timestamp that everything of this turn bears.
+    pub(super) fn timestamp(&mut self) -> Rc<str> {
+        Rc::clone(self.timestamp.get_or_insert_with(|| Rc::from(timestamp(self.now.unix_micros))))
+    }
+
+    /// The `Date` of this turn's responses.
+    pub(super) fn http_date(&self) -> &str {
+        &self.http_date
+    }
+}
+
+/// The FIFOs of deadlines; a connection is on the one that its phase names.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    pub(super) handshake: Fifo,
+    pub(super) request: Fifo,
+    pub(super) keep_alive: Fifo,
+    pub(super) heartbeat: Fifo,
+    pub(super) closing: Fifo,
+}
+
+impl Deadlines {
+    pub(super) const fn of(&mut self, phase: Phase) -> Option<&mut Fifo> {
+        match phase {
+            Phase::Handshake => Some(&mut self.handshake),
+            Phase::Request => Some(&mut self.request),
+            Phase::KeepAlive => Some(&mut self.keep_alive),
+            Phase::Open(_) => Some(&mut self.heartbeat),
+            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) => Some(&mut self.closing),
+            Phase::Dead => None,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a server says on a WebSocket with `polecat.v1`, as far as our own clients care.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::server::{Failure, excerpt};
+
+/// Any message of the server.
+#[derive(Debug, Deserialize)]
+pub(super) struct Incoming<'t> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Cow<'t, str>,
+    #[serde(borrow, default)]
+    pub(super) payload: Option<&'t RawValue>,
+    /// The stored message, in a broadcast of a channel.
+    #[serde(borrow, default)]
+    pub(super) data: Option<&'t RawValue>,
+    #[serde(borrow, default)]
+    pub(super) correlation_id: Option<Cow<'t, str>>,
+    #[serde(borrow, default)]
+    pub(super) timestamp: Option<Cow<'t, str>>,
+    #[serde(borrow, default)]
+    pub(super) event_id: Option<Cow<'t, str>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Hello {
+    pub(super) epoch: String,
+    pub(super) heartbeat_interval_ms: u64,
+    pub(super) message_bytes_max: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Resumed {
+    pub(super) count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Gap {
+    pub(super) requested: String,
+    pub(super) oldest: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Reconnect {
+    pub(super) after_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Health {
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Acknowledged {
+    #[serde(default)]
+    pub(super) id: Option<u64>,
+    pub(super) event_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Refused {
+    pub(super) code: String,
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) id: Option<u64>,
+}
+
+/// A stored message of a channel.
+#[derive(Debug, Deserialize)]
+pub(super) struct Stored {
+    pub(super) id: u64,
+    pub(super) author: String,
+    pub(super) content: String,
+    pub(super) timestamp: String,
+    #[serde(default)]
+    pub(super) lane: Option<String>,
+    #[serde(default)]
+    pub(super) provider: Option<String>,
+}
+
+impl<'t> Incoming<'t> {
+    pub(super) fn parse(text: &'t str) -> Result<Self, Failure> {
+        serde_json::from_str(text).map_err(|error| nonsense(text, &error))
+    }
+
+    /// The payload, which has this form in a message of this type.
+    pub(super) fn payload<T: Deserialize<'t>>(&self) -> Result<T, Failure> {
+        let json = self.payload.map_or("null", RawValue::get);
+        serde_json::from_str(json).map_err(|error| nonsense(json, &error))
+    }
+
+    /// The stored message.
+    pub(super) fn stored(&self) -> Result<Stored, Failure> {
+        let json = self.data.map_or("null", RawValue::get);
+        serde_json::from_str(json).map_err(|error| nonsense(json, &error))
+    }
+}
+
+fn nonsense(text: &str, error: &serde_json::Error) -> Failure {
+    Failure::lasting(format!(
+        "the server says what polecat does not say ({}): {}",
+        clean_error(error),
+        excerpt(text)
+    ))
+}
+
+/// What is quoted in it came from outside.
+fn clean_error(error: &serde_json::Error) -> String {
+    excerpt(&error.to_string())
+}

@@ -1,0 +1,206 @@
+//! A WebSocket with `polecat.v1` that never blocks: tungstenite's, over a socket that is waited for by
+//! `poll`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use tungstenite::error::CapacityError;
+use tungstenite::handshake::client::generate_key;
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+use tungstenite::{Error, Message, Utf8Bytes};
+
+use crate::wire::reply::{self, accept_of, write_upgrade};
+use crate::wire::v1::SUBPROTOCOL;
+
+use super::server::{Failure, Server, excerpt};
+use super::wait::{Awaited, Woken, wait};
+
+/// Bytes of a head of a response, or of a refusal.
+const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
+
+/// The longest message that is sent, whatever the server would take.
+pub(super) const SENT_BYTES_MAX: usize = 64 << 20;
+
+/// A connection.
+pub(super) struct Link<'s> {
+    server: &'s Server,
+    socket: WebSocket<Stream>,
+    /// Whether something waits for room in the socket.
+    has_unsent: bool,
+}
+
+/// What was there to be read.
+pub(super) enum Got {
+    Text(Utf8Bytes),
+    /// Nothing that matters here, and there may be more.
+    Other,
+    /// Nothing now.
+    Nothing,
+}
+
+impl<'s> Link<'s> {
+    /// Opens `target`, for messages of up to `message_bytes_max`.
+    pub(super) fn open(server: &'s Server, target: &str, message_bytes_max: usize) -> Result<Self, Failure> {
+        let mut stream = server.connect()?;
+        let key = generate_key();
+        let mut request = Vec::new();
+        let offer = format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n");
+        write_upgrade(server.name(), &server.url.below(target), &key, &offer, &mut request);
+        let mut buffer = Vec::new();
+        server.exchange(&mut stream, &request, HANDSHAKE_BYTES_MAX, &mut buffer)?;
+        let consumed = match reply::parse(&buffer) {
+            Ok(Some(reply)) if reply.status != 101 => return Err(server.refusal(reply.status, reply.body)),
+            Ok(Some(reply)) if reply.accept != accept_of(&key).as_bytes() => {
+                return Err(Failure::lasting(format!(
+                    "{} answers the handshake with another one's key; is it polecat?",
+                    server.name()
+                )));
+            }
+            Ok(Some(reply)) if reply.protocol != SUBPROTOCOL.as_bytes() => {
+                return Err(Failure::lasting(format!(
+                    "{} does not know {SUBPROTOCOL}, which this command needs",
+                    server.name()
+                )));
+            }
+            Ok(Some(reply)) => reply.consumed,
+            _ => return Err(Failure::lasting(format!("{} answers without an end", server.name()))),
+        };
+        stream.set_nonblocking(true).map_err(|error| server.broken(&error))?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max))
+            .max_write_buffer_size(SENT_BYTES_MAX + (1 << 20));
+        let rest = buffer.split_off(consumed);
+        let now = Instant::now();
+        let stream = Stream { stream, heard: now, sent: now };
+        let socket = WebSocket::from_partially_read(stream, rest, Role::Client, Some(config));
+        Ok(Self { server, socket, has_unsent: false })
+    }
+
+    /// What comes next.
+    pub(super) fn read(&mut self) -> Result<Got, Failure> {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => Ok(Got::Text(text)),
+            Ok(Message::Close(frame)) => Err(self.closed(frame)),
+            Ok(_) => Ok(Got::Other),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(Got::Nothing),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Takes a message to be sent by the next [`Self::flush`].
+    pub(super) fn send(&mut self, text: &str) -> Result<(), Failure> {
+        match self.socket.write(Message::text(text)) {
+            Ok(()) => Ok(()),
+            // It is kept, and goes out later.
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                self.has_unsent = true;
+                Ok(())
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Sends what there is room for, answers to Pings, too.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        match self.socket.flush() {
+            Ok(()) => {
+                self.has_unsent = false;
+                Ok(())
+            }
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                self.has_unsent = true;
+                Ok(())
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Says goodbye, as far as that is possible at once.
+    pub(super) fn close(mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        // Who does not take it sees the end of the connection.
+        let _ = self.socket.close(Some(frame));
+    }
+
+    /// Whether the socket has yet to take what was sent.
+    pub(super) const fn has_unsent(&self) -> bool {
+        self.has_unsent
+    }
+
+    /// When bytes came last.
+    pub(super) fn heard(&self) -> Instant {
+        self.socket.get_ref().heard
+    }
+
+    /// When the socket took bytes last.
+    pub(super) fn sent(&self) -> Instant {
+        self.socket.get_ref().sent
+    }
+
+    /// Waits for it, and for what else is asked for.
+    pub(super) fn wait(&self, awaited: Awaited<'_>, until: Instant) -> Result<Woken, Failure> {
+        let stream = &self.socket.get_ref().stream;
+        let awaited = Awaited { socket: Some(stream), room: self.has_unsent, ..awaited };
+        wait(awaited, Some(until)).map_err(|error| Failure::lasting(format!("cannot wait: {error}")))
+    }
+
+    fn closed(&self, frame: Option<CloseFrame>) -> Failure {
+        let name = self.server.name();
+        let Some(frame) = frame else {
+            return Failure::passing(format!("{name} has closed the connection"));
+        };
+        let code = u16::from(frame.code);
+        let reason = excerpt(&frame.reason);
+        let text = format!("{name} has closed the connection ({code} {reason})");
+        Failure { text, is_passing: !matches!(code, 1002 | 1003 | 1007 | 1009 | 1010 | 4400) }
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        let name = self.server.name();
+        match error {
+            Error::Io(error) => self.server.broken(&error),
+            Error::ConnectionClosed | Error::AlreadyClosed => {
+                Failure::passing(format!("{name} has closed the connection"))
+            }
+            Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+                Failure::passing(format!("{name} has ended the connection"))
+            }
+            Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => Failure::lasting(format!(
+                "{name} sends a message of {size} bytes or more, and {max_size} are allowed; raise \
+                 --max-message-bytes"
+            )),
+            error => Failure::lasting(format!("{name} does not keep to the WebSocket protocol: {error}")),
+        }
+    }
+}
+
+/// A socket that knows when something last went through it.
+struct Stream {
+    stream: TcpStream,
+    heard: Instant,
+    sent: Instant,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.heard = Instant::now();
+        Ok(read)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stream.write(bytes)?;
+        self.sent = Instant::now();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Where the server is, how it is reached, and what is said where it is not.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::wire::reply;
+
+use super::super::url::Url;
+use super::parse_seconds;
+use super::show::clean;
+
+/// Bytes of an answer beyond what was asked with.
+const REPLY_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes taken from a connection at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// The flags that every command has that talks to a server.
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// Where the server is: http://HOST:PORT, or the path below which a proxy shows it
+    #[arg(long, value_name = "URL", env = "POLECAT_URL", default_value = "http://127.0.0.1:8010")]
+    #[arg(value_parser = Url::parse)]
+    pub(super) url: Url,
+
+    /// Seconds to wait for a connection, and for each answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    pub(super) timeout: Duration,
+}
+
+/// Why something did not work.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// For people; it names the server.
+    pub(super) text: String,
+    /// Whether it may work when it is tried again.
+    pub(super) is_passing: bool,
+}
+
+impl Failure {
+    pub(super) fn passing(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_passing: true }
+    }
+
+    pub(super) fn lasting(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_passing: false }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+impl Server {
+    /// How it is called in what people read.
+    pub(super) fn name(&self) -> &str {
+        self.url.authority()
+    }
+
+    /// A connection to the first of its addresses that takes one.
+    pub(super) fn connect(&self) -> Result<TcpStream, Failure> {
+        let addrs = self
+            .url
+            .addrs()
+            .map_err(|error| Failure::passing(format!("cannot find {error}; --url names another server")))?;
+        let mut last = None;
+        for addr in addrs {
+            match TcpStream::connect_timeout(&addr, self.timeout) {
+                Ok(stream) => {
+                    // It only saves time.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        let name = self.name();
+        Err(Failure::passing(match last {
+            Some(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                format!("nobody listens at {name}; start polecat there, or name another server with --url")
+            }
+            Some(error) if error.kind() == ErrorKind::TimedOut => {
+                format!(
+                    "{name} does not answer a connect within {} s; --url names another server",
+                    self.timeout.as_secs_f64()
+                )
+            }
+            Some(error) => format!("cannot connect to {name}: {error}; --url names another server"),
+            None => format!("{name} has no address"),
+        }))
+    }
+
+    /// Sends `request` on a connection of its own and waits for the answer.
+    pub(super) fn ask(&self, request: &[u8]) -> Result<Answer, Failure> {
+        self.ask_on(self.connect()?, request)
+    }
+
+    /// The same on a connection that is there.
+    pub(super) fn ask_on(&self, mut stream: TcpStream, request: &[u8]) -> Result<Answer, Failure> {
+        let mut buffer = Vec::new();
+        self.exchange(&mut stream, request, request.len() + REPLY_BYTES_MAX, &mut buffer)?;
+        match reply::parse(&buffer) {
+            Ok(Some(reply)) => Ok(Answer { status: reply.status, body: reply.body.to_vec() }),
+            _ => Err(self.not_http("no HTTP response")),
+        }
+    }
+
+    /// The same, with one answer left at the front of `buffer`, and perhaps more behind it.
+    pub(super) fn exchange(
+        &self,
+        stream: &mut TcpStream,
+        request: &[u8],
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let broken = |error: &io::Error| self.broken(error);
+        stream.set_write_timeout(Some(self.timeout)).map_err(|error| broken(&error))?;
+        // What was refused half sent has an answer nevertheless.
+        let sent = stream.write_all(request);
+        let deadline = Instant::now() + self.timeout;
+        let mut chunk = [0; READ_BYTES];
+        loop {
+            match reply::parse(buffer) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) if buffer.len() > bytes_max => {
+                    return Err(Failure::lasting(format!(
+                        "{} answers more than {bytes_max} bytes; is it polecat?",
+                        self.name()
+                    )));
+                }
+                Ok(None) => {}
+                Err(reason) => return Err(self.not_http(reason)),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.silent());
+            }
+            stream.set_read_timeout(Some(left)).map_err(|error| broken(&error))?;
+            match stream.read(&mut chunk) {
+                Ok(0) => {
+                    return Err(match sent {
+                        Err(error) => broken(&error),
+                        Ok(()) => Failure::passing(format!(
+                            "{} has ended the connection without an answer",
+                            self.name()
+                        )),
+                    });
+                }
+                Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+    }
+
+    pub(super) fn silent(&self) -> Failure {
+        Failure::passing(format!("no answer from {} within {} s", self.name(), self.timeout.as_secs_f64()))
+    }
+
+    pub(super) fn broken(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.silent(),
+            _ => Failure::passing(format!("the connection to {} is broken: {error}", self.name())),
+        }
+    }
+
+    fn not_http(&self, reason: &str) -> Failure {
+        let name = self.name();
+        Failure::lasting(format!(
+            "{name} does not talk as polecat does ({reason}); name another server with --url"
+        ))
+    }
+
+    /// What an answer means that was not hoped for.
+    pub(super) fn refusal(&self, status: u16, body: &[u8]) -> Failure {
+        let is_passing = matches!(status, 408 | 429 | 500 | 502..=504);
+        let detail = detail_of(body);
+        let name = self.name();
+        let text = match (status, detail) {
+            (_, Some(detail)) => format!("{name} answers {status}: {detail}"),
+            (404, None) => format!("{name} answers 404; is it polecat, and the path of --url right?"),
+            (_, None) => format!("{name} answers {status}"),
+        };
+        Failure { text, is_passing }
+    }
+}
+
+/// What an error says for people, on one line.
+pub(super) fn detail_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Detail {
+        Text(String),
+        Mistakes(Vec<Mistake>),
+    }
+    #[derive(Deserialize)]
+    struct Mistake {
+        #[serde(default)]
+        loc: Vec<serde_json::Value>,
+        msg: String,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        detail: Detail,
+    }
+    let text = match serde_json::from_slice::<Body>(body).ok()?.detail {
+        Detail::Text(text) => text,
+        Detail::Mistakes(mistakes) => {
+            let lines = mistakes.iter().map(|mistake| match mistake.loc.last() {
+                Some(serde_json::Value::String(field)) => format!("{field}: {}", mistake.msg),
+                _ => mistake.msg.clone(),
+            });
+            lines.collect::<Vec<_>>().join("; ")
+        }
+    };
+    Some(excerpt(&text))
+}
+
+/// The beginning of a text that came from outside, on one line.
+pub(super) fn excerpt(text: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    let mut cut = text.chars().take(CHARS_MAX).collect::<String>();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    clean(&cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detail_of_an_error_is_one_short_line() {
+        for (body, detail) in [
+            (r#"{"detail":"too\nmany"}"#, Some(r"too\nmany")),
+            (
+                r#"{"detail":[{"type":"missing","loc":["body","author"],"msg":"Field required"},{"msg":"x"}]}"#,
+                Some("author: Field required; x"),
+            ),
+            (r#"{"detail":5}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(detail_of(body.as_bytes()).as_deref(), detail, "{body}");
+        }
+        let long = format!(r#"{{"detail":"{}"}}"#, "x".repeat(5000));
+        assert!(detail_of(long.as_bytes()).is_some_and(|detail| detail.len() < 300));
+    }
+}

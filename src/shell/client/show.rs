@@ -1,0 +1,140 @@
+//! What people are shown: one line for each message, with colours on a terminal only, and nothing in it that
+//! could command the terminal.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    is_coloured: bool,
+    is_terminal: bool,
+}
+
+/// What a part of a line is, which decides its colour.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part {
+    Faint,
+    Name,
+    Plain,
+    Good,
+    Doubtful,
+    Bad,
+}
+
+impl Style {
+    /// For standard output as it is: colours on a terminal, unless `NO_COLOR` is set or it can have none.
+    pub(super) fn of_stdout() -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let is_terminal = std::io::stdout().is_terminal();
+        Self { is_coloured: is_terminal && !is_set("NO_COLOR") && !is_dumb, is_terminal }
+    }
+
+    /// Whether what is written is seen by somebody at once.
+    pub(super) const fn is_terminal(self) -> bool {
+        self.is_terminal
+    }
+
+    /// Appends `text`, cleaned, in the colour of `part`.
+    pub(super) fn push(self, part: Part, text: &str, out: &mut String) {
+        let code = match part {
+            _ if !self.is_coloured => "",
+            Part::Plain => "",
+            Part::Faint => "2",
+            Part::Name => "36",
+            Part::Good => "32",
+            Part::Doubtful => "33",
+            Part::Bad => "31",
+        };
+        if code.is_empty() {
+            clean_into(text, out);
+        } else {
+            out.push_str("\x1b[");
+            out.push_str(code);
+            out.push('m');
+            clean_into(text, out);
+            out.push_str("\x1b[0m");
+        }
+    }
+
+    /// Appends JSON as it came, on one line. What a terminal might take for a command is written as the escape that
+    /// means the same.
+    pub(super) fn push_json(self, json: &str, out: &mut String) {
+        for character in json.chars() {
+            match character {
+                // Within a text they cannot be: it is white space between.
+                '\n' | '\r' | '\t' => out.push(' '),
+                '\u{7f}'..='\u{9f}' if self.is_terminal => {
+                    // A text takes every write.
+                    let _ = write!(out, "\\u{:04x}", u32::from(character));
+                }
+                _ => out.push(character),
+            }
+        }
+    }
+}
+
+/// `text` on one line, with nothing in it that a terminal obeys or that turns its order about.
+pub(super) fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    clean_into(text, &mut out);
+    out
+}
+
+fn clean_into(text: &str, out: &mut String) {
+    for character in text.chars() {
+        let turns =
+            matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+        if character.is_control() || turns {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+}
+
+/// `2026-11-22T03:33:09.088399+00:00` for people: to the second.
+pub(super) fn time(timestamp: &str) -> String {
+    match (timestamp.get(..10), timestamp.get(11..19)) {
+        (Some(date), Some(time)) => format!("{date} {time}"),
+        _ => timestamp.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Style = Style { is_coloured: false, is_terminal: false };
+    const COLOURED: Style = Style { is_coloured: true, is_terminal: true };
+
+    #[test]
+    fn nothing_commands_the_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\r\nc\u{9b}1m\u{202e}é"), r"a\u{1b}[2Jb\r\nc\u{9b}1m\u{202e}é");
+        let mut out = String::new();
+        COLOURED.push(Part::Name, "a\x1b[0m", &mut out);
+        assert_eq!(out, "\x1b[36ma\\u{1b}[0m\x1b[0m");
+        out.clear();
+        PLAIN.push(Part::Name, "a", &mut out);
+        assert_eq!(out, "a");
+    }
+
+    #[test]
+    fn json_stays_one_line_and_means_the_same() {
+        let json = "{\"a\":\n\t\"x\u{9b}y\"}\r\n";
+        let (mut plain, mut shown) = (String::new(), String::new());
+        PLAIN.push_json(json, &mut plain);
+        COLOURED.push_json(json, &mut shown);
+        assert_eq!(plain, "{\"a\":  \"x\u{9b}y\"}  ");
+        assert_eq!(shown, "{\"a\":  \"x\\u009by\"}  ");
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        assert_eq!(value(&shown), value(json));
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(time("2026-11-22T03:33:09.088399+00:00"), "2026-11-22 03:33:09");
+        assert_eq!(time("soon"), "soon");
+    }
+}

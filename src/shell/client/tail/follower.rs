@@ -1,0 +1,198 @@
+//! Where a follower is, and what it makes of what it is told (PROTOCOL.md, "14. polecat.v1"). No socket, no
+//! clock.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::wire::protocol::Sequence;
+
+use super::super::incoming::{Gap, Health, Hello, Incoming, Reconnect, Resumed};
+use super::super::server::{Failure, excerpt};
+use super::super::show::{Part, Style, time};
+
+/// Knows how far it has come.
+#[derive(Debug)]
+pub(super) struct Follower {
+    path: String,
+    sequence: Sequence,
+    /// What to resume after; `None` as long as only what comes is wanted.
+    cursor: Option<u64>,
+    /// The last id that was shown, within this epoch.
+    shown: u64,
+    epoch: Option<String>,
+    /// Connections that have said hello.
+    hellos: u64,
+    /// Whether everything is shown from the oldest on, so that nobody can miss what is older.
+    wants_all: bool,
+}
+
+/// What to do with a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is one to be shown, for the first time.
+    Show,
+    Hello {
+        heartbeat_ms: u64,
+    },
+    Live,
+    Reconnect {
+        after_ms: u64,
+    },
+    /// Something to be said on stderr.
+    Tell(String),
+    Nothing,
+}
+
+impl Follower {
+    /// Follows `channel`, or the events, from behind `after`, or from when it is connected.
+    pub(super) fn new(channel: Option<&str>, after: Option<u64>) -> Self {
+        let (path, sequence) = match channel {
+            Some(name) => {
+                (format!("/api/ws/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), Sequence::Messages)
+            }
+            None => ("/ws".to_owned(), Sequence::Events),
+        };
+        Self { path, sequence, cursor: after, shown: 0, epoch: None, hellos: 0, wants_all: after == Some(0) }
+    }
+
+    /// What to ask the server for next.
+    pub(super) fn target(&self) -> String {
+        let Some(cursor) = self.cursor else { return self.path.clone() };
+        let mut target = format!("{}?last_event_id={}", self.path, self.id(cursor));
+        if let Some(epoch) = &self.epoch {
+            target += "&epoch=";
+            target.extend(utf8_percent_encode(epoch, NON_ALPHANUMERIC));
+        }
+        target
+    }
+
+    /// Takes what the server says next.
+    pub(super) fn take(&mut self, text: &str) -> Result<Step, Failure> {
+        let incoming = Incoming::parse(text)?;
+        let step = match &*incoming.kind {
+            "hello" => self.hello(&incoming.payload()?),
+            "resumed" => self.resumed(incoming.payload()?),
+            "gap" => self.gap(&incoming.payload()?),
+            "live" => Step::Live,
+            "reconnect" => {
+                let Reconnect { after_ms } = incoming.payload()?;
+                Step::Reconnect { after_ms }
+            }
+            "heartbeat" | "pong" | "ack" | "error" => Step::Nothing,
+            "health_status" if self.sequence == Sequence::Events => health(&incoming.payload()?),
+            "message" if self.sequence == Sequence::Messages => return self.record(&incoming),
+            _ if self.sequence == Sequence::Events => return self.record(&incoming),
+            // What later versions may have.
+            _ => Step::Nothing,
+        };
+        if let Some(id) = self.id_of(&incoming) {
+            self.cursor = Some(id);
+        }
+        Ok(step)
+    }
+
+    fn hello(&mut self, hello: &Hello) -> Step {
+        const EPOCH_BYTES_MAX: usize = 255;
+        self.hellos += 1;
+        let epoch = hello.epoch.chars().take(EPOCH_BYTES_MAX).collect::<String>();
+        if self.epoch.as_ref().is_some_and(|known| *known != epoch) {
+            // Its ids have nothing to do with those before.
+            self.shown = 0;
+        }
+        self.epoch = Some(epoch);
+        Step::Hello { heartbeat_ms: hello.heartbeat_interval_ms }
+    }
+
+    fn resumed(&self, Resumed { count }: Resumed) -> Step {
+        if self.hellos < 2 {
+            return Step::Nothing;
+        }
+        Step::Tell(match count {
+            0 => "connected again; nothing was missed".to_owned(),
+            _ => format!("connected again; {count} that came meanwhile follow"),
+        })
+    }
+
+    fn gap(&self, gap: &Gap) -> Step {
+        let oldest = excerpt(&gap.oldest);
+        Step::Tell(if self.hellos < 2 && self.wants_all {
+            format!("gap: what was older than {oldest} is not kept any more")
+        } else {
+            format!(
+                "gap: something may be missing after {}; what is kept from {oldest} on follows",
+                excerpt(&gap.requested)
+            )
+        })
+    }
+
+    fn record(&mut self, incoming: &Incoming<'_>) -> Result<Step, Failure> {
+        let Some(id) = self.id_of(incoming) else {
+            let id = incoming.event_id.as_deref().unwrap_or_default();
+            return Err(Failure::lasting(format!(
+                "the server sends a message with the id {:?}",
+                excerpt(id)
+            )));
+        };
+        self.cursor = Some(id);
+        if id <= self.shown {
+            return Ok(Step::Nothing);
+        }
+        self.shown = id;
+        Ok(Step::Show)
+    }
+
+    fn id_of(&self, incoming: &Incoming<'_>) -> Option<u64> {
+        self.sequence.parse(incoming.event_id.as_deref()?)
+    }
+
+    fn id(&self, number: u64) -> String {
+        let mut text = Vec::new();
+        self.sequence.write(number, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+fn health(health: &Health) -> Step {
+    Step::Tell(match &health.reason {
+        _ if health.status == "ok" => "the server can store again".to_owned(),
+        Some(reason) => format!("the server cannot store what is published: {}", excerpt(reason)),
+        None => format!("the server says of its health: {}", excerpt(&health.status)),
+    })
+}
+
+/// Appends a message of a channel, or an event, as people read it.
+pub(super) fn write_for_people(text: &str, style: Style, out: &mut String) -> Result<(), Failure> {
+    let incoming = Incoming::parse(text)?;
+    if incoming.data.is_none() {
+        write_event(&incoming, style, out);
+        return Ok(());
+    }
+    let stored = incoming.stored()?;
+    style.push(Part::Faint, &format!("{} {} ", stored.id, time(&stored.timestamp)), out);
+    style.push(Part::Name, &stored.author, out);
+    style.push(Part::Plain, ": ", out);
+    style.push(Part::Plain, &stored.content, out);
+    for (name, value) in [("lane", &stored.lane), ("provider", &stored.provider)] {
+        if let Some(value) = value {
+            style.push(Part::Faint, &format!(" {name}={value}"), out);
+        }
+    }
+    Ok(())
+}
+
+fn write_event(event: &Incoming<'_>, style: Style, out: &mut String) {
+    let id = event.event_id.as_deref().unwrap_or_default();
+    let number = Sequence::Events.parse(id).unwrap_or_default();
+    let timestamp = event.timestamp.as_deref().unwrap_or_default();
+    style.push(Part::Faint, &format!("{number} {} ", time(timestamp)), out);
+    style.push(Part::Name, &event.kind, out);
+    let payload = event.payload.map_or("{}", serde_json::value::RawValue::get);
+    out.push(' ');
+    // White space only is what it may have of control characters; the rest is as in a text.
+    style.push(Part::Plain, &payload.replace(['\n', '\r', '\t'], " "), out);
+    if let Some(correlation) = &event.correlation_id {
+        style.push(Part::Faint, &format!(" {correlation}"), out);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn control(kind: &str, payload: &str, at: u64) -> String {
+    format!(r#"{{"type":"{kind}","payload":{payload},"event_id":"message-{at:05}"}}"#)
+}
+
+fn hello(epoch: &str, at: u64) -> String {
+    let payload =
+        format!(r#"{{"epoch":"{epoch}","heartbeat_interval_ms":25000,"message_bytes_max":1048576}}"#);
+    control("hello", &payload, at)
+}
+
+fn message(id: u64) -> String {
+    format!(
+        r#"{{"type":"message","data":{{"id":{id},"author":"ann","content":"hi","timestamp":"2026-11-22T03:33:09.0+00:00","lane":null}},"event_id":"message-{id:05}"}}"#
+    )
+}
+
+fn gap(requested: &str) -> String {
+    format!(r#"{{"requested":"{requested}","oldest":"message-00003","newest":"message-00009"}}"#)
+}
+
+#[test]
+fn it_goes_on_where_it_was() {
+    let mut follower = Follower::new(Some("a/b"), None);
+    assert_eq!(follower.target(), "/api/ws/a%2Fb");
+    assert_eq!(follower.take(&hello("e-1", 7)).unwrap(), Step::Hello { heartbeat_ms: 25_000 });
+    assert_eq!(follower.take(&control("live", "{}", 7)).unwrap(), Step::Live);
+    assert_eq!(follower.target(), "/api/ws/a%2Fb?last_event_id=message-00007&epoch=e%2D1");
+    assert_eq!(follower.take(&message(9)).unwrap(), Step::Show);
+    assert_eq!(follower.take(&control("heartbeat", "{}", 12)).unwrap(), Step::Nothing);
+    assert_eq!(follower.target(), "/api/ws/a%2Fb?last_event_id=message-00012&epoch=e%2D1");
+    assert_eq!(
+        follower.take(&control("reconnect", r#"{"after_ms":250}"#, 12)).unwrap(),
+        Step::Reconnect { after_ms: 250 }
+    );
+    follower.take(&hello("e-1", 12)).unwrap();
+    let told = follower.take(&control("resumed", r#"{"from":"message-00012","count":2}"#, 12)).unwrap();
+    assert_eq!(told, Step::Tell("connected again; 2 that came meanwhile follow".to_owned()));
+}
+
+#[test]
+fn a_gap_is_told_and_nothing_is_shown_twice() {
+    let mut follower = Follower::new(Some("c"), Some(2));
+    follower.take(&hello("e", 2)).unwrap();
+    assert_eq!(follower.take(&message(5)).unwrap(), Step::Show);
+    follower.take(&hello("e", 5)).unwrap();
+    let told = follower.take(&control("gap", &gap("message-00005"), 0)).unwrap();
+    assert!(matches!(&told, Step::Tell(line) if line.contains("message-00005")), "{told:?}");
+    assert_eq!(follower.take(&message(3)).unwrap(), Step::Nothing);
+    assert_eq!(follower.take(&message(5)).unwrap(), Step::Nothing);
+    assert_eq!(follower.take(&message(6)).unwrap(), Step::Show);
+}
+
+#[test]
+fn another_database_is_begun_anew() {
+    let mut follower = Follower::new(Some("c"), Some(0));
+    follower.take(&hello("e", 0)).unwrap();
+    let told = follower.take(&control("gap", &gap("message-00000"), 0)).unwrap();
+    assert!(matches!(&told, Step::Tell(line) if line.contains("older than message-00003")), "{told:?}");
+    assert_eq!(follower.take(&message(8)).unwrap(), Step::Show);
+    follower.take(&hello("other", 8)).unwrap();
+    follower.take(&control("gap", &gap("message-00008"), 0)).unwrap();
+    assert_eq!(follower.take(&message(1)).unwrap(), Step::Show);
+}
+
+#[test]
+fn rubbish_is_an_error_and_the_unknown_is_ignored() {
+    let mut follower = Follower::new(Some("c"), None);
+    for rubbish in [
+        "",
+        "[]",
+        "{}",
+        r#"{"type":5}"#,
+        r#"{"type":"hello"}"#,
+        r#"{"type":"message","data":{},"event_id":"message-99999999999999999999"}"#,
+        r#"{"type":"message","data":{}}"#,
+        r#"{"type":"gap","payload":{"requested":[]}}"#,
+    ] {
+        let failure = follower.take(rubbish).unwrap_err();
+        assert!(!failure.is_passing, "{rubbish}");
+    }
+    assert_eq!(follower.take(r#"{"type":"novelty","payload":[1]}"#).unwrap(), Step::Nothing);
+    let mut events = Follower::new(None, None);
+    let novelty = r#"{"type":"novelty","payload":{},"event_id":"event-00001"}"#;
+    assert_eq!(events.take(novelty).unwrap(), Step::Show);
+    let degraded = r#"{"type":"health_status","payload":{"status":"degraded","reason":"full"},"event_id":"event-00001"}"#;
+    assert!(matches!(events.take(degraded).unwrap(), Step::Tell(_)));
+}

@@ -1,0 +1,65 @@
+//! A database file looked at from outside, for who asks whether it is sound: nothing is written, and a server
+//! that uses it is not disturbed.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rusqlite::{Connection, OpenFlags};
+
+use super::schema::{CHECK_BYTES_MAX, Verdict, explanation, inspect_contents, log_path};
+
+/// What stands in the path of a URI as it is.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+/// How long another program's lock is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What was found in a file that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::shell) struct Examined {
+    /// The newest ids.
+    pub(in crate::shell) newest_message: u64,
+    pub(in crate::shell) newest_event: u64,
+    /// Whether all of it was looked through, and not its schema and the ends of its tables only.
+    pub(in crate::shell) is_whole: bool,
+}
+
+/// Looks at the file at `path`, which is there; `is_in_use` says whether a server has it open.
+///
+/// # Errors
+/// Why a server could not use it, and what to do.
+pub(in crate::shell) fn examine(path: &Path, is_in_use: bool) -> Result<Examined, String> {
+    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let log_bytes = std::fs::metadata(log_path(path)).map_or(0, |log| log.len());
+    let file = percent_encode(path.as_os_str().as_bytes(), PATH);
+    // Where all is in the file itself and nobody writes, it needs neither locks nor a file beside it.
+    let how = if is_in_use || log_bytes > 0 { "mode=ro" } else { "mode=ro&immutable=1" };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let found = Connection::open_with_flags(format!("file:{file}?{how}"), flags).and_then(|connection| {
+        connection.busy_timeout(PATIENCE)?;
+        let verdict = inspect_contents(&connection)?;
+        Ok((verdict, newest(&connection, "messages")?, newest(&connection, "events")?))
+    });
+    match found {
+        Ok((Verdict::Usable, newest_message, newest_event)) => Ok(Examined {
+            newest_message,
+            newest_event,
+            is_whole: i64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECK_BYTES_MAX),
+        }),
+        Ok((Verdict::Unusable(reason), ..)) => Err(reason),
+        Err(error) => Err(explanation(&error)),
+    }
+}
+
+fn newest(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
+    if connection.query_row(sql, (table,), |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(0);
+    }
+    let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
+    let id = connection.query_row(&sql, (), |row| row.get::<_, i64>(0))?;
+    Ok(u64::try_from(id).unwrap_or_default())
+}
