@@ -23,6 +23,8 @@ pub struct Config {
     pub budgets: Budgets,
     /// The browser pages that may connect beside our own.
     pub origins: AllowedOrigins,
+    /// Whether the console is left out.
+    pub no_console: bool,
 }
 
 /// Bounds on what a peer may make the server hold.

@@ -93,8 +93,37 @@ pub enum Query {
     },
     /// The names of all channels that have a message, sorted by their bytes.
     Channels,
+    /// What is kept of the channels that have a message and whose names are above `after` by
+    /// their bytes: the first `channels_max` of them, or fewer once they weigh `bytes_max`.
+    ChannelDetails {
+        /// The name before the first that is wanted.
+        after: Option<Rc<str>>,
+        /// Most channels.
+        channels_max: usize,
+        /// Weight at which the list ends.
+        bytes_max: usize,
+    },
     /// Totals over all messages.
     Summary,
+}
+
+/// What is kept of one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelDetail {
+    /// Its name.
+    pub name: Rc<str>,
+    /// The id of its newest message.
+    pub newest: u64,
+    /// How many messages are kept.
+    pub kept: u64,
+}
+
+impl ChannelDetail {
+    /// Bytes that it takes in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        64 + self.name.len()
+    }
 }
 
 /// What the engine says, in the order in which it is to be acted on.
@@ -166,6 +195,15 @@ pub enum Answer {
         ticket: Ticket,
         /// Sorted by their bytes.
         names: Vec<String>,
+    },
+    /// Answers [`Query::ChannelDetails`].
+    ChannelDetails {
+        /// As given with the query.
+        ticket: Ticket,
+        /// Sorted by the bytes of their names.
+        channels: Vec<ChannelDetail>,
+        /// Whether there may be more of them.
+        is_cut: bool,
     },
     /// Answers [`Query::Summary`].
     Summary {

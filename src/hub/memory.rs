@@ -224,6 +224,11 @@ impl MemoryEngine {
                 Answer::Messages { ticket, messages }
             }
             Query::Channels => Answer::Channels { ticket, names: self.messages.names() },
+            Query::ChannelDetails { after, channels_max, bytes_max } => {
+                let cut = Cut::new(*channels_max, *bytes_max);
+                let (channels, is_cut) = self.messages.details(after.as_deref(), cut);
+                Answer::ChannelDetails { ticket, channels, is_cut }
+            }
             Query::Summary => Answer::Summary { ticket, summary: self.messages.summary() },
         }
     }

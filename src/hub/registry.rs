@@ -1,6 +1,7 @@
 //! All channels: found by name, swept in turn, and bounded together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use slab::Slab;
@@ -21,6 +22,8 @@ pub struct Registry {
     channels: Slab<Channel>,
     /// Only looked up, never walked: its order is nobody's business.
     names: Map<Rc<str>, u32>,
+    /// The same names in the order of their bytes, for who lists them.
+    sorted: BTreeSet<Rc<str>>,
     events: Option<u32>,
     /// Channels whose logs hold frames, the longest unused in front. Both what
     /// bounds memory over all channels and what lets quiet logs go take from there.
@@ -50,6 +53,7 @@ impl Registry {
         Self {
             channels: Slab::new(),
             names: Map::default(),
+            sorted: BTreeSet::new(),
             events: None,
             idle: Fifo::default(),
             logs_bytes: 0,
@@ -112,6 +116,7 @@ impl Registry {
             Stream::Events => self.events = Some(index),
             Stream::Channel(name) => {
                 self.names.insert(Rc::clone(name), index);
+                self.sorted.insert(Rc::clone(name));
             }
         }
         index
@@ -137,6 +142,7 @@ impl Registry {
             Stream::Events => self.events = None,
             Stream::Channel(name) => {
                 self.names.remove(&name);
+                self.sorted.remove(&name);
             }
         }
     }
@@ -155,6 +161,18 @@ impl Registry {
             Stream::Events => None,
             Stream::Channel(name) => Some(name),
         }
+    }
+
+    /// The names of channels above `after`, in the order of their bytes.
+    pub fn names_after(&self, after: Option<&str>) -> impl Iterator<Item = &Rc<str>> {
+        let above = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sorted.range::<str, _>((above, Bound::Unbounded))
+    }
+
+    /// How many subscribers the channel of that name has.
+    #[must_use]
+    pub fn members_of(&self, name: &str) -> usize {
+        self.names.get(name).map_or(0, |index| self.channels[*index as usize].members.len())
     }
 
     /// How many subscribers of events there are.
@@ -367,6 +385,7 @@ impl Registry {
                 assert!(next <= channel.members.len(), "a sweep is within its members");
             }
         }
+        assert_eq!(self.names.len(), self.sorted.len(), "names are sorted");
         assert_eq!(bytes, self.logs_bytes, "bytes of logs");
         assert_eq!(holding, self.idle.len(), "logs that hold frames are listed");
         assert!(self.logs_bytes <= self.logs_bytes_max, "logs are bounded together");

@@ -54,6 +54,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.answer_request(ticket, Status::OK, &body);
             }
             Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
+            Answer::ChannelDetails { ticket, channels, is_cut } => {
+                self.apply_channel_details(ticket, &channels, is_cut);
+            }
             Answer::Summary { ticket, summary } => self.answer_json(ticket, "{\"summary\":", &summary, "}"),
             // Nobody asks for a count.
             Answer::Failed { ticket, error } => {
@@ -146,7 +149,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn answer_error(&mut self, ticket: Ticket, error: &EngineError) {
         match self.take_ask(ticket) {
-            Some(Ask::Request { connection, exchange }) => {
+            Some(Ask::Request { connection, exchange } | Ask::Channels { connection, exchange, .. }) => {
                 let body = detail_body(&format!("the store is not available: {error}"));
                 let extra = [("Retry-After", "1")];
                 self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);

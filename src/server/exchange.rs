@@ -14,6 +14,8 @@ pub(super) enum Inspection {
     Health,
     /// `GET /api/connections`
     Connections(ConnectionRange),
+    /// `GET /metrics`
+    Metrics,
 }
 
 /// What of a request its response depends on.

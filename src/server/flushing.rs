@@ -113,7 +113,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             while at < page.frames.len() && connection.outbox.is_none() {
                 let (sent, delivered) = write_frames(connection, page.frames[at..].iter(), usize::MAX);
                 match sent {
-                    Sent::Bytes(len) => self.write_bytes_left = self.write_bytes_left.saturating_sub(len),
+                    Sent::Bytes(len) => {
+                        self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
+                        self.metrics.bytes_sent += len as u64;
+                    }
                     Sent::Failed => return self.die(index, CloseReason::SocketError),
                     // The page is read again when there is room: a slow reader holds none.
                     _ => {
@@ -124,6 +127,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
                 at += delivered;
                 self.metrics.deliveries += delivered as u64;
+                self.metrics.delivery_writes += 1;
             }
             if at == page.frames.len() {
                 connection.cursor = connection.cursor.max(page.through);
@@ -152,6 +156,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 Sent::Bytes(len) => {
                     budget = budget.saturating_sub(len);
                     self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
+                    self.metrics.bytes_sent += len as u64;
                 }
                 Sent::Nothing if self.is_through(index) => {
                     self.go_live(index);
@@ -210,6 +215,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Run::Frames(frames) => {
                 let (sent, delivered) = write_frames(connection, frames, budget);
                 self.metrics.deliveries += delivered as u64;
+                self.metrics.delivery_writes += u64::from(delivered > 0);
                 sent
             }
         }
@@ -295,7 +301,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let mut sent = 0;
             if connection.outbox.is_none() && connection.writing != Writing::Blocked {
                 match write(&mut connection.socket, |socket| socket.write(&scratch)) {
-                    Sent::Bytes(len) => sent = len,
+                    Sent::Bytes(len) => {
+                        sent = len;
+                        self.metrics.bytes_sent += len as u64;
+                    }
                     Sent::Failed => self.die(index, CloseReason::SocketError),
                     _ => {}
                 }

@@ -2,6 +2,7 @@
 //! was asked, and one is answered in a turn: so the shell, which is told that there is
 //! one, can say what only it knows, and many who ask at once hold nobody up.
 
+use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::ser::{Serialize, Serializer};
 
 use crate::ground::limit::Limit;
@@ -22,8 +23,13 @@ use super::socket::Socket;
 /// ended after so many, and the next goes on there.
 const PLACES_MAX: usize = 16 << 10;
 
-/// Bytes at which a list of connections ends.
-const LIST_BYTES_MAX: usize = 256 << 10;
+/// Bytes at which a list of connections or channels ends.
+pub(super) const LIST_BYTES_MAX: usize = 256 << 10;
+
+/// The interface of this server as OpenAPI describes it, with the messages of its WebSockets.
+const SCHEMA: &str = include_str!("schema.json");
+
+pub(super) const LATER: [(&str, &str); 1] = [("Retry-After", "1")];
 
 /// Names and numbers, as an object.
 struct Numbers<I>(I);
@@ -68,6 +74,8 @@ pub(super) struct Connections {
     pub(super) channel: usize,
     pub(super) echo: usize,
     pub(super) closing: usize,
+    /// Subscribers among them that take less than they are sent.
+    pub(super) lagging: usize,
 }
 
 #[derive(serde::Serialize)]
@@ -131,29 +139,43 @@ impl<S: Socket, E: Engine> Server<S, E> {
             if self.find(connection).is_none() {
                 continue;
             }
-            if self.outboxes_bytes >= self.config.limits.outboxes_bytes_max {
-                self.metrics.limits.count(Limit::UnsentBytes);
-                let body = detail_body("too many answers are waiting to be read");
-                let extra = [("Retry-After", "1")];
-                return self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
+            if self.has_many_unread() {
+                return self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &unread(), &LATER);
             }
             let (status, body) = match inspection {
                 Inspection::Health => self.verbose_health(),
                 Inspection::Connections(range) => (Status::OK, self.connections_page(range)),
+                Inspection::Metrics => {
+                    let text = self.exposition();
+                    let extra = [("Content-Type", CONTENT_TYPE)];
+                    return self.answer(connection, &exchange, Status::OK, text.as_bytes(), &extra);
+                }
             };
             return self.answer(connection, &exchange, status, &body, &[]);
         }
+    }
+
+    /// Whether answers that nobody reads take so much that no large ones are made.
+    pub(super) fn has_many_unread(&mut self) -> bool {
+        let is_over = self.outboxes_bytes >= self.config.limits.outboxes_bytes_max;
+        if is_over {
+            self.metrics.limits.count(Limit::UnsentBytes);
+        }
+        is_over
+    }
+
+    /// Says how to talk to this server, in the words of OpenAPI.
+    pub(super) fn reply_schema(&mut self, index: u32, exchange: &Exchange) {
+        if self.has_many_unread() {
+            return self.reply(index, exchange, Status::SERVICE_UNAVAILABLE, &unread(), &LATER);
+        }
+        self.reply(index, exchange, Status::OK, SCHEMA.as_bytes(), &[]);
     }
 
     fn verbose_health(&self) -> (Status, Vec<u8>) {
         let (status, mut body) = self.health_report();
         let now_ms = self.clock.ms();
         let (turn_us_max, lag_us_max) = self.laps.recent_max(now_ms);
-        let numbered = |sequence: Sequence, id| {
-            let mut text = Vec::new();
-            sequence.write(id, &mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
         let report = Health {
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: self.moment.now.monotonic_ms.saturating_sub(self.started_ms),
@@ -210,6 +232,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             channel: open - events - echo,
             echo,
             closing,
+            lagging: self.lagging,
         }
     }
 
@@ -285,4 +308,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         });
         ended.collect()
     }
+}
+
+pub(super) fn unread() -> Vec<u8> {
+    detail_body("too many answers are waiting to be read")
+}
+
+pub(super) fn numbered(sequence: Sequence, id: u64) -> String {
+    let mut text = Vec::new();
+    sequence.write(id, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }

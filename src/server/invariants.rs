@@ -1,7 +1,7 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
 use crate::ground::id::NONE;
-use crate::hub::engine::Engine;
+use crate::hub::engine::{Engine, Stream};
 
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::server::{Ask, Server};
@@ -24,6 +24,10 @@ pub struct Holdings {
     pub log_bytes_max: usize,
     /// Bytes of everything unfinished that has arrived.
     pub inboxes_bytes: usize,
+    /// Everything unsent, of all connections.
+    pub outboxes_bytes: usize,
+    /// Channels with somebody on them.
+    pub channels: usize,
     /// Weight of what the engine has yet to answer.
     pub engine_backlog_bytes: usize,
 }
@@ -35,10 +39,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut held = Holdings {
             logs_bytes: self.registry.logs_bytes(),
             inboxes_bytes: self.inboxes_bytes,
+            outboxes_bytes: self.outboxes_bytes,
             engine_backlog_bytes: self.engine_backlog_bytes,
             ..Holdings::default()
         };
         for (_, channel) in self.registry.iter() {
+            let is_channel = matches!(channel.stream, Stream::Channel(_));
+            held.channels += usize::from(is_channel && !channel.members.is_empty());
             held.log_frames_max = held.log_frames_max.max(channel.log.len());
             if channel.log.len() > 1 {
                 held.log_bytes_max = held.log_bytes_max.max(channel.log.bytes());
@@ -128,7 +135,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let is_waiter = |ask: &Ask| match ask {
                 Ask::Page { waiters, .. } => waiters.contains(&connection.id(index)),
                 Ask::Resume { connection: asker, .. } => *asker == connection.id(index),
-                Ask::Request { .. } | Ask::Publish { .. } => false,
+                Ask::Request { .. } | Ask::Channels { .. } | Ask::Publish { .. } => false,
             };
             assert!(
                 self.asks.iter().any(|(_, ask)| is_waiter(ask))

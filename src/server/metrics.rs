@@ -135,6 +135,10 @@ pub struct Metrics {
     pub foreign_origins: u64,
     /// WebSocket messages received whole, control frames not counted.
     pub messages_received: u64,
+    /// Bytes read from sockets.
+    pub bytes_received: u64,
+    /// Bytes that sockets have taken.
+    pub bytes_sent: u64,
     /// Messages of clients that were no message of the protocol.
     pub rubbish: u64,
     /// Records committed.
@@ -145,6 +149,8 @@ pub struct Metrics {
     pub refused: u64,
     /// Frames of channels handed to sockets.
     pub deliveries: u64,
+    /// Writes in which these were, one or several in each.
+    pub delivery_writes: u64,
     /// Pages of history that were asked for because a cursor was behind a log.
     pub pages: u64,
     /// Questions that the store could not answer.
@@ -166,18 +172,21 @@ impl Metrics {
 
     /// Every counter that is no [`CloseReason`] and no [`Limit`], with its name.
     #[must_use]
-    pub const fn counters(&self) -> [(&'static str, u64); 15] {
+    pub const fn counters(&self) -> [(&'static str, u64); 18] {
         [
             ("accepted", self.accepted),
             ("upgrades", self.upgrades),
             ("requests", self.requests),
             ("foreign_origins", self.foreign_origins),
             ("messages_received", self.messages_received),
+            ("bytes_received", self.bytes_received),
+            ("bytes_sent", self.bytes_sent),
             ("rubbish", self.rubbish),
             ("committed", self.committed),
             ("repeated", self.repeated),
             ("refused", self.refused),
             ("deliveries", self.deliveries),
+            ("delivery_writes", self.delivery_writes),
             ("pages", self.pages),
             ("reads_failed", self.reads_failed),
             ("heartbeats", self.heartbeats),

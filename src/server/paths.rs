@@ -11,7 +11,8 @@ pub(super) enum Target<'b> {
 /// What may be done with `path` where it is one of HTTP, as `Allow` lists it.
 pub(super) fn methods(path: &str) -> Option<&'static str> {
     Some(match path {
-        "/api/health" | "/api/channels" | "/api/summary" | "/api/connections" => "GET, HEAD, OPTIONS",
+        "/api/health" | "/api/channels" | "/api/summary" | "/api/connections" | "/api/schema"
+        | "/metrics" => "GET, HEAD, OPTIONS",
         "/api/messages" => "GET, HEAD, POST, OPTIONS",
         "/api/events" => "POST, OPTIONS",
         _ => return None,

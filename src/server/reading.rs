@@ -76,6 +76,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
                 Ok(len) => {
                     read_bytes += len;
+                    self.metrics.bytes_received += len as u64;
                     let now = self.moment.stamp;
                     self.at(index).heard = now;
                     self.take_in(index, &mut buffer[..len]);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::ground::id::Id;
 use crate::ground::limit::Limit;
 use crate::hub::engine::{Engine, Health, Query, Ticket};
-use crate::wire::body::{ConnectionRange, FieldErrors, ListRange};
+use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors, ListRange};
 use crate::wire::http::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
 };
@@ -17,6 +17,7 @@ use super::connection::{Phase, Reading};
 use super::cors::is_preflight;
 use super::exchange::{Exchange, Inspection, detail_body, health_payload};
 use super::metrics::CloseReason;
+use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
 use super::reading::Progress;
 use super::server::{Ask, Server};
@@ -113,7 +114,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);
         }
-        let Some(allowed) = methods(request.path) else {
+        let page = page(request.path, !self.config.no_console);
+        if let (Method::Get | Method::Head, Some(page)) = (&request.method, page) {
+            self.reply_page(index, request, &exchange, page);
+            return false;
+        }
+        let Some(allowed) = methods(request.path).or_else(|| page.map(Page::methods)) else {
             self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
             return false;
         };
@@ -132,6 +138,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     Err(errors) => self.reply_errors(index, &exchange, &errors),
                 }
             }
+            (Method::Get | Method::Head, "/api/channels") if is_set(request, "detail") => {
+                match ChannelRange::parse(|name| request.query_value(name)) {
+                    Ok(range) => self.ask_for_channels(index, exchange, range),
+                    Err(errors) => self.reply_errors(index, &exchange, &errors),
+                }
+            }
+            (Method::Get | Method::Head, "/metrics") => {
+                self.ask_inspection(index, exchange, Inspection::Metrics);
+            }
+            (Method::Get | Method::Head, "/api/schema") => self.reply_schema(index, &exchange),
             (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
             (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
             (Method::Get | Method::Head, "/api/messages") => {
@@ -239,13 +255,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
+        let connection = self.expect_answer(index, &exchange);
+        Ticket(self.asks.insert(Ask::Request { connection, exchange }) as u64)
+    }
+
+    /// Notes that another answer has to be sent to a connection.
+    pub(super) fn expect_answer(&mut self, index: u32, exchange: &Exchange) -> Id {
         let connection = self.at(index);
         connection.pending += 1;
         if !exchange.keep_alive {
             connection.reading = Reading::Over;
         }
-        let connection = connection.id(index);
-        Ticket(self.asks.insert(Ask::Request { connection, exchange }) as u64)
+        connection.id(index)
     }
 
     /// Sends the engine's answer to the request that it belongs to.

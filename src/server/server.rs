@@ -14,6 +14,7 @@ use crate::ground::map::Map;
 use crate::ground::time::{AttendedClock, Now};
 use crate::hub::engine::{Answer, Engine, Health, Ticket};
 use crate::hub::registry::Registry;
+use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 
 use super::admission::{Admission, Source};
@@ -103,6 +104,8 @@ pub struct Server<S, E> {
 pub(super) enum Ask {
     /// An HTTP client.
     Request { connection: Id, exchange: Exchange },
+    /// An HTTP client that wants to know about channels.
+    Channels { connection: Id, exchange: Exchange, range: ChannelRange },
     /// A subscriber that wants to hear whether a message of its own is stored.
     Publish { connection: Id, id: Option<ClientId> },
     /// A subscriber that has to be told how much it missed, before it gets that.

@@ -34,6 +34,10 @@ pub(super) struct Serve {
     #[arg(value_parser = parse_level)]
     pub(super) log_level: LevelFilter,
 
+    /// Leaves out the console, the page at /
+    #[arg(long, env = "POLECAT_NO_CONSOLE", value_parser = clap::builder::FalseyValueParser::new())]
+    no_console: bool,
+
     #[command(flatten)]
     store: Store,
 
@@ -59,14 +63,17 @@ struct Store {
 
     /// Messages to keep, over all channels [default: all]
     #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_MESSAGES")]
+    #[arg(value_parser = parse_kept, allow_negative_numbers = true)]
     retain_messages: Option<u64>,
 
     /// Events to keep
-    #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_EVENTS", default_value_t = 10_000)]
+    #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_EVENTS", default_value = "10000")]
+    #[arg(value_parser = parse_kept, allow_negative_numbers = true)]
     retain_events: u64,
 
     /// Days for which both are kept, up to 36500, fractions allowed [default: for ever]
-    #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS", value_parser = parse_days)]
+    #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS")]
+    #[arg(value_parser = parse_days, allow_negative_numbers = true)]
     retain_days: Option<f64>,
 
     /// How long an idempotency key is remembered, 0.01 to 86400
@@ -177,7 +184,7 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_logs_bytes: usize,
 
-    /// Unfinished messages and requests of all connections
+    /// Memory for unfinished messages and requests of all connections
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_INBOX_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_inbox_bytes: usize,
@@ -220,6 +227,7 @@ impl Serve {
                 limits: self.bounds.limits(descriptors_max),
                 timeouts: self.times.timeouts(),
                 origins,
+                no_console: self.no_console,
                 ..Config::default()
             },
         }
@@ -342,6 +350,14 @@ fn parse_days(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(days) if days > 0.0 && days <= 36_500.0 => Ok(days),
         _ => Err("not a number of days between 0 and 36500".to_owned()),
+    }
+}
+
+/// Nobody who keeps nothing means it: where other flags say zero for no limit, here all would be deleted.
+fn parse_kept(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("not a number above 0".to_owned()),
     }
 }
 

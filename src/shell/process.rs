@@ -31,7 +31,6 @@ impl Process {
     pub(super) fn facts(&self, connections: usize) -> Facts {
         let pages = pages();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        #[expect(clippy::cast_precision_loss, reason = "2^52 seconds are more than anybody has")]
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         Facts {
             descriptors: self.descriptors(connections),

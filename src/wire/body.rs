@@ -227,6 +227,30 @@ impl ConnectionRange {
     }
 }
 
+/// Which channels `GET /api/channels?detail=1` is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelRange {
+    /// At most so many.
+    pub limit: usize,
+    /// Only those whose names are above this one.
+    pub after: Option<Rc<str>>,
+}
+
+impl ChannelRange {
+    /// Reads it from the values of a query.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with them.
+    pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
+        let mut errors = Vec::new();
+        let limit = query_number("limit", value("limit"), &mut errors);
+        let limit = checked_limit(limit, ListRange::LIMIT_MAX, &mut errors);
+        let after = value("after").filter(|name| !name.is_empty()).map(|name| Rc::from(&*name));
+        if errors.is_empty() { Ok(Self { limit, after }) } else { Err(errors) }
+    }
+}
+
 fn query_number(field: &str, text: Option<Cow<'_, str>>, errors: &mut FieldErrors) -> Option<u64> {
     let number = text?.parse::<u64>().ok();
     if number.is_none() {

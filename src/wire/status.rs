@@ -33,6 +33,8 @@ statuses! {
     SWITCHING_PROTOCOLS = 101, "Switching Protocols";
     /// 200
     OK = 200, "OK";
+    /// 304, for a browser that has the page; it has no body.
+    NOT_MODIFIED = 304, "Not Modified";
     /// 400
     BAD_REQUEST = 400, "Bad Request";
     /// 403
@@ -77,10 +79,10 @@ impl Status {
     }
 
     /// Whether a response of this status never has a body (RFC 9110 section
-    /// 6.4.1), and no `Content-Length` either (section 8.6).
+    /// 6.4.1); it is sent without a `Content-Length`, too (section 8.6).
     #[must_use]
     pub const fn is_bodiless(self) -> bool {
-        self.0 < 200
+        self.0 < 200 || self.0 == Self::NOT_MODIFIED.0
     }
 }
 
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_reason() {
-        assert_eq!(Status::ALL.len(), 19);
+        assert_eq!(Status::ALL.len(), 20);
         assert!(Status::ALL.is_sorted());
         for status in Status::ALL {
             assert!(!status.reason().is_empty(), "{}", status.code());

@@ -125,7 +125,7 @@ fn flags_of_readme() -> Vec<Described> {
             match cells[..] {
                 [heading, "", ""] => Described::Heading(heading.to_owned()),
                 [flag, default, text] => {
-                    let (name, value) = flag.split_once(' ').expect("a flag and its value");
+                    let (name, value) = flag.split_once(' ').unwrap_or((flag, ""));
                     let [name, value, default, text] = [name, value, default, text].map(str::to_owned);
                     Described::Flag { name, value, default, text }
                 }
@@ -161,8 +161,12 @@ fn flags_of_help(help: &str) -> Vec<Described> {
 
 fn flag_of_help(flag: &str) -> Described {
     let flag = flag.split_whitespace().collect::<Vec<_>>().join(" ");
-    let (name, rest) = flag.split_once(" <").expect("a value");
-    let (value, text) = rest.split_once("> ").expect("the end of a value");
+    // One that is there or not has no value.
+    let (name, rest) = flag.split_once(' ').expect("a text");
+    let (value, text) = match rest.strip_prefix('<') {
+        Some(rest) => rest.split_once("> ").expect("the end of a value"),
+        None => ("", rest),
+    };
     let (said, notes) = text.split_once(" [").expect("a variable");
     let notes = notes.trim_end_matches(']').split("] [").collect::<Vec<_>>();
     let variable = format!("env: POLECAT_{}=", name.replace('-', "_").to_ascii_uppercase());

@@ -18,6 +18,7 @@ mod limits;
 mod load;
 mod memory;
 mod origins;
+mod pages;
 mod rest;
 mod resident;
 mod resume;

@@ -109,7 +109,7 @@ fn the_summary_counts_messages_tokens_providers_and_lanes() {
 fn a_path_that_is_none_is_404() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());
-    for target in ["/", "/api", "/api/nothing", "/api/health/", "/API/health", "/wss", "/api/healthy"] {
+    for target in ["//", "/api", "/api/nothing", "/api/health/", "/API/health", "/wss", "/api/healthy"] {
         let response = http.get(target);
         assert_eq!((response.status, response.text()), (404, "{\"detail\":\"Not Found\"}"), "{target}");
     }

@@ -2,13 +2,13 @@
 //! It can be late and can fail, and it tells of what other servers committed.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use polecat::ground::time::Now;
 use polecat::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
 
-use crate::host::Host;
+use crate::host::{Demand, Host};
 use crate::model::Ledger;
 use crate::options::EngineOptions;
 use crate::store::{Append, EPOCH, Store};
@@ -35,6 +35,8 @@ pub(crate) struct NodeEngine {
     appends: VecDeque<(u64, Append)>,
     questions: VecDeque<(Query, Ticket)>,
     held: VecDeque<Held>,
+    /// Tickets of lists that are asked for.
+    lists: BTreeSet<u64>,
     health: Health,
     probe_at_ms: u64,
 }
@@ -59,6 +61,7 @@ impl NodeEngine {
             appends: VecDeque::new(),
             questions: VecDeque::new(),
             held: VecDeque::new(),
+            lists: BTreeSet::new(),
             health: Health::Sound,
             probe_at_ms: 0,
         }
@@ -169,16 +172,32 @@ impl Engine for NodeEngine {
     }
 
     fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+        let demand = self.host.demand.get();
+        self.host.demand.set(Demand { appends: demand.appends + 1, ..demand });
         let due = self.settles + 1 + u64::from(self.options.delay_settles);
         self.appends.push_back((due, Append { record, key, ticket }));
     }
 
     fn ask(&mut self, query: Query, ticket: Ticket) {
+        match query {
+            Query::Page { records_max, bytes_max, .. } => {
+                let mut demand = self.host.demand.get();
+                demand.page_records = demand.page_records.max(records_max);
+                demand.page_bytes = demand.page_bytes.max(bytes_max);
+                self.host.demand.set(demand);
+            }
+            Query::Messages { .. } => {
+                self.lists.insert(ticket.0);
+                self.host.lists.set(self.lists.len());
+            }
+            _ => {}
+        }
         self.questions.push_back((query, ticket));
     }
 
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
         self.settles += 1;
+        self.host.demand.set(Demand { reads: reads_max, ..self.host.demand.get() });
         let failure =
             self.happens(self.options.refuses_percent).then(|| EngineError("the disk is full".into()));
         self.follow();
@@ -204,10 +223,14 @@ impl Engine for NodeEngine {
                 announced[usize::from(matches!(record, Record::Event(_)))] = *id;
                 self.host.announced.set(announced);
             }
+            if let Answer::Messages { ticket, .. } | Answer::Failed { ticket, .. } = &answer {
+                self.lists.remove(&ticket.0);
+            }
             self.ledger.borrow_mut().note(&answer);
             self.host.answers.set(self.host.answers.get() + 1);
             answers.push(answer);
         }
+        self.host.lists.set(self.lists.len());
         self.host.health.note(&self.health);
         self.host.ready_at_ms.set(self.held.front().map(|held| held.ready_at_ms));
     }

@@ -25,6 +25,19 @@ impl Shared {
     }
 }
 
+/// What one turn asked of the engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Demand {
+    /// Records to be stored.
+    pub(crate) appends: usize,
+    /// Answers that the engine may look up.
+    pub(crate) reads: usize,
+    /// Records of the largest page.
+    pub(crate) page_records: usize,
+    /// Weight at which that ends.
+    pub(crate) page_bytes: usize,
+}
+
 /// One life of one server, from its start to its end or its crash.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -37,8 +50,12 @@ pub(crate) struct Host {
     pub(crate) seen: Cell<usize>,
     /// What became of the store's health.
     pub(crate) health: Rc<HealthLog>,
+    /// Lists of messages that the engine has yet to answer.
+    pub(crate) lists: Cell<usize>,
     /// How many answers the engine gave.
     pub(crate) answers: Cell<u64>,
+    /// What the server asked of the engine in this turn.
+    pub(crate) demand: Cell<Demand>,
     /// Steps until the process dies; a step is a socket call or a part of a settle.
     fuse: Cell<Option<u32>>,
     dead: Cell<bool>,

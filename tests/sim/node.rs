@@ -12,6 +12,7 @@ use polecat::server::server::Server;
 
 use crate::engine::NodeEngine;
 use crate::host::{Host, Shared};
+use crate::lifetime::Lifetime;
 use crate::model::Ledger;
 use crate::options::Options;
 use crate::pipe::{Pipe, SharedWire};
@@ -22,6 +23,12 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// Bytes of an inbox that nobody else's can cost it, beside what was read at once.
 const INBOX_BYTES_FREE: usize = 4 << 10;
+
+/// Bytes of a list of messages, about, which is what a list that is being read counts for.
+const LIST_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of whatever bears no content of a client, at most.
+const SMALL_BYTES: usize = 1_000;
 
 /// Turns in a row that did nothing and yet were not followed by sleep. A turn may
 /// find nothing to do a few times: members that have everything already are
@@ -42,8 +49,10 @@ pub(crate) struct Ground {
 #[derive(Debug, Clone)]
 struct Place {
     wire: SharedWire,
-    /// When anything last happened that could be waited for, by the attended clock.
-    moved_at_ms: u64,
+    source: u64,
+    /// Whether there was room for it when it came.
+    is_let_in: bool,
+    lifetime: Lifetime,
 }
 
 pub(crate) struct Node {
@@ -61,6 +70,7 @@ pub(crate) struct Node {
     stopped_at_ms: u64,
     idle_turns: u32,
     stored_before: (usize, u64, u64),
+    answers_before: u64,
     /// Time in which the loop attended, reckoned apart from the server.
     attended_ms: u64,
     turned_at_ms: u64,
@@ -83,6 +93,7 @@ impl Node {
             stopped_at_ms: 0,
             idle_turns: 0,
             stored_before: (0, 0, 0),
+            answers_before: 0,
             attended_ms: 0,
             turned_at_ms: now.monotonic_ms,
             past: Vec::new(),
@@ -192,6 +203,7 @@ impl Node {
         self.timeout_ms = self.server.poll_timeout_ms();
         let did_something =
             self.check_work(options) || told || accepted || before != self.server.connections();
+        self.check_demand(options);
         self.check_rest(did_something, ground);
         self.check_memory(options, ground);
         for place in &mut self.places {
@@ -199,7 +211,7 @@ impl Node {
                 *place = None;
             }
         }
-        self.check_deadlines(options, ground);
+        self.check_deadlines(options);
     }
 
     /// Moves the attended clock on, as ARCHITECTURE says: a stall does not count.
@@ -214,7 +226,7 @@ impl Node {
 
     fn tell(&mut self, options: &Options, ground: &Ground, random: &mut fastrand::Rng) -> bool {
         let mut told = false;
-        for (index, place) in self.places.iter().enumerate() {
+        for (index, place) in self.places.iter_mut().enumerate() {
             let Some(place) = place else { continue };
             let mut wire = place.wire.borrow_mut();
             if ground.shared.faults.get() && random.u32(..1000) < options.spurious_chance {
@@ -223,6 +235,9 @@ impl Node {
             if wire.has_edge() {
                 told = true;
                 let edge = wire.take_edge();
+                if edge.writable {
+                    place.lifetime.hear(self.attended_ms);
+                }
                 self.server.ready(u32::try_from(index).unwrap(), edge);
             }
         }
@@ -237,17 +252,33 @@ impl Node {
             return false;
         }
         let count = self.backlog.len().min(options.config.budgets.accepts);
-        for wire in self.backlog.drain(..count) {
+        for wire in self.backlog.drain(..count).collect::<Vec<_>>() {
             self.host.shared.count_event();
             let index = self.server.next_index();
-            let source = Source(random.u64(..options.sources.max(1)));
-            assert_eq!(self.server.accept(Pipe(Rc::clone(&wire)), source), index, "the index was foretold");
+            let source = random.u64(..options.sources.max(1));
+            let is_let_in = self.has_room_for(source, options);
+            let accepted = self.server.accept(Pipe(Rc::clone(&wire)), Source(source));
+            assert_eq!(accepted, index, "the index was foretold");
+            let is_told = wire.borrow().work.write_calls > 0;
+            assert_ne!(is_told, is_let_in, "who is beyond a limit, and nobody else, is turned away at once");
             let index = index as usize;
             self.places.resize(self.places.len().max(index + 1), None);
             assert!(self.places[index].is_none(), "a place is given once");
-            self.places[index] = Some(Place { wire, moved_at_ms: self.attended_ms });
+            let lifetime = Lifetime::new(self.attended_ms);
+            self.places[index] = Some(Place { wire, source, is_let_in, lifetime });
         }
         count > 0
+    }
+
+    /// Whether another connection from there is within the limits (PROTOCOL 13.1, 13.3):
+    /// who was turned away takes nobody's place.
+    fn has_room_for(&self, source: u64, options: &Options) -> bool {
+        let limits = &options.config.limits;
+        let let_in = || self.places.iter().flatten().filter(|place| place.is_let_in);
+        let of_source = let_in().filter(|place| place.source == source).count();
+        let per_source_max = limits.connections_per_source_max;
+        let_in().count() < limits.connections_max
+            && (per_source_max == 0 || of_source < per_source_max as usize)
     }
 
     /// Checks that the turn was within its budgets, and returns whether it moved anything.
@@ -255,15 +286,15 @@ impl Node {
         let budgets = &options.config.budgets;
         let read_max = budgets.read_bytes_per_connection - 1 + READ_BUFFER_BYTES;
         let (mut readers, mut read_bytes, mut writers, mut write_bytes) = (0, 0, 0, 0);
-        let mut moved = false;
-        for wire in self.wires() {
-            let work = std::mem::take(&mut wire.borrow_mut().work);
+        let now_ms = self.attended_ms;
+        for place in self.places.iter_mut().flatten() {
+            let work = std::mem::take(&mut place.wire.borrow_mut().work);
             assert!(work.read_bytes <= read_max, "{} bytes were read from one connection", work.read_bytes);
+            place.lifetime.note(work, now_ms);
             readers += usize::from(work.read_calls > 0);
             writers += usize::from(work.write_calls > 0);
             read_bytes += work.read_bytes;
             write_bytes += work.write_bytes;
-            moved |= work.read_bytes + work.write_bytes > 0;
         }
         // One of too many who are turned away is read once, to be ended at once.
         assert!(readers <= budgets.reads + budgets.accepts, "{readers} connections were read");
@@ -273,14 +304,29 @@ impl Node {
         // Who is turned away is told so when it is accepted.
         let written_max = budgets.accepts + budgets.reads + visits + budgets.flushes + budgets.deadlines;
         assert!(writers <= written_max, "{writers} connections were written");
-        if readers == 0 {
+        let has_answered = self.answers_before != self.host.answers.get();
+        self.answers_before = self.host.answers.get();
+        // What is read and what the engine answers may be replied to at once.
+        if readers == 0 && !has_answered {
             let frame = options.config.limits.message_bytes_max + 1_000;
-            let write_max = visits * (budgets.write_bytes_per_connection + frame)
-                + budgets.flushes * (budgets.page_bytes * 2 + frame)
-                + (budgets.deadlines + budgets.accepts) * frame;
+            let one_write = (budgets.write_bytes_per_connection.max(budgets.page_bytes)) + frame;
+            // A heartbeat, a notice, a farewell, a refusal.
+            let small = self.places.len() * 4 * SMALL_BYTES;
+            let write_max = budgets.write_bytes - 1 + one_write + small;
             assert!(write_bytes <= write_max, "{write_bytes} bytes were written");
         }
-        moved
+        read_bytes + write_bytes > 0
+    }
+
+    /// Checks what the turn asked of its engine.
+    fn check_demand(&self, options: &Options) {
+        let (demand, budgets) = (self.host.demand.take(), &options.config.budgets);
+        assert!(demand.appends <= budgets.appends, "{} records were taken in", demand.appends);
+        assert!(demand.reads <= budgets.engine_reads, "{} answers are to be looked up", demand.reads);
+        assert!(demand.page_records <= budgets.page_records, "a page of {} records", demand.page_records);
+        assert!(demand.page_bytes <= budgets.page_bytes, "a page of {} bytes", demand.page_bytes);
+        let lists_max = options.config.limits.outboxes_bytes_max.div_ceil(LIST_BYTES_MAX);
+        assert!(self.host.lists.get() <= lists_max, "{} lists are to be read", self.host.lists.get());
     }
 
     /// A server that has nothing to do sleeps.
@@ -318,24 +364,23 @@ impl Node {
         let answers = backlog.min(ground.ledger.borrow().bytes * 2) + ground.ledger.borrow().bytes;
         let unsent = limits.outbox_bytes_max + 2 * frame + answers;
         assert!(held.outbox_bytes_max <= unsent, "{} bytes wait for a connection", held.outbox_bytes_max);
+        assert!(held.channels <= limits.channels_max, "{} channels have members", held.channels);
+        // Beyond that, lists are not made; but one may make it much more.
+        let list = ground.ledger.borrow().bytes;
+        let other = (limits.outbox_bytes_max + 2 * frame) * self.server.connections();
+        let unsent = limits.outboxes_bytes_max.saturating_add(list + other + answers);
+        assert!(held.outboxes_bytes <= unsent, "{} bytes wait for all", held.outboxes_bytes);
     }
 
-    /// A connection on which nothing moves, and that waits for nothing of ours, ends.
-    fn check_deadlines(&mut self, options: &Options, ground: &Ground) {
-        let timeouts = &options.config.timeouts;
-        let waits = [timeouts.handshake_ms, timeouts.request_ms, timeouts.keep_alive_ms];
-        let longest = waits.into_iter().max().unwrap().max(timeouts.heartbeat_interval_ms * 3);
+    /// Nobody stays whose time is over.
+    fn check_deadlines(&mut self, options: &Options) {
         // Deadlines come to so many a turn, and a turn takes so long.
-        let slack = 1_000 + options.turn_ms_max * 200;
-        let patience_ms = u64::from(longest + timeouts.close_ms) + slack;
-        let now_ms = ground.shared.now_ms.get();
-        let engine_is_busy = self.host.ready_at_ms.get().is_some() || self.timeout_ms == Some(0);
+        let slack_ms = 1_000 + options.turn_ms_max * 200;
+        let is_excused = self.host.ready_at_ms.get().is_some() || self.timeout_ms == Some(0);
         for place in self.places.iter_mut().flatten() {
-            if std::mem::take(&mut place.wire.borrow_mut().client_moved) || engine_is_busy {
-                place.moved_at_ms = self.attended_ms;
-            }
-            let still_ms = self.attended_ms - place.moved_at_ms;
-            assert!(still_ms <= patience_ms, "a connection outlives its deadline at {now_ms} ms");
+            let wire = place.wire.borrow();
+            let timeouts = &options.config.timeouts;
+            place.lifetime.check(&wire, timeouts, is_excused, self.attended_ms, slack_ms);
         }
     }
 }

@@ -13,6 +13,7 @@ use polecat::server::socket::{Readiness, Socket};
 
 use crate::health::HealthLog;
 use crate::host::Host;
+use crate::outflow::Outflow;
 
 /// A client and the server share one of these for each connection.
 pub(crate) type SharedWire = Rc<RefCell<Wire>>;
@@ -55,6 +56,7 @@ pub(crate) struct Wire {
     arrived: VecDeque<u8>,
     client_ended: bool,
     client_gone: bool,
+    end_is_read: bool,
     reset: bool,
     down: VecDeque<u8>,
     server_ended: bool,
@@ -72,8 +74,8 @@ pub(crate) struct Wire {
     health_before: usize,
     /// What there was when the server first wrote.
     pub(crate) first_write: Option<FirstWrite>,
-    /// The client has sent or received something since this was last reset.
-    pub(crate) client_moved: bool,
+    /// All that the server has sent.
+    pub(crate) outflow: Outflow,
     /// What the server did in this turn.
     pub(crate) work: Work,
 }
@@ -107,6 +109,7 @@ impl Wire {
             arrived: VecDeque::new(),
             client_ended: false,
             client_gone: false,
+            end_is_read: false,
             reset: false,
             down: VecDeque::new(),
             server_ended: false,
@@ -119,7 +122,7 @@ impl Wire {
             crashed: false,
             health_before: 0,
             first_write: None,
-            client_moved: true,
+            outflow: Outflow::new(),
             work: Work::default(),
         }
     }
@@ -133,7 +136,6 @@ impl Wire {
         }
         let len = len.min(out.len()).min(self.manners.arrived_max - self.arrived.len());
         if len > 0 {
-            self.client_moved = true;
             self.arrived.extend(&out.make_contiguous()[..len]);
             out.drain(..len);
             if self.armed || self.manners.tells_every_arrival {
@@ -149,7 +151,6 @@ impl Wire {
         let len = len.min(self.down.len());
         let bytes = self.down.make_contiguous()[..len].to_vec();
         self.down.drain(..len);
-        self.client_moved |= len > 0;
         if !bytes.is_empty() && self.is_full {
             self.is_full = false;
             self.edge.writable = true;
@@ -200,7 +201,6 @@ impl Wire {
     pub(crate) fn end(&mut self) {
         if !self.client_ended {
             self.host.shared.count_event();
-            self.client_moved = true;
             self.client_ended = true;
             self.edge.readable = true;
             self.edge.read_closed = true;
@@ -219,11 +219,25 @@ impl Wire {
     /// A reset, in both directions.
     pub(crate) fn abort(&mut self) {
         self.host.shared.count_event();
-        self.client_moved = true;
         self.reset = true;
         self.arrived.clear();
         self.down.clear();
         self.edge = Readiness { readable: true, read_closed: true, writable: true };
+    }
+
+    /// Whether there is something that the server has not read, or not seen the end of.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.arrived.is_empty() || (self.client_ended && !self.end_is_read) || self.reset
+    }
+
+    /// Whether a write has found no room, and there is none yet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Whether the server has said that it sends no more.
+    pub(crate) fn has_server_ended(&self) -> bool {
+        self.server_ended
     }
 
     /// Whether there is something to tell the server.
@@ -272,6 +286,7 @@ impl Wire {
         self.arrived.drain(..len);
         self.work.read_bytes += len;
         self.armed |= len < buffer.len();
+        self.end_is_read |= len == 0 && self.client_ended;
         if len > 0 || self.client_ended { Ok(len) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
@@ -311,6 +326,7 @@ impl Wire {
         for slice in slices {
             let part = left.min(slice.len());
             self.down.extend(&slice[..part]);
+            self.outflow.take(&slice[..part]);
             left -= part;
         }
         self.work.write_bytes += len;

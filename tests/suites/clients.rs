@@ -25,6 +25,11 @@ fn npm_ws() {
 }
 
 #[test]
+fn polecat_js() {
+    node("polecat_js", "clients/with_polecat_js.mjs", &[]);
+}
+
+#[test]
 fn chromium() {
     node("chromium", "clients/with_chromium.mjs", &[Path::new("chromium")]);
 }

@@ -1,9 +1,10 @@
 //! What the engine in memory keeps, and how it finds it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::rc::Rc;
 
-use crate::hub::engine::{Record, Stream};
+use crate::hub::engine::{ChannelDetail, Record, Stream};
 use crate::wire::protocol::{Message, Summary};
 
 /// The newest records of one id sequence, without a hole: the id of a record
@@ -173,6 +174,21 @@ impl Messages {
 
     pub(super) fn names(&self) -> Vec<String> {
         self.by_channel.keys().map(|name| String::from(&**name)).collect()
+    }
+
+    /// What is kept of the channels above `after`, and whether there are more than that.
+    pub(super) fn details(&self, after: Option<&str>, mut cut: Cut) -> (Vec<ChannelDetail>, bool) {
+        let above = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut channels = Vec::new();
+        for (name, ids) in self.by_channel.range::<str, _>((above, Bound::Unbounded)) {
+            let newest = ids.back().copied().unwrap_or_default();
+            let detail = ChannelDetail { name: Rc::clone(name), newest, kept: ids.len() as u64 };
+            if !cut.takes(detail.weight()) {
+                return (channels, true);
+            }
+            channels.push(detail);
+        }
+        (channels, false)
     }
 
     pub(super) fn summary(&self) -> Summary {

@@ -24,7 +24,9 @@ const FORGET_NAME: &str = "DELETE FROM polecat_counts WHERE kind = ?1 AND name =
 /// Deletes a message and returns what it was counted for.
 pub(super) const DELETE_MESSAGE: &str = "DELETE FROM messages WHERE id = ?1
      RETURNING coalesce(token_count >> 32, 0), coalesce(token_count & 4294967295, 0),
-       nullif(provider, ''), nullif(lane, '')";
+       nullif(provider, ''), nullif(lane, ''), channel_id";
+/// The column of the channel's name in a row of [`DELETE_MESSAGE`].
+pub(super) const DELETED_CHANNEL: usize = 4;
 
 /// All of the above but one, which walks through the schema, and no table.
 pub(super) const ALL: [&str; 5] = [SCHEMA_VERSION, ADD_TOTAL, ADD_NAME, FORGET_NAME, DELETE_MESSAGE];

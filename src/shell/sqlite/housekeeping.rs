@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::ground::time::Now;
 
 use super::counts::Counts;
+use super::details::KeptCounts;
 use super::keys::Keys;
 use super::queries::Ids;
 use super::retention::Retention;
@@ -70,12 +71,13 @@ impl Housekeeping {
         &mut self,
         connection: &Connection,
         counts: &mut Counts,
+        kept: &mut KeptCounts,
         newest: Ids,
         now: Now,
     ) -> bool {
         let rows_max = (2 * std::mem::take(&mut self.appended)).clamp(STEP_ROWS, STEP_ROWS_MAX);
         self.stepped_at_ms = now.monotonic_ms;
-        match self.delete(connection, counts, newest, rows_max, now) {
+        match self.delete(connection, counts, kept, newest, rows_max, now) {
             Ok((is_gone, is_cut)) => {
                 let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.look_interval_ms() };
                 self.look_at_ms = interval.map(|ms| now.monotonic_ms.saturating_add(ms));
@@ -95,6 +97,7 @@ impl Housekeeping {
         &mut self,
         connection: &Connection,
         counts: &mut Counts,
+        kept: &mut KeptCounts,
         newest: Ids,
         rows_max: usize,
         now: Now,
@@ -105,11 +108,13 @@ impl Housekeeping {
             return Ok((false, records.is_cut));
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        records.delete(&transaction, counts)?;
+        let mut deleted = Vec::new();
+        records.delete(&transaction, counts, (!kept.is_empty()).then_some(&mut deleted))?;
         if has_keys {
             self.keys.forget(&transaction, rows_max, now)?;
         }
         transaction.commit()?;
+        deleted.iter().for_each(|message| kept.deleted(message));
         if has_keys {
             self.keys.look(connection)?;
         }

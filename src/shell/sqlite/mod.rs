@@ -7,6 +7,7 @@ mod queries;
 mod questions;
 mod checkpoint;
 mod counts;
+mod details;
 mod keys;
 mod retention;
 mod housekeeping;
@@ -25,6 +26,7 @@ use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
 use checkpoint::WriteAheadLog;
 use counts::Counts;
+use details::{Details, KeptCounts};
 use health::{Setback, Watch};
 use housekeeping::Housekeeping;
 use keys::Keys;
@@ -55,6 +57,7 @@ pub struct SqliteEngine {
     housekeeping: Housekeeping,
     counts: Counts,
     commits: Commits,
+    kept: KeptCounts,
     log: WriteAheadLog,
     /// Kept from other polecats while this one runs. It is dropped after the
     /// connection: closing any descriptor of the file gives SQLite's own locks up.
@@ -127,6 +130,7 @@ impl SqliteEngine {
             housekeeping: Housekeeping::new(keys, Retention::new(options)),
             counts,
             commits: Commits::default(),
+            kept: KeptCounts::default(),
             log,
             connection,
             _lock: None,
@@ -195,7 +199,8 @@ impl SqliteEngine {
         }
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
-        if self.housekeeping.step(&self.connection, &mut self.counts, self.known.newest, now) {
+        if self.housekeeping.step(&self.connection, &mut self.counts, &mut self.kept, self.known.newest, now)
+        {
             self.log.deleted(now);
             match Ids::oldest(&self.connection, self.known.newest) {
                 Ok(oldest) => self.known.oldest = oldest,
@@ -233,7 +238,7 @@ impl SqliteEngine {
         if steps_left > 0
             && let Some((mut listing, ticket)) = self.listings.pop_front()
         {
-            match listing.step(&self.connection) {
+            match listing.step(&self.connection, self.known, &mut self.kept) {
                 Ok(true) => answers.push(listing.into_answer(ticket)),
                 Ok(false) => self.listings.push_front((listing, ticket)),
                 Err(error) => answers.push(failed(ticket, &error)),
@@ -281,6 +286,10 @@ impl Engine for SqliteEngine {
                 Question::Messages { channel, after, before, bounds: Bounds { records_max, bytes_max } }
             }
             Query::Channels => return self.listings.push_back((Listing::channels(), ticket)),
+            Query::ChannelDetails { after, channels_max, bytes_max } => {
+                let details = Details::new(after.as_deref(), channels_max, bytes_max);
+                return self.listings.push_back((Listing::Details(details), ticket));
+            }
             Query::Summary => return self.listings.push_back((Listing::summary(), ticket)),
         };
         self.questions.push_back((question, ticket));

@@ -6,6 +6,7 @@
 //! prefer the ids of all channels. Rows are read leniently: an old file may hold
 //! anything, and one odd row must not hide the others.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
@@ -146,10 +147,25 @@ pub(super) fn take<T>(
 }
 
 /// A key of the database, byte for byte, to go on from.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     bytes: Vec<u8>,
     is_blob: bool,
+}
+
+impl Name {
+    pub(super) fn of_text(text: &str) -> Self {
+        Self { bytes: text.as_bytes().to_vec(), is_blob: false }
+    }
+
+    pub(super) const fn is_text(&self) -> bool {
+        !self.is_blob
+    }
+
+    /// As it is shown.
+    pub(super) fn as_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
 }
 
 impl From<ValueRef<'_>> for Name {

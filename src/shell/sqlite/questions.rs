@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row};
 use crate::hub::engine::{Answer, Record, Stream, Ticket};
 use crate::wire::protocol::{Message, Summary};
 
+use super::details::{Details, KeptCounts};
 use super::queries::{Bounds, Known, Name, event, integer, message, row_id, take, text};
 
 /// Rows of a list without end that one step reads.
@@ -17,7 +18,7 @@ pub(super) const COUNT_ROWS: usize = 4_096;
 const CHANNEL_AFTER: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
        FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
-const CHANNEL_COUNT: &str = "SELECT id FROM messages INDEXED BY idx_messages_channel
+pub(super) const CHANNEL_COUNT: &str = "SELECT id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
 const CHANNEL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
        FROM messages INDEXED BY idx_messages_channel
@@ -28,9 +29,9 @@ const ALL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lan
        FROM messages WHERE id > 0 AND id <= ?1 ORDER BY id DESC";
 const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
        FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
-const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
+pub(super) const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id >= '' ORDER BY channel_id LIMIT 1";
-const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
+pub(super) const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id > ?1 ORDER BY channel_id LIMIT 1";
 const COUNTS_AFTER: &str = "SELECT kind, name, count, tokens_high, tokens_low FROM polecat_counts
       WHERE (kind, name) > (?1, ?2) ORDER BY kind, name";
@@ -168,6 +169,7 @@ fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64) ->
 pub(super) enum Listing {
     Channels { names: Vec<String>, last: Option<Name> },
     Summary { summary: Summary, last: (Name, Name) },
+    Details(Details),
 }
 
 impl Listing {
@@ -180,7 +182,12 @@ impl Listing {
     }
 
     /// Reads the next slice and returns whether it was the last.
-    pub(super) fn step(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        known: Known,
+        kept: &mut KeptCounts,
+    ) -> rusqlite::Result<bool> {
         match self {
             Self::Channels { names, last } => {
                 let is_done = channels_step(connection, names, last)?;
@@ -192,6 +199,7 @@ impl Listing {
                 Ok(is_done)
             }
             Self::Summary { summary, last } => summary_step(connection, summary, last),
+            Self::Details(details) => details.step(connection, known.newest, kept),
         }
     }
 
@@ -199,6 +207,7 @@ impl Listing {
         match self {
             Self::Channels { names, .. } => Answer::Channels { ticket, names },
             Self::Summary { summary, .. } => Answer::Summary { ticket, summary },
+            Self::Details(details) => details.into_answer(ticket),
         }
     }
 }

@@ -12,7 +12,8 @@ use rusqlite::{Connection, Row};
 
 use crate::ground::time::Now;
 
-use super::counts::{Counts, DELETE_MESSAGE};
+use super::counts::{Counts, DELETE_MESSAGE, DELETED_CHANNEL};
+use super::details::Deleted;
 use super::options::StoreOptions;
 use super::queries::{Ids, row_id};
 
@@ -78,13 +79,22 @@ impl Step {
     }
 
     /// Deletes what is to go, within a transaction.
-    pub(super) fn delete(&self, connection: &Connection, counts: &mut Counts) -> rusqlite::Result<()> {
+    /// Adds the messages to `deleted`, where that is asked for.
+    pub(super) fn delete(
+        &self,
+        connection: &Connection,
+        counts: &mut Counts,
+        mut deleted: Option<&mut Vec<Deleted>>,
+    ) -> rusqlite::Result<()> {
         let mut tally = counts.begin(connection)?;
         let mut delete = connection.prepare_cached(DELETE_MESSAGE)?;
         for id in &self.messages {
             let mut rows = delete.query((id,))?;
             while let Some(row) = rows.next()? {
                 tally.deleted(connection, row)?;
+                if let Some(deleted) = &mut deleted {
+                    deleted.push(Deleted::read(row, DELETED_CHANNEL, *id)?);
+                }
             }
         }
         let mut delete = connection.prepare_cached(DELETE_EVENT)?;

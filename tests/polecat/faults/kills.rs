@@ -1,6 +1,7 @@
 //! SIGKILL at random moments: PROTOCOL.md, "8. Guarantees".
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -33,7 +34,8 @@ fn start(database: &Path, listen: &str, round: usize) -> Process {
 fn whenever_it_is_killed_what_was_acknowledged_is_stored_once_and_everyone_resumes() {
     let seed = std::env::var("POLECAT_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("SEED={seed}");
+    // Not by `eprintln`, which is shown of failures only: this process may be killed, too.
+    writeln!(io::stderr(), "SEED={seed}: run it again with POLECAT_SEED={seed}").unwrap();
     let mut random = fastrand::Rng::with_seed(seed);
     let (home, site) = (Home::new(), Site::default());
     let (site, mut published, mut runs) = (&site, BTreeMap::new(), Vec::new());

@@ -1,0 +1,81 @@
+// A list that grows at its end and stays there while one looks at the end, holding so many rows and no more.
+
+import { element, setText } from "./text.js";
+
+const ROWS_MAX = 500;
+const NEAR_PX = 24;
+
+export class Log {
+  #list; #region; #button; #isHeld = false; #missed = 0; #rowsMax;
+
+  /** @param {Element} region that scrolls; a list and a button are put into it
+   * @param {{rowsMax?: number, onTop?: () => void, onEnd?: () => void}} [options] what is done where one has scrolled
+   *   back to the first row, and to come back to the newest where those are not in the list any more */
+  constructor(region, { rowsMax = ROWS_MAX, onTop = () => {}, onEnd = () => {} } = {}) {
+    this.#region = region;
+    this.#rowsMax = rowsMax;
+    this.#list = element("ol", { class: "rows" });
+    this.#button = element("button", { type: "button", class: "newest", hidden: true });
+    this.#button.addEventListener("click", () => (this.hasNewest ? this.toEnd() : onEnd()));
+    region.replaceChildren(this.#list, this.#button);
+    region.onscroll = () => {
+      const { scrollTop, scrollHeight, clientHeight } = region;
+      this.#isHeld = scrollHeight - scrollTop - clientHeight > NEAR_PX;
+      if (!this.#isHeld && this.hasNewest) this.#missed = 0;
+      this.#tell();
+      if (scrollTop < NEAR_PX && scrollHeight > clientHeight) onTop();
+    };
+  }
+
+  /** False once older rows have pushed the newest out. */
+  hasNewest = true;
+
+  /** The oldest row that is there. */
+  get first() {
+    return this.#list.firstElementChild;
+  }
+
+  /** @param {Element[]} rows newer than all that are there */
+  append(rows, { isQuiet = false } = {}) {
+    if (!isQuiet) this.#missed += rows.length;
+    if (this.hasNewest) {
+      this.#list.append(...rows.slice(-this.#rowsMax));
+      this.#trim(() => this.#list.firstElementChild);
+      if (!this.#isHeld) this.toEnd();
+    }
+    this.#tell();
+  }
+
+  /** @param {Element[]} rows older than all that are there; what is looked at stays where it is */
+  prepend(rows) {
+    const before = this.#region.scrollHeight;
+    this.#list.prepend(...rows);
+    this.#region.scrollTop += this.#region.scrollHeight - before;
+    if (this.#trim(() => this.#list.lastElementChild)) this.hasNewest = false;
+    this.#tell();
+  }
+
+  toEnd() {
+    this.#missed = 0;
+    this.#isHeld = false;
+    this.#region.scrollTop = this.#region.scrollHeight;
+    this.#tell();
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.hasNewest = true;
+    this.toEnd();
+  }
+
+  #trim(next) {
+    let trimmed = 0;
+    for (; this.#list.childElementCount > this.#rowsMax; trimmed += 1) next().remove();
+    return trimmed > 0;
+  }
+
+  #tell() {
+    this.#button.hidden = !this.#isHeld && this.hasNewest;
+    setText(this.#button, this.#missed > 0 ? `${this.#missed} newer ↓` : "Newest ↓");
+  }
+}

@@ -1,0 +1,88 @@
+//! `GET /api/channels?detail=1`: what the engine keeps of channels, put together with who is
+//! on them. The engine reads its part in steps; ours is in the order of the names already.
+
+use crate::hub::engine::{ChannelDetail, Engine, Query, Ticket};
+use crate::wire::body::ChannelRange;
+use crate::wire::http::Status;
+use crate::wire::protocol::{Sequence, write_json};
+
+use super::exchange::Exchange;
+use super::introspection::{LATER, LIST_BYTES_MAX, numbered, unread};
+use super::server::{Ask, Server};
+use super::socket::Socket;
+
+#[derive(serde::Serialize)]
+struct ListedChannel<'a> {
+    channel_id: &'a str,
+    subscribers: usize,
+    newest: String,
+    kept: u64,
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Asks the engine what is kept of channels.
+    pub(super) fn ask_for_channels(&mut self, index: u32, exchange: Exchange, range: ChannelRange) {
+        let (after, channels_max) = (range.after.clone(), range.limit);
+        let connection = self.expect_answer(index, &exchange);
+        let ticket = Ticket(self.asks.insert(Ask::Channels { connection, exchange, range }) as u64);
+        self.engine.ask(Query::ChannelDetails { after, channels_max, bytes_max: LIST_BYTES_MAX }, ticket);
+        self.wait(index);
+    }
+
+    /// Puts what the engine keeps of channels together with who is on them.
+    pub(super) fn apply_channel_details(&mut self, ticket: Ticket, stored: &[ChannelDetail], is_cut: bool) {
+        let Some(Ask::Channels { connection, exchange, range }) = self.take_ask(ticket) else { return };
+        if self.has_many_unread() {
+            return self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &unread(), &LATER);
+        }
+        let body = self.channels_page(&range, stored, is_cut);
+        self.answer(connection, &exchange, Status::OK, &body, &[]);
+    }
+
+    fn channels_page(&self, range: &ChannelRange, stored: &[ChannelDetail], is_cut: bool) -> Vec<u8> {
+        let mut body = b"{\"channels\":[".to_vec();
+        let mut last = None;
+        let mut stored = stored.iter().peekable();
+        let mut joined = self.registry.names_after(range.after.as_deref()).peekable();
+        let mut left = range.limit;
+        while left > 0 && body.len() < LIST_BYTES_MAX {
+            let takes_stored = match (stored.peek(), joined.peek()) {
+                // What comes behind the end of a list that was cut is in the next one.
+                (None, _) if is_cut => break,
+                (None, None) => break,
+                (None, Some(_)) => false,
+                (Some(_), None) => true,
+                (Some(stored), Some(joined)) => stored.name <= **joined,
+            };
+            let detail = if takes_stored { stored.next() } else { None };
+            let name = match detail {
+                Some(detail) => {
+                    joined.next_if(|joined| **joined == detail.name);
+                    Some(&detail.name)
+                }
+                None => joined.next(),
+            };
+            let Some(name) = name else { break };
+            if last.is_some() {
+                body.push(b',');
+            }
+            write_json(&self.listed_channel(name, detail), &mut body);
+            last = Some(name);
+            left -= 1;
+        }
+        let has_more = is_cut || stored.peek().is_some() || joined.peek().is_some();
+        body.extend_from_slice(b"],\"next\":");
+        write_json(&last.filter(|_| has_more), &mut body);
+        body.push(b'}');
+        body
+    }
+
+    fn listed_channel<'a>(&self, name: &'a str, detail: Option<&ChannelDetail>) -> ListedChannel<'a> {
+        ListedChannel {
+            channel_id: name,
+            subscribers: self.registry.members_of(name),
+            newest: numbered(Sequence::Messages, detail.map_or(0, |detail| detail.newest)),
+            kept: detail.map_or(0, |detail| detail.kept),
+        }
+    }
+}

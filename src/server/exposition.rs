@@ -1,0 +1,271 @@
+//! `GET /metrics`: what is counted, in the Prometheus text format. The server keeps plain
+//! numbers; they get their names here, when somebody asks.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::ground::histogram::Histogram;
+use crate::ground::limit::Limit;
+use crate::hub::engine::{Commits, Engine, Health};
+
+use super::connection::Kind;
+use super::facts::{Facts, Laps};
+use super::introspection::Connections;
+use super::metrics::{CloseReason, Metrics};
+use super::server::Server;
+use super::socket::Socket;
+
+/// Buckets of times, as powers of two of a microsecond: from 16 us to 4 s.
+const TIME_BUCKETS: (usize, usize) = (4, 22);
+
+/// Buckets of records: from 1 to 2,048, which is as many as a turn takes in.
+const RECORD_BUCKETS: (usize, usize) = (0, 11);
+
+/// All that is told, as it is now.
+#[derive(Debug)]
+struct Exposition {
+    metrics: Metrics,
+    laps: Laps,
+    facts: Facts,
+    commits: Option<Commits>,
+    connections: Connections,
+    gauges: Vec<(&'static str, &'static str, u64)>,
+    newest: [(&'static str, u64); 2],
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// What is counted, as text.
+    pub(super) fn exposition(&self) -> String {
+        let is_storing_well = u64::from(*self.engine.health() == Health::Sound);
+        let exposition = Exposition {
+            metrics: self.metrics.clone(),
+            laps: self.laps.clone(),
+            facts: self.facts,
+            commits: self.engine.commits().cloned(),
+            connections: self.count_connections(),
+            gauges: vec![
+                (
+                    "polecat_store_up",
+                    "1 where records can be stored, as of the last attempt",
+                    is_storing_well,
+                ),
+                (
+                    "polecat_records_waiting",
+                    "Records that wait to be stored",
+                    self.engine_backlog_records as u64,
+                ),
+                ("polecat_channels", "Channels with subscribers, events too", self.registry.len() as u64),
+                (
+                    "polecat_lagging_cursors",
+                    "Subscribers whose socket is full, or for whom history is being read",
+                    self.lagging as u64,
+                ),
+                ("polecat_log_bytes", "Newest messages in memory", self.registry.logs_bytes() as u64),
+                ("polecat_inbox_bytes", "What has arrived and is not finished", self.inboxes_bytes as u64),
+                ("polecat_outbox_bytes", "Answers that are not sent yet", self.outboxes_bytes as u64),
+            ],
+            newest: [("messages", self.engine.newest_message()), ("events", self.engine.newest_event())],
+        };
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(exposition));
+        let mut text = String::new();
+        // Nothing is written but into memory.
+        let is_written = prometheus_text::encode(&mut text, &registry).is_ok();
+        debug_assert!(is_written);
+        text
+    }
+}
+
+impl Collector for Exposition {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(&mut encoder);
+        let version = [(env!("CARGO_PKG_VERSION"), 1)];
+        page.gauges("polecat_build_info", "1, and the version", "version", version)?;
+        self.encode_connections(&mut page)?;
+        self.encode_traffic(&mut page)?;
+        for (name, help, value) in &self.gauges {
+            page.gauge(name, help, *value)?;
+        }
+        page.gauges("polecat_newest_id", "The newest ids", "sequence", self.newest)?;
+        let limits = Limit::ALL.iter().map(|limit| (limit.name(), self.metrics.limits.of(*limit)));
+        page.counters("polecat_limit_hits", "How often each limit was run into", "limit", limits)?;
+        self.encode_loop(&mut page)?;
+        self.encode_commits(&mut page)?;
+        self.encode_process(&mut page)
+    }
+}
+
+impl Exposition {
+    fn encode_connections(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let Connections { open: _, max, http, events, channel, echo, closing, lagging: _ } = self.connections;
+        let counts = [http, events, channel, echo, closing].map(|count| count as u64);
+        let kinds = [Kind::Http, Kind::Events, Kind::Channel, Kind::Echo, Kind::Closing].map(Kind::name);
+        let by_kind = kinds.into_iter().zip(counts);
+        page.gauges("polecat_connections", "Open connections, by what they are", "kind", by_kind)?;
+        if let Some(max) = max {
+            page.gauge("polecat_connections_max", "Connections that there may be", max as u64)?;
+        }
+        let metrics = &self.metrics;
+        page.counter("polecat_connections_accepted", "Connections accepted", metrics.accepted)?;
+        let closed = CloseReason::ALL.iter().map(|reason| (reason.name(), metrics.closed_for(*reason)));
+        page.counters("polecat_connections_closed", "Connections ended, by the reason", "reason", closed)?;
+        page.counter("polecat_upgrades", "WebSocket handshakes completed", metrics.upgrades)?;
+        page.counter("polecat_requests", "HTTP requests answered or refused", metrics.requests)?;
+        let help = "Requests refused because of their origin";
+        page.counter("polecat_foreign_origins", help, metrics.foreign_origins)?;
+        page.counter("polecat_heartbeats", "Heartbeats sent", metrics.heartbeats)
+    }
+
+    fn encode_traffic(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let metrics = &self.metrics;
+        for (name, help, value) in [
+            ("polecat_messages_received", "WebSocket messages received", metrics.messages_received),
+            ("polecat_bytes_received", "Bytes read from sockets", metrics.bytes_received),
+            ("polecat_bytes_sent", "Bytes that sockets have taken", metrics.bytes_sent),
+            ("polecat_rubbish", "Messages received that were none of the protocol", metrics.rubbish),
+            ("polecat_records_committed", "Messages and events stored", metrics.committed),
+            ("polecat_records_repeated", "Records whose key had been used before", metrics.repeated),
+            ("polecat_records_refused", "Records that could not be stored", metrics.refused),
+            ("polecat_deliveries", "Stored messages and events handed to sockets", metrics.deliveries),
+            (
+                "polecat_delivery_writes",
+                "Writes in which these were: deliveries by these are frames per write",
+                metrics.delivery_writes,
+            ),
+            ("polecat_history_pages", "Pages of history read for cursors behind their log", metrics.pages),
+            ("polecat_store_reads_failed", "Questions that the store could not answer", metrics.reads_failed),
+        ] {
+            page.counter(name, help, value)?;
+        }
+        Ok(())
+    }
+
+    fn encode_loop(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        page.counter("polecat_turns", "Turns of the loop", self.metrics.turns)?;
+        page.counter("polecat_wakeups", "Polls that might have slept, and came back", self.laps.wakeups)?;
+        let help = "Time in which the loop did not attend";
+        page.float_counter("polecat_stalled_seconds", help, self.metrics.stalled_ms as f64 / 1e3)?;
+        let help = "Time from the end of a poll to the next one";
+        page.times("polecat_turn_duration_seconds", help, &self.laps.turn_us)?;
+        let help = "How much later than asked for a poll came back";
+        page.times("polecat_loop_lag_seconds", help, &self.laps.lag_us)
+    }
+
+    fn encode_commits(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let Some(commits) = &self.commits else { return Ok(()) };
+        let help = "Time that a transaction took in which something was stored";
+        page.times("polecat_commit_duration_seconds", help, &commits.duration_us)?;
+        let help = "Records stored in one transaction";
+        page.histogram("polecat_commit_records", help, &commits.records, RECORD_BUCKETS, 1.0)
+    }
+
+    /// By the names that all programs have for it.
+    fn encode_process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let facts = &self.facts;
+        if let Some(seconds) = facts.cpu_seconds {
+            page.float_counter("process_cpu_seconds", "Time on a processor", seconds)?;
+        }
+        if let Some(seconds) = facts.started_unix_seconds {
+            page.float_gauge("process_start_time_seconds", "When it was started, since 1970", seconds)?;
+        }
+        for (name, help, value) in [
+            ("process_open_fds", "Descriptors in use", facts.descriptors),
+            ("process_max_fds", "Descriptors that may be in use", facts.descriptors_max),
+            ("process_resident_memory_bytes", "Memory in use", facts.resident_bytes),
+            ("process_virtual_memory_bytes", "Address space", facts.virtual_bytes),
+        ] {
+            if let Some(value) = value {
+                page.gauge(name, help, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where metrics are written; those of counters get their `_total` there.
+struct Page<'p, 'e>(&'p mut DescriptorEncoder<'e>);
+
+impl Page<'_, '_> {
+    fn one(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+        metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.one(name, help, &ConstCounter::new(value))
+    }
+
+    fn float_counter(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.one(name, help, &ConstCounter::new(value))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.one(name, help, &ConstGauge::new(value))
+    }
+
+    fn float_gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.one(name, help, &ConstGauge::new(value))
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(value, count)| (value, ConstCounter::new(count)));
+        self.family(name, help, MetricType::Counter, label, values)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(value, count)| (value, ConstGauge::new(count)));
+        self.family(name, help, MetricType::Gauge, label, values)
+    }
+
+    fn family<M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        label: &str,
+        values: impl Iterator<Item = (&'static str, M)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (value, metric) in values {
+            metric.encode(family.encode_family(&[(label, value)])?)?;
+        }
+        Ok(())
+    }
+
+    fn times(&mut self, name: &str, help: &str, micros: &Histogram) -> fmt::Result {
+        self.histogram(name, help, micros, TIME_BUCKETS, 1e6)
+    }
+
+    /// A histogram of values of which there are `per_unit` in a unit.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        histogram: &Histogram,
+        (first, last): (usize, usize),
+        per_unit: f64,
+    ) -> fmt::Result {
+        let buckets = histogram.buckets(first, last).map(|(bound, count)| (bound as f64 / per_unit, count));
+        let buckets = buckets.collect::<Vec<_>>();
+        let sum = histogram.sum() as f64 / per_unit;
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        encoder.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)
+    }
+}

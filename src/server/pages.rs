@@ -1,0 +1,157 @@
+//! Static pages: the console, and the client library for browsers that it uses. They are part of the binary.
+
+use crate::hub::engine::Engine;
+use crate::wire::http::{Request, Status};
+
+use super::exchange::Exchange;
+use super::server::Server;
+use super::socket::Socket;
+
+/// A file that is part of the binary.
+#[derive(Debug)]
+pub(super) struct Page {
+    path: &'static str,
+    media_type: &'static str,
+    body: &'static [u8],
+    /// Of the body, so that a browser asks for it again only when it has changed.
+    hash: u64,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// What a page may do: load what we serve, and talk to us. It may make no markup or script out of
+/// text, and nobody may frame it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types 'none'";
+
+const LIBRARY: Page = Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../docs/polecat.js"));
+
+static CONSOLE: [Page; 11] = [
+    Page::new("/", HTML, include_bytes!("../console/console.html")),
+    Page::new("/console/console.css", CSS, include_bytes!("../console/console.css")),
+    Page::new("/console/icon.svg", SVG, include_bytes!("../console/icon.svg")),
+    Page::new("/console/channels.js", JAVASCRIPT, include_bytes!("../console/channels.js")),
+    Page::new("/console/connections.js", JAVASCRIPT, include_bytes!("../console/connections.js")),
+    Page::new("/console/events.js", JAVASCRIPT, include_bytes!("../console/events.js")),
+    Page::new("/console/log.js", JAVASCRIPT, include_bytes!("../console/log.js")),
+    Page::new("/console/main.js", JAVASCRIPT, include_bytes!("../console/main.js")),
+    Page::new("/console/overview.js", JAVASCRIPT, include_bytes!("../console/overview.js")),
+    Page::new("/console/plot.js", JAVASCRIPT, include_bytes!("../console/plot.js")),
+    Page::new("/console/text.js", JAVASCRIPT, include_bytes!("../console/text.js")),
+];
+
+impl Page {
+    const fn new(path: &'static str, media_type: &'static str, body: &'static [u8]) -> Self {
+        Self { path, media_type, body, hash: fnv_1a(body) }
+    }
+
+    /// What may be asked of a page, as `Allow` lists it.
+    pub(super) const fn methods(&self) -> &'static str {
+        "GET, HEAD, OPTIONS"
+    }
+
+    fn etag(&self) -> String {
+        format!("\"{:016x}\"", self.hash)
+    }
+}
+
+/// The page of that path, where the console is served or it is none of the console's.
+pub(super) fn page(path: &str, has_console: bool) -> Option<&'static Page> {
+    static LIBRARIES: [Page; 1] = [LIBRARY];
+    let console = CONSOLE.iter().filter(|_| has_console);
+    LIBRARIES.iter().chain(console).find(|page| page.path == path)
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    pub(super) fn reply_page(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        exchange: &Exchange,
+        page: &'static Page,
+    ) {
+        let etag = page.etag();
+        let extra = [
+            ("Content-Type", page.media_type),
+            ("ETag", etag.as_str()),
+            ("Cache-Control", "no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+        ];
+        if request.header_values("if-none-match").any(|tags| names(tags, etag.as_bytes())) {
+            // The rest is what the browser has.
+            self.reply(index, exchange, Status::NOT_MODIFIED, b"", &extra[1..3]);
+        } else {
+            self.reply(index, exchange, Status::OK, page.body, &extra);
+        }
+    }
+}
+
+/// Whether a list of entity tags names this one, weakly compared (RFC 9110 section 13.1.2): a proxy that
+/// compresses makes ours weak.
+fn names(tags: &[u8], etag: &[u8]) -> bool {
+    tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
+        let opaque = tag.strip_prefix(b"W/").unwrap_or(tag);
+        opaque == etag || tag == b"*"
+    })
+}
+
+/// FNV-1a: tells the versions of a file apart, and can be computed by the compiler.
+const fn fnv_1a(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut place = 0;
+    while place < bytes.len() {
+        hash = (hash ^ bytes[place] as u64).wrapping_mul(0x0100_0000_01b3);
+        place += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(fnv_1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv_1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn tags_are_compared_weakly() {
+        for tags in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "\"b\",W/\"a\"", "*", " \"a\" "] {
+            assert!(names(tags.as_bytes(), b"\"a\""), "{tags}");
+        }
+        for tags in ["", "\"b\"", "a", "\"aa\"", "w/\"a\"", "W/*"] {
+            assert!(!names(tags.as_bytes(), b"\"a\""), "{tags}");
+        }
+    }
+
+    #[test]
+    fn all_that_the_console_names_is_served() {
+        for page in &CONSOLE {
+            let text = String::from_utf8_lossy(page.body);
+            for name in text.split('"').skip(1).step_by(2) {
+                let path = match page.path {
+                    "/" if name.starts_with("console/") => format!("/{name}"),
+                    _ if name.starts_with("./") => format!("/console{}", &name[1..]),
+                    _ if name.starts_with("../") => name[2..].to_owned(),
+                    _ => continue,
+                };
+                assert!(super::page(&path, true).is_some(), "{} names {path}", page.path);
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_console_the_library_is_left() {
+        assert!(page("/", false).is_none() && page("/console/main.js", false).is_none());
+        assert!(page("/polecat.js", false).is_some() && page("/", true).is_some());
+    }
+}

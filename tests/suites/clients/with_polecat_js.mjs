@@ -1,0 +1,205 @@
+// docs/polecat.js in Node.js, with the WebSocket of the package `ws`: with_polecat_js.mjs BINARY PACKAGES
+
+import { once } from "node:events";
+import { createServer, connect as dial } from "node:net";
+import { createRequire } from "node:module";
+import { resolve } from "node:path";
+
+import { connect } from "../../../docs/polecat.js";
+import { check, Count, equal, insist, KILLED_AFTER, postAll, publish, Reader, ROUNDS, sized, within } from "./polecat.mjs";
+import { run, Server } from "./server.mjs";
+
+const [binary, packages] = process.argv.slice(2);
+const { WebSocket } = createRequire(`${resolve(packages)}/`)("ws");
+
+const open = (server, path, options) => connect(server.ws(path), { WebSocket, ...options });
+
+/** The next of that type for which `is` holds. */
+function next(connection, type, is = () => true) {
+  const came = new Promise((found) => {
+    const end = connection.on(type, (detail) => is(detail) && (end(), found(detail)));
+  });
+  return within(came, type);
+}
+
+const state = (connection, name) => (connection.state === name ? undefined : next(connection, "state", (now) => now.state === name));
+const contents = async (server) => {
+  const { messages } = await (await fetch(server.http("/api/messages?limit=1000"))).json();
+  return messages.map(({ content }) => content);
+};
+
+/** The code of the error that a promise is rejected with. */
+const refusal = (promise) => within(promise.then(() => "none", ({ code }) => code), "a refusal");
+
+async function typed(server) {
+  const [channel, events] = [open(server, "/api/ws/caf%C3%A9"), open(server, "/ws")];
+  await Promise.all([state(channel, "live"), state(events, "live")]);
+  equal([channel.server.channel, events.server.channel], ["café", null], "what hello says");
+  const message = next(channel, "message");
+  const eventId = await channel.send({ author: "ann", content: "hello" });
+  const { id, author, content } = await message;
+  equal([eventId, author, content], [`message-${String(id).padStart(5, "0")}`, "ann", "hello"], "the message");
+  // Types that the server uses itself are told from those by whom they come from.
+  for (const type of ["scan", "hello", "reconnect", "state", "gap"]) {
+    const [named, any] = [next(events, `event:${type}`), next(events, "event")];
+    const { event } = await publish(server, "/api/events", { type, payload: { n: 1 } });
+    equal([await named, await any], [event, event], "the event");
+  }
+  equal(events.lastEventId, "event-00005", "where to resume");
+  await next(channel, "heartbeat");
+  channel.close();
+  events.close();
+}
+
+async function refusals(server) {
+  const channel = open(server, "/api/ws/refusals");
+  equal(await refusal(channel.send({ content: 5 })), "wrong_type", "content that is no text");
+  equal(await refusal(channel.send(JSON.parse(sized(channel.server.message_bytes_max, {})))), "too_long", "a long message");
+  channel.close();
+  equal(await refusal(channel.send({ content: "late" })), "closed", "a closed connection");
+  const unsent = open(server, "/api/ws/refusals");
+  const sending = refusal(unsent.send({ content: "never" }));
+  unsent.close();
+  equal(await sending, "closed", "what was not sent");
+  const token = open(server, "/ws?subscribe_token=x");
+  equal((await next(token, "state", (now) => now.state === "closed")).code, 4400, "a bad token");
+  check(!(await contents(server)).includes("never"), "what was not sent is stored");
+}
+
+/** What is between a client and a server, and can break. */
+async function proxyTo(server) {
+  const proxy = { isDeaf: false };
+  const listener = createServer((client) => {
+    const upstream = dial(server.port, "127.0.0.1");
+    proxy.cut = () => [client, upstream].forEach((socket) => socket.destroy());
+    client.on("data", (bytes) => upstream.write(bytes));
+    upstream.on("data", (bytes) => proxy.isDeaf || client.write(bytes));
+    for (const socket of [client, upstream]) socket.on("error", () => {}).on("close", proxy.cut);
+  });
+  await once(listener.listen(0, "127.0.0.1").unref(), "listening");
+  return Object.assign(proxy, { port: listener.address().port });
+}
+
+/** An acknowledgement that gets lost: the message is sent again, and stored once. */
+async function once_only(server) {
+  const proxy = await proxyTo(server);
+  const channel = connect(`ws://127.0.0.1:${proxy.port}/api/ws/once`, { WebSocket });
+  await state(channel, "live");
+  proxy.isDeaf = true;
+  const sending = channel.send({ content: "once" });
+  while (!(await contents(server)).includes("once"));
+  proxy.isDeaf = false;
+  const again = next(channel, "message");
+  proxy.cut();
+  const eventId = await within(sending, "the acknowledgement");
+  const { id, content } = await again;
+  equal([content, Number(eventId.split("-")[1])], ["once", id], "what was sent again");
+  equal((await contents(server)).filter((text) => text === "once").length, 1, "copies");
+  channel.close();
+}
+
+/** A server that says nothing any more, on a connection that is still there. */
+async function silence(server) {
+  const channel = open(server, "/api/ws/silence");
+  await state(channel, "live");
+  server.process.kill("SIGSTOP");
+  const lost = await next(channel, "state", (now) => now.state === "waiting");
+  equal(lost.reason, "nothing was heard any more", "why it was left");
+  server.process.kill("SIGCONT");
+  await state(channel, "live");
+  channel.close();
+}
+
+/** It comes again when it was told to, and not before. */
+async function reconnects(server) {
+  const channel = open(server, "/api/ws/reconnects", { lastEventId: "message-00000" });
+  await state(channel, "live");
+  const told = next(channel, "reconnect");
+  const waiting = next(channel, "state", (now) => now.state === "waiting");
+  server.askToStop();
+  const { after_ms: afterMs } = (await told).payload;
+  const { code, afterMs: waits } = await waiting;
+  const left = performance.now();
+  equal([code, waits], [1001, afterMs], "the close, and what is waited");
+  await within(server.ended, "the end of the server");
+  await server.start();
+  const sending = channel.send({ content: "meanwhile" });
+  await state(channel, "connecting");
+  check(performance.now() - left >= afterMs - 5, "it came too early");
+  await within(sending, "the acknowledgement");
+  channel.close();
+}
+
+/** Another database on the same port: all of it comes, and a gap is told. */
+async function gaps(server) {
+  const follower = open(server, "/api/ws/gaps", { lastEventId: "message-00000" });
+  const seen = [];
+  follower.on("message", ({ content }) => seen.push(content));
+  for (const content of ["a", "b", "c"]) await follower.send({ content });
+  const { epoch, lastEventId } = follower;
+  const gap = next(follower, "gap");
+  await server.kill();
+  const other = await Object.assign(new Server(binary), { port: server.port }).start();
+  await gap;
+  check(follower.epoch !== epoch, "the epoch is the same");
+  for (const content of ["d", "e"]) await follower.send({ content });
+  await state(follower, "live");
+  equal(seen, ["a", "b", "c", "d", "e"], "what was seen");
+  await other.kill();
+  await server.start();
+  // The first one again, by an id that was never given out there: what was there is there again.
+  const again = open(server, "/api/ws/gaps", { lastEventId: "message-09999", epoch });
+  const ahead = [];
+  again.on("message", ({ content }) => ahead.push(content));
+  await state(again, "live");
+  equal(ahead, [], "what is not above the gap's newest");
+  await again.send({ content: "f" });
+  while (ahead.length === 0) await next(again, "message").catch(() => {});
+  equal(ahead, ["f"], "what follows");
+  for (const connection of [follower, again]) connection.close();
+  await other.remove();
+  check(lastEventId !== "", "it knows no id");
+}
+
+/** Two publishers and two followers over kills: each message once, in its order. */
+async function resume(server) {
+  const acknowledged = new Count();
+  const readers = [new Reader("channel", "message-00000"), new Reader("events", "event-00000")];
+  const followers = ["/api/ws/room", "/ws"].map((path, place) => open(server, path, { lastEventId: readers[place].eventId }));
+  const follows = followers.map((connection, place) => {
+    const reader = readers[place];
+    connection.on("hello", () => (reader.connects += 1));
+    connection.on("gap", () => check(false, `${reader.name}: a gap`));
+    const end = new Promise((done) => {
+      const take = (envelope) => (reader.take(JSON.stringify(envelope)), reader.isDone && done());
+      connection.on("message", (data) => take({ type: "message", data, event_id: `message-${data.id}` }));
+      connection.on("event", take);
+    });
+    return end.then(() => connection.close());
+  });
+  const publisher = open(server, "/api/ws/room");
+  const sendAll = async () => {
+    for (let number = 0; number < ROUNDS; number++) {
+      await within(publisher.send({ author: "ws", content: `ws ${number}` }), "an acknowledgement");
+      acknowledged.add();
+    }
+  };
+  const killNowAndThen = async () => {
+    for (const most of KILLED_AFTER) {
+      await acknowledged.reaches(most);
+      await Promise.all(followers.map((follower) => state(follower, "live")));
+      await server.kill();
+      await server.start();
+    }
+  };
+  await Promise.all([sendAll(), postAll(server, acknowledged), killNowAndThen()]);
+  publisher.close();
+  await insist(server, "/api/messages", { channel_id: "room", author: "", content: "end" }, "end");
+  await insist(server, "/api/events", { type: "note", payload: { content: "end" } }, "end");
+  await within(Promise.all(follows), "the end of all that was published");
+  readers.forEach((reader, place) => reader.check([["rest", "ws"], ["event"]][place]));
+}
+
+await run(binary, ["--heartbeat-interval", "0.2"], [typed, refusals, once_only, silence, reconnects]);
+await run(binary, [], [gaps]);
+await run(binary, [], [resume]);
