@@ -111,7 +111,7 @@ fn a_hangup_changes_nothing() {
     open.expect_open();
     for _ in 0..2 {
         process.signal(Signal::HUP);
-        process.next_line("INFO  [polecat::shell::reactor] SIGHUP changes nothing");
+        process.next_logged(" INFO  SIGHUP changes nothing");
         open.expect_open();
     }
     process.signal(Signal::TERM);

@@ -131,11 +131,20 @@ impl Process {
 
     /// The next line on stderr that begins with `start`; those before it are kept for the end.
     pub(crate) fn next_line(&mut self, start: &str) -> String {
+        self.next_line_where(start, |line| line.starts_with(start))
+    }
+
+    /// The same of one that is logged, with its time before it.
+    pub(crate) fn next_logged(&mut self, text: &str) -> String {
+        self.next_line_where(text, |line| line.contains(text))
+    }
+
+    fn next_line_where(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         loop {
             let line = self.stderr.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|error| panic!("no {start:?} ({error}): {:?}", self.lines));
+            let line = line.unwrap_or_else(|error| panic!("no {what:?} ({error}): {:?}", self.lines));
             self.lines.push(line.clone());
-            if line.starts_with(start) {
+            if is_it(&line) {
                 return line;
             }
         }
