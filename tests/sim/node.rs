@@ -68,6 +68,8 @@ pub(crate) struct Node {
     is_stopped: bool,
     /// When it began, by the attended clock.
     stopped_at_ms: u64,
+    /// Whether too much memory was in use, and is not clearly less since.
+    is_memory_short: bool,
     idle_turns: u32,
     stored_before: (usize, u64, u64),
     answers_before: u64,
@@ -91,6 +93,7 @@ impl Node {
             due_ms: Some(0),
             is_stopped: false,
             stopped_at_ms: 0,
+            is_memory_short: false,
             idle_turns: 0,
             stored_before: (0, 0, 0),
             answers_before: 0,
@@ -187,11 +190,13 @@ impl Node {
             self.server.shut_down();
             self.stopped_at_ms = self.attended_ms;
         }
-        if options.config.limits.resident_bytes_max > 0 {
+        let bytes_max = options.config.limits.resident_bytes_max;
+        if bytes_max > 0 {
             // What is in use is any number; in the end it is little.
-            let bytes_max =
-                if ground.shared.faults.get() { options.config.limits.resident_bytes_max * 2 } else { 1 };
-            self.server.note_resident(random.u64(..bytes_max));
+            let bytes = random.u64(..if ground.shared.faults.get() { bytes_max * 2 } else { 1 });
+            self.server.note_resident(bytes);
+            let is_clearly_below = bytes < bytes_max - bytes_max / 16;
+            self.is_memory_short = bytes >= bytes_max || (self.is_memory_short && !is_clearly_below);
         }
         let accepted = self.accept(options, random);
         let before = self.server.connections();
@@ -278,6 +283,7 @@ impl Node {
         let of_source = let_in().filter(|place| place.source == source).count();
         let per_source_max = limits.connections_per_source_max;
         let_in().count() < limits.connections_max
+            && (!self.is_memory_short || let_in().next().is_none())
             && (per_source_max == 0 || of_source < per_source_max as usize)
     }
 
