@@ -147,8 +147,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // An old client gets all there is; one that is told of the gap, too.
             Start::Gap(_) => kept.oldest.saturating_sub(1),
         };
+        // The answers to what it asked before it was upgraded may have filled its socket.
+        let (cursor, is_lagging) = (connection.cursor, connection.is_lagging());
+        self.lagging += usize::from(is_lagging);
         if level == Level::Base {
-            if connection.cursor < kept.newest {
+            if cursor < kept.newest {
                 self.queue_flush(index);
             }
         } else {
@@ -194,8 +197,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Start::After(from) => {
                 let connection = self.at(index);
+                let was_lagging = connection.is_lagging();
                 connection.writing = Writing::Paging;
-                self.lagging += 1;
+                self.lagging += usize::from(!was_lagging);
                 let connection = self.at(index);
                 let ask = Ask::Resume { connection: connection.id(index), from: *from };
                 let ticket = Ticket(self.asks.insert(ask) as u64);

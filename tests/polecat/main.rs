@@ -7,6 +7,7 @@ mod support;
 
 mod client;
 mod configuration;
+mod deploy;
 mod documents;
 mod echo;
 mod endpoints;
@@ -27,6 +28,7 @@ mod service_a;
 mod service_b;
 mod slow_reader;
 mod stalls;
+mod supervised;
 mod store;
 mod store_failures;
 mod strict;

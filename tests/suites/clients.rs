@@ -37,6 +37,9 @@ fn chromium() {
 #[test]
 fn python_jsonschema() {
     python("python_jsonschema", "jsonschema");
+}
+
+#[test]
 fn console() {
     node("console", "clients/with_console.mjs", &[Path::new("chromium")]);
 }
