@@ -185,6 +185,13 @@ impl World {
         }
     }
 
+    /// Has turns until that is so.
+    pub(crate) fn rest_until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            self.turn();
+        }
+    }
+
     /// Lets so much time pass, with the turns that fall into it.
     pub(crate) fn pass(&mut self, ms: u64) {
         let until_ms = self.now_ms + ms;
