@@ -147,6 +147,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // An old client gets all there is; one that is told of the gap, too.
             Start::Gap(_) => kept.oldest.saturating_sub(1),
         };
+        // What it was answered before, as an HTTP client, may fill its socket still.
+        self.lagging += usize::from(connection.is_lagging());
+        let connection = self.at(index);
         if level == Level::Base {
             if connection.cursor < kept.newest {
                 self.queue_flush(index);
@@ -194,10 +197,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Start::After(from) => {
                 let connection = self.at(index);
+                let was_lagging = connection.is_lagging();
                 connection.writing = Writing::Paging;
-                self.lagging += 1;
-                let connection = self.at(index);
-                let ask = Ask::Resume { connection: connection.id(index), from: *from };
+                let connection = connection.id(index);
+                self.lagging += usize::from(!was_lagging);
+                let ask = Ask::Resume { connection, from: *from };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
                 let stream = stream.clone();
                 self.engine.ask(Query::Count { stream, after: *from, through: kept.newest }, ticket);
