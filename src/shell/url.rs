@@ -21,9 +21,9 @@ impl Url {
             "ws" | "http" => {}
             "wss" | "https" => {
                 return Err(
-                    "there is no TLS here: name a proxy on this machine that has it, or a tunnel, such as \
-                            ssh -L 8010:127.0.0.1:8010 HOST, by its http:// URL"
-                        .to_owned(),
+                    "there is no TLS here: name, by its http:// or ws:// URL, a proxy on this machine that has it, or a \
+                     tunnel, such as ssh -L 8010:127.0.0.1:8010 HOST"
+                    .to_owned(),
                 );
             }
             _ => return Err("not a URL that begins with ws:// or http://".to_owned()),

@@ -5,6 +5,7 @@ mod bad;
 mod command;
 mod doctor;
 mod documents;
+mod proxy;
 mod send;
 mod status;
 mod tail;

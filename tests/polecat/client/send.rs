@@ -1,13 +1,16 @@
 //! `polecat send` and `polecat event`: what is published over breaks is stored once, PROTOCOL.md, "8. Guarantees".
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::command::{Running, ask, serve};
-use crate::support::{Home, Process, Server, get};
+use super::proxy::Proxy;
+use crate::support::socket::message;
+use crate::support::{Home, PATIENCE, Process, Server, get, post};
 
 fn contents(addr: SocketAddr, channel: &str) -> Vec<String> {
     let list = get(addr, &format!("/api/messages?limit=1000&channel_id={channel}")).ok();
@@ -40,6 +43,33 @@ fn each_line_of_a_pipe_is_stored_once_over_a_restart() {
     let summary = get(addr, "/api/summary").ok();
     assert_eq!(summary["summary"]["total_tokens"], 1000);
     assert_eq!(summary["summary"]["by_lane"]["ops"], 500);
+}
+
+#[test]
+fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
+    let server = Server::start();
+    let proxy = Proxy::before(server.addr(), b"\"type\":\"live\"");
+    let mut send = Running::start(proxy.addr, &["send", "room", "--window", "50"]);
+    send.write(&(0..80).map(|number| format!("{number}\n")).collect::<String>());
+    send.end_input();
+    let begun = Instant::now();
+    while contents(server.addr(), "room").len() < 50 {
+        assert!(begun.elapsed() < PATIENCE, "what is sent arrives");
+    }
+    // No answer has come back: the next one, which is another's message, ends the connection.
+    proxy.cut();
+    post(server.addr(), "/api/messages", &message("room", "other", "cut")).ok();
+    let (status, ids, told) = send.wait();
+    assert!(status.success() && ids.len() == 80, "{ids:?} {told:?}");
+    assert!(told.iter().any(|line| line.contains("trying again in")), "{told:?}");
+    let stored = contents(server.addr(), "room").into_iter().filter(|content| content != "cut");
+    assert!(stored.eq((0..80).map(|number| number.to_string())), "once, and in order");
+    // The same of an event, whose answer is lost from its first byte on.
+    let proxy = Proxy::before(server.addr(), b"");
+    let event = Running::start(proxy.addr, &["event", "once", "--timeout", "0.3", "--retry", "20"]);
+    let (status, ids, told) = event.wait();
+    assert!(status.success() && ids == ["event-00001"] && told.len() == 1, "{ids:?} {told:?}");
+    assert_eq!(ask(server.addr(), &["event", "next"]).stdout, "event-00002\n");
 }
 
 #[test]
