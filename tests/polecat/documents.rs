@@ -46,7 +46,8 @@ fn the_flags_that_documents_name_exist() {
         known.extend(flags_in(&help.stdout));
     }
     // Those of curl and cargo.
-    let foreign = ["--json", "--fail", "--retry", "--retry-connrefused", "--release", "--locked", "--path"].map(str::to_owned);
+    let foreign = ["--json", "--fail", "--retry", "--retry-connrefused", "--release", "--locked", "--path"]
+        .map(str::to_owned);
     known.extend(foreign);
     for (name, document) in [("README.md", README), ("PROTOCOL.md", PROTOCOL)] {
         let unknown = flags_in(document).into_iter().filter(|flag| !known.contains(flag));

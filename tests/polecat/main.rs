@@ -1,7 +1,7 @@
 //! Black-box tests: everything is asked and seen on the wire, or on a process
 //! and its files. A test is a sentence about behaviour. README.md, beside this
 //! directory, says how they are written.
-#![expect(clippy::expect_used, clippy::print_stderr, reason = "tests fail aloud, and say their seed")]
+#![expect(clippy::expect_used, reason = "tests fail aloud, and say their seed")]
 
 mod support;
 
