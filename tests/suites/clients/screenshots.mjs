@@ -13,7 +13,6 @@ const SECONDS = 240;
 const BYTES_MAX = 150_000;
 const PICTURES = [
   ["overview", "light", 1200, 760],
-  ["events", "dark", 1200, 480],
   ["channels/deploys", "dark", 1200, 480],
   ["channels/deploys", "light", 390, 640],
   ["overview", "dark", 390, 640],
