@@ -184,7 +184,8 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_logs_bytes: usize,
 
-    /// Memory for unfinished messages and requests of all connections
+    /// Memory for unfinished messages and requests of all connections; up to twice what they
+    /// have sent
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_INBOX_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_inbox_bytes: usize,

@@ -41,7 +41,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(addr: SocketAddr, args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_polecat"));
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_polecat")), addr, args)
+    }
+
+    /// The same for one whom SIGINT ends, even if whoever runs the tests ignores it.
+    pub(crate) fn start_interruptible(addr: SocketAddr, args: &[&str]) -> Self {
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_polecat")]);
+        Self::start_by(command, addr, args)
+    }
+
+    fn start_by(mut command: Command, addr: SocketAddr, args: &[&str]) -> Self {
         command.args(args).env("POLECAT_URL", format!("http://{addr}")).env_remove("POLECAT_DB");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be run");

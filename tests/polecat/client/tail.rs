@@ -114,7 +114,7 @@ fn events_that_are_called_like_control_messages_are_shown() {
 fn ctrl_c_ends_it_as_it_ends_others() {
     let server = Server::start();
     post(server.addr(), "/api/messages", &message("room", "ann", "hi")).ok();
-    let mut tail = Running::start(server.addr(), &["tail", "room", "--from", "beginning"]);
+    let mut tail = Running::start_interruptible(server.addr(), &["tail", "room", "--from", "beginning"]);
     tail.lines(1);
     tail.signal(Signal::INT);
     let (status, rest, told) = tail.wait();
