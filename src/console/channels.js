@@ -100,6 +100,7 @@ class Channel {
 
   close() {
     this.#isClosed = true;
+    this.#log.close();
     this.#connection?.close();
   }
 

@@ -4,9 +4,10 @@ import { element, setText } from "./text.js";
 
 const ROWS_MAX = 500;
 const NEAR_PX = 24;
+const CONTROLS = "summary, button";
 
 export class Log {
-  #list; #region; #button; #isHeld = false; #missed = 0; #rowsMax;
+  #list; #region; #button; #isHeld = false; #missed = 0; #rowsMax; #current = null; #resizes;
 
   /** @param {Element} region that scrolls; a list and a button are put into it
    * @param {{rowsMax?: number, onTop?: () => void, onEnd?: () => void}} [options] what is done where one has scrolled
@@ -18,6 +19,9 @@ export class Log {
     this.#button = element("button", { type: "button", class: "newest", hidden: true });
     this.#button.addEventListener("click", () => (this.hasNewest ? this.toEnd() : onEnd()));
     region.replaceChildren(this.#list, this.#button);
+    this.#resizes = new ResizeObserver(() => this.#isHeld || this.toEnd());
+    this.#resizes.observe(region);
+    region.onkeydown = (event) => this.#move(event);
     region.onscroll = () => {
       const { scrollTop, scrollHeight, clientHeight } = region;
       this.#isHeld = scrollHeight - scrollTop - clientHeight > NEAR_PX;
@@ -30,6 +34,11 @@ export class Log {
   /** False once older rows have pushed the newest out. */
   hasNewest = true;
 
+  /** For good: another one may use the region. */
+  close() {
+    this.#resizes.disconnect();
+  }
+
   /** The oldest row that is there. */
   get first() {
     return this.#list.firstElementChild;
@@ -38,10 +47,12 @@ export class Log {
   /** @param {Element[]} rows newer than all that are there */
   append(rows, { isQuiet = false } = {}) {
     if (!isQuiet) this.#missed += rows.length;
+    rows.forEach((row) => reach(row, false));
     if (this.hasNewest) {
       this.#list.append(...rows.slice(-this.#rowsMax));
       this.#trim(() => this.#list.firstElementChild);
       if (!this.#isHeld) this.toEnd();
+      if (!this.#list.contains(document.activeElement)) this.#makeCurrent(this.#list.lastElementChild);
     }
     this.#tell();
   }
@@ -49,6 +60,7 @@ export class Log {
   /** @param {Element[]} rows older than all that are there; what is looked at stays where it is */
   prepend(rows) {
     const before = this.#region.scrollHeight;
+    rows.forEach((row) => reach(row, false));
     this.#list.prepend(...rows);
     this.#region.scrollTop += this.#region.scrollHeight - before;
     if (this.#trim(() => this.#list.lastElementChild)) this.hasNewest = false;
@@ -68,6 +80,27 @@ export class Log {
     this.toEnd();
   }
 
+  /** Only the controls of one row can be reached by Tab, or nobody would get past hundreds of rows. */
+  #makeCurrent(row) {
+    if (this.#current) reach(this.#current, false);
+    this.#current = row;
+    if (row) reach(row, true);
+  }
+
+  /** By arrows, to the same control of another row. */
+  #move(event) {
+    const row = event.target.closest("li");
+    const steps = { ArrowUp: row?.previousElementSibling, ArrowDown: row?.nextElementSibling, Home: this.#list.firstElementChild, End: this.#list.lastElementChild };
+    const to = row && steps[event.key];
+    if (!to) return;
+    const place = [...row.querySelectorAll(CONTROLS)].indexOf(event.target);
+    const control = to.querySelectorAll(CONTROLS)[place];
+    if (!control) return;
+    event.preventDefault();
+    this.#makeCurrent(to);
+    control.focus();
+  }
+
   #trim(next) {
     let trimmed = 0;
     for (; this.#list.childElementCount > this.#rowsMax; trimmed += 1) next().remove();
@@ -78,4 +111,8 @@ export class Log {
     this.#button.hidden = !this.#isHeld && this.hasNewest;
     setText(this.#button, this.#missed > 0 ? `${this.#missed} newer ↓` : "Newest ↓");
   }
+}
+
+function reach(row, isReached) {
+  for (const control of row.querySelectorAll(CONTROLS)) control.tabIndex = isReached ? 0 : -1;
 }

@@ -34,6 +34,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Connections at once from one address (of IPv6, from one /64); 0 for no limit.
     pub connections_per_source_max: u32,
+    /// Bytes of memory that the process has in use, at which nobody else is let in; 0 for no limit.
+    pub resident_bytes_max: u64,
     /// Bytes of one WebSocket message, however fragmented.
     pub message_bytes_max: usize,
     /// Bytes of one request body.
@@ -81,6 +83,7 @@ impl Default for Limits {
         Self {
             connections_max: usize::MAX,
             connections_per_source_max: 0,
+            resident_bytes_max: 0,
             message_bytes_max: 1 << 20,
             body_bytes_max: 1 << 20,
             messages_per_second_max: 0,

@@ -33,6 +33,8 @@ limits! {
     ConnectionsPerAddress = "connections_per_address",
     /// Descriptors or memory of the system: a connection was answered 503.
     Descriptors = "descriptors",
+    /// Memory that the process has in use: a connection was answered 503.
+    Memory = "memory",
     /// Channels with subscribers: a handshake was answered 503.
     Channels = "channels",
     /// Messages of one connection in a second: Close 1008, or 429.

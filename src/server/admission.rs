@@ -21,6 +21,8 @@ const TURNED_AWAY_MAX: usize = 64;
 pub(super) struct Admission {
     /// Those that were not let in and are there still, by their index. They take nobody's place.
     turned_away: Vec<u32>,
+    /// Whether too much memory is in use to let anybody in.
+    is_memory_short: bool,
     /// Connections that were let in, by source; looked up only.
     counts: Map<Source, u32>,
     /// The source of each connection, by its index.
@@ -50,8 +52,12 @@ impl Admission {
         if limits.messages_per_second_max > 0 {
             put(&mut self.rates, index, Rate::default());
         }
-        let limit = if connections - self.turned_away.len() >= limits.connections_max {
+        let let_in = connections - self.turned_away.len();
+        let limit = if let_in >= limits.connections_max {
             Some(Limit::Connections)
+        } else if self.is_memory_short && let_in > 0 {
+            // Where nobody is there, nobody's leaving would ever change it.
+            Some(Limit::Memory)
         } else if limits.connections_per_source_max == 0 {
             None
         } else {
@@ -65,6 +71,19 @@ impl Admission {
             self.turned_away.push(index);
             Err(limit)
         })
+    }
+
+    /// Takes note of how much memory is in use. Returns whether anybody is let in, where that has changed.
+    pub(super) const fn note_resident(&mut self, bytes: u64, limits: &Limits) -> Option<bool> {
+        let bytes_max = limits.resident_bytes_max;
+        // Nobody comes in and is out again with every page that comes and goes.
+        let enough = if self.is_memory_short { bytes_max - bytes_max / 16 } else { bytes_max };
+        let is_short = bytes_max > 0 && bytes >= enough;
+        if is_short == self.is_memory_short {
+            return None;
+        }
+        self.is_memory_short = is_short;
+        Some(!is_short)
     }
 
     /// Whether the connection at `index` was not let in, and is one of too many of these to
@@ -151,6 +170,26 @@ mod tests {
         }
         admission.leave(1, &limits);
         assert_eq!(admission.enter(1, Source(1), 81, &limits), Ok(()));
+    }
+
+    #[test]
+    fn nobody_else_is_let_in_until_there_is_clearly_enough_memory() {
+        let limits = Limits { resident_bytes_max: 1600, ..Limits::default() };
+        let mut admission = Admission::default();
+        assert_eq!(admission.note_resident(1599, &limits), None);
+        assert_eq!(admission.enter(0, Source(1), 0, &limits), Ok(()));
+        assert_eq!(admission.note_resident(1600, &limits), Some(false));
+        assert_eq!(admission.enter(1, Source(1), 1, &limits), Err(Limit::Memory));
+        assert_eq!(admission.note_resident(1599, &limits), None);
+        assert_eq!(admission.note_resident(1500, &limits), None);
+        assert_eq!(admission.enter(2, Source(1), 2, &limits), Err(Limit::Memory));
+        admission.leave(0, &limits);
+        assert_eq!(admission.enter(0, Source(1), 2, &limits), Ok(()), "somebody has to be there");
+        assert_eq!(admission.enter(3, Source(1), 3, &limits), Err(Limit::Memory));
+        assert_eq!(admission.note_resident(1499, &limits), Some(true));
+        assert_eq!(admission.enter(4, Source(1), 4, &limits), Ok(()));
+        let unlimited = Limits::default();
+        assert_eq!(admission.note_resident(u64::MAX, &unlimited), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::wire::http::{Refusal, Status, begins_head};
 
 use super::connection::{Endpoint, Level, Phase, Writing};
 use super::metrics::CloseReason;
-use super::server::{Lifecycle, Server};
+use super::server::Server;
 use super::socket::Socket;
 
 impl<S: Socket, E: Engine> Server<S, E> {
@@ -72,11 +72,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         }
         let idle = self.registry.idle_due_in(now);
-        let drained = match self.lifecycle {
-            Lifecycle::Running => None,
-            Lifecycle::Draining { since, .. } => Some(remaining(since, timeouts.drain_ms)),
-        };
-        let server = [next, idle, drained].into_iter().flatten().min().map(u64::from);
+        let server = [next, idle, self.drain_due_in_ms()].into_iter().flatten().min().map(u64::from);
         [server, self.engine.due_in_ms(self.moment.now)].into_iter().flatten().min()
     }
 

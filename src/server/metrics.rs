@@ -22,7 +22,7 @@ pub enum CloseReason {
     RequestTimeout,
     /// The first request did not arrive in time.
     HandshakeTimeout,
-    /// More connections, or more of one address, than are let in: 503.
+    /// More connections, or more of one address, or more memory, than is allowed: 503.
     NotAdmitted,
     /// All connections together hold too much that is unfinished: Close 1013.
     Unfinished,

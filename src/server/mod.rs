@@ -9,6 +9,7 @@ pub mod admission;
 mod exchange;
 mod paths;
 mod arrivals;
+mod drain;
 mod closings;
 mod moment;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
@@ -27,4 +28,5 @@ mod routes;
 mod answers;
 mod flushing;
 mod deadlines;
+mod draining;
 pub mod invariants;

@@ -227,11 +227,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         Exchange { is_list: false, head_only, keep_alive: false, correlation_id, origin: None }
     }
 
-    /// Says to a new connection that there are too many.
-    pub(super) fn turn_away(&mut self, index: u32) {
+    /// Says to a new connection why it is not let in.
+    pub(super) fn turn_away(&mut self, index: u32, limit: Limit) {
         let exchange = self.last_exchange(false);
         let extra = [("Retry-After", "5")];
-        self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, "too many connections", &extra);
+        let detail =
+            if limit == Limit::Memory { "too little memory is left" } else { "too many connections" };
+        self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
         self.finish(index, CloseReason::NotAdmitted);
         self.send_scratch(index);
     }

@@ -11,7 +11,7 @@ use crate::ground::frame::Frame;
 use crate::ground::id::{Id, NONE};
 use crate::ground::limit::Limit;
 use crate::ground::map::Map;
-use crate::ground::time::{AttendedClock, Now, Stamp};
+use crate::ground::time::{AttendedClock, Now};
 use crate::hub::engine::{Answer, Engine, Health, Ticket};
 use crate::hub::registry::Registry;
 use crate::wire::body::ChannelRange;
@@ -21,6 +21,7 @@ use super::admission::{Admission, Source};
 use super::arrivals::Arrivals;
 use super::closings::{Closing, Closings};
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
+use super::drain::Drain;
 use super::exchange::{Exchange, Inspection};
 use super::facts::{Facts, Lap, Laps};
 use super::metrics::{CloseReason, Metrics};
@@ -123,11 +124,7 @@ pub(super) struct Page {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {
     Running,
-    /// Connections from `next` on have yet to be told.
-    Draining {
-        since: Stamp,
-        next: u32,
-    },
+    Draining(Drain),
 }
 
 impl<S: Socket, E: Engine> Server<S, E> {
@@ -207,9 +204,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
         if let Err(limit) = self.admission.enter(index, source, connections, &self.config.limits) {
             self.metrics.limits.count(limit);
-            self.turn_away(index);
+            self.turn_away(index, limit);
         }
         index
+    }
+
+    /// Tells how many bytes of memory the process has in use, where that has a limit.
+    pub fn note_resident(&mut self, bytes: u64) {
+        let bytes_max = self.config.limits.resident_bytes_max;
+        match self.admission.note_resident(bytes, &self.config.limits) {
+            Some(true) => log::info!("new connections are let in again: {bytes} bytes of memory are in use"),
+            Some(false) => {
+                log::warn!(
+                    "new connections are turned away: {bytes} bytes of memory are in use, of {bytes_max}"
+                );
+            }
+            None => {}
+        }
     }
 
     /// Counts a connection that the shell has turned away for want of descriptors.
@@ -262,32 +273,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Tells what the process uses of the machine.
     pub const fn tell_facts(&mut self, facts: Facts) {
         self.facts = facts;
-    }
-
-    /// Begins to stop: from the next turn on, every connection is told and ended.
-    pub fn shut_down(&mut self) {
-        if self.lifecycle == Lifecycle::Running {
-            self.lifecycle = Lifecycle::Draining { since: self.moment.stamp, next: 0 };
-        }
-    }
-
-    /// Whether [`Server::shut_down`] was called.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.lifecycle != Lifecycle::Running
-    }
-
-    /// Whether a shutdown is through: nothing is left to be stored, nobody to be told
-    /// and nobody to be heard out, or the time for that is over.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        match self.lifecycle {
-            Lifecycle::Running => false,
-            Lifecycle::Draining { since, .. } => {
-                (self.engine_backlog_bytes == 0 && self.connections.iter().all(|(_, one)| one.is_let_go()))
-                    || self.moment.stamp.since(since) >= self.config.timeouts.drain_ms
-            }
-        }
     }
 
     /// How many connections there are.

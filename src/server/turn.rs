@@ -16,17 +16,12 @@
 //! does not sleep.
 
 use crate::hub::engine::{Engine, Health};
-use crate::wire::codec::{self, CloseCode};
+use crate::wire::codec;
 use crate::wire::protocol::{Sequence, write_envelope};
 
-use super::connection::{Level, Phase};
 use super::exchange::health_payload;
-use super::metrics::CloseReason;
-use super::server::{Lifecycle, Server};
+use super::server::Server;
 use super::socket::Socket;
-
-/// Nobody is asked to come again sooner than this: the next server has to start.
-const RECONNECT_MS_MIN: u32 = 500;
 
 /// Pages that may wait to be sent before no more are read.
 const PAGES_WAITING_MAX: usize = 16;
@@ -38,7 +33,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.turns += 1;
         self.appends_left = self.config.budgets.appends;
         self.write_bytes_left = self.config.budgets.write_bytes;
-        self.inspect();
+        if !self.inspections.is_empty() {
+            self.inspect();
+        }
         self.read_all();
         self.settle();
         self.drain();
@@ -111,52 +108,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             || self.registry.has_sweeps()
             || self.registry.has_notices()
             || self.engine.due_in_ms(self.moment.now) == Some(0)
-            || matches!(self.lifecycle, Lifecycle::Draining { next, .. } if (next as usize) < self.connections.capacity())
-    }
-
-    /// Tells connections that the server stops, so many a turn.
-    fn drain(&mut self) {
-        let Lifecycle::Draining { since, next } = self.lifecycle else { return };
-        let mut index = next;
-        for _ in 0..self.config.budgets.deadlines {
-            if index as usize >= self.connections.capacity() {
-                break;
-            }
-            if self.connections.contains(index as usize) {
-                self.drain_one(index);
-            }
-            index += 1;
-        }
-        self.lifecycle = Lifecycle::Draining { since, next: index };
-    }
-
-    fn drain_one(&mut self, index: u32) {
-        let connection = self.at(index);
-        match connection.phase {
-            Phase::Open(endpoint) => {
-                if endpoint.subscription().is_some_and(|(_, level)| level != Level::Base) {
-                    self.say_reconnect(index);
-                }
-                self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown);
-            }
-            // One that is being answered goes on: the answer says `Connection: close`.
-            Phase::Handshake | Phase::Request if connection.is_busy() => {}
-            Phase::Handshake | Phase::Request | Phase::KeepAlive => {
-                self.finish(index, CloseReason::Shutdown);
-                self.queue_flush(index);
-            }
-            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => {}
-        }
-    }
-
-    /// Asks a client of `polecat.v1` to come again, at a time of its own.
-    fn say_reconnect(&mut self, index: u32) {
-        let after_ms = RECONNECT_MS_MIN + self.random.u32(0..=self.config.timeouts.drain_ms);
-        let timestamp = self.moment.timestamp();
-        if let Some(place) = self.connections[index as usize].place(&timestamp) {
-            codec::write_text(&mut self.scratch, |out| place.write_reconnect(after_ms, out));
-            self.push_scratch(index);
-        }
+            || self.has_to_drain()
     }
 
     fn reap(&mut self) {

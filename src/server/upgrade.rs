@@ -147,11 +147,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // An old client gets all there is; one that is told of the gap, too.
             Start::Gap(_) => kept.oldest.saturating_sub(1),
         };
-        // What it was answered before, as an HTTP client, may fill its socket still.
-        self.lagging += usize::from(connection.is_lagging());
-        let connection = self.at(index);
+        // The answers to what it asked before it was upgraded may have filled its socket.
+        let (cursor, is_lagging) = (connection.cursor, connection.is_lagging());
+        self.lagging += usize::from(is_lagging);
         if level == Level::Base {
-            if connection.cursor < kept.newest {
+            if cursor < kept.newest {
                 self.queue_flush(index);
             }
         } else {
@@ -199,9 +199,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 let connection = self.at(index);
                 let was_lagging = connection.is_lagging();
                 connection.writing = Writing::Paging;
-                let connection = connection.id(index);
                 self.lagging += usize::from(!was_lagging);
-                let ask = Ask::Resume { connection, from: *from };
+                let connection = self.at(index);
+                let ask = Ask::Resume { connection: connection.id(index), from: *from };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
                 let stream = stream.clone();
                 self.engine.ask(Query::Count { stream, after: *from, through: kept.newest }, ticket);

@@ -11,7 +11,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::client::Client;
 use super::flags::Serve;
 use super::lines::{log_at, say};
+use super::listeners;
 use super::load::{self, Load};
+use super::notify::Supervisor;
 use super::reactor::Reactor;
 
 /// Live messages for a small machine: WebSocket channels and an event stream,
@@ -110,20 +112,28 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
+    let sockets = listeners::inherited()?;
+    let supervisor = Supervisor::from_env()?;
     log_at(serve.log_level).map_err(|error| error.to_string())?;
     let descriptors = raise_descriptor_limit();
     let options = serve.options(descriptors);
-    let mut reactor = Reactor::start(&options).map_err(|error| error.to_string())?;
+    let reactor =
+        if sockets.is_empty() { Reactor::start(&options) } else { Reactor::start_on(&options, sockets) };
+    let mut reactor = reactor.map_err(|error| error.to_string())?;
     reactor.handle_signals().map_err(|error| format!("cannot handle signals: {error}"))?;
-    let addr = reactor.local_addr();
+    if let Some(supervisor) = supervisor {
+        reactor.report_to(supervisor);
+    }
     // Whoever starts us on port 0 reads this line, whatever is logged.
     let storing = match &options.database {
         Some(database) => format!("in {}", database.display()),
         None => "nothing (--db off)".to_owned(),
     };
-    say(&format!("polecat {} listening on http://{addr} and storing {storing}", env!("CARGO_PKG_VERSION")));
+    let places = reactor.local_addrs().iter().map(|addr| format!("http://{addr}"));
+    let places = places.collect::<Vec<_>>().join(" and ");
+    say(&format!("polecat {} listening on {places} and storing {storing}", env!("CARGO_PKG_VERSION")));
     say(&format!("polecat: {}", serve.room(descriptors)));
-    if !addr.ip().is_loopback() {
+    for addr in reactor.local_addrs().iter().filter(|addr| !addr.ip().is_loopback()) {
         say(&format!(
             "polecat: {addr} can be reached from other machines: whoever reaches it may read and publish"
         ));
@@ -206,16 +216,18 @@ mod tests {
     #[test]
     fn the_examples_are_command_lines() {
         let cli = Cli::command();
-        let load = cli.find_subcommand("load").unwrap();
         let mut text = include_str!("../../README.md").replace("\ntarget/release/", "\n  ");
-        for command in std::iter::once(load).chain(load.get_subcommands()) {
+        let below = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in cli.get_subcommands().chain(below) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             text += &format!("\n{help}\n");
         }
         let examples = text.lines().filter_map(|line| line.strip_prefix("  polecat")).collect::<Vec<_>>();
-        assert!(examples.len() >= 15, "{examples:?}");
+        assert!(examples.len() >= 35, "{examples:?}");
         for example in examples {
-            let words = example.trim_end_matches('&').split_whitespace();
+            // As a shell takes it: up to where the output goes, without quotes.
+            let plain = example.split(['|', '>', '<']).next().unwrap().replace('\'', "");
+            let words = plain.trim_end_matches('&').split_whitespace();
             let args = std::iter::once("polecat").chain(words).map(OsString::from).collect();
             let parsed = parse(&with_command(args));
             assert!(parsed.is_ok(), "{example}: {parsed:?}");

@@ -16,7 +16,8 @@ use super::sqlite::{self, StoreOptions};
 /// The flags of `polecat serve`.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Where to listen; port 0 is any free port, and the start tells which
+    /// Where to listen; port 0 is any free port, and the start tells which; not used where systemd hands sockets
+    /// on (LISTEN_FDS)
     #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
     #[arg(value_parser = parse_addr)]
     listen: SocketAddr,
@@ -128,6 +129,11 @@ struct Bounds {
     /// all come from one address
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 0)]
     max_connections_per_address: u32,
+
+    /// Memory that the process may have in use before new connections are turned away, with K, M or G for
+    /// powers of 1024 [default: no limit]
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_MEMORY", value_parser = parse_memory)]
+    max_memory: Option<u64>,
 
     /// Channels with somebody on them
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS", default_value = "100000")]
@@ -293,6 +299,7 @@ impl Bounds {
         Limits {
             connections_max: self.max_connections.unwrap_or(usize::MAX).min(possible),
             connections_per_source_max: self.max_connections_per_address,
+            resident_bytes_max: self.max_memory.unwrap_or(0),
             channels_max: self.max_channels,
             messages_per_second_max: self.max_messages_per_second,
             message_bytes_max: self.max_message_bytes,
@@ -361,6 +368,18 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes =
+        digits.parse::<u64>().ok().filter(|count| *count > 0).and_then(|count| count.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "not a number of bytes above 0, such as 400M".to_owned())
+}
+
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
@@ -413,6 +432,13 @@ mod tests {
         assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
         for wrong in ["0", "-1", "1073741825", "1k", ""] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_memory("3"), Ok(3));
+        assert_eq!(parse_memory("3k"), Ok(3 << 10));
+        assert_eq!(parse_memory("400M"), Ok(400 << 20));
+        assert_eq!(parse_memory("2G"), Ok(2 << 30));
+        for wrong in ["0", "-1", "", "M", "1.5G", "99999999999G", "400MB", "400 M"] {
+            assert!(parse_memory(wrong).is_err(), "{wrong}");
         }
         assert!(parse_fields("257").is_err());
         assert!(parse_count("0").is_err());

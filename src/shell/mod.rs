@@ -7,6 +7,8 @@ mod stream;
 mod lines;
 mod process;
 mod url;
+mod listeners;
+mod notify;
 pub mod reactor;
 mod load;
 mod flags;

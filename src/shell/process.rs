@@ -29,8 +29,7 @@ impl Process {
 
     /// What is so now. It takes some microseconds, however many `connections` there are.
     pub(super) fn facts(&self, connections: usize) -> Facts {
-        let pages = fs::read_to_string("/proc/self/statm").ok().and_then(|statm| memory_pages(&statm));
-        let bytes = |pages: u64| pages * rustix::param::page_size() as u64;
+        let pages = pages();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         Facts {
@@ -51,6 +50,19 @@ impl Process {
             _ => self.descriptors.map(|before| before + connections as u64),
         }
     }
+}
+
+/// Bytes of memory in use; `None` where the system does not tell.
+pub(super) fn resident_bytes() -> Option<u64> {
+    pages().map(|(_, resident)| bytes(resident))
+}
+
+fn bytes(pages: u64) -> u64 {
+    pages * rustix::param::page_size() as u64
+}
+
+fn pages() -> Option<(u64, u64)> {
+    memory_pages(&fs::read_to_string("/proc/self/statm").ok()?)
 }
 
 /// Pages of address space, and of these in memory.

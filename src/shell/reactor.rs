@@ -1,36 +1,35 @@
-//! The poll loop. It owns the poll, the listener and the clock, and tells the
+//! The poll loop. It owns the poll, the listeners and the clock, and tells the
 //! server what happened; every decision is the server's.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::net::{TcpListener, UnixStream};
+use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::ground::time::Now;
 use crate::hub::engine::Engine;
 use crate::hub::memory::MemoryEngine;
-use crate::server::admission::Source;
 use crate::server::facts::Lap;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
 use super::lines::say;
+use super::listeners::Listeners;
+use super::notify::Supervisor;
 use super::options::Options;
-use super::process::Process;
+use super::process::{self, Process};
 use super::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 use super::stream::{TcpSocket, readiness};
 
-const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
-const SIGNALS: Token = Token(usize::MAX - 2);
+const WAKER: Token = Token(usize::MAX);
+const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// Events taken from the kernel by one poll.
 const EVENTS_MAX: usize = 1024;
@@ -38,26 +37,8 @@ const EVENTS_MAX: usize = 1024;
 /// Polls before a turn: as many as it takes to hear of all connections, but not without end.
 const ROUNDS_MAX: usize = 64;
 
-/// Connections that the kernel may hold for us before we accept them.
-pub(super) const BACKLOG: i32 = 4096;
-
-/// Bytes that the kernel holds for one connection before they are on their way.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NOT_SENT_BYTES_MAX: u32 = 128 << 10;
-
-/// How long accepting rests when the system has no descriptor or memory for it.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Connections turned away before accepting rests again.
-const TURNED_AWAY_MAX: usize = 64;
-
-const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
-    Connection: close\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n\
-    {\"detail\":\"too many connections\"}";
-
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
+/// It is asked no more often how much memory is in use.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a server could not be started: one line that says what to do.
 #[derive(Debug)]
@@ -105,17 +86,16 @@ impl Handle {
 pub struct Reactor {
     poll: Poll,
     events: Events,
-    listener: Option<TcpListener>,
-    local_addr: SocketAddr,
-    accepting: Accepting,
-    /// Whether the last attempt to accept failed, which is said once.
-    accept_failing: bool,
-    /// A descriptor to spare: given up for a moment to accept and turn away who
-    /// would otherwise wait without an answer.
-    spare: Option<File>,
+    listeners: Listeners,
+    local_addrs: Vec<SocketAddr>,
     signals: Option<UnixStream>,
     /// Whether somebody wants to see the counters.
     is_asked: Arc<AtomicBool>,
+    /// Whether somebody wants it to read anew what it was started with.
+    is_hung_up: Arc<AtomicBool>,
+    supervisor: Option<Supervisor>,
+    /// When it is asked how much memory is in use, where that has a limit.
+    memory_due: Option<Instant>,
     handle: Handle,
     server: Server<TcpSocket, Box<dyn Engine>>,
     clock: Clock,
@@ -124,44 +104,54 @@ pub struct Reactor {
     process: Process,
 }
 
-/// Whether the listener may have a connection for us. It is edge-triggered, too:
-/// what was left there must be remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    /// It was accepted empty.
-    Idle,
-    /// There may be more.
-    Ready,
-    /// There may be more, but the system has no means for it before this time.
-    Paused(Instant),
-}
-
 impl Reactor {
-    /// Opens the store and the listener.
+    /// Opens the store, and listens as the options say.
     ///
     /// # Errors
     ///
     /// A line that says what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         // The address first: who is started in vain shall leave no new file behind.
-        let mut listener = listen(options.listen).map_err(|error| listen_error(options, &error))?;
-        let local_addr = listener.local_addr()?;
+        let listeners = Listeners::bind(options.listen).map_err(|error| listen_error(options, &error))?;
+        Self::start_with(options, listeners)
+    }
+
+    /// Opens the store, and listens on `sockets`, which are bound already and which others may hold, too: who
+    /// connects while no process serves them is not refused.
+    ///
+    /// # Errors
+    ///
+    /// A line that says what is wrong and what to do.
+    pub fn start_on(options: &Options, sockets: Vec<TcpListener>) -> Result<Self, StartError> {
+        let listeners = Listeners::take_over(sockets);
+        let listeners = listeners.map_err(|error| {
+            StartError(format!("cannot listen on the sockets that were handed on: {error}"))
+        })?;
+        Self::start_with(options, listeners)
+    }
+
+    fn start_with(options: &Options, mut listeners: Listeners) -> Result<Self, StartError> {
+        let local_addrs = listeners.addrs().collect();
         let engine = open_engine(options)?;
         let poll = Poll::new()?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        listeners.register(poll.registry())?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let clock = Clock::start();
+        let is_limited = options.config.limits.resident_bytes_max > 0;
+        if is_limited && process::resident_bytes().is_none() {
+            return Err(StartError("--max-memory needs a system that tells how much is in use".to_owned()));
+        }
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
-            listener: Some(listener),
-            local_addr,
-            accepting: Accepting::Idle,
-            accept_failing: false,
-            spare: spare(),
+            listeners,
+            local_addrs,
             signals: None,
-            is_asked: Arc::new(AtomicBool::new(false)),
-            handle: Handle { stop: Arc::new(AtomicBool::new(false)), waker },
+            is_asked: Arc::default(),
+            is_hung_up: Arc::default(),
+            supervisor: None,
+            memory_due: is_limited.then_some(clock.origin),
+            handle: Handle { stop: Arc::default(), waker },
             server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
             woken: clock.origin,
             clock,
@@ -169,10 +159,10 @@ impl Reactor {
         })
     }
 
-    /// Where it listens, with the port that it got.
+    /// Where it listens, with the ports that it got.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
     }
 
     /// What stops it from another thread.
@@ -181,8 +171,8 @@ impl Reactor {
         self.handle.clone()
     }
 
-    /// Lets SIGTERM and SIGINT stop it, a second one of them end the process, and SIGUSR1 tell
-    /// what was counted so far.
+    /// Lets SIGTERM and SIGINT stop it, a second one of them end the process, SIGUSR1 tell
+    /// what was counted so far, and SIGHUP do nothing.
     ///
     /// # Errors
     ///
@@ -196,8 +186,10 @@ impl Reactor {
             signal_hook::flag::register(signal, Arc::clone(stop))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.is_asked))?;
-        signal_hook::low_level::pipe::register(SIGUSR1, sender)?;
+        for (signal, flag) in [(SIGUSR1, &self.is_asked), (SIGHUP, &self.is_hung_up)] {
+            signal_hook::flag::register(signal, Arc::clone(flag))?;
+            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
         // A file that may not grow is the store's affair: without a handler it is our end.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut receiver = UnixStream::from_std(receiver);
@@ -206,28 +198,68 @@ impl Reactor {
         Ok(())
     }
 
+    /// Tells `supervisor` when it serves, that it still turns, and when it stops.
+    pub(super) fn report_to(&mut self, supervisor: Supervisor) {
+        self.supervisor = Some(supervisor);
+    }
+
     /// Serves until it is stopped, and returns what was counted.
     ///
     /// # Errors
     ///
     /// Where polling fails, which nothing can be done about.
     pub fn run(mut self) -> io::Result<Metrics> {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.ready("serving");
+        }
         while !self.server.is_finished() {
             self.look()?;
-            if self.handle.stop.load(Ordering::Relaxed) && self.listener.take().is_some() {
-                self.server.shut_down();
+            if self.handle.stop.load(Ordering::Relaxed) && self.listeners.stop(self.poll.registry()) {
+                self.begin_to_stop();
             }
-            self.accept();
+            self.look_at_memory();
+            self.listeners.accept(self.poll.registry(), &mut self.server);
             if self.server.wants_facts() {
                 self.server.tell_facts(self.process.facts(self.server.connections()));
             }
             self.server.turn();
-            if self.is_asked.swap(false, Ordering::Relaxed) {
-                // Whoever asks is told, whatever is logged.
-                self.server.metrics().lines().iter().for_each(|line| say(&format!("polecat: {line}")));
+            self.heed_signals();
+            if let Some(supervisor) = &mut self.supervisor {
+                supervisor.turned(|| status(&self.server));
             }
         }
         Ok(self.server.metrics().clone())
+    }
+
+    /// Tells the server now and then how much memory is in use. Nothing wakes up for it: who is to be turned
+    /// away comes first.
+    fn look_at_memory(&mut self) {
+        if self.memory_due.is_none_or(|due| self.woken < due) {
+            return;
+        }
+        self.memory_due = Some(self.woken + MEMORY_INTERVAL);
+        if let Some(bytes) = process::resident_bytes() {
+            self.server.note_resident(bytes);
+        }
+    }
+
+    fn begin_to_stop(&mut self) {
+        self.server.shut_down();
+        let stopping = format!("stopping; {}", status(&self.server));
+        log::info!("{stopping}");
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.stopping(&stopping);
+        }
+    }
+
+    fn heed_signals(&mut self) {
+        if self.is_asked.swap(false, Ordering::Relaxed) {
+            // Whoever asks is told, whatever is logged.
+            self.server.metrics().lines().iter().for_each(|line| say(&format!("polecat: {line}")));
+        }
+        if self.is_hung_up.swap(false, Ordering::Relaxed) {
+            log::info!("SIGHUP changes nothing: there is no file to read or to open anew");
+        }
     }
 
     /// Sleeps, and tells the server all that the system has to tell: whoever has sent something
@@ -263,19 +295,14 @@ impl Reactor {
     /// How long the poll may sleep.
     fn poll_timeout(&mut self) -> Option<Duration> {
         let server = self.server.poll_timeout_ms().map(Duration::from_millis);
-        let accept = match self.accepting {
-            Accepting::Idle => None,
-            Accepting::Ready => Some(Duration::ZERO),
-            Accepting::Paused(until) => Some(until.saturating_duration_since(Instant::now())),
-        };
-        [server, accept].into_iter().flatten().min()
+        let watchdog = self.supervisor.as_ref().and_then(Supervisor::poll_timeout);
+        [server, self.listeners.poll_timeout(), watchdog].into_iter().flatten().min()
     }
 
     /// Tells the server what the poll has found.
     fn mark(&mut self) {
         for event in &self.events {
             match event.token() {
-                LISTENER => self.accepting = Accepting::Ready,
                 WAKER => {}
                 SIGNALS => {
                     if let Some(signals) = &mut self.signals {
@@ -283,6 +310,7 @@ impl Reactor {
                         let _ = signals.read(&mut [0; 64]);
                     }
                 }
+                token if self.listeners.mark(token) => {}
                 Token(index) => {
                     if let Ok(index) = u32::try_from(index) {
                         self.server.ready(index, readiness(event));
@@ -291,71 +319,11 @@ impl Reactor {
             }
         }
     }
+}
 
-    /// Answers those who wait to be accepted while there is no descriptor for
-    /// them: one at a time, with the spare one.
-    fn turn_away(&mut self) {
-        for _ in 0..TURNED_AWAY_MAX {
-            if self.spare.take().is_none() {
-                break;
-            }
-            if let Some(listener) = &self.listener
-                && let Ok((mut stream, _)) = listener.accept()
-            {
-                // It fits into any socket buffer, and who does not read it loses nothing.
-                let _ = stream.write(NO_DESCRIPTOR);
-                let _ = stream.shutdown(Shutdown::Write);
-                drop(stream);
-                self.server.count_turned_away();
-                self.spare = spare();
-            } else {
-                self.spare = spare();
-                return;
-            }
-        }
-        self.spare = self.spare.take().or_else(spare);
-    }
-
-    fn accept(&mut self) {
-        let Some(listener) = &self.listener else {
-            self.accepting = Accepting::Idle;
-            return;
-        };
-        match self.accepting {
-            Accepting::Idle => return,
-            Accepting::Paused(until) if Instant::now() < until => return,
-            Accepting::Ready | Accepting::Paused(_) => self.accepting = Accepting::Ready,
-        }
-        for _ in 0..self.server.config().budgets.accepts {
-            match listener.accept() {
-                Ok((mut stream, peer)) => {
-                    self.accept_failing = false;
-                    let token = Token(self.server.next_index() as usize);
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    match self.poll.registry().register(&mut stream, token, interest) {
-                        Ok(()) => {
-                            self.server.accept(TcpSocket(stream), source(peer.ip()));
-                        }
-                        Err(error) => log::error!("a connection cannot be polled and is dropped: {error}"),
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.accepting = Accepting::Idle;
-                    return;
-                }
-                Err(error) if is_of_the_connection(&error) => {}
-                Err(error) => {
-                    if !self.accept_failing {
-                        log::warn!("new connections are turned away until this is over: {error}");
-                        self.accept_failing = true;
-                    }
-                    self.turn_away();
-                    self.accepting = Accepting::Paused(Instant::now() + ACCEPT_PAUSE);
-                    return;
-                }
-            }
-        }
-    }
+/// How it is, in a line.
+fn status(server: &Server<TcpSocket, Box<dyn Engine>>) -> String {
+    format!("{} connections, {} records stored", server.connections(), server.metrics().committed)
 }
 
 /// The time round the loop: the turn after the poll that came back at `before`, and the poll
@@ -386,44 +354,6 @@ fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
         // Its ids begin anew at each start: those of the one before mean nothing.
         .with_epoch(&random_uuid());
     Ok(Box::new(engine))
-}
-
-/// What shares a limit on connections: an IPv4 address, or the first half of an
-/// IPv6 address, which is what one site has.
-fn source(addr: IpAddr) -> Source {
-    match addr.to_canonical() {
-        // Where an IPv6 address would have the prefix of mapped IPv4 addresses, which it never has.
-        IpAddr::V4(addr) => Source(0xffff_0000_0000 | u64::from(addr.to_bits())),
-        IpAddr::V6(addr) => Source((addr.to_bits() >> 64) as u64),
-    }
-}
-
-/// Whether accepting failed for this one connection only, so that the next may succeed.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    )
-}
-
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(addr),
-        socket2::Type::STREAM.nonblocking(),
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // Inherited by what is accepted: small frames leave at once, and it costs no
-    // system call for each connection.
-    socket.set_tcp_nodelay(true)?;
-    // Inherited, too: what the kernel takes in for a slow reader beyond what is on
-    // its way. That bounds the kernel's memory, lets a ping pass a backlog, and tells
-    // early of a reader that goes on.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
 }
 
 fn listen_error(options: &Options, error: &io::Error) -> StartError {

@@ -37,14 +37,17 @@ fn the_flags_that_documents_name_exist() {
     let commands = [&["serve"][..], &["load", "idle"], &["load", "echo"], &["load", "fanout"]];
     let more = [&["load", "publish"][..], &["load", "storm"]];
     let mut known = BTreeSet::from(["--version".to_owned()]);
-    for words in commands.iter().chain(&more) {
+    let clients =
+        [&["tail"][..], &["send"], &["event"], &["status"], &["doctor"], &["completions"], &["man"]];
+    for words in commands.iter().chain(&more).chain(&clients) {
         let help = run(|command| {
             command.args(*words).arg("--help");
         });
         known.extend(flags_in(&help.stdout));
     }
     // Those of curl and cargo.
-    let foreign = ["--json", "--release", "--locked", "--path"].map(str::to_owned);
+    let foreign = ["--json", "--fail", "--retry", "--retry-connrefused", "--release", "--locked", "--path"]
+        .map(str::to_owned);
     known.extend(foreign);
     for (name, document) in [("README.md", README), ("PROTOCOL.md", PROTOCOL)] {
         let unknown = flags_in(document).into_iter().filter(|flag| !known.contains(flag));

@@ -2,7 +2,7 @@
 //! of the store are in `store_failures/`, those of a stopped process and of descriptors in `stalls/`.
 
 #[cfg(target_os = "linux")]
-mod burst;
+pub(crate) mod burst;
 #[cfg(target_os = "linux")]
 mod cable;
 mod kills;

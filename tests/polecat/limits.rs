@@ -1,6 +1,7 @@
 //! A test for each limit, with its answer: PROTOCOL.md, "13.3 Limits". How many, and how much.
 
 mod counters;
+mod resident;
 mod retention;
 mod times;
 

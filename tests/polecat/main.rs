@@ -1,11 +1,13 @@
 //! Black-box tests: everything is asked and seen on the wire, or on a process
 //! and its files. A test is a sentence about behaviour. README.md, beside this
 //! directory, says how they are written.
-#![expect(clippy::expect_used, clippy::print_stderr, reason = "tests fail aloud, and say their seed")]
+#![expect(clippy::expect_used, reason = "tests fail aloud")]
 
 mod support;
 
+mod client;
 mod configuration;
+mod deploy;
 mod documents;
 mod echo;
 mod endpoints;
@@ -26,6 +28,7 @@ mod service_a;
 mod service_b;
 mod slow_reader;
 mod stalls;
+mod supervised;
 mod store;
 mod store_failures;
 mod strict;

@@ -62,7 +62,7 @@ fn nothing_can_be_done_with_a_page_but_to_get_it() {
         let answer = http.request(method, "/", &[], Some("{}"));
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, OPTIONS")), "{method}");
     }
-    let origin = ("Origin", "http://localhost:3000");
+    let origin = ("Origin", "http://polecat.test");
     let preflight = [origin, ("Access-Control-Request-Method", "GET")];
     let answer = http.request("OPTIONS", "/polecat.js", &preflight, None);
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(origin.1)));

@@ -142,7 +142,7 @@ fn post_chunks(chunks: &str) -> Vec<u8> {
 impl Behaviour for Breaker {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
         self.is_served = true;
-        if context.mood != Mood::Chaos || context.is_draining {
+        if context.mood != Mood::Chaos || context.is_over {
             return None;
         }
         let mut link = context.connect();

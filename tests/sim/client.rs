@@ -29,8 +29,10 @@ pub(crate) struct Context<'w> {
     pub(crate) options: &'w Options,
     pub(crate) ledger: &'w RefCell<Ledger>,
     pub(crate) mood: Mood,
-    /// Whether the server was told to stop.
+    /// Whether a server was told to stop.
     pub(crate) is_draining: bool,
+    /// Whether no other follows them.
+    pub(crate) is_over: bool,
     /// Where one can connect to.
     pub(crate) nodes: &'w mut Vec<Node>,
     /// Connections whose clients are gone without a word.
@@ -65,6 +67,7 @@ impl Context<'_> {
         let reasons = [
             ("not now", self.is_draining),
             ("too many connections", self.is_limited() && response.closes),
+            ("too little memory", self.is_limited() && response.closes),
             ("too many channels", limits.channels_max < usize::MAX),
             ("too much is unfinished", limits.inboxes_bytes_max < 1 << 20),
         ];
@@ -106,6 +109,8 @@ impl Context<'_> {
             // Of very many who are turned away, some are ended before they hear why.
             || (self.is_limited() && (!link.has_heard || self.may_be_dropped(link)))
             || (self.may_be_closed() && link.longest_rest_ms >= u64::from(timeouts.close_ms))
+            // Who reads slowly comes to its Close too late, whatever it sends.
+            || (self.is_draining && self.may_be_dropped(link))
     }
 
     /// Whether a Close may have come that a client did not answer in time.
@@ -126,7 +131,9 @@ impl Context<'_> {
     /// Whether there may be too many connections.
     fn is_limited(&self) -> bool {
         let limits = &self.options.config.limits;
-        limits.connections_max < usize::MAX || limits.connections_per_source_max > 0
+        limits.connections_max < usize::MAX
+            || limits.connections_per_source_max > 0
+            || limits.resident_bytes_max > 0
     }
 
     fn was_silent(&self, link: &Link) -> bool {

@@ -48,6 +48,23 @@ fn a_join_within_a_sweep_misses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_large_channel_does_not_keep_another_waiting() {
+    let mut options = Options::default();
+    options.config.budgets.sweep_members = 6;
+    options.config.budgets.sweep_members_per_channel = 3;
+    let mut world = World::new(options, 1);
+    let mut open = |target: &str| (0..6).map(|_| Peer::open(target, &mut world)).collect::<Vec<_>>();
+    let mut channels = [open("/api/ws/a"), open("/api/ws/b")];
+    let mut publisher = Peer::connect(&mut world);
+    publisher.say(&[post("a", "k0"), post("b", "k1")].concat());
+    world.rest_until(|world| world.ledger.borrow().len() == 2);
+    for members in &mut channels {
+        let count = members.iter_mut().filter_map(|member| member.texts().pop()).count();
+        assert_eq!(count, 3, "each channel has its slice of the turn");
+    }
+}
+
+#[test]
 fn a_leave_within_a_sweep_costs_nobody_anything() {
     // A second message would make good what the first one's sweep has missed.
     for (leaver, is_last) in (0..5).flat_map(|leaver| [(leaver, true), (leaver, false)]) {

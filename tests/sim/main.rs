@@ -10,6 +10,7 @@
 mod breaker;
 mod client;
 mod delivery;
+mod drain;
 mod engine;
 mod follower;
 mod health;

@@ -66,6 +66,10 @@ pub(crate) struct Node {
     pub(crate) due_ms: Option<u64>,
     /// Whether the next turn begins the shutdown.
     is_stopped: bool,
+    /// When it began, by the attended clock.
+    stopped_at_ms: u64,
+    /// Whether too much memory was in use, and is not clearly less since.
+    is_memory_short: bool,
     idle_turns: u32,
     stored_before: (usize, u64, u64),
     answers_before: u64,
@@ -88,6 +92,8 @@ impl Node {
             timeout_ms: Some(0),
             due_ms: Some(0),
             is_stopped: false,
+            stopped_at_ms: 0,
+            is_memory_short: false,
             idle_turns: 0,
             stored_before: (0, 0, 0),
             answers_before: 0,
@@ -106,10 +112,6 @@ impl Node {
         now: Now,
         random: &mut fastrand::Rng,
     ) {
-        for wire in self.backlog.drain(..) {
-            wire.borrow_mut().crashed = true;
-            wire.borrow_mut().abort();
-        }
         for place in self.places.iter().flatten() {
             let mut wire = place.wire.borrow_mut();
             wire.crashed = true;
@@ -117,10 +119,49 @@ impl Node {
                 wire.abort();
             }
         }
-        let mut past = std::mem::take(&mut self.past);
-        past.push(self.server.metrics().clone());
+        self.begin_again(options, ground, now, random);
+    }
+
+    /// The process has ended as it was asked to, and another follows. Who was let go in time has lost nothing,
+    /// unless it goes on talking to who is not there any more.
+    pub(crate) fn follow(
+        &mut self,
+        options: &Options,
+        ground: &Ground,
+        now: Now,
+        random: &mut fastrand::Rng,
+    ) {
+        let is_in_time = self.attended_ms - self.stopped_at_ms < u64::from(options.config.timeouts.drain_ms);
+        for place in self.places.iter().flatten() {
+            let mut wire = place.wire.borrow_mut();
+            wire.crashed = !is_in_time || wire.is_unread();
+            if wire.crashed && random.bool() {
+                wire.abort();
+            }
+        }
+        self.begin_again(options, ground, now, random);
+    }
+
+    fn begin_again(&mut self, options: &Options, ground: &Ground, now: Now, random: &mut fastrand::Rng) {
+        let (past, backlog) = (std::mem::take(&mut self.past), std::mem::take(&mut self.backlog));
+        let metrics = self.server.metrics().clone();
         *self = Self::new(options, ground, now, random.u64(..));
         self.past = past;
+        self.past.push(metrics);
+        self.backlog = backlog;
+        if options.is_listener_passed_on {
+            self.backlog.iter().for_each(|wire| wire.borrow_mut().move_to(&self.host));
+        } else {
+            self.refuse_backlog();
+        }
+    }
+
+    /// Who has connected and was not accepted is refused with the listener's end.
+    fn refuse_backlog(&mut self) {
+        for wire in self.backlog.drain(..) {
+            wire.borrow_mut().crashed = true;
+            wire.borrow_mut().abort();
+        }
     }
 
     /// The process is stopped: tells the server, as a signal would.
@@ -145,8 +186,17 @@ impl Node {
         self.attend(now.monotonic_ms);
         self.server.wake(now);
         let told = self.tell(options, ground, random);
-        if std::mem::take(&mut self.is_stopped) {
+        if std::mem::take(&mut self.is_stopped) && !self.server.is_draining() {
             self.server.shut_down();
+            self.stopped_at_ms = self.attended_ms;
+        }
+        let bytes_max = options.config.limits.resident_bytes_max;
+        if bytes_max > 0 {
+            // What is in use is any number; in the end it is little.
+            let bytes = random.u64(..if ground.shared.faults.get() { bytes_max * 2 } else { 1 });
+            self.server.note_resident(bytes);
+            let is_clearly_below = bytes < bytes_max - bytes_max / 16;
+            self.is_memory_short = bytes >= bytes_max || (self.is_memory_short && !is_clearly_below);
         }
         let accepted = self.accept(options, random);
         let before = self.server.connections();
@@ -201,9 +251,10 @@ impl Node {
 
     fn accept(&mut self, options: &Options, random: &mut fastrand::Rng) -> bool {
         if self.server.is_draining() {
-            for wire in self.backlog.drain(..) {
-                wire.borrow_mut().abort();
+            if !options.is_listener_passed_on {
+                self.refuse_backlog();
             }
+            return false;
         }
         let count = self.backlog.len().min(options.config.budgets.accepts);
         for wire in self.backlog.drain(..count).collect::<Vec<_>>() {
@@ -232,6 +283,7 @@ impl Node {
         let of_source = let_in().filter(|place| place.source == source).count();
         let per_source_max = limits.connections_per_source_max;
         let_in().count() < limits.connections_max
+            && (!self.is_memory_short || let_in().next().is_none())
             && (per_source_max == 0 || of_source < per_source_max as usize)
     }
 

@@ -92,6 +92,10 @@ pub(crate) struct Options {
     pub(crate) sources: u64,
     /// The chance, of a thousand turns, that a server's process dies.
     pub(crate) crash_chance: u32,
+    /// The chance, of a thousand turns, that a server's process is asked to end, and followed by another.
+    pub(crate) deploy_chance: u32,
+    /// Whether who connects meanwhile waits for the next process, and is not refused.
+    pub(crate) is_listener_passed_on: bool,
     /// The chance, of a thousand turns, that the wall clock is set.
     pub(crate) clock_chance: u32,
     /// Whether the end is a shutdown instead of all clients leaving.
@@ -111,7 +115,7 @@ impl Options {
                     keep_alive_ms: pick(random, &[600_000, 600_000, 2_500]),
                     close_ms: pick(random, &[interval * 10, 1_000]),
                     log_idle_ms: pick(random, &[1, 300, 30_000]),
-                    drain_ms: 60_000,
+                    drain_ms: pick(random, &[60_000, 60_000, 2_000, 20]),
                 },
                 budgets: budgets(random),
                 ..Config::default()
@@ -142,6 +146,8 @@ impl Options {
             nodes: pick(random, &[1, 1, 1, 2, 3]),
             sources: 3,
             crash_chance: pick(random, &[0, 0, 2, 10]),
+            deploy_chance: pick(random, &[0, 0, 0, 10]),
+            is_listener_passed_on: random.bool(),
             clock_chance: pick(random, &[0, 0, 5]),
             ends_by_shutdown: random.u32(..4) == 0,
         };
@@ -160,6 +166,7 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         connections_max: rarely(random, 6, standard.connections_max),
         connections_per_source_max: rarely(random, 3, 0),
         messages_per_second_max: rarely(random, 3, 0),
+        resident_bytes_max: rarely(random, 1_600, 0),
         channels_max: rarely(random, 1, standard.channels_max),
         inboxes_bytes_max: rarely(random, 6_000, standard.inboxes_bytes_max),
         outboxes_bytes_max: rarely(random, 1, standard.outboxes_bytes_max),

@@ -89,7 +89,7 @@ impl Behaviour for Echoer {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
         self.due.clear();
         self.is_turned_away = false;
-        if context.mood != Mood::Chaos || context.is_draining {
+        if context.mood != Mood::Chaos || context.is_over {
             return None;
         }
         self.stage = Stage::Handshake;
@@ -163,7 +163,7 @@ pub(crate) struct Hostile;
 
 impl Behaviour for Hostile {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
-        if context.mood != Mood::Chaos || context.is_draining {
+        if context.mood != Mood::Chaos || context.is_over {
             return None;
         }
         let mut link = context.connect();

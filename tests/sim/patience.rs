@@ -8,6 +8,9 @@ use crate::world::World;
 
 const INTERVAL_MS: u64 = 25_000;
 
+/// Within this time a few WebSockets are closed.
+const SPREAD_MS: u64 = 10;
+
 const ENDPOINTS: [&str; 3] = ["/ws", "/api/ws", "/api/ws/c"];
 
 #[test]
@@ -157,7 +160,7 @@ fn a_shutdown_says_goodbye_to_all_and_ends() {
     world.turn();
     busy.post("c", "k2 last");
     world.shut_down();
-    world.rest();
+    world.pass(SPREAD_MS);
     assert!(!world.server().is_finished());
     for peer in &mut peers {
         let frames = peer.frames();
@@ -208,7 +211,7 @@ fn a_shutdown_does_not_wait_for_the_end_of_who_has_said_goodbye() {
     idle.post("c", "k0 before");
     world.rest();
     world.shut_down();
-    world.rest();
+    world.pass(SPREAD_MS);
     assert!(!world.server().is_finished(), "their Closes are waited for");
     for peer in &mut peers {
         assert!(peer.frames().iter().any(|(opcode, _)| *opcode == CLOSE));

@@ -2,7 +2,7 @@
 
 use crate::model::Run;
 use crate::pipe::{Manners, SharedWire};
-use crate::wire::{Response, push_frame, request, take_frame, take_response, upgrade};
+use crate::wire::{Response, push_frame, request, take_frame, take_response, upgrade, upgrade_v1};
 use crate::world::World;
 
 pub(crate) const TEXT: u8 = 1;
@@ -36,6 +36,18 @@ impl Peer {
 
     pub(crate) fn shake_hands(&mut self, target: &str, last_event_id: Option<&str>, world: &mut World) {
         self.say(&upgrade(target, last_event_id));
+        self.await_upgrade(world);
+    }
+
+    /// Opens a WebSocket of `polecat.v1`.
+    pub(crate) fn open_v1(target: &str, world: &mut World) -> Self {
+        let mut peer = Self::connect(world);
+        peer.say(&upgrade_v1(target));
+        peer.await_upgrade(world);
+        peer
+    }
+
+    fn await_upgrade(&mut self, world: &mut World) {
         while self.wire.borrow().first_write.is_none() {
             world.turn();
         }

@@ -177,6 +177,16 @@ impl Wire {
         self.edge.writable = true;
     }
 
+    /// Whether the server has yet to read what has arrived.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Another process has its end from now on.
+    pub(crate) fn move_to(&mut self, host: &Rc<Host>) {
+        self.host = Rc::clone(host);
+    }
+
     /// Bytes that wait for the client.
     pub(crate) fn waiting(&self) -> usize {
         self.down.len()

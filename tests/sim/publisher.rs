@@ -170,7 +170,8 @@ impl Publisher {
         assert!(!response.closes || due.closes || context.is_draining, "{}: not asked to close", self.name);
         let limits = &context.options.config.limits;
         match (&due.what, response.status) {
-            // The health of a store that has refused something.
+            // The health of a store that has refused something, or of a server that stops.
+            (What::Plain(200), 503) if response.body.contains("draining") => assert!(context.is_draining),
             (What::Plain(200), 503) => assert!(ledger.refused > 0, "nothing was refused"),
             (What::Plain(422) | What::Stored { .. }, 429) => {
                 assert!(limits.messages_per_second_max > 0, "there is no limit to the rate");
@@ -231,7 +232,7 @@ impl Behaviour for Publisher {
             Mood::Calm => !is_refused && !self.unsettled.is_empty(),
             Mood::Leaving => false,
         };
-        if !is_wanted || context.is_draining {
+        if !is_wanted || context.is_over {
             self.is_refused = is_refused;
             return None;
         }

@@ -197,7 +197,7 @@ impl Behaviour for Subscriber {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
         // Who was turned away does not come again at once.
         let waits = self.is_turned_away && context.random.u32(..10) > 0;
-        if waits || context.mood == Mood::Leaving || context.is_draining {
+        if waits || context.mood == Mood::Leaving || context.is_over {
             return None;
         }
         self.stage = Stage::Handshake;

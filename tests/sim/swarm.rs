@@ -28,6 +28,7 @@ pub(crate) struct Report {
     pub(crate) trace: u64,
     pub(crate) socket_events: u64,
     pub(crate) crashes: u64,
+    pub(crate) deploys: u64,
     pub(crate) records: u64,
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn run(seed: u64) -> Report {
         trace: world.trace.0,
         socket_events: world.shared.socket_events.get(),
         crashes: world.crashes,
+        deploys: world.deploys,
         records: world.ledger.borrow().len() as u64,
     }
 }
@@ -102,6 +104,10 @@ fn chaos(world: &mut World, clients: &mut [Client]) {
         if world.random.u32(..1000) < world.options.crash_chance {
             let number = world.random.usize(..world.nodes.len());
             world.crash(number);
+        }
+        if world.random.u32(..1000) < world.options.deploy_chance {
+            let number = world.random.usize(..world.nodes.len());
+            world.deploy(number);
         }
         if world.random.u32(..1000) < world.options.clock_chance {
             let hours = world.random.i64(-5..=5);

@@ -16,6 +16,7 @@ pub(crate) struct Total {
     pub(crate) runs: u64,
     pub(crate) socket_events: u64,
     crashes: u64,
+    deploys: u64,
     records: u64,
     counters: BTreeMap<String, u64>,
 }
@@ -25,6 +26,7 @@ impl Total {
         self.runs += 1;
         self.socket_events += report.socket_events;
         self.crashes += report.crashes;
+        self.deploys += report.deploys;
         self.records += report.records;
         for metrics in &report.metrics {
             for (name, count) in metrics.counters() {
@@ -44,6 +46,7 @@ impl Total {
     /// A simulation that never gets somewhere proves nothing about it.
     pub(crate) fn check_coverage(&self) {
         assert!(self.crashes > 0, "no server crashed");
+        assert!(self.deploys > 0, "no server was followed by another");
         for (name, count) in &self.counters {
             assert!(*count > 0 || name == OF_THE_SHELL, "{name} never came up");
         }
@@ -52,8 +55,11 @@ impl Total {
 
 impl fmt::Display for Total {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, socket_events, crashes, records, counters } = self;
-        writeln!(out, "{runs} runs, {socket_events} socket events, {crashes} crashes, {records} records")?;
+        let Self { runs, socket_events, crashes, deploys, records, counters } = self;
+        writeln!(
+            out,
+            "{runs} runs, {socket_events} socket events, {crashes} crashes, {deploys} deploys, {records} records"
+        )?;
         for (name, count) in counters {
             writeln!(out, "{count:>12} {name}")?;
         }

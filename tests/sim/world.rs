@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) lost: Vec<SharedWire>,
     pub(crate) trace: Trace,
     pub(crate) crashes: u64,
+    /// How many processes were asked to end.
+    pub(crate) deploys: u64,
     is_stopped: bool,
 }
 
@@ -64,6 +66,7 @@ impl World {
             lost: Vec::new(),
             trace: Trace(seed),
             crashes: 0,
+            deploys: 0,
             is_stopped: false,
         }
     }
@@ -89,7 +92,8 @@ impl World {
             options: &self.options,
             ledger: &self.ledger,
             mood: self.mood,
-            is_draining: self.is_stopped,
+            is_draining: self.is_stopped || self.deploys > 0,
+            is_over: self.is_stopped,
             nodes: &mut self.nodes,
             lost: &mut self.lost,
             trace: &mut self.trace,
@@ -168,9 +172,22 @@ impl World {
         self.nodes[number].host.light(steps);
     }
 
+    /// The process of one server is asked to end; another will follow it.
+    pub(crate) fn deploy(&mut self, number: usize) {
+        self.deploys += 1;
+        self.nodes[number].stop();
+    }
+
     /// Has turns for as long as there is something to do now.
     pub(crate) fn rest(&mut self) {
         while self.has_news() || (self.nodes[0].timeout_ms == Some(0) && !self.server().is_finished()) {
+            self.turn();
+        }
+    }
+
+    /// Has turns until that is so.
+    pub(crate) fn rest_until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
             self.turn();
         }
     }
@@ -234,6 +251,8 @@ impl World {
             if self.is_stopped {
                 node.stop();
             }
+        } else if node.server.is_finished() && !self.is_stopped {
+            node.follow(&self.options, &self.ground, now, &mut self.random);
         }
         if self.options.turn_ms_max > 0 {
             let turn_ms = self.random.u64(..=self.options.turn_ms_max);

@@ -39,6 +39,16 @@ fn python_jsonschema() {
     python("python_jsonschema", "jsonschema");
 }
 
+#[test]
+fn console() {
+    node("console", "clients/with_console.mjs", &[Path::new("chromium")]);
+}
+
+#[test]
+fn recipes() {
+    node("recipes", "clients/with_recipes.mjs", &[Path::new("curl"), Path::new("chromium"), &tool::python()]);
+}
+
 fn python(test: &str, package: &str) {
     if !tool::are_there(&[&tool::python()]) {
         return;

@@ -156,7 +156,8 @@ impl<'s> Link<'s> {
         let code = u16::from(frame.code);
         let reason = excerpt(&frame.reason);
         let text = format!("{name} has closed the connection ({code} {reason})");
-        Failure { text, is_passing: !matches!(code, 1002 | 1003 | 1007 | 1009 | 1010 | 4400) }
+        let is_passing = !matches!(code, 1002 | 1003 | 1007 | 1009 | 1010 | 4400);
+        Failure { text, is_passing, is_hasty: code == 1008 }
     }
 
     fn failure(&self, error: Error) -> Failure {

@@ -137,6 +137,10 @@ impl Sending<'_> {
                 Err(failure) => failure,
             };
             self.queue.send_all_again();
+            if failure.is_hasty {
+                // Some must be answered before there are too many, or it never gets on.
+                self.queue.halve_window();
+            }
             self.paused = None;
             if failure.is_passing && self.message_bytes_max > 0 && self.queue.is_empty() {
                 // Nothing is missing yet: it is soon enough to connect when there is something to send.

@@ -16,6 +16,9 @@ use super::show::clean;
 /// Bytes of an answer beyond what was asked with.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of the head of an answer.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes taken from a connection at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -39,15 +42,17 @@ pub(super) struct Failure {
     pub(super) text: String,
     /// Whether it may work when it is tried again.
     pub(super) is_passing: bool,
+    /// Whether we have sent more than the server takes in a second.
+    pub(super) is_hasty: bool,
 }
 
 impl Failure {
     pub(super) fn passing(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_passing: true }
+        Self { text: text.into(), is_passing: true, is_hasty: false }
     }
 
     pub(super) fn lasting(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_passing: false }
+        Self { text: text.into(), is_passing: false, is_hasty: false }
     }
 }
 
@@ -129,10 +134,11 @@ impl Server {
         loop {
             match reply::parse(buffer) {
                 Ok(Some(_)) => return Ok(()),
-                Ok(None) if buffer.len() > bytes_max => {
+                Ok(None) if buffer.len() > bytes_max || !has_head(buffer) => {
                     return Err(Failure::lasting(format!(
-                        "{} answers more than {bytes_max} bytes; is it polecat?",
-                        self.name()
+                        "{} answers more than {} bytes; is it polecat?",
+                        self.name(),
+                        bytes_max.min(buffer.len())
                     )));
                 }
                 Ok(None) => {}
@@ -188,8 +194,13 @@ impl Server {
             (404, None) => format!("{name} answers 404; is it polecat, and the path of --url right?"),
             (_, None) => format!("{name} answers {status}"),
         };
-        Failure { text, is_passing }
+        Failure { text, is_passing, is_hasty: false }
     }
+}
+
+/// Whether an answer that is not whole has its head where one may be.
+fn has_head(answer: &[u8]) -> bool {
+    answer.len() <= HEAD_BYTES_MAX || answer[..HEAD_BYTES_MAX].windows(4).any(|end| end == b"\r\n\r\n")
 }
 
 /// What an error says for people, on one line.

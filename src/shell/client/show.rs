@@ -27,11 +27,11 @@ impl Style {
     pub(super) fn of_stdout() -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let is_terminal = std::io::stdout().is_terminal();
-        Self { is_coloured: is_terminal && !is_set("NO_COLOR") && !is_dumb, is_terminal }
+        let is_terminal = std::io::stdout().is_terminal() && !is_dumb;
+        Self { is_coloured: is_terminal && !is_set("NO_COLOR"), is_terminal }
     }
 
-    /// Whether what is written is seen by somebody at once.
+    /// Whether what is written goes to somebody's screen, which can be cleared.
     pub(super) const fn is_terminal(self) -> bool {
         self.is_terminal
     }

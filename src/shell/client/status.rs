@@ -183,6 +183,9 @@ impl Said {
 
 /// A part of an answer, for people; of what is counted, with how much it was in each second since `before`.
 fn words_of(name: &str, value: &Value, before: Option<(&Value, Duration)>) -> String {
+    if value.is_null() {
+        return String::new();
+    }
     let Value::Object(object) = value else { return figure(name, value) };
     let mut words = Vec::new();
     for (key, value) in object {
@@ -262,7 +265,7 @@ mod tests {
             ("loop", r#"{"stalled_ms":12,"turns":3}"#, "stalled 12 ms · turns 3"),
             ("closed", r#"{"a":0,"b":2}"#, "b 2"),
             ("engine", r#"{"epoch":null,"kind":"sq\u001blite"}"#, r"kind sq\u{1b}lite"),
-            ("descriptors", "null", "null"),
+            ("descriptors", "null", ""),
         ] {
             let value = serde_json::from_str(json).unwrap_or(Value::Bool(false));
             assert_eq!(words_of(name, &value, None), words, "{name}");

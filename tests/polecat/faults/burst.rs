@@ -115,7 +115,8 @@ impl Client {
     }
 }
 
-fn begin_to_connect(number: usize, addr: SocketAddr) -> TcpStream {
+/// Begins to connect from an address of loopback that is shared with not too many.
+pub(crate) fn begin_to_connect(number: usize, addr: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let host = u8::try_from(2 + number / CLIENTS_OF_ADDRESS).expect("a few addresses");
     let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0));

@@ -35,7 +35,7 @@ fn whenever_it_is_killed_what_was_acknowledged_is_stored_once_and_everyone_resum
     let seed = std::env::var("POLECAT_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     // Not by `eprintln`, which is shown of failures only: this process may be killed, too.
-    writeln!(io::stderr(), "SEED={seed}: run it again with POLECAT_SEED={seed}").unwrap();
+    writeln!(io::stderr(), "SEED={seed}: run it again with POLECAT_SEED={seed}").expect("stderr");
     let mut random = fastrand::Rng::with_seed(seed);
     let (home, site) = (Home::new(), Site::default());
     let (site, mut published, mut runs) = (&site, BTreeMap::new(), Vec::new());

@@ -47,6 +47,8 @@ fn who_comes_in() {
     expect_hits(Limit::Connections, 1, one_connection, turned_away);
     let one_of_an_address = |options: &mut Options| options.config.limits.connections_per_source_max = 1;
     expect_hits(Limit::ConnectionsPerAddress, 1, one_of_an_address, turned_away);
+    let no_memory = |options: &mut Options| options.config.limits.resident_bytes_max = 1;
+    expect_hits(Limit::Memory, 1, no_memory, turned_away);
     expect_hits(
         Limit::Channels,
         2,

@@ -1,7 +1,8 @@
 //! The binary, run as a user would.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -57,6 +58,26 @@ impl Process {
         Self::listening(spawn(command))
     }
 
+    /// A server on `first` and `second`, which it is handed as systemd does it: as descriptors 3 and on.
+    pub(crate) fn serve_on(
+        first: &TcpListener,
+        second: Option<&TcpListener>,
+        configure: impl FnOnce(&mut Command),
+    ) -> Self {
+        let (count, more) = if second.is_some() { (2, "4>&1 ") } else { (1, "") };
+        let script = format!(
+            "exec 3<&0 {more}0</dev/null >/dev/null; \
+             export LISTEN_PID=$$ LISTEN_FDS={count}; exec \"$0\" \"$@\""
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_polecat"), "serve"]);
+        configure(&mut command);
+        let handed =
+            |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().expect("a copy")));
+        let stdout = second.map_or_else(Stdio::null, handed);
+        Self::listening(spawn_with(command, handed(first), stdout))
+    }
+
     /// Starts the binary as `configure` says and waits until it listens.
     pub(crate) fn start(configure: impl FnOnce(&mut Command)) -> Self {
         Self::listening(spawn(polecat(configure)))
@@ -110,11 +131,20 @@ impl Process {
 
     /// The next line on stderr that begins with `start`; those before it are kept for the end.
     pub(crate) fn next_line(&mut self, start: &str) -> String {
+        self.next_line_where(start, |line| line.starts_with(start))
+    }
+
+    /// The same of one that is logged, with its time before it.
+    pub(crate) fn next_logged(&mut self, text: &str) -> String {
+        self.next_line_where(text, |line| line.contains(text))
+    }
+
+    fn next_line_where(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         loop {
             let line = self.stderr.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|error| panic!("no {start:?} ({error}): {:?}", self.lines));
+            let line = line.unwrap_or_else(|error| panic!("no {what:?} ({error}): {:?}", self.lines));
             self.lines.push(line.clone());
-            if line.starts_with(start) {
+            if is_it(&line) {
                 return line;
             }
         }
@@ -131,8 +161,9 @@ impl Process {
         }
         let status = self.child.wait().expect("the process can be waited for");
         let mut stdout = String::new();
-        let mut pipe = self.child.stdout.take().expect("stdout is piped");
-        pipe.read_to_string(&mut stdout).expect("stdout is UTF-8");
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).expect("stdout is UTF-8");
+        }
         Ended { status, stderr: std::mem::take(&mut self.lines), stdout }
     }
 
@@ -173,7 +204,11 @@ fn polecat(configure: impl FnOnce(&mut Command)) -> Command {
     command
 }
 
-fn spawn(mut command: Command) -> Child {
+fn spawn(command: Command) -> Child {
+    spawn_with(command, Stdio::null(), Stdio::piped())
+}
+
+fn spawn_with(mut command: Command, stdin: Stdio, stdout: Stdio) -> Child {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POLECAT_") {
             // What the test itself has set stays.
@@ -182,7 +217,7 @@ fn spawn(mut command: Command) -> Child {
             }
         }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
     command.spawn().expect("the binary can be run")
 }
 

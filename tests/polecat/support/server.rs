@@ -108,7 +108,9 @@ fn start(database: &Path, tweak: impl FnOnce(&mut Options)) -> Server {
     let (ended_sender, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let reactor = Reactor::start(&options).expect("the server starts");
-        started_sender.send((reactor.local_addr(), reactor.handle())).expect("the test waits for the start");
+        started_sender
+            .send((reactor.local_addrs()[0], reactor.handle()))
+            .expect("the test waits for the start");
         let outcome = reactor.run().map_err(|error| error.to_string());
         // The test may have failed and gone by now.
         ended_sender.send(outcome).ok();

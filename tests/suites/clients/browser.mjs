@@ -18,6 +18,8 @@ export class Browser {
     /** Whatever was wrong with a page, in its own words or the browser's. */
     this.complaints = [];
     this.complained = () => {};
+    /** What it has logged. */
+    this.logged = [];
   }
 
   async start() {
@@ -44,6 +46,7 @@ export class Browser {
     if (id) this.answers.get(id)(error ? Promise.reject(new Error(error.message)) : result);
     if (method === "Runtime.bindingCalled") this.told(params.payload);
     if (method === "Fetch.requestPaused") this.intercepted(params);
+    if (method === "Runtime.consoleAPICalled" && params.type === "log") this.logged.push(params.args.map(({ value }) => value).join());
     const complaint = complaintOf(method, params);
     if (complaint) {
       this.complaints.push(complaint);

@@ -12,11 +12,11 @@ const [binary, packages, folder] = process.argv.slice(2);
 const SECONDS = 240;
 const BYTES_MAX = 150_000;
 const PICTURES = [
-  ["overview", "light", 1200],
-  ["events", "light", 1200],
-  ["channels/deploys", "dark", 1200],
-  ["channels/deploys", "light", 390],
-  ["overview", "dark", 390],
+  ["overview", "light", 1200, 760],
+  ["events", "dark", 1200, 480],
+  ["channels/deploys", "dark", 1200, 480],
+  ["channels/deploys", "light", 390, 640],
+  ["overview", "dark", 390, 640],
 ];
 const LINES = [
   ["ann", "api 4.2.1 is on the first three hosts"],
@@ -51,8 +51,8 @@ const browser = await new Browser(packages).start();
 try {
   await browser.open(server.http("/"));
   await traffic(server, browser.WebSocket);
-  for (const [view, scheme, width] of PICTURES) {
-    await browser.look(scheme, width, 720);
+  for (const [view, scheme, width, height] of PICTURES) {
+    await browser.look(scheme, width, height);
     await browser.evaluate(`location.hash = "#${view}"`);
     await browser.until(`document.querySelectorAll("#${view.split("/")[0]} :is(.message, .event, .line[d^=M])").length > 5`);
     await pause(1000); // for the lists beside it, too

@@ -123,6 +123,13 @@ async function events(server) {
   await count(7);
   await browser.evaluate(`document.querySelector("#event-clear").click()`);
   await count(32);
+  // One row is reached by Tab, the others from there.
+  const stops = `[...document.querySelectorAll("#event-log summary")].filter((one) => one.tabIndex === 0)`;
+  equal(await browser.evaluate(`${stops}.length`), 1, "rows that Tab stops at");
+  await browser.evaluate(`${stops}[0].focus()`);
+  for (let presses = 0; presses < 2; presses++) await key("ArrowUp", 38);
+  equal(await browser.evaluate(`document.activeElement.closest("li").querySelector(":scope > .id:last-child").innerText`), "event-00030", "two rows up");
+  equal(await browser.evaluate(`${stops}.indexOf(document.activeElement)`), 0, "where Tab stops now");
   // What was there before the page comes, too; and what comes after a kill.
   await open(server, "events");
   await count(32);
@@ -176,15 +183,15 @@ async function access(server) {
     for (let presses = 0; presses < 40; presses++) {
       await key("Tab", 9);
       const [what, outline] = await browser.evaluate(`(() => {
-        const { id, name, hash, innerText, tagName } = document.activeElement;
-        return [tagName === "BODY" ? tagName : id || name || hash || innerText, getComputedStyle(document.activeElement).outlineStyle];
+        const { id, name, hash, ariaLabel, innerText, tagName } = document.activeElement;
+        return [tagName === "BODY" ? tagName : id || name || hash || ariaLabel || innerText, getComputedStyle(document.activeElement).outlineStyle];
       })()`);
       check(what === "BODY" || outline !== "none", `the focus on ${what} is not seen`);
       reached.add(what);
     }
     const selector = `#${view.split("/")[0]} :is(a[href], input, textarea, button, [tabindex])`;
     const wanted = await browser.evaluate(
-      `[...document.querySelectorAll("${selector}, nav a")].filter((one) => !one.disabled && one.checkVisibility()).map((one) => one.id || one.name || one.hash || one.innerText)`,
+      `[...document.querySelectorAll("${selector}, nav a")].filter((one) => !one.disabled && one.tabIndex >= 0 && one.checkVisibility()).map((one) => one.id || one.name || one.hash || one.ariaLabel || one.innerText)`,
     );
     equal(wanted.filter((what) => !reached.has(what)), [], `${view}: what no key reaches`);
     const { nodes } = await browser.call("Accessibility.getFullAXTree", {}, browser.page);
@@ -204,8 +211,8 @@ async function access(server) {
 async function policy(server) {
   equal(browser.complaints, [], "what the browser says of the page");
   await open(server, "overview");
-  await browser.evaluate(`document.body.append(Object.assign(document.createElement("img"), { src: "//127.0.0.2/x.png" }))`);
   const said = new Promise((found) => (browser.complained = found));
+  await browser.evaluate(`document.body.append(Object.assign(document.createElement("img"), { src: "//127.0.0.2/x.png" }))`);
   check(/Content Security Policy/.test(await within(said, "the complaint")), "an image from outside is not forbidden");
   const thrown = `(() => { try { document.body.innerHTML = "<b>x</b>"; } catch (error) { return error.name; } })()`;
   equal(await browser.evaluate(thrown), "TypeError", "markup out of text");

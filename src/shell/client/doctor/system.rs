@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use rustix::process::{Resource, Rlimit, getrlimit};
 
 use super::super::super::flags::DESCRIPTORS_RESERVED;
-use super::super::super::reactor::BACKLOG;
+use super::super::super::listeners::BACKLOG;
 use super::super::status::bytes;
 use super::Finding;
 

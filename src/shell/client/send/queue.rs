@@ -114,6 +114,9 @@ impl Queue {
 
     /// The next one to be sent, which counts as sent. Those that the server would not take are refused.
     pub(super) fn next_to_send(&mut self, bytes_max: usize) -> Option<&str> {
+        if self.under_way >= self.window {
+            return None;
+        }
         let index = loop {
             let index = self.entries.iter().position(|entry| !entry.is_under_way)?;
             let Entry { number, text, .. } = &self.entries[index];
@@ -172,6 +175,11 @@ impl Queue {
             entry.is_under_way = false;
         }
         self.under_way = 0;
+    }
+
+    /// Fewer at once from now on.
+    pub(super) fn halve_window(&mut self) {
+        self.window = (self.window / 2).max(1);
     }
 
     fn remove(&mut self, number: u64) -> bool {

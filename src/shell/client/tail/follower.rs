@@ -68,6 +68,10 @@ impl Follower {
     /// Takes what the server says next.
     pub(super) fn take(&mut self, text: &str) -> Result<Step, Failure> {
         let incoming = Incoming::parse(text)?;
+        // What is stored has one, whatever its type; what the server says of itself has none.
+        if self.sequence == Sequence::Events && incoming.correlation_id.is_some() {
+            return self.record(&incoming);
+        }
         let step = match &*incoming.kind {
             "hello" => self.hello(&incoming.payload()?),
             "resumed" => self.resumed(incoming.payload()?),

@@ -86,6 +86,8 @@ fn rubbish_is_an_error_and_the_unknown_is_ignored() {
     let mut events = Follower::new(None, None);
     let novelty = r#"{"type":"novelty","payload":{},"event_id":"event-00001"}"#;
     assert_eq!(events.take(novelty).unwrap(), Step::Show);
+    let imitated = r#"{"type":"gap","payload":{},"correlation_id":"x","event_id":"event-00002"}"#;
+    assert_eq!(events.take(imitated).unwrap(), Step::Show);
     let degraded = r#"{"type":"health_status","payload":{"status":"degraded","reason":"full"},"event_id":"event-00001"}"#;
     assert!(matches!(events.take(degraded).unwrap(), Step::Tell(_)));
 }

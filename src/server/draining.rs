@@ -1,0 +1,128 @@
+//! How the server stops. Connections that speak HTTP end as soon as what they asked is answered. WebSockets are
+//! closed one by one, in an order of chance, spread over a part of the time that there is: their clients come
+//! again as they went, and a crowd of them is no stampede on the next server.
+
+use crate::hub::engine::Engine;
+use crate::wire::codec::{self, CloseCode};
+
+use super::connection::{Level, Phase};
+use super::drain::{Drain, Walk};
+use super::metrics::CloseReason;
+use super::server::{Lifecycle, Server};
+use super::socket::Socket;
+
+/// Nobody is asked to come again sooner than this after the last one is closed: the next server has to start.
+const RECONNECT_MS_MIN: u32 = 500;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Begins to stop: from the next turn on, every connection is told and ended.
+    pub fn shut_down(&mut self) {
+        if self.lifecycle != Lifecycle::Running {
+            return;
+        }
+        // A thousand in a second are no stampede: a few are gone at once, whatever time there is. What is left of
+        // the time is for who has to answer.
+        let spread_ms = self.deadlines.heartbeat.len().min(self.config.timeouts.drain_ms / 2);
+        self.lifecycle = Lifecycle::Draining(Drain {
+            since: self.moment.stamp,
+            http_next: 0,
+            spread_ms,
+            walk: Walk::new(self.connections.capacity(), &mut self.random),
+            walked: 0,
+        });
+    }
+
+    /// Whether [`Server::shut_down`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.lifecycle != Lifecycle::Running
+    }
+
+    /// Whether a shutdown is through: nothing is left to be stored, nobody to be told
+    /// and nobody to be heard out, or the time for that is over.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let Lifecycle::Draining(drain) = self.lifecycle else { return false };
+        if drain.elapsed_ms(self.moment.stamp) >= self.config.timeouts.drain_ms {
+            return true;
+        }
+        let fifos = &self.deadlines;
+        let nobody_is_served = [fifos.heartbeat, fifos.handshake, fifos.request, fifos.keep_alive]
+            .iter()
+            .all(|fifo| fifo.is_empty());
+        nobody_is_served
+            && self.engine_backlog_bytes == 0
+            && self.connections.iter().all(|(_, one)| one.is_let_go())
+    }
+
+    /// Ends who is due, so many a turn.
+    pub(super) fn drain(&mut self) {
+        let Lifecycle::Draining(mut drain) = self.lifecycle else { return };
+        let end = self.connections.capacity();
+        for _ in 0..self.config.budgets.deadlines {
+            if drain.http_next as usize >= end {
+                break;
+            }
+            self.let_go(drain.http_next);
+            drain.http_next += 1;
+        }
+        let due = if self.deadlines.heartbeat.is_empty() { 0 } else { drain.due(self.moment.stamp) };
+        for _ in 0..self.config.budgets.deadlines {
+            if drain.walked >= due {
+                break;
+            }
+            self.send_away(drain.walk.step(), &drain);
+            drain.walked += 1;
+        }
+        self.lifecycle = Lifecycle::Draining(drain);
+    }
+
+    /// Whether somebody is due now.
+    pub(super) fn has_to_drain(&self) -> bool {
+        let Lifecycle::Draining(drain) = self.lifecycle else { return false };
+        (drain.http_next as usize) < self.connections.capacity()
+            || (!self.deadlines.heartbeat.is_empty() && drain.walked < drain.due(self.moment.stamp))
+    }
+
+    /// Milliseconds until a shutdown has something to do, or is over.
+    pub(super) fn drain_due_in_ms(&self) -> Option<u32> {
+        let Lifecycle::Draining(drain) = self.lifecycle else { return None };
+        let now = self.moment.stamp;
+        let is_walking = !self.deadlines.heartbeat.is_empty() && drain.walked < drain.walk.places();
+        let walk = is_walking.then(|| drain.due_in_ms(now));
+        let end = self.config.timeouts.drain_ms.saturating_sub(drain.elapsed_ms(now));
+        walk.into_iter().chain([end]).min()
+    }
+
+    /// Ends a connection that speaks HTTP, unless it is being answered: then the answer says `Connection: close`.
+    fn let_go(&mut self, index: u32) {
+        let Some(connection) = self.connections.get(index as usize) else { return };
+        let is_begun = connection.phase != Phase::KeepAlive && connection.is_busy();
+        if connection.is_http() && !is_begun {
+            self.finish(index, CloseReason::Shutdown);
+            self.queue_flush(index);
+        }
+    }
+
+    /// Closes the WebSocket at a place, if there is one.
+    fn send_away(&mut self, index: u32, drain: &Drain) {
+        let Some(connection) = self.connections.get(index as usize) else { return };
+        let Phase::Open(endpoint) = connection.phase else { return };
+        if endpoint.subscription().is_some_and(|(_, level)| level != Level::Base) {
+            self.say_reconnect(index, drain);
+        }
+        self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown);
+    }
+
+    /// Asks a client of `polecat.v1` to come again when all are gone and the next server is there, at a time of
+    /// its own within as long again as it took them to go.
+    fn say_reconnect(&mut self, index: u32, drain: &Drain) {
+        let left_ms = drain.spread_ms.saturating_sub(drain.elapsed_ms(self.moment.stamp));
+        let after_ms = left_ms + RECONNECT_MS_MIN + self.random.u32(0..=drain.spread_ms);
+        let timestamp = self.moment.timestamp();
+        if let Some(place) = self.connections[index as usize].place(&timestamp) {
+            codec::write_text(&mut self.scratch, |out| place.write_reconnect(after_ms, out));
+            self.push_scratch(index);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The sockets that are listened on: one of our own, or those that whoever started us has made, and holds beyond
+//! our end. Connections are accepted here, within the budget of a turn, and handed to the server.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use mio::event::Source as _;
+use mio::net::TcpListener;
+use mio::{Interest, Registry, Token};
+use service_binding::{Binding, Listener as Inherited};
+use socket2::{Domain, SockRef, Type};
+
+use crate::hub::engine::Engine;
+use crate::server::admission::Source;
+use crate::server::server::Server;
+
+use super::stream::TcpSocket;
+
+/// The tokens of listeners, of which there are no more than so many.
+const TOKENS: std::ops::Range<usize> = usize::MAX - 1024..usize::MAX - 64;
+
+/// The first descriptor that is handed on (sd_listen_fds(3)).
+const FIRST_INHERITED: i32 = 3;
+
+/// Connections that the kernel may hold for us before we accept them.
+pub(super) const BACKLOG: i32 = 4096;
+
+/// Bytes that the kernel holds for one connection before they are on their way.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NOT_SENT_BYTES_MAX: u32 = 128 << 10;
+
+/// How long accepting rests when the system has no descriptor or memory for it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections turned away before accepting rests again.
+const TURNED_AWAY_MAX: usize = 64;
+
+const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+    Connection: close\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n\
+    {\"detail\":\"too many connections\"}";
+
+/// All sockets that are listened on.
+pub(super) struct Listeners {
+    listeners: Vec<Listener>,
+    /// Whether others hold them, too.
+    are_inherited: bool,
+    /// Whether nobody is accepted any more.
+    are_stopped: bool,
+    /// The one that is looked at first: each in turn.
+    first: usize,
+    /// Before this time the system has no means to accept anybody.
+    paused_until: Option<Instant>,
+    /// Whether the last attempt to accept failed, which is said once.
+    are_failing: bool,
+    /// A descriptor to spare: given up for a moment to accept and turn away who
+    /// would otherwise wait without an answer.
+    spare: Option<File>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    addr: SocketAddr,
+    /// Whether it may have a connection for us. It is edge-triggered, too: what was left there must be remembered.
+    is_ready: bool,
+}
+
+impl Listeners {
+    /// Listens on a socket of our own.
+    pub(super) fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            Domain::for_address(addr),
+            Type::STREAM.nonblocking(),
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        prepare(&SockRef::from(&socket))?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        Self::new(vec![socket.into()], false)
+    }
+
+    /// Listens on sockets that others hold, too.
+    pub(super) fn take_over(sockets: Vec<StdTcpListener>) -> io::Result<Self> {
+        for socket in &sockets {
+            socket.set_nonblocking(true)?;
+            prepare(&SockRef::from(socket))?;
+        }
+        Self::new(sockets, true)
+    }
+
+    fn new(sockets: Vec<StdTcpListener>, are_inherited: bool) -> io::Result<Self> {
+        let listener = |socket: StdTcpListener| {
+            let addr = socket.local_addr()?;
+            Ok(Listener { socket: TcpListener::from_std(socket), addr, is_ready: false })
+        };
+        Ok(Self {
+            listeners: sockets.into_iter().map(listener).collect::<io::Result<_>>()?,
+            are_inherited,
+            are_stopped: false,
+            first: 0,
+            paused_until: None,
+            are_failing: false,
+            spare: spare(),
+        })
+    }
+
+    /// Lets a poll tell of connections.
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        for (listener, token) in self.listeners.iter_mut().zip(TOKENS) {
+            listener.socket.register(registry, Token(token), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Where it is listened, with the ports that there are.
+    pub(super) fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(|listener| listener.addr)
+    }
+
+    /// Takes note of an event, if it is one of a listener.
+    pub(super) fn mark(&mut self, token: Token) -> bool {
+        let listener = token.0.checked_sub(TOKENS.start).and_then(|place| self.listeners.get_mut(place));
+        let Some(listener) = listener else { return false };
+        listener.is_ready = true;
+        true
+    }
+
+    /// Accepts nobody any more. Our own sockets are closed, and who comes is refused; of those that others hold,
+    /// the kernel keeps who comes for the next process. Returns whether this is the first time.
+    pub(super) fn stop(&mut self, registry: &Registry) -> bool {
+        if std::mem::replace(&mut self.are_stopped, true) {
+            return false;
+        }
+        if self.are_inherited {
+            for listener in &mut self.listeners {
+                if let Err(error) = listener.socket.deregister(registry) {
+                    log::warn!("{} cannot be taken out of the poll: {error}", listener.addr);
+                }
+            }
+        } else {
+            self.listeners.clear();
+        }
+        true
+    }
+
+    /// How long the poll may sleep.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        if self.are_stopped || self.listeners.iter().all(|listener| !listener.is_ready) {
+            return None;
+        }
+        let until = self.paused_until.unwrap_or_else(Instant::now);
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether somebody may be accepted now.
+    pub(super) fn has_some(&self) -> bool {
+        self.poll_timeout() == Some(Duration::ZERO)
+    }
+
+    /// Accepts as many as a turn may, from each listener in its turn.
+    pub(super) fn accept<E: Engine>(&mut self, registry: &Registry, server: &mut Server<TcpSocket, E>) {
+        if !self.has_some() {
+            return;
+        }
+        self.paused_until = None;
+        let mut budget = server.config().budgets.accepts;
+        let count = self.listeners.len();
+        let first = self.first;
+        for place in (0..count).map(|offset| (first + offset) % count) {
+            while self.listeners[place].is_ready && budget > 0 {
+                budget -= 1;
+                if let Err(error) = self.accept_one(place, registry, server) {
+                    if !std::mem::replace(&mut self.are_failing, true) {
+                        log::warn!("new connections are turned away until this is over: {error}");
+                    }
+                    self.turn_away(place, server);
+                    self.paused_until = Some(Instant::now() + PAUSE);
+                    return;
+                }
+            }
+        }
+        self.first = (first + 1) % count;
+    }
+
+    /// Accepts a connection, if there is one. Fails where the system has no means for it.
+    fn accept_one<E: Engine>(
+        &mut self,
+        place: usize,
+        registry: &Registry,
+        server: &mut Server<TcpSocket, E>,
+    ) -> io::Result<()> {
+        let listener = &mut self.listeners[place];
+        match listener.socket.accept() {
+            Ok((mut stream, peer)) => {
+                self.are_failing = false;
+                let token = Token(server.next_index() as usize);
+                match registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+                    Ok(()) => {
+                        server.accept(TcpSocket(stream), source(peer.ip()));
+                    }
+                    Err(error) => log::error!("a connection cannot be polled and is dropped: {error}"),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.is_ready = false,
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Answers those who wait to be accepted while there is no descriptor for
+    /// them: one at a time, with the spare one.
+    fn turn_away<E: Engine>(&mut self, place: usize, server: &mut Server<TcpSocket, E>) {
+        for _ in 0..TURNED_AWAY_MAX {
+            if self.spare.take().is_none() {
+                break;
+            }
+            let Ok((mut stream, _)) = self.listeners[place].socket.accept() else { break };
+            // It fits into any socket buffer, and who does not read it loses nothing.
+            let _ = stream.write(NO_DESCRIPTOR);
+            let _ = stream.shutdown(Shutdown::Write);
+            drop(stream);
+            server.count_turned_away();
+            self.spare = spare();
+        }
+        self.spare = self.spare.take().or_else(spare);
+    }
+}
+
+/// The sockets that whoever started us has made for us, as systemd hands them on; none where it has made none.
+/// Comes first of all: what is opened before could be taken for one of them.
+///
+/// # Errors
+///
+/// A line that says which of them cannot be listened on.
+pub(super) fn inherited() -> Result<Vec<StdTcpListener>, String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let Some(count) = variable("LISTEN_FDS") else { return Ok(Vec::new()) };
+    // They may be meant for who has started us.
+    if variable("LISTEN_PID").is_some_and(|pid| pid != std::process::id().to_string()) {
+        return Ok(Vec::new());
+    }
+    let count = count.parse::<u16>().ok().filter(|count| usize::from(*count) <= TOKENS.len());
+    let count =
+        count.ok_or_else(|| "LISTEN_FDS is no number of sockets that can be listened on".to_owned())?;
+    let descriptors = (0..i32::from(count)).map(|place| FIRST_INHERITED + place);
+    descriptors
+        .map(|descriptor| {
+            inherit(descriptor).map_err(|error| {
+                format!("descriptor {descriptor} of LISTEN_FDS is no socket that TCP is listened on: {error}")
+            })
+        })
+        .collect()
+}
+
+fn inherit(descriptor: i32) -> io::Result<StdTcpListener> {
+    // Of whatever kind it is: that is asked here.
+    let Inherited::Unix(socket) = Binding::FileDescriptor(descriptor).try_into()? else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    let socket = socket2::Socket::from(OwnedFd::from(socket));
+    let wrong = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if !matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6) || socket.r#type()? != Type::STREAM {
+        return wrong("it is another kind of socket");
+    }
+    if !socket.is_listener()? {
+        return wrong("it is a connection (with systemd, Accept=no is what serves)");
+    }
+    socket.set_cloexec(true)?;
+    Ok(socket.into())
+}
+
+fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+    // Inherited by what is accepted: small frames leave at once, and it costs no
+    // system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    // Inherited, too: what the kernel takes in for a slow reader beyond what is on
+    // its way. That bounds the kernel's memory, lets a ping pass a backlog, and tells
+    // early of a reader that goes on.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
+    Ok(())
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// What shares a limit on connections: an IPv4 address, or the first half of an
+/// IPv6 address, which is what one site has.
+fn source(addr: IpAddr) -> Source {
+    match addr.to_canonical() {
+        // Where an IPv6 address would have the prefix of mapped IPv4 addresses, which it never has.
+        IpAddr::V4(addr) => Source(0xffff_0000_0000 | u64::from(addr.to_bits())),
+        IpAddr::V6(addr) => Source((addr.to_bits() >> 64) as u64),
+    }
+}
+
+/// Whether accepting failed for this one connection only, so that the next may succeed.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}

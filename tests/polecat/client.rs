@@ -1,0 +1,10 @@
+//! The command line's other side, as a user runs it: README.md, "From the command line", which speaks
+//! PROTOCOL.md, "14. polecat.v1", and "3. The HTTP API".
+
+mod bad;
+mod command;
+mod doctor;
+mod documents;
+mod send;
+mod status;
+mod tail;

@@ -1,0 +1,223 @@
+//! `polecat tail`: PROTOCOL.md, "7. Resume", as our own client does it.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::command::{Running, ask, on_a_terminal, serve};
+use crate::support::socket::message;
+use crate::support::{Home, PATIENCE, Server, post, skip};
+
+const KILLS: usize = 3;
+/// Lines that are sent between two kills, half of them while the server dies.
+const LINES: usize = 200;
+
+#[test]
+fn it_sees_everything_once_and_in_order_over_three_kills() {
+    let home = Home::new();
+    let mut server = serve(&home.database(), None, &[]);
+    let addr = server.addr();
+    let mut tail = Running::start(addr, &["tail", "room", "--json", "--from", "beginning"]);
+    let mut send = Running::start(addr, &["send", "room", "--author", "ann"]);
+    let mut seen = Vec::new();
+    for round in 0..=KILLS {
+        let line = |number: usize| format!("{}\n", round * LINES + number);
+        send.write(&(0..LINES / 2).map(line).collect::<String>());
+        // All that came before the last kill, and some that came after it: it is there again.
+        seen.extend(tail.lines(round * LINES + LINES / 4 - seen.len()));
+        send.write(&(LINES / 2..LINES).map(line).collect::<String>());
+        if round < KILLS {
+            server.kill();
+            server = serve(&home.database(), Some(addr), &[]);
+        }
+    }
+    send.end_input();
+    let total = (KILLS + 1) * LINES;
+    seen.extend(tail.lines(total - seen.len()));
+    let ids = send.lines(total);
+    let (status, rest, told) = send.wait();
+    assert!(status.success() && rest.is_empty(), "{status} {rest:?} {told:?}");
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), total, "each has an id of its own");
+    let seen = seen.iter().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<_>>();
+    let contents =
+        seen.iter().map(|message| message["data"]["content"].as_str().expect("a content").to_owned());
+    assert!(contents.eq((0..total).map(|number| number.to_string())), "once and in order");
+    assert!(seen.iter().map(|message| &message["event_id"]).eq(ids.iter()), "what was acknowledged");
+    // Nothing that was missed comes after all: the next is what is sent next.
+    post(addr, "/api/messages", &message("room", "ann", "last"));
+    assert!(tail.lines(1)[0].contains("\"last\""));
+    for _ in 0..KILLS {
+        tail.told("trying again in");
+        tail.told("connected again");
+    }
+}
+
+#[test]
+fn it_comes_again_when_the_server_has_asked_for_it() {
+    let home = Home::new();
+    let server = serve(&home.database(), None, &["--drain", "1"]);
+    let addr = server.addr();
+    let mut tail = Running::start(addr, &["tail", "--from", "beginning"]);
+    ask(addr, &["event", "first"]);
+    assert!(tail.lines(1)[0].contains(" first {} "));
+    server.signal(Signal::TERM);
+    let line = tail.told("1001 going away");
+    let (_, wait) = line.split_once("trying again in ").expect("a time");
+    let wait = wait.trim_end_matches(" s").parse::<f64>().expect("seconds");
+    // Half a second, and a part of the time that the server drains.
+    assert!((0.5..=1.5).contains(&wait), "{line}");
+    assert!(server.wait().status.success());
+    let _server = serve(&home.database(), Some(addr), &[]);
+    let event = ask(addr, &["event", "second", "{\"a\":1.50}", "--correlation-id", "r-1"]);
+    assert_eq!(event.stdout, "event-00002\n", "{event:?}");
+    let line = tail.lines(1).remove(0);
+    assert!(line.starts_with("2 ") && line.ends_with(" second {\"a\":1.50} r-1"), "{line}");
+}
+
+#[test]
+fn a_gap_is_told_and_another_database_is_followed_from_its_beginning() {
+    let homes = [Home::new(), Home::new()];
+    let server = serve(&homes[0].database(), None, &[]);
+    let addr = server.addr();
+    for content in ["a1", "a2"] {
+        post(addr, "/api/messages", &message("room", "ann", content)).ok();
+    }
+    let mut tail = Running::start(addr, &["tail", "room", "--from", "message-00001"]);
+    assert!(tail.lines(1)[0].ends_with(" ann: a2"));
+    server.kill();
+    // The other one has its message before anybody can ask for it.
+    let unseen = homes[1].serve();
+    post(unseen.addr(), "/api/messages", &message("room", "bob", "b1")).ok();
+    unseen.stop();
+    let _server = serve(&homes[1].database(), Some(addr), &[]);
+    assert!(tail.told("gap: ").contains("message-00002"));
+    let line = tail.lines(1).remove(0);
+    assert!(line.starts_with("1 ") && line.ends_with(" bob: b1"), "{line}");
+}
+
+#[test]
+fn events_that_are_called_like_control_messages_are_shown() {
+    let server = Server::start();
+    let kinds = ["error", "ack", "gap", "hello", "reconnect", "message", "heartbeat"];
+    for kind in kinds {
+        assert!(ask(server.addr(), &["event", kind]).status.success());
+    }
+    let ended = ask(server.addr(), &["tail", "--from", "beginning", "-n", "7"]);
+    let shown = ended.stdout.lines().filter_map(|line| line.split(' ').nth(3));
+    assert!(shown.eq(kinds) && ended.stderr.is_empty(), "{ended:?}");
+}
+
+#[test]
+fn ctrl_c_ends_it_as_it_ends_others() {
+    let server = Server::start();
+    post(server.addr(), "/api/messages", &message("room", "ann", "hi")).ok();
+    let mut tail = Running::start(server.addr(), &["tail", "room", "--from", "beginning"]);
+    tail.lines(1);
+    tail.signal(Signal::INT);
+    let (status, rest, told) = tail.wait();
+    assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
+    assert!(rest.is_empty() && told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn it_begins_where_it_is_told_and_ends_after_so_many() {
+    let server = Server::start();
+    for content in ["1", "2", "3"] {
+        post(server.addr(), "/api/messages", &message("a/b ü", "ann", content)).ok();
+        post(server.addr(), "/api/messages", &message("other", "ann", content)).ok();
+    }
+    for (from, count, contents) in [
+        ("beginning", "3", "123"),
+        ("0", "1", "1"),
+        ("message-00001", "2", "23"),
+        ("4", "1", "3"),
+        // It cannot have been: that is a gap, and everything follows.
+        ("100", "3", "123"),
+    ] {
+        let ended = ask(server.addr(), &["tail", "a/b ü", "--from", from, "-n", count]);
+        let last = ended.stdout.lines().filter_map(|line| line.rsplit(' ').next()).collect::<String>();
+        assert_eq!((last.as_str(), ended.status.code()), (contents, Some(0)), "{from}: {ended:?}");
+        assert_eq!(ended.stderr.len(), usize::from(from == "100"), "{ended:?}");
+    }
+    for (args, status) in [
+        (&["tail", "--from", "message-00001"][..], 2),
+        (&["tail", "room", "--from", "event-1"], 2),
+        (&["tail", "room", "-n", "0"], 2),
+        (&["tail", "\u{7}"], 1),
+        (&["tail", "--url", "http://127.0.0.1:1"], 1),
+        (&["tail", "--url", "https://127.0.0.1:1"], 2),
+    ] {
+        let ended = ask(server.addr(), args);
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(status), 1), "{args:?} {ended:?}");
+        assert!(ended.stderr[0].starts_with("polecat: "), "{ended:?}");
+    }
+}
+
+#[test]
+fn what_comes_only_is_the_default() {
+    let server = Server::start();
+    post(server.addr(), "/api/messages", &message("room", "ann", "before")).ok();
+    let mut tail = Running::start(server.addr(), &["tail", "room", "-n", "1"]);
+    // It is there once somebody is on the channel, which only a broadcast shows.
+    let begun = std::time::Instant::now();
+    let mut number = 0;
+    let (status, lines) = loop {
+        assert!(begun.elapsed() < PATIENCE);
+        number += 1;
+        post(server.addr(), "/api/messages", &message("room", "ann", &format!("after {number}"))).ok();
+        if tail.has_ended() {
+            let (status, lines, _) = tail.wait();
+            break (status, lines);
+        }
+    };
+    assert!(status.success());
+    assert!(lines.len() == 1 && lines[0].contains(" ann: after "), "{lines:?}");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let server = Server::start();
+    let url = format!("http://{}", server.addr());
+    for content in ["1", "2"] {
+        post(server.addr(), "/api/messages", &message("room", "ann", content)).ok();
+    }
+    for script in [
+        // It has more to say.
+        "\"$0\" tail room --from beginning | head -n 1; exit ${PIPESTATUS[0]}",
+        // It waits, and nothing comes.
+        "\"$0\" tail room --from beginning | head -n 2; exit ${PIPESTATUS[0]}",
+        "\"$0\" completions bash | head -n 1; exit ${PIPESTATUS[0]}",
+    ] {
+        let mut command = Command::new("bash");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_polecat")]).env("POLECAT_URL", &url);
+        let output = command.stdin(Stdio::null()).output().expect("a shell");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{script}");
+    }
+}
+
+#[test]
+fn there_are_colours_on_a_terminal_only_and_nothing_commands_it() {
+    let server = Server::start();
+    let content = "red \u{1b}[31m\nand \u{9b}1m more";
+    post(server.addr(), "/api/messages", &message("room", "ann", content)).ok();
+    let args = ["tail", "room", "--from", "beginning", "-n", "1"];
+    let line = ask(server.addr(), &args).stdout;
+    let shown = r"ann: red \u{1b}[31m\nand \u{9b}1m more";
+    assert!(line.trim_end().ends_with(shown) && !line.contains('\u{1b}'), "{line:?}");
+    let as_json = ask(server.addr(), &[&args[..], &["--json"]].concat()).stdout;
+    let value = serde_json::from_str::<Value>(&as_json).expect("a line of JSON");
+    assert_eq!(value["data"]["content"], json!(content));
+    let args = args.join(" ");
+    let Some(coloured) = on_a_terminal(server.addr(), &args, &[]) else {
+        return skip("there is no script(1) to make a terminal");
+    };
+    assert!(coloured.contains("\u{1b}[36mann\u{1b}[0m: red \\u{1b}[31m"), "{coloured:?}");
+    for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let line = on_a_terminal(server.addr(), &args, &[plain]).expect("it was there");
+        assert!(line.trim_end().ends_with(shown) && !line.contains('\u{1b}'), "{line:?}");
+    }
+}

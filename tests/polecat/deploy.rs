@@ -1,0 +1,148 @@
+//! A crowd that lives through restarts: PROTOCOL.md, "11. WebSocket rules" and "14. polecat.v1".
+
+mod crowd;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use serde_json::{Value, json};
+
+use crate::support::{Home, Process, Socket, get, skip};
+use crowd::Crowd;
+
+const CLIENTS: usize = 2_000;
+const RESTARTS: usize = 10;
+/// Descriptors of all else that this process does at the time.
+const OTHERS: u64 = 16_000;
+
+const DRAIN: &str = "2";
+/// Half of it.
+const SPREAD_MS: u64 = 1_000;
+
+/// What is published before the next restart, at least.
+const PUBLISHED_MIN: u64 = 20;
+/// What is sent before the first acknowledgement is waited for.
+const WINDOW: u64 = 4;
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    // All come while no process accepts them.
+    socket.listen(4096).expect("it listens");
+    let listener = TcpListener::from(socket);
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+fn serve(listener: &TcpListener, home: &Home) -> Process {
+    Process::serve_on(listener, None, |command| {
+        command.args(["--drain", DRAIN, "--db"]).arg(home.database());
+    })
+}
+
+/// Publishes numbers, as fast as they are acknowledged, until `goes_on` ends; returns how many. What was not
+/// acknowledged is sent again, with its key.
+fn publish(addr: SocketAddr, acknowledged: &AtomicU64, goes_on: &AtomicBool) -> u64 {
+    let mut next = 0;
+    loop {
+        let mut socket = Socket::connect_v1(addr, "/api/ws/room");
+        let mut sent = acknowledged.load(Ordering::Relaxed);
+        loop {
+            let done = acknowledged.load(Ordering::Relaxed);
+            if goes_on.load(Ordering::Relaxed) {
+                next = next.max(done + WINDOW);
+            } else if done == next {
+                return next;
+            }
+            let fresh = (sent..next).map(|number| {
+                json!({"type": "message", "id": number, "content": number.to_string(),
+                    "idempotency_key": number.to_string()})
+            });
+            // Where it cannot be sent, nothing more is read, either.
+            let is_sent = fresh.into_iter().all(|message| socket.try_send_json(&message).is_ok());
+            sent = next;
+            let Some(message) = next_json(&mut socket).filter(|_| is_sent) else { break };
+            assert_ne!(message["type"], "error", "{message}");
+            if message["type"] == "ack" {
+                assert_eq!(message["payload"]["id"], done, "in their order");
+                acknowledged.store(done + 1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The next text message; `None` where the connection has ended.
+fn next_json(socket: &mut Socket) -> Option<Value> {
+    loop {
+        match socket.try_read() {
+            Ok(tungstenite::Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Whether this process may open as many as it needs.
+fn may_open() -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let is_enough = limit.maximum.is_none_or(|maximum| maximum >= CLIENTS as u64 + OTHERS);
+    is_enough && setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok()
+}
+
+/// The clients were sent away one by one, and asked to come one by one.
+fn check_spread(crowd: &Crowd, took: Duration) {
+    let told = crowd.asked_to_come_after();
+    // Some may have been too slow for the time that there is: they were left behind.
+    assert!(told.len() > CLIENTS / 2, "{} of {CLIENTS} were told", told.len());
+    assert!(told.iter().all(|after_ms| (500..=500 + 2 * SPREAD_MS).contains(after_ms)), "{told:?}");
+    let mut parts = [0; 10];
+    for after_ms in told {
+        let part = (after_ms - 500) * 10 / (2 * SPREAD_MS + 1);
+        parts[usize::try_from(part).expect("one of ten")] += 1;
+    }
+    assert!(parts.iter().all(|part| *part < told.len() / 3), "they come together: {parts:?}");
+    // A place may be empty in the end.
+    assert!(took >= Duration::from_millis(SPREAD_MS * 3 / 4), "they went together, in {took:?}");
+}
+
+#[test]
+fn two_thousand_clients_and_a_publisher_notice_nothing_of_ten_restarts() {
+    if !may_open() {
+        return skip(&format!("{CLIENTS} connections are more descriptors than the system allows"));
+    }
+    let home = Home::new();
+    let (listener, addr) = listener();
+    let process = serve(&listener, &home);
+    let (acknowledged, goes_on) = (AtomicU64::new(0), AtomicBool::new(true));
+    let mut crowd = Crowd::connect(addr, CLIENTS);
+    crowd.run_until("all are live", Crowd::are_live);
+    let process = std::thread::scope(|scope| {
+        let mut process = process;
+        let publisher = scope.spawn(|| publish(addr, &acknowledged, &goes_on));
+        for round in 1..=RESTARTS {
+            let enough = acknowledged.load(Ordering::Relaxed) + PUBLISHED_MIN;
+            crowd.run_until("a round", |crowd| {
+                crowd.are_live() && acknowledged.load(Ordering::Relaxed) >= enough
+            });
+            crowd.begin_round();
+            let begun = Instant::now();
+            process.signal(Signal::TERM);
+            crowd.run_until("all are sent away", |crowd| crowd.were_sent_away(round));
+            let took = begun.elapsed();
+            let ended = process.wait();
+            assert_eq!(ended.status.code(), Some(0), "{:?}", ended.stderr);
+            check_spread(&crowd, took);
+            process = serve(&listener, &home);
+        }
+        crowd.run_until("all are live again", Crowd::are_live);
+        goes_on.store(false, Ordering::Relaxed);
+        let published = publisher.join().expect("the publisher comes to its end");
+        crowd.run_until("all have got everything", |crowd| crowd.have_got(published));
+        assert!(published >= RESTARTS as u64 * PUBLISHED_MIN);
+        assert_eq!(get(addr, "/api/summary").ok()["summary"]["total_messages"], published);
+        process
+    });
+    process.kill();
+}
