@@ -33,7 +33,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.turns += 1;
         self.appends_left = self.config.budgets.appends;
         self.write_bytes_left = self.config.budgets.write_bytes;
-        self.inspect();
+        if !self.inspections.is_empty() {
+            self.inspect();
+        }
         self.read_all();
         self.settle();
         self.drain();
