@@ -38,7 +38,8 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 fn serve(listener: &TcpListener, home: &Home) -> Process {
     Process::serve_on(listener, None, |command| {
-        command.args(["--drain", DRAIN, "--db"]).arg(home.database());
+        // Who reads slowly because the machine is slow is not silent.
+        command.args(["--heartbeat-interval", "3600", "--drain", DRAIN, "--db"]).arg(home.database());
     })
 }
 
