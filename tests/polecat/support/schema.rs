@@ -2,7 +2,9 @@
 //! each status, each field and each message has to be in it. Of JSON Schema this knows what is
 //! used there, and fails on any other word.
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -44,14 +46,42 @@ pub(crate) fn check_response(method: &str, target: &str, response: &Response) {
 }
 
 /// Checks a message that a WebSocket at `path` was sent.
-pub(crate) fn check_message(path: &str, text: &str) {
+pub(crate) fn check_message(path: &str, message: &Value) {
     let name = match path {
         "/ws" => "EventStreamMessage",
         _ if path.starts_with("/api/ws/") => "ChannelMessage",
         _ => return,
     };
-    let Ok(message) = serde_json::from_str(text) else { return };
-    expect(&message, &document()["components"]["schemas"][name], path);
+    // A client that has to keep up with thousands is not held up: of each shape one is enough.
+    static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut shape = name.to_owned();
+    write_shape(message, &mut shape);
+    let is_new = SEEN.lock().map_or(true, |mut seen| seen.insert(shape));
+    if is_new {
+        expect(message, &document()["components"]["schemas"][name], path);
+    }
+}
+
+/// Its kind, all keys within it, and what kind each of their values is.
+fn write_shape(value: &Value, shape: &mut String) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                shape.push_str(key);
+                match (key.as_str(), value) {
+                    ("type", Value::String(kind)) => shape.push_str(kind),
+                    _ => write_shape(value, shape),
+                }
+                shape.push(',');
+            }
+            shape.push('}');
+        }
+        Value::Array(_) => shape.push('['),
+        Value::String(_) => shape.push('s'),
+        Value::Number(number) => shape.push(if number.is_f64() { 'f' } else { 'i' }),
+        Value::Bool(_) => shape.push('b'),
+        Value::Null => shape.push('n'),
+    }
 }
 
 /// Checks a value by the component of that name.
@@ -59,8 +89,8 @@ pub(crate) fn expect_component(value: &Value, name: &str) {
     expect(value, &document()["components"]["schemas"][name], name);
 }
 
-fn expect(value: &Value, schema: &Value, place: &str) {
-    if let Err(error) = validate(value, schema, place) {
+fn expect(value: &Value, schema: &Value, name: &str) {
+    if let Err(error) = validate(value, schema, Place { within: None, name }) {
         panic!("{error}\nin {value}");
     }
 }
@@ -71,7 +101,23 @@ fn resolve(schema: &Value) -> &Value {
     document().pointer(name).unwrap_or_else(|| panic!("{name} is not in the schema"))
 }
 
-fn validate(value: &Value, schema: &Value, place: &str) -> Result<(), String> {
+/// Where in a value something is; it is put into words only where that is wrong.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    within: Option<&'p Place<'p>>,
+    name: &'p str,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(within) = self.within {
+            write!(out, "{within}.")?;
+        }
+        out.write_str(self.name)
+    }
+}
+
+fn validate(value: &Value, schema: &Value, place: Place<'_>) -> Result<(), String> {
     let schema = resolve(schema);
     for (word, said) in schema.as_object().expect("a schema is an object") {
         let holds = match word.as_str() {
@@ -93,7 +139,7 @@ fn validate(value: &Value, schema: &Value, place: &str) -> Result<(), String> {
             }
             "items" => {
                 for item in value.as_array().into_iter().flatten() {
-                    validate(item, said, &format!("{place}[]"))?;
+                    validate(item, said, Place { within: Some(&place), name: "[]" })?;
                 }
                 true
             }
@@ -123,14 +169,14 @@ fn may_be(value: &Value, schema: &Value) -> bool {
     expected.is_none_or(|expected| value["type"] == *expected)
 }
 
-fn validate_object(value: &Value, schema: &Map<String, Value>, place: &str) -> Result<(), String> {
+fn validate_object(value: &Value, schema: &Map<String, Value>, place: Place<'_>) -> Result<(), String> {
     for (key, value) in value.as_object().into_iter().flatten() {
-        let place = format!("{place}.{key}");
+        let place = Place { within: Some(&place), name: key };
         let known = schema.get("properties").and_then(|properties| properties.get(key));
         match (known, schema.get("additionalProperties")) {
-            (Some(schema), _) => validate(value, schema, &place)?,
+            (Some(schema), _) => validate(value, schema, place)?,
             (None, Some(Value::Bool(false))) => return Err(format!("{place} is not in the schema")),
-            (None, Some(schema @ Value::Object(_))) => validate(value, schema, &place)?,
+            (None, Some(schema @ Value::Object(_))) => validate(value, schema, place)?,
             (None, _) => {}
         }
     }
@@ -162,7 +208,14 @@ fn is_numbered(text: &str, pattern: &Value) -> bool {
 #[test]
 fn the_checker_bites() {
     let good = serde_json::json!({"status": "ok"});
-    assert_eq!(validate(&good, &document()["components"]["schemas"]["Health"], "health"), Ok(()));
+    assert_eq!(
+        validate(
+            &good,
+            &document()["components"]["schemas"]["Health"],
+            Place { within: None, name: "health" }
+        ),
+        Ok(())
+    );
     for bad in [
         serde_json::json!({}),
         serde_json::json!({"status": "well"}),
@@ -170,12 +223,27 @@ fn the_checker_bites() {
         serde_json::json!({"status": "degraded", "reason": 1}),
         serde_json::json!([]),
     ] {
-        assert!(validate(&bad, &document()["components"]["schemas"]["Health"], "health").is_err(), "{bad}");
+        assert!(
+            validate(
+                &bad,
+                &document()["components"]["schemas"]["Health"],
+                Place { within: None, name: "health" }
+            )
+            .is_err(),
+            "{bad}"
+        );
     }
     let id = &document()["components"]["schemas"]["MessageEventId"];
     for (text, is_good) in [("message-00001", true), ("message-1", false), ("event-00001", false)] {
-        assert_eq!(validate(&Value::from(text), id, "id").is_ok(), is_good, "{text}");
+        assert_eq!(
+            validate(&Value::from(text), id, Place { within: None, name: "id" }).is_ok(),
+            is_good,
+            "{text}"
+        );
     }
     let channel = &document()["components"]["schemas"]["ChannelMessage"];
-    assert!(validate(&serde_json::json!({"type": "hello"}), channel, "message").is_err());
+    assert!(
+        validate(&serde_json::json!({"type": "hello"}), channel, Place { within: None, name: "message" })
+            .is_err()
+    );
 }

@@ -124,17 +124,16 @@ impl Socket {
     /// The next message as it is on the wire, which must be text.
     pub(crate) fn next_text(&mut self) -> String {
         match self.next_message() {
-            Message::Text(text) => {
-                check_message(&self.path, text.as_str());
-                text.as_str().to_owned()
-            }
+            Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{} was to get text, not {other:?}", self.path),
         }
     }
 
     pub(crate) fn next_json(&mut self) -> Value {
         let text = self.next_text();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+        let message = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
+        check_message(&self.path, &message);
+        message
     }
 
     /// The next message that is no heartbeat.
