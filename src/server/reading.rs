@@ -160,12 +160,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// All together hold too much that is not finished: this one has to come again.
     fn give_up_unfinished(&mut self, index: u32, rest: &[u8]) {
-        if matches!(self.at(index).phase, Phase::Open(_)) {
-            codec::write_close(Some(CloseCode::Again), "too much is unfinished", &mut self.scratch);
-            self.finish(index, CloseReason::Unfinished);
-        } else {
-            let refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is unfinished");
-            self.refuse(index, &refusal, begins_head(rest), CloseReason::Unfinished);
+        match self.at(index).phase {
+            Phase::Open(_) => {
+                codec::write_close(Some(CloseCode::Again), "too much is unfinished", &mut self.scratch);
+                self.finish(index, CloseReason::Unfinished);
+            }
+            // It was told why already, and speaks no HTTP any more. Seed 819 of the simulator.
+            Phase::Closing => self.finish(index, CloseReason::Unfinished),
+            _ => {
+                let refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is unfinished");
+                self.refuse(index, &refusal, begins_head(rest), CloseReason::Unfinished);
+            }
         }
     }
 
