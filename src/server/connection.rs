@@ -310,6 +310,12 @@ impl<S> Connection<S> {
         matches!(self.reading, Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled)
     }
 
+    /// Whether it is our doing that it is not sent what there is.
+    #[must_use]
+    pub const fn is_unwritten(&self) -> bool {
+        matches!(self.writing, Writing::Queued)
+    }
+
     /// Whether nothing is lost where the process ends now: our end is sent, the peer has
     /// nothing more to say, and what it did say is read.
     #[must_use]

@@ -36,8 +36,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.beat(index);
         }
         while let Some(index) = self.due(self.deadlines.closing, self.config.timeouts.close_ms, &mut budget) {
-            self.metrics.limits.count(Limit::CloseTime);
-            self.die(index, CloseReason::SocketError);
+            self.close_is_late(index);
         }
         self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
     }
@@ -89,7 +88,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
         let now = self.moment.stamp;
         let connection = self.at(index);
-        if connection.pending > 0 || connection.is_unread() {
+        if connection.pending > 0 || connection.is_unread() || connection.is_unwritten() {
             // It is we who keep it waiting.
             let phase = connection.phase;
             if let Some(fifo) = self.deadlines.of(phase) {
@@ -106,6 +105,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.finish(index, reason);
             self.queue_flush(index);
         }
+    }
+
+    fn close_is_late(&mut self, index: u32) {
+        if self.at(index).is_unwritten() {
+            let now = self.moment.stamp;
+            return self.deadlines.closing.touch(&mut self.connections, index, now);
+        }
+        self.metrics.limits.count(Limit::CloseTime);
+        self.die(index, CloseReason::SocketError);
     }
 
     /// One heartbeat: the peer was heard lately and is told that we live, or it is given up.
