@@ -75,25 +75,29 @@ impl<S: Socket, E: Engine> Server<S, E> {
         [server, self.engine.due_in_ms(self.moment.now)].into_iter().flatten().min()
     }
 
+    /// Gives a connection the whole time again that its phase has.
+    pub(super) fn restart_deadline(&mut self, index: u32) {
+        let now = self.moment.stamp;
+        let phase = self.at(index).phase;
+        if let Some(fifo) = self.deadlines.of(phase) {
+            fifo.touch(&mut self.connections, index, now);
+        }
+    }
+
     fn idle_is_over(&mut self, index: u32) {
         if self.at(index).is_unread() {
             // It has sent something: a request, most likely.
-            let now = self.moment.stamp;
-            return self.deadlines.keep_alive.touch(&mut self.connections, index, now);
+            return self.restart_deadline(index);
         }
         self.finish(index, CloseReason::KeepAliveTimeout);
         self.queue_flush(index);
     }
 
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
-        let now = self.moment.stamp;
         let connection = self.at(index);
         if connection.pending > 0 || connection.is_unread() || connection.is_unwritten() {
             // It is we who keep it waiting.
-            let phase = connection.phase;
-            if let Some(fifo) = self.deadlines.of(phase) {
-                fifo.touch(&mut self.connections, index, now);
-            }
+            self.restart_deadline(index);
         } else if connection.outbox.is_some() {
             self.die(index, reason);
         } else if let Some(inbox) = &connection.inbox {
@@ -109,8 +113,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn close_is_late(&mut self, index: u32) {
         if self.at(index).is_unwritten() {
-            let now = self.moment.stamp;
-            return self.deadlines.closing.touch(&mut self.connections, index, now);
+            return self.restart_deadline(index);
         }
         self.metrics.limits.count(Limit::CloseTime);
         self.die(index, CloseReason::SocketError);
@@ -120,7 +123,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn beat(&mut self, index: u32) {
         let now = self.moment.stamp;
         let interval_ms = self.config.timeouts.heartbeat_interval_ms;
-        self.deadlines.heartbeat.touch(&mut self.connections, index, now);
+        self.restart_deadline(index);
         let connection = &mut self.connections[index as usize];
         // Whom we have yet to read cannot be said to be silent.
         if !connection.is_unread() && now.since(connection.heard) >= interval_ms.saturating_mul(2) {

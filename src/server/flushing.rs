@@ -223,12 +223,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Who reads a response, or the rest before a Close, is waited for.
     fn note_progress(&mut self, index: u32) {
-        let now = self.moment.stamp;
-        let phase = self.at(index).phase;
-        if matches!(phase, Phase::Request | Phase::Closing | Phase::Ending(_))
-            && let Some(fifo) = self.deadlines.of(phase)
-        {
-            fifo.touch(&mut self.connections, index, now);
+        if matches!(self.at(index).phase, Phase::Request | Phase::Closing | Phase::Ending(_)) {
+            self.restart_deadline(index);
         }
     }
 

@@ -75,9 +75,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// A request that is there whole sets the clock back for the next one.
     fn begin_request(&mut self, index: u32) {
-        let now = self.moment.stamp;
         if self.at(index).phase == Phase::Request {
-            self.deadlines.request.touch(&mut self.connections, index, now);
+            self.restart_deadline(index);
         } else {
             self.set_phase(index, Phase::Request);
         }
