@@ -4,7 +4,9 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, prometheus_text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet, prometheus_text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -150,7 +152,7 @@ impl Exposition {
         page.counter("polecat_turns", "Turns of the loop", self.metrics.turns)?;
         page.counter("polecat_wakeups", "Polls that might have slept, and came back", self.laps.wakeups)?;
         let help = "Time in which the loop did not attend";
-        page.float_counter("polecat_stalled_seconds", help, self.metrics.stalled_ms as f64 / 1e3)?;
+        page.counter("polecat_stalled_seconds", help, self.metrics.stalled_ms as f64 / 1e3)?;
         let help = "Time from the end of a poll to the next one";
         page.times("polecat_turn_duration_seconds", help, &self.laps.turn_us)?;
         let help = "How much later than asked for a poll came back";
@@ -169,10 +171,10 @@ impl Exposition {
     fn encode_process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let facts = &self.facts;
         if let Some(seconds) = facts.cpu_seconds {
-            page.float_counter("process_cpu_seconds", "Time on a processor", seconds)?;
+            page.counter("process_cpu_seconds", "Time on a processor", seconds)?;
         }
         if let Some(seconds) = facts.started_unix_seconds {
-            page.float_gauge("process_start_time_seconds", "When it was started, since 1970", seconds)?;
+            page.gauge("process_start_time_seconds", "When it was started, since 1970", seconds)?;
         }
         for (name, help, value) in [
             ("process_open_fds", "Descriptors in use", facts.descriptors),
@@ -196,19 +198,11 @@ impl Page<'_, '_> {
         metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         self.one(name, help, &ConstCounter::new(value))
     }
 
-    fn float_counter(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.one(name, help, &ConstCounter::new(value))
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.one(name, help, &ConstGauge::new(value))
-    }
-
-    fn float_gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         self.one(name, help, &ConstGauge::new(value))
     }
 
