@@ -2,13 +2,14 @@
 //! ends because nobody does: a line that cannot be written now is dropped.
 
 use std::io::{self, Write as _};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
 
 use crate::wire::protocol::timestamp;
+
+use super::clock::unix_micros;
 
 /// Writes `line`, if that is possible without waiting.
 pub(super) fn say(line: &str) {
@@ -54,8 +55,7 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let time = timestamp(i64::try_from(since_1970.as_micros()).unwrap_or_default());
+            let time = timestamp(unix_micros());
             say(&format!("{time} {:<5} {}", record.level(), record.args()));
         }
     }

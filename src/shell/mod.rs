@@ -4,6 +4,7 @@
 pub mod sqlite;
 pub mod options;
 mod stream;
+mod clock;
 mod lines;
 mod process;
 mod url;

@@ -7,19 +7,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
-use crate::ground::time::Now;
 use crate::hub::engine::Engine;
 use crate::hub::memory::MemoryEngine;
 use crate::server::facts::Lap;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
+use super::clock::Clock;
 use super::lines::say;
 use super::listeners::Listeners;
 use super::notify::Supervisor;
@@ -375,30 +375,6 @@ fn listen_error(options: &Options, error: &io::Error) -> StartError {
         _ => "choose another address with --listen",
     };
     StartError(format!("cannot listen on {addr}: {error}; {remedy}"))
-}
-
-/// The clocks, read once per turn.
-struct Clock {
-    origin: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { origin: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        self.at(Instant::now())
-    }
-
-    /// Both clocks, the one of which has just been read.
-    fn at(&self, instant: Instant) -> Now {
-        let elapsed = instant.duration_since(self.origin);
-        let monotonic_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-        Now { monotonic_ms, unix_micros }
-    }
 }
 
 /// Randomness from the operating system, by way of what the standard library

@@ -1,12 +1,12 @@
 //! The limits of the system.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::process::{Resource, Rlimit, getrlimit};
 
+use super::super::super::clock::unix_micros;
 use super::super::super::flags::DESCRIPTORS_RESERVED;
 use super::super::super::listeners::BACKLOG;
 use super::super::status::bytes;
@@ -34,9 +34,7 @@ pub(super) fn findings(connections: u64) -> Vec<Finding> {
 }
 
 fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    Timestamp::from_microsecond(unix_micros()).unwrap_or(Timestamp::MAX)
 }
 
 fn numbers(text: Option<String>) -> Vec<u64> {
