@@ -239,7 +239,7 @@ fn fan_out(times: u32) {
     assert!(members.iter().all(|member| member.writes() == wanted), "everyone gets each message");
 }
 
-/// One interval in which everyone is pinged and answers.
+/// Intervals in which everyone gets a heartbeat, and answers those that ask for it: every second.
 #[inline(never)]
 fn heartbeats(times: u32) {
     let mut hall = Hall::new();
@@ -253,13 +253,13 @@ fn heartbeats(times: u32) {
             }
             hall.pass(timeout_ms.unwrap_or(1));
         }
-        for batch in members.chunks(1000) {
+        for batch in members.chunks(1000).filter(|_| interval.is_multiple_of(2)) {
             hall.pass(1);
             batch.iter().for_each(|member| hall.send(member, pong));
             hall.turn();
         }
     }
     let wanted = 1 + u64::from(times);
-    assert!(members.iter().all(|member| member.writes() == wanted), "everyone is pinged once an interval");
+    assert!(members.iter().all(|member| member.writes() == wanted), "everyone gets one an interval");
     assert_eq!(hall.server.connections(), members.len(), "everyone is there");
 }

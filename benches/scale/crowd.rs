@@ -18,6 +18,8 @@ use rustix::time::{ClockId, clock_gettime};
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
 
 const PING: u8 = 0x89;
+/// The first byte of a heartbeat that asks for nothing.
+const UNASKED: u8 = 0x8a;
 
 /// A masked Pong without a payload.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
@@ -25,12 +27,12 @@ const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 /// What the sockets share; only those with something to read have more than a count.
 #[derive(Default)]
 struct Wires {
-    /// How many writes each socket took that were no ping alone, by its number.
+    /// How many writes each socket took that were no heartbeat, by its number.
     written: Vec<u16>,
     input: HashMap<u32, Vec<u8>>,
     ended: Vec<bool>,
     pinged: VecDeque<u32>,
-    pings: u64,
+    heartbeats: u64,
     /// Whose writes are watched, and when the last of them was.
     watched: Option<(u32, Option<Duration>)>,
     /// How long a write keeps the processor busy, as a real one does.
@@ -62,11 +64,13 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         WIRES.with_borrow_mut(|wires| {
-            if bytes.first() == Some(&PING) {
-                wires.pings += 1;
-                wires.pinged.push_back(self.0);
-            } else {
-                wires.written[self.0 as usize] += 1;
+            match bytes.first() {
+                Some(&PING) => {
+                    wires.heartbeats += 1;
+                    wires.pinged.push_back(self.0);
+                }
+                Some(&UNASKED) => wires.heartbeats += 1,
+                _ => wires.written[self.0 as usize] += 1,
             }
             if let Some((watched, at)) = &mut wires.watched
                 && *watched == self.0
@@ -226,8 +230,8 @@ impl Crowd {
         WIRES.with_borrow(|wires| wires.written[client as usize])
     }
 
-    pub(crate) fn pings(&self) -> u64 {
-        WIRES.with_borrow(|wires| wires.pings)
+    pub(crate) fn heartbeats(&self) -> u64 {
+        WIRES.with_borrow(|wires| wires.heartbeats)
     }
 }
 

@@ -167,7 +167,7 @@ impl Hall {
 
     /// One interval in which nothing but heartbeats happens.
     fn heartbeats(&mut self) {
-        let before = self.crowd.pings();
+        let before = self.crowd.heartbeats();
         let until_ms =
             self.crowd.now_ms() + u64::from(self.crowd.server.config().timeouts.heartbeat_interval_ms);
         let mut turns = Turns::default();
@@ -178,7 +178,7 @@ impl Hall {
         self.crowd.pong(usize::MAX);
         self.crowd.settle();
         turns.print("heartbeats of one interval");
-        let beats = self.crowd.pings() - before;
+        let beats = self.crowd.heartbeats() - before;
         row("heartbeats", beats);
         let (first, last) = self.members;
         let members = u64::from(last - first);

@@ -108,7 +108,7 @@ impl Default for Limits {
 /// How long is waited, in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
-    /// Between two heartbeats; a peer silent for two of them is closed.
+    /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
     /// From the connect to the last byte of the first request, not refreshed by
     /// what dribbles in.
@@ -124,6 +124,18 @@ pub struct Timeouts {
     pub log_idle_ms: u32,
     /// For connections to finish after a shutdown was asked for.
     pub drain_ms: u32,
+}
+
+impl Timeouts {
+    /// Silence of a peer at which a heartbeat asks it for a sign of life.
+    pub fn ping_after_ms(&self) -> u32 {
+        self.heartbeat_interval_ms.saturating_add(self.heartbeat_interval_ms / 2)
+    }
+
+    /// Silence at which it is given up: a whole interval after it was asked, or more.
+    pub fn silence_max_ms(&self) -> u32 {
+        self.ping_after_ms().saturating_add(self.heartbeat_interval_ms)
+    }
 }
 
 impl Default for Timeouts {

@@ -75,7 +75,7 @@ limits! {
     IdleTime = "idle_time",
     /// For the peer's half of a closing handshake.
     CloseTime = "close_time",
-    /// Two heartbeat intervals of silence.
+    /// Two and a half heartbeat intervals of silence.
     HeartbeatTime = "heartbeat_time",
 }
 

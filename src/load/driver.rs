@@ -109,6 +109,8 @@ impl<S: Socket> Driver<S> {
         let is_subscriber = |peer: &&Peer<S>| matches!(peer.role, Role::Subscriber { .. });
         let is_awaited = |peer: &&Peer<S>| peer.role == Role::Subscriber { slow: false };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        // A connection on which nothing is asked for so long would be ended by the server.
+        let publishers_later = plan.workload == Workload::Idle;
         let subscribers = count(peers.iter().filter(is_subscriber).count());
         let awaited = count(peers.iter().filter(is_awaited).count());
         let publishers: Vec<_> = (0..plan.publishers)
@@ -122,7 +124,9 @@ impl<S: Socket> Driver<S> {
             },
             order: Order::new(publishers.len(), subscribers, awaited),
             accept: accept_of(&plan.key),
-            to_open: (0..plan.peers()).collect(),
+            to_open: (0..plan.peers())
+                .filter(|index| !(publishers_later && plan.publishes(*index)))
+                .collect(),
             plan,
             peers,
             tally: Tally::default(),
@@ -264,6 +268,17 @@ impl<S: Socket> Driver<S> {
         self.open
     }
 
+    /// How many of those that were opened at the beginning are still there.
+    #[must_use]
+    pub fn alive(&self) -> u32 {
+        let is_open = |publisher: &&Publisher| self.peers[publisher.peer as usize].phase == Phase::Open;
+        let later = match self.plan.workload {
+            Workload::Idle => self.publishers.iter().filter(is_open).count(),
+            _ => 0,
+        };
+        self.open - u32::try_from(later).unwrap_or_default()
+    }
+
     /// What was counted.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
@@ -330,6 +345,9 @@ impl<S: Socket> Driver<S> {
             Stage::WarmUp => self.send_first(),
             Stage::Measuring => self.counting_from_us = self.now_us,
             Stage::Finishing => {
+                if self.plan.workload == Workload::Idle {
+                    self.to_open.extend(self.publishers.iter().map(|publisher| publisher.peer));
+                }
                 for index in 0..self.plan.connections {
                     if self.peers[index as usize].role == (Role::Subscriber { slow: true }) {
                         self.ready(index, Readiness { readable: true, read_closed: true, writable: false });

@@ -118,6 +118,12 @@ impl Plan {
         }
     }
 
+    /// Whether the connection at `index` is one that publishes beside those that are measured.
+    #[must_use]
+    pub const fn publishes(&self, index: u32) -> bool {
+        index >= self.connections && index < self.connections + self.publishers
+    }
+
     /// All connections of the run.
     #[must_use]
     pub const fn peers(&self) -> u32 {

@@ -58,7 +58,7 @@ pub struct Summary {
 /// Counters of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// Echoes, deliveries, answers or heartbeats while it counts.
+    /// Echoes, deliveries, answers, or frames of heartbeats while it counts.
     pub operations: u64,
     /// From sending, or when that was due, to receiving.
     pub latencies: Latencies,
@@ -66,9 +66,11 @@ pub struct Tally {
     pub handshakes: u64,
     /// The same as a distribution.
     pub handshake_latencies: Latencies,
-    /// Ping frames, and text that bears no payload: heartbeats, greetings.
+    /// Ping frames, each answered.
     pub pings: u64,
-    /// Such texts.
+    /// Pong frames, which nobody has asked for: heartbeats, too.
+    pub pongs: u64,
+    /// Text that bears no payload: heartbeats, greetings.
     pub other_texts: u64,
     /// Payloads that were published.
     pub published: u64,

@@ -190,12 +190,13 @@ impl<S: Socket> Driver<S> {
             Item::Binary(bytes) => self.take_message(index, bytes),
             Item::Ping(payload) => {
                 self.tally.pings += 1;
-                if self.plan.workload == Workload::Idle && self.stage == Stage::Measuring {
-                    self.tally.operations += 1;
-                }
+                self.count_heartbeat();
                 self.say(OpCode::Pong, payload);
             }
-            Item::Pong(_) => {}
+            Item::Pong(_) => {
+                self.tally.pongs += 1;
+                self.count_heartbeat();
+            }
             Item::Close(close) => {
                 let reason = match close {
                     Some((code, reason)) => format!("Close {} {reason}", u16::from(code)),
@@ -224,7 +225,10 @@ impl<S: Socket> Driver<S> {
                     self.tally.wrong += u64::from(!is_whole);
                     self.take_delivery(index, stamp);
                 }
-                None => self.tally.other_texts += 1,
+                None => {
+                    self.tally.other_texts += 1;
+                    self.count_heartbeat();
+                }
             },
             Role::Poster | Role::HalfOpen | Role::Dribbler => self.tally.other_texts += 1,
         }
@@ -339,6 +343,11 @@ impl<S: Socket> Driver<S> {
         if matches!(self.stage, Stage::WarmUp | Stage::Measuring) {
             self.send_next(index);
         }
+    }
+
+    fn count_heartbeat(&mut self) {
+        let counts = self.plan.workload == Workload::Idle && self.stage == Stage::Measuring;
+        self.tally.operations += u64::from(counts);
     }
 
     fn count(&mut self, sent_us: u64) {

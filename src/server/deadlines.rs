@@ -119,14 +119,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.die(index, CloseReason::SocketError);
     }
 
-    /// One heartbeat: the peer was heard lately and is told that we live, or it is given up.
+    /// One heartbeat: the peer is told that we live. Where it has said nothing for long, it is asked
+    /// whether it does, too; where it has not answered that, it is given up.
     fn beat(&mut self, index: u32) {
         let now = self.moment.stamp;
-        let interval_ms = self.config.timeouts.heartbeat_interval_ms;
         self.restart_deadline(index);
         let connection = &mut self.connections[index as usize];
-        // Whom we have yet to read cannot be said to be silent.
-        if !connection.is_unread() && now.since(connection.heard) >= interval_ms.saturating_mul(2) {
+        // Whom we have yet to read cannot be said to be silent, nor to have been asked.
+        if connection.is_unread() {
+            connection.heard = now;
+        }
+        let silent_ms = now.since(connection.heard);
+        if silent_ms >= self.config.timeouts.silence_max_ms() {
             codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
             return self.die(index, CloseReason::HeartbeatTimeout);
@@ -137,15 +141,21 @@ impl<S: Socket, E: Engine> Server<S, E> {
             return;
         }
         self.metrics.heartbeats += 1;
-        // The ping first: a client that reads one message at a time has answered
+        // Reading an answer costs as much as writing, so none is asked of whom we have heard.
+        // The Ping first: a client that reads one message at a time has answered
         // it before it is busy with the heartbeat.
-        codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
+        let asks = silent_ms >= self.config.timeouts.ping_after_ms();
+        if asks {
+            codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
+        }
         self.note_caught_up(index);
         let connection = &mut self.connections[index as usize];
         let is_told = !matches!(connection.phase, Phase::Open(Endpoint::Channel(Level::Base)));
         let timestamp = self.moment.timestamp();
         if let Some(place) = connection.place(&timestamp).filter(|_| is_told) {
             codec::write_text(&mut self.scratch, |out| place.write_heartbeat(out));
+        } else if !asks {
+            codec::write_frame(OpCode::Pong, b"", &mut self.scratch);
         }
         self.send_scratch(index);
     }

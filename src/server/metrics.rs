@@ -36,7 +36,7 @@ pub enum CloseReason {
     InvalidUtf8,
     /// A message over the limit: Close 1009.
     MessageTooLong,
-    /// The peer was silent for two heartbeat intervals.
+    /// The peer was silent for two and a half heartbeat intervals.
     HeartbeatTimeout,
     /// A `subscribe_token` of a wrong form: Close 4400.
     SubscribeToken,

@@ -91,7 +91,7 @@ enum Durability {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Times, in seconds, 0.01 to 86400")]
 struct Times {
-    /// Between heartbeats; a client that is silent for two of them is closed
+    /// Between heartbeats; a client that is silent for two and a half of them is closed
     #[arg(long, value_name = "SECONDS", env = "POLECAT_HEARTBEAT_INTERVAL", default_value = "25")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     heartbeat_interval: u32,

@@ -143,16 +143,20 @@ fn fr_006_a_client_that_fell_silent_is_removed_and_one_that_answers_stays() {
     connected.recv().expect("the client connects");
     let started = Instant::now();
     let mut silent = RawSocket::connect(server.addr(), "/ws");
-    let mut pings = 0;
+    let (mut pings, mut asked) = (0, started);
     while let Some(frame) = silent.next_frame() {
         match frame.opcode {
-            raw::PING => pings += 1,
+            raw::PING => (pings, asked) = (pings + 1, Instant::now()),
             raw::CLOSE => assert_eq!(frame.payload[..2], 1011_u16.to_be_bytes(), "heartbeat timeout"),
             _ => {}
         }
     }
-    assert!(pings >= 1, "it was asked whether it lives");
-    assert!(started.elapsed() >= Duration::from_millis(700), "it was given two intervals");
+    assert_eq!(pings, 1, "it was asked whether it lives");
+    assert!(asked.elapsed() >= Duration::from_millis(300), "it had an interval to answer");
+    assert!(
+        started.elapsed() >= Duration::from_millis(1100),
+        "it was asked after two intervals, and given one"
+    );
 
     publish(&server, &json!({"type": "after"}));
     answering.join().expect("the client that answers is served on");
@@ -185,18 +189,42 @@ fn fr_007_heartbeats_come_at_the_configured_interval() {
 }
 
 #[test]
-fn a_ping_frame_comes_with_every_heartbeat() {
+fn every_second_heartbeat_asks_a_client_that_says_nothing() {
     let server = Server::beating_every(200);
     for target in ["/ws", "/api/ws/quiet", "/api/ws"] {
         let mut client = RawSocket::connect(server.addr(), target);
-        loop {
-            let frame = client.next_frame().expect("the connection is open");
-            if frame.opcode == raw::PING {
-                break;
+        for _ in 0..3 {
+            let first = client.next_frame().expect("the connection is open");
+            let told = if target == "/ws" { raw::TEXT } else { raw::PONG };
+            assert_eq!((first.opcode, target), (told, target), "JSON heartbeats are for /ws alone");
+            assert_eq!(client.next_frame().expect("the connection is open").opcode, raw::PING);
+            if target == "/ws" {
+                assert_eq!(client.next_frame().expect("the connection is open").opcode, raw::TEXT);
             }
-            assert_eq!((frame.opcode, target), (raw::TEXT, "/ws"), "JSON heartbeats are for /ws alone");
+            client.send_frame(true, raw::PONG, b"");
         }
     }
+}
+
+#[test]
+fn a_client_that_talks_is_not_asked() {
+    let server = Server::beating_every(400);
+    let mut client = RawSocket::connect(server.addr(), "/api/ws/talk");
+    let mut heartbeats = 0;
+    for number in 0..40 {
+        client.send_frame(true, raw::PING, &[number]);
+        loop {
+            let frame = client.next_frame().expect("the connection is open");
+            assert_eq!(frame.opcode, raw::PONG);
+            if frame.payload == [number] {
+                break;
+            }
+            assert!(frame.payload.is_empty());
+            heartbeats += 1;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(heartbeats >= 3, "{heartbeats} heartbeats in two seconds");
 }
 
 #[test]

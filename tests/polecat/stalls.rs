@@ -38,7 +38,7 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
             }
         }
     }
-    // All have been pinged, and have answered.
+    // All have been asked, and have answered.
     swarm.run_until("a ping for each", |swarm| swarm.all(|client| client.pings > 0));
     assert_eq!(swarm.closed(), Vec::<usize>::new(), "closed before anything has happened");
     let silent = RawSocket::connect(addr, "/api/ws");

@@ -137,7 +137,7 @@ impl Context<'_> {
     }
 
     fn was_silent(&self, link: &Link) -> bool {
-        link.longest_rest_ms >= 2 * u64::from(self.options.config.timeouts.heartbeat_interval_ms)
+        link.longest_rest_ms >= u64::from(self.options.config.timeouts.heartbeat_interval_ms)
     }
 
     /// What may become of any connection at any time: a reset, or silence for ever.

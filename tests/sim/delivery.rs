@@ -333,7 +333,7 @@ fn idle_connections_hold_nothing() {
     world.rest();
     assert_eq!(world.server().holdings().inboxes, 1);
     publisher.say(&half[30..]);
-    world.pass(40_000);
+    world.pass(60_000);
     let held = world.server().holdings();
     assert_eq!((held.inboxes, held.outboxes, held.outbox_bytes_max, held.logs_bytes), (0, 0, 0, 0));
     assert!(peers[0].frames().iter().any(|(opcode, _)| *opcode == PING));

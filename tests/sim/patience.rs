@@ -1,7 +1,7 @@
 //! Who is closed and who is not: silence, dribbling, stalls, and the end.
 
 use crate::options::Options;
-use crate::peer::{CLOSE, PING, Peer, TEXT, post};
+use crate::peer::{CLOSE, PING, PONG, Peer, TEXT, post};
 use crate::pipe::Manners;
 use crate::wire::{close_payload, request};
 use crate::world::World;
@@ -34,21 +34,45 @@ fn a_stall_of_three_intervals_closes_nobody() {
 }
 
 #[test]
-fn a_peer_that_vanished_is_closed_after_two_intervals() {
+fn a_peer_that_vanished_is_closed_an_interval_after_it_was_asked() {
     let mut world = World::new(Options::default(), 1);
     let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
-    world.pass(2 * INTERVAL_MS - 1);
+    world.pass(3 * INTERVAL_MS - 1);
     assert_eq!(world.server().connections(), 3);
     world.pass(1);
     assert_eq!(world.server().connections(), 0);
     for peer in &mut peers {
         let frames = peer.frames();
-        assert!(frames.iter().any(|(opcode, _)| *opcode == PING));
+        assert_eq!(frames.iter().filter(|(opcode, _)| *opcode == PING).count(), 1);
         let (opcode, payload) = frames.last().expect("a Close");
         assert_eq!((*opcode, &payload[..2]), (CLOSE, &close_payload(1011)[..]));
         assert!(peer.is_over());
     }
     world.server().check_quiet();
+}
+
+#[test]
+fn who_was_heard_is_not_asked_and_silence_is_counted_from_then() {
+    // When something is said, after the first heartbeat; when the Ping comes, and the end.
+    for (said_ms, asked, closed) in [(0, 3, 4), (12_500, 3, 4), (12_501, 4, 5), (24_999, 4, 5)] {
+        let mut world = World::new(Options::default(), 1);
+        let mut peer = Peer::open("/api/ws/c", &mut world);
+        let opcodes = |peer: &mut Peer| peer.frames().iter().map(|(opcode, _)| *opcode).collect::<Vec<_>>();
+        world.pass(INTERVAL_MS);
+        assert_eq!(opcodes(&mut peer), [PONG]);
+        world.pass(said_ms);
+        peer.say_frame(PING, b"");
+        world.pass(INTERVAL_MS - said_ms);
+        assert_eq!(opcodes(&mut peer), [PONG, PONG], "an answer, and a heartbeat, {said_ms}");
+        for beat in 3..closed {
+            world.pass(INTERVAL_MS);
+            assert_eq!(opcodes(&mut peer), [if beat == asked { PING } else { PONG }], "{said_ms}, {beat}");
+        }
+        world.pass(INTERVAL_MS - 1);
+        assert_eq!(world.server().connections(), 1);
+        world.pass(1);
+        assert_eq!((world.server().connections(), opcodes(&mut peer)), (0, vec![CLOSE]));
+    }
 }
 
 #[test]

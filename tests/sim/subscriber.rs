@@ -107,6 +107,7 @@ impl Subscriber {
                     Self::say(link, context, PONG, payload);
                 }
             }
+            PONG if payload.is_empty() => assert_ne!(self.stream, EVENTS, "heartbeats are messages there"),
             PONG => {
                 assert!(self.pongs_due > 0, "{}: a pong for no ping", self.name);
                 self.pongs_due -= 1;

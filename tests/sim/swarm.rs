@@ -138,7 +138,7 @@ fn calm(world: &mut World, clients: &mut [Client]) {
 fn leave(world: &mut World, clients: &mut [Client]) {
     world.mood = Mood::Leaving;
     let timeouts = world.options.config.timeouts.clone();
-    let longest_ms = timeouts.heartbeat_interval_ms * 3
+    let longest_ms = timeouts.heartbeat_interval_ms * 4
         + timeouts.handshake_ms
         + timeouts.request_ms
         + timeouts.keep_alive_ms

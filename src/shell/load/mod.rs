@@ -218,8 +218,7 @@ impl Runner {
 
     fn connect(&self, index: u32) -> io::Result<TcpStream> {
         let plan = self.driver.plan();
-        let is_publisher = (plan.connections..plan.connections + plan.publishers).contains(&index);
-        let addr = if is_publisher { self.publish_addr } else { self.addr };
+        let addr = if plan.publishes(index) { self.publish_addr } else { self.addr };
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(addr),
             socket2::Type::STREAM.nonblocking(),
@@ -269,7 +268,7 @@ impl Runner {
             workload: plan.workload.name(),
             url: format!("{}{}", plan.endpoint.host, plan.endpoint.target),
             connections: self.connections,
-            alive: self.driver.open(),
+            alive: self.driver.alive(),
             seconds,
             operations: tally.operations,
             operations_per_second: tally.operations as f64 / seconds.max(1e-6),
@@ -279,6 +278,7 @@ impl Runner {
             handshake_latency_us: tally.handshake_latencies.summary(),
             published: tally.published,
             pings: tally.pings,
+            pongs: tally.pongs,
             other_texts: tally.other_texts,
             lost: faults.lost,
             doubled: faults.doubled,

@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) alive: u32,
     /// For how long it counted.
     pub(super) seconds: f64,
-    /// Echoes, deliveries, answers or heartbeats in that time.
+    /// Echoes, deliveries, answers, or frames of heartbeats in that time.
     pub(super) operations: u64,
     pub(super) operations_per_second: f64,
     pub(super) latency_us: Option<Summary>,
@@ -28,6 +28,7 @@ pub(super) struct Report {
     pub(super) handshake_latency_us: Option<Summary>,
     pub(super) published: u64,
     pub(super) pings: u64,
+    pub(super) pongs: u64,
     pub(super) other_texts: u64,
     pub(super) lost: u64,
     pub(super) doubled: u64,
@@ -99,12 +100,12 @@ impl Report {
 
     fn operation_rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        let is_quiet = self.pings + self.other_texts == 0;
+        let is_quiet = self.pings + self.pongs + self.other_texts == 0;
         let latency = self.latency_us.as_ref().map(latency_text);
         if self.is_idle() {
             rows.push(("held for", format!("{:.1} s", self.seconds)));
-            // Each is a Ping; on the event stream, and with polecat.v1, there is a message beside it.
-            let heartbeats = format!("{} pings, {} messages", self.pings, self.other_texts);
+            let (pings, pongs, messages) = (self.pings, self.pongs, self.other_texts);
+            let heartbeats = format!("{pings} pings, {pongs} pongs, {messages} messages");
             rows.push(("heartbeats seen", if is_quiet { "none".to_owned() } else { heartbeats }));
             rows.extend(latency.map(|latency| ("broadcast latency", latency)));
         } else {
@@ -112,7 +113,8 @@ impl Report {
             rows.push(("operations", format!("{} in {:.1} s ({rate:.0}/s)", self.operations, self.seconds)));
             rows.extend(latency.map(|latency| ("latency", latency)));
             if !is_quiet {
-                rows.push(("pings, other messages", format!("{}, {}", self.pings, self.other_texts)));
+                let (pings, pongs, messages) = (self.pings, self.pongs, self.other_texts);
+                rows.push(("pings, pongs, other messages", format!("{pings}, {pongs}, {messages}")));
             }
         }
         rows

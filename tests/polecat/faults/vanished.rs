@@ -123,8 +123,8 @@ fn who_is_back_in_time_has_missed_nothing() {
     cable.plug_in();
     swarm.run_until("what they missed", |swarm| swarm.all(|client| client.texts > texts[client.index]));
     let pings = swarm.pings();
-    swarm.run_until("three more pings for each", |swarm| {
-        swarm.all(|client| client.pings >= pings[client.index] + 3 || client.is_closed)
+    swarm.run_until("two more pings for each", |swarm| {
+        swarm.all(|client| client.pings >= pings[client.index] + 2 || client.is_closed)
     });
     assert_eq!(swarm.closed(), Vec::<usize>::new(), "clients that answered every ping that they got");
     site.process.kill();

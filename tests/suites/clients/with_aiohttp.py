@@ -91,6 +91,7 @@ async def pings(session, server):
         await socket.ping(b"payload")
         pong = await socket.receive(timeout=PATIENCE)
         equal((pong.type, bytes(pong.data)), (WSMsgType.PONG, b"payload"), "the answer to a Ping")
+        equal((await socket.receive(timeout=PATIENCE)).type, WSMsgType.PONG, "a heartbeat that asks for nothing")
         equal((await socket.receive(timeout=PATIENCE)).type, WSMsgType.PING, "the server's Ping")
         await socket.send_json({"type": "ping"})
         equal(await receive(socket), {"type": "pong"}, "the answer to a ping")
