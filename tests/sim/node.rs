@@ -296,6 +296,8 @@ impl Node {
         for place in self.places.iter_mut().flatten() {
             let work = std::mem::take(&mut place.wire.borrow_mut().work);
             assert!(work.read_bytes <= read_max, "{} bytes were read from one connection", work.read_bytes);
+            let is_within = work.read_before < budgets.read_bytes_per_connection;
+            assert!(is_within, "read on after {} bytes from one connection", work.read_before);
             place.lifetime.note(work, now_ms);
             readers += usize::from(work.read_calls > 0);
             writers += usize::from(work.write_calls > 0);
