@@ -117,7 +117,7 @@ fn who_waits_for_us_to_write_is_not_late() {
         let manners = Manners { down_max: 100, ..Manners::default() };
         let mut crowd: Vec<_> = (0..CROWD).map(|_| Peer::with_manners(manners.clone(), &mut world)).collect();
         let fields = format!("Connection: {connection}\r\n");
-        crowd.iter().for_each(|peer| peer.say(&request("GET", "/api/messages", "list", &fields, "")));
+        crowd.iter_mut().for_each(|peer| peer.say(&request("GET", "/api/messages", "list", &fields, "")));
         world.rest();
         for peer in &mut crowd {
             peer.wire.borrow_mut().set_room(64 << 10);
