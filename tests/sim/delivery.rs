@@ -145,6 +145,22 @@ fn a_late_engine_keeps_answers_in_order_however_requests_are_cut() {
 }
 
 #[test]
+fn a_list_that_is_being_read_counts_for_what_may_be_unsent() {
+    let mut options = Options::default();
+    options.config.limits.outboxes_bytes_max = 1;
+    options.engine.delay_settles = 3;
+    let mut world = World::new(options, 1);
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&mut world)).collect();
+    for _ in 0..2 {
+        let list = request("GET", "/api/messages", "list", "", "");
+        peers.iter_mut().for_each(|peer| peer.say(&list));
+        world.rest();
+        let answers = peers.iter_mut().flat_map(Peer::responses);
+        assert_eq!(answers.map(|answer| answer.status).collect::<Vec<_>>(), [200, 503, 503]);
+    }
+}
+
+#[test]
 fn who_waits_to_be_told_to_continue_is_told_after_the_answers_before() {
     let mut options = Options::default();
     options.engine.delay_settles = 3;

@@ -159,6 +159,26 @@ fn who_was_sent_a_close_is_sent_nothing_behind_it() {
 }
 
 #[test]
+fn who_talks_on_after_a_close_gains_no_time_by_it() {
+    let mut options = Options::default();
+    options.config.timeouts.drain_ms = 600_000;
+    let mut world = World::new(options, 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    world.shut_down();
+    world.pass(SPREAD_MS);
+    for _ in 0..4 {
+        world.pass(1_000);
+        peers.iter_mut().for_each(|peer| peer.say_frame(TEXT, b"{\"type\":\"ping\"}"));
+        assert_eq!(world.server().connections(), 3);
+    }
+    world.pass(1_000);
+    assert_eq!(world.server().connections(), 0);
+    // Nothing is answered any more.
+    let is_close = |(opcode, _): &(u8, Vec<u8>)| *opcode == CLOSE;
+    assert!(peers.iter_mut().all(|peer| peer.frames().last().is_some_and(is_close)));
+}
+
+#[test]
 fn a_last_response_is_sent_whole_to_who_reads_it_slowly() {
     let mut world = World::new(Options::default(), 1);
     let mut publisher = Peer::connect(&mut world);
