@@ -33,6 +33,17 @@ const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
 /// Longer than all that a server waits for.
 const LONG_MS: u64 = 20_000;
 
+/// Bytes of an inbox that nobody else's can cost it, beside what was read at once.
+const INBOX_BYTES_FREE: usize = 4 << 10;
+
+/// Records of each kind that a small server keeps, and another.
+const RECORDS_MAX: [usize; 2] = [8, 1_000];
+
+/// Bytes of a record beside its content, of whatever a client hears beside records, and of
+/// the largest answer that is none of records, about: the document at `/api/schema`.
+const SMALL_BYTES: usize = 1_000;
+const DOCUMENT_BYTES_MAX: usize = 100 << 10;
+
 /// What a peer may say without spelling it out.
 const PHRASES: [&str; 12] = [
     "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
@@ -67,6 +78,7 @@ struct World {
     places: [Option<(usize, u32)>; PLACES],
     now_ms: u64,
     timeout_ms: Option<u64>,
+    records_max: usize,
 }
 
 impl World {
@@ -89,8 +101,9 @@ impl World {
             drain_ms: 700,
         };
         let budgets = if is_tight { tight_budgets() } else { Budgets::default() };
+        let records_max = RECORDS_MAX[usize::from(!is_small)];
         let engine = MemoryEngine::starting_at(3, 1)
-            .with_bounds(if is_small { 8 } else { 1_000 }, 1 << 20)
+            .with_bounds(records_max, 1 << 20)
             .with_delay(u32::from(which >> 5 & 3));
         let config = Config { limits, timeouts, budgets, ..Config::default() };
         let now = Now { monotonic_ms: 0, unix_micros: START_UNIX_MICROS };
@@ -100,6 +113,7 @@ impl World {
             places: [None; PLACES],
             now_ms: 0,
             timeout_ms: Some(0),
+            records_max,
         }
     }
 
@@ -202,12 +216,35 @@ impl World {
         }
         self.server.turn();
         self.server.check_invariants();
+        self.check_memory();
         self.timeout_ms = self.server.poll_timeout_ms();
         for place in &mut self.places {
             if place.is_some_and(|(line, _)| self.lines[line].borrow().is_dropped) {
                 *place = None;
             }
         }
+    }
+
+    /// What the limits bound is within them after every turn.
+    fn check_memory(&self) {
+        let limits = &self.server.config().limits;
+        let held = self.server.holdings();
+        let connections = self.server.connections();
+        let frame = limits.message_bytes_max.max(limits.body_bytes_max) + SMALL_BYTES;
+        assert!(held.channels <= limits.channels_max, "{held:?}");
+        assert!(held.logs_bytes <= limits.logs_bytes_max, "{held:?}");
+        assert!(held.log_frames_max <= limits.log_frames_max, "{held:?}");
+        assert!(held.log_bytes_max <= limits.log_bytes_max, "{held:?}");
+        assert!(held.inboxes_bytes <= limits.inboxes_bytes_max + INBOX_BYTES_FREE * connections, "{held:?}");
+        assert!(held.engine_backlog_bytes <= limits.engine_backlog_bytes_max + frame, "{held:?}");
+        // What was asked for is answered, however much it is; the next request waits.
+        let answer = DOCUMENT_BYTES_MAX + self.records_max * frame;
+        let unsent = limits.outbox_bytes_max + 2 * frame + answer;
+        assert!(held.outbox_bytes_max <= unsent, "{held:?}");
+        assert!(
+            held.outboxes_bytes <= limits.outboxes_bytes_max.saturating_add(connections * unsent),
+            "{held:?}"
+        );
     }
 
     /// Lets so much time pass, and has the turns that a poll loop would.

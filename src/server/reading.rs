@@ -37,7 +37,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn read_all(&mut self) {
         let mut bytes_left = self.config.budgets.read_bytes;
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        for _ in 0..self.config.budgets.reads {
+        // Who is queued again meanwhile has had its share of this turn.
+        for _ in 0..self.config.budgets.reads.min(self.read_queue.len()) {
             if bytes_left == 0 {
                 break;
             }

@@ -65,6 +65,28 @@ fn a_large_channel_does_not_keep_another_waiting() {
 }
 
 #[test]
+fn a_sweep_ends_for_this_turn_with_the_write_that_reaches_the_budget() {
+    let mut options = Options::default();
+    options.config.budgets.write_bytes = 1_000;
+    let mut world = World::new(options, 1);
+    let mut members: Vec<_> = (0..9).map(|_| Peer::open("/api/ws/c", &mut world)).collect();
+    let mut publisher = Peer::connect(&mut world);
+    publisher.post("c", &format!("k0 {}", "x".repeat(500)));
+    world.rest_until(|world| world.ledger.borrow().len() == 1);
+    // Of something over 500 bytes two, at most, are sent in each turn.
+    let (mut told, mut turns) = (0, 0);
+    while told < members.len() {
+        let is_told = |member: &&Peer| member.wire.borrow().waiting() > 0;
+        let before = std::mem::replace(&mut told, members.iter().filter(is_told).count());
+        assert!(told <= before + 2, "{told} after {before}");
+        turns += 1;
+        world.turn();
+    }
+    assert!(turns <= 6, "{turns} turns");
+    assert!(members.iter_mut().all(|member| member.texts().len() == 1));
+}
+
+#[test]
 fn a_leave_within_a_sweep_costs_nobody_anything() {
     // A second message would make good what the first one's sweep has missed.
     for (leaver, is_last) in (0..5).flat_map(|leaver| [(leaver, true), (leaver, false)]) {
@@ -141,6 +163,22 @@ fn a_late_engine_keeps_answers_in_order_however_requests_are_cut() {
             assert!(responses[3].body.contains("\"content\":\"second\""), "{}", responses[3].body);
             assert!(peer.is_clean());
         }
+    }
+}
+
+#[test]
+fn a_list_that_is_being_read_counts_for_what_may_be_unsent() {
+    let mut options = Options::default();
+    options.config.limits.outboxes_bytes_max = 1;
+    options.engine.delay_settles = 3;
+    let mut world = World::new(options, 1);
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&mut world)).collect();
+    for _ in 0..2 {
+        let list = request("GET", "/api/messages", "list", "", "");
+        peers.iter_mut().for_each(|peer| peer.say(&list));
+        world.rest();
+        let answers = peers.iter_mut().flat_map(Peer::responses);
+        assert_eq!(answers.map(|answer| answer.status).collect::<Vec<_>>(), [200, 503, 503]);
     }
 }
 

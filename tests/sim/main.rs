@@ -82,7 +82,8 @@ fn run_all(first: u64, goes_on: impl Fn(u64) -> bool + Sync) -> Total {
             });
         }
     });
-    let failures = failures.into_inner().unwrap();
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort_unstable();
     assert!(failures.is_empty(), "failed: {failures:?}; run one again with POLECAT_SEED={}", failures[0]);
     total.into_inner().unwrap()
 }

@@ -30,6 +30,9 @@ const LIST_BYTES_MAX: usize = 4 << 20;
 /// Bytes of whatever bears no content of a client, at most.
 const SMALL_BYTES: usize = 1_000;
 
+/// Bytes of what everybody may be told in one turn, at most: of a refusal, with its head.
+const NOTICE_BYTES: usize = 400;
+
 /// Turns in a row that did nothing and yet were not followed by sleep. A turn may
 /// find nothing to do a few times: members that have everything already are
 /// looked at by a sweep, one by one where the budget is one.
@@ -296,6 +299,8 @@ impl Node {
         for place in self.places.iter_mut().flatten() {
             let work = std::mem::take(&mut place.wire.borrow_mut().work);
             assert!(work.read_bytes <= read_max, "{} bytes were read from one connection", work.read_bytes);
+            let is_within = work.read_before < budgets.read_bytes_per_connection;
+            assert!(is_within, "read on after {} bytes from one connection", work.read_before);
             place.lifetime.note(work, now_ms);
             readers += usize::from(work.read_calls > 0);
             writers += usize::from(work.write_calls > 0);
@@ -316,8 +321,11 @@ impl Node {
         if readers == 0 && !has_answered {
             let frame = options.config.limits.message_bytes_max + 1_000;
             let one_write = (budgets.write_bytes_per_connection.max(budgets.page_bytes)) + frame;
-            // A heartbeat, a notice, a farewell, a refusal.
-            let small = self.places.len() * 4 * SMALL_BYTES;
+            // Whoever is there may be told of the health, and that a deadline came: the beat of a heart,
+            // or a refusal; who is turned away is refused, and one question about the server answered.
+            let there = self.places.iter().flatten().count();
+            let notices = there.min(budgets.sweep_members) + there.min(budgets.deadlines);
+            let small = notices * NOTICE_BYTES + (budgets.accepts.min(there) + 1) * SMALL_BYTES;
             let write_max = budgets.write_bytes - 1 + one_write + small;
             assert!(write_bytes <= write_max, "{write_bytes} bytes were written");
         }

@@ -3,7 +3,7 @@
 use crate::options::Options;
 use crate::peer::{CLOSE, PING, PONG, Peer, TEXT, post};
 use crate::pipe::Manners;
-use crate::wire::{close_payload, request};
+use crate::wire::{close_payload, push_frame, request};
 use crate::world::World;
 
 const INTERVAL_MS: u64 = 25_000;
@@ -121,6 +121,85 @@ fn who_is_not_read_because_the_engine_is_late_is_not_closed() {
         assert_eq!(statuses, [200]);
     }
     assert_eq!(world.ledger.borrow().len(), 3);
+}
+
+/// Seed 2073: a flush queue that took longer than a request, or a Close, may.
+#[test]
+fn who_waits_for_us_to_write_is_not_late() {
+    const CROWD: usize = 30;
+    for connection in ["keep-alive", "close"] {
+        let mut options = Options::default();
+        options.config.timeouts.request_ms = 1_000;
+        options.config.timeouts.close_ms = 1_000;
+        // One of them in a turn, of which each takes a tenth of a second.
+        options.config.budgets.flushes = 1;
+        options.config.budgets.write_bytes_per_connection = 2_000;
+        options.config.limits.outboxes_bytes_max = 1 << 30;
+        let mut world = World::new(options, 1);
+        Peer::connect(&mut world).post("c", &format!("k0 {}", "x".repeat(5_000)));
+        world.rest();
+        let manners = Manners { down_max: 100, ..Manners::default() };
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| Peer::with_manners(manners.clone(), &mut world)).collect();
+        let fields = format!("Connection: {connection}\r\n");
+        crowd.iter_mut().for_each(|peer| peer.say(&request("GET", "/api/messages", "list", &fields, "")));
+        world.rest();
+        for peer in &mut crowd {
+            peer.wire.borrow_mut().set_room(64 << 10);
+            assert!(peer.sip(100) > 0, "it has begun, and is full");
+        }
+        for _ in 0..CROWD * 3 {
+            world.sleep_through(100);
+        }
+        for peer in &mut crowd {
+            let responses = peer.responses();
+            assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [200]);
+        }
+    }
+}
+
+/// Seed 819: a response, 503, came behind the Close.
+#[test]
+fn who_was_sent_a_close_is_sent_nothing_behind_it() {
+    let mut options = Options::default();
+    options.config.limits.inboxes_bytes_max = 6_000;
+    options.config.timeouts.drain_ms = 60_000;
+    let mut world = World::new(options, 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    world.shut_down();
+    world.pass(SPREAD_MS);
+    let mut frame = Vec::new();
+    push_frame(TEXT, true, &[b'x'; 10_000], [9, 8, 7, 6], &mut frame);
+    for peer in &mut peers {
+        assert_eq!(peer.frames().last().map(|(opcode, _)| *opcode), Some(CLOSE));
+        assert!(!peer.is_over(), "its Close is waited for");
+        // More than may be unfinished, and not all of it.
+        peer.say(&frame[..9_000]);
+    }
+    world.rest();
+    for peer in &mut peers {
+        assert_eq!(peer.frames(), []);
+        assert!(peer.is_clean() && peer.is_over());
+    }
+}
+
+#[test]
+fn who_talks_on_after_a_close_gains_no_time_by_it() {
+    let mut options = Options::default();
+    options.config.timeouts.drain_ms = 600_000;
+    let mut world = World::new(options, 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    world.shut_down();
+    world.pass(SPREAD_MS);
+    for _ in 0..4 {
+        world.pass(1_000);
+        peers.iter_mut().for_each(|peer| peer.say_frame(TEXT, b"{\"type\":\"ping\"}"));
+        assert_eq!(world.server().connections(), 3);
+    }
+    world.pass(1_000);
+    assert_eq!(world.server().connections(), 0);
+    // Nothing is answered any more.
+    let is_close = |(opcode, _): &(u8, Vec<u8>)| *opcode == CLOSE;
+    assert!(peers.iter_mut().all(|peer| peer.frames().last().is_some_and(is_close)));
 }
 
 #[test]

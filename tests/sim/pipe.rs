@@ -97,6 +97,8 @@ pub(crate) struct FirstWrite {
 pub(crate) struct Work {
     pub(crate) read_bytes: usize,
     pub(crate) read_calls: usize,
+    /// Bytes that were read before the last of these calls.
+    pub(crate) read_before: usize,
     pub(crate) write_bytes: usize,
     pub(crate) write_calls: usize,
 }
@@ -274,6 +276,7 @@ impl Wire {
         self.host.shared.count_event();
         self.interrupted()?;
         self.work.read_calls += 1;
+        self.work.read_before = self.work.read_bytes;
         self.health_before = self.host.health.newest();
         if !self.host.step() {
             return Err(io::ErrorKind::WouldBlock.into());
