@@ -37,6 +37,9 @@ const EVENTS_MAX: usize = 1024;
 /// Polls before a turn: as many as it takes to hear of all connections, but not without end.
 const ROUNDS_MAX: usize = 64;
 
+/// A poll that comes back so much later than it was to has not told all that came meanwhile.
+const LATE: Duration = Duration::from_millis(20);
+
 /// It is asked no more often how much memory is in use.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -268,7 +271,7 @@ impl Reactor {
         let mut timeout = self.poll_timeout();
         let left = Instant::now();
         for round in 0..ROUNDS_MAX {
-            let is_cut_short = match self.poll.poll(&mut self.events, timeout) {
+            let mut is_cut_short = match self.poll.poll(&mut self.events, timeout) {
                 Ok(()) => false,
                 // A process that was stopped is told this, and not what has come meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -279,6 +282,8 @@ impl Reactor {
             };
             if round == 0 {
                 let woken = Instant::now();
+                // Stopped after it had found something, and before it could tell.
+                is_cut_short |= timeout.is_some_and(|timeout| woken - left > timeout + LATE);
                 self.server.wake(self.clock.at(woken));
                 self.server.note_lap(lap(self.woken, left, timeout, woken));
                 self.woken = woken;

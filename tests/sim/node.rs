@@ -176,8 +176,11 @@ impl Node {
         self.places.iter().flatten().map(|place| &place.wire)
     }
 
-    /// Whether a poll would return.
+    /// Whether a poll would return. A process that has ended polls no more.
     pub(crate) fn has_news(&self, ground: &Ground) -> bool {
+        if self.server.is_finished() {
+            return false;
+        }
         (!self.backlog.is_empty() && !self.server.is_draining())
             || self.wires().any(|wire| wire.borrow().has_edge())
             || self.host.ready_at_ms.get().is_some_and(|ready| ready <= ground.shared.now_ms.get())

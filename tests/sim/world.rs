@@ -105,7 +105,8 @@ impl World {
     pub(crate) fn step(&mut self, clients: &mut [Client]) -> bool {
         while !self.has_news() {
             let next_ms = clients.iter().map(|client| client.next_ms).min().filter(|next| *next < u64::MAX);
-            let ready_ms = self.nodes.iter().filter_map(|node| node.host.ready_at_ms.get());
+            let running = self.nodes.iter().filter(|node| !node.server.is_finished());
+            let ready_ms = running.filter_map(|node| node.host.ready_at_ms.get());
             let event_ms = next_ms.into_iter().chain(ready_ms).min();
             let due_ms = self.nodes.iter().filter_map(|node| node.due_ms).min();
             match (event_ms, due_ms) {
@@ -259,7 +260,9 @@ impl World {
             self.set_now(self.now_ms + turn_ms);
         }
         let node = &mut self.nodes[number];
-        node.due_ms = node.timeout_ms.map(|timeout_ms| self.now_ms + timeout_ms);
+        // One that has ended while others go on is never due again: seed 4639.
+        let timeout_ms = node.timeout_ms.filter(|_| !node.server.is_finished());
+        node.due_ms = timeout_ms.map(|timeout_ms| self.now_ms + timeout_ms);
     }
 
     fn now(&self) -> Now {

@@ -109,6 +109,8 @@ impl Client {
                     self.is_closed |= self.stream.write_all(&raw::frame(true, PONG, &frame.payload)).is_err();
                 }
                 TEXT => self.texts += 1,
+                // A heartbeat that asks nothing.
+                PONG => {}
                 _ => self.is_closed = true,
             }
         }
