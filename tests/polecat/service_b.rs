@@ -210,21 +210,12 @@ fn every_second_heartbeat_asks_a_client_that_says_nothing() {
 fn a_client_that_talks_is_not_asked() {
     let server = Server::beating_every(400);
     let mut client = RawSocket::connect(server.addr(), "/api/ws/talk");
-    let mut heartbeats = 0;
-    for number in 0..40 {
+    for number in 0..5 {
+        let heartbeat = client.next_frame().expect("the connection is open");
+        assert_eq!((heartbeat.opcode, heartbeat.payload.len()), (raw::PONG, 0));
         client.send_frame(true, raw::PING, &[number]);
-        loop {
-            let frame = client.next_frame().expect("the connection is open");
-            assert_eq!(frame.opcode, raw::PONG);
-            if frame.payload == [number] {
-                break;
-            }
-            assert!(frame.payload.is_empty());
-            heartbeats += 1;
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(client.next_frame().expect("the connection is open").payload, [number]);
     }
-    assert!(heartbeats >= 3, "{heartbeats} heartbeats in two seconds");
 }
 
 #[test]
