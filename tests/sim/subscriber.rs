@@ -281,6 +281,10 @@ impl Behaviour for Subscriber {
         let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
         let rightly = rightly || is_leaving || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
+        if self.stage == Stage::HalfClosed && context.is_draining {
+            // A Close may have met its last words half-way, as above: seed 6068.
+            self.owed.clear();
+        }
     }
 
     fn crashed(&mut self) {
