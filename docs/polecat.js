@@ -1,6 +1,5 @@
-// A client of polecat for browsers: it follows a channel, or the event stream, for ever, over breaks and restarts, and
-// hands on each message once, in order. It needs nothing else; in Node.js before 22, hand in the WebSocket of a package.
-//
+// A client of polecat for browsers: it follows a channel, or the event stream, over breaks and restarts, and hands on
+// each message once, in order. It needs nothing else; in Node.js before 22, hand in the WebSocket of a package.
 //   import { connect } from "/polecat.js";
 //   const general = connect("/api/ws/general", { lastEventId: "message-00000" });   // without an id: from now on
 //   general.on("message", (message) => console.log(message.id, message.content));
@@ -12,33 +11,21 @@ const HELLO_MS_MAX = 15_000; // until a new connection that says nothing counts 
 const RESEND_MS_MAX = 240_000; // less than the time for which the server remembers an idempotency key
 const SUBSCRIBE_TOKEN_REFUSED = 4400; // the one close that coming again cannot mend
 
-/**
- * @typedef {{id: number, channel_id: string, author: string, content: string, timestamp: string,
- *   lane: ?string, provider: ?string, token_count: ?number}} Message
- * @typedef {{type: string, payload: object, correlation_id: ?string, timestamp: string, event_id: string}} Envelope
- * @typedef {"connecting" | "replaying" | "live" | "waiting" | "closed"} State
- */
-
-/**
+/** With the `lastEventId` and the `epoch` that a connection had when it was left, it goes on from there.
  * @param {string} url of a channel or of `/ws`, also relative to the page
- * @param {{lastEventId?: string, epoch?: string, WebSocket?: Function}} [options] the two that a `Connection` had when
- *   it was left, to go on from there
- */
-export function connect(url, options = {}) {
-  return new Connection(url, options);
-}
+ * @param {{lastEventId?: string, epoch?: string, WebSocket?: Function}} [options] */
+export const connect = (url, options = {}) => new Connection(url, options);
 
-/** `on` and `addEventListener` take, by name, what comes. Of a channel: `message` (a `Message`). Of `/ws`: `event` (an
- * `Envelope`), and `event:TYPE`. Of both: `state` ({state, afterMs, code, reason}), and what the server itself says,
- * as envelopes: `hello`, `resumed`, `gap` (something may be missing), `live`, `heartbeat`, `reconnect`,
- * `health_status`, `error`. */
+/** `on` and `addEventListener` take, by name, what comes. Of a channel: `message`, what GET /api/messages has of it. Of
+ * `/ws`: `event` and `event:TYPE`, {type, payload, correlation_id, timestamp, event_id}. Of both: `state` ({state,
+ * afterMs, code, reason}), and what the server itself says, in the form of events: `hello`, `resumed`, `gap`
+ * (something may be missing), `live`, `heartbeat`, `reconnect`, `health_status`, `error`. */
 export class Connection extends EventTarget {
-  /** @type {State} */ state = "closed";
+  /** @type {"connecting" | "replaying" | "live" | "waiting" | "closed"} */ state = "closed";
   /** What the server has said of itself, its payload of `hello`. */ server = null;
   #url; #WebSocket; #socket; #timer; #reconnectMs;
-  #failures = 0;
+  #failures = 0; #sends = 0;
   #seen = 0; // the number of the last that was handed on, in this epoch
-  #sends = 0;
   #pending = new Map(); // what was not acknowledged yet, by id
   #retryNow = () => this.state === "waiting" && this.#open();
 
@@ -60,62 +47,57 @@ export class Connection extends EventTarget {
     return () => this.removeEventListener(type, unwrap);
   }
 
-  /** Publishes on the channel, now or when there is a connection, and after a break once more under the same
-   * idempotency key, so that it is stored once. Resolves with its event id once it is stored; rejects where it is not
-   * (`error.code`), or where that cannot be known any more (`unknown`).
-   * @param {{author?: string, content?: string, lane?: string, provider?: string, token_count?: number}} message
-   * @returns {Promise<string>} */
+  /** Publishes on the channel, now or when there is a connection, and after a break again under the same key. Resolves
+   * with the event id once it is stored; rejects, with a `code`, where it is not, or where that is `unknown`.
+   * @param {{author?: string, content?: string, lane?: string, provider?: string, token_count?: number}} message */
   send(message) {
+    const id = ++this.#sends;
     return new Promise((resolve, reject) => {
       if (this.state === "closed") throw failure("closed", "the connection was closed");
-      const id = ++this.#sends;
       const text = JSON.stringify({ idempotency_key: randomKey(), ...message, type: "message", id });
       this.#pending.set(id, { text, resolve, reject, sentAt: 0 });
-      if (this.#isOpen()) this.#write(id);
-    });
+      if (this.state === "replaying" || this.state === "live") this.#write(this.#pending.get(id));
+    }).finally(() => this.#pending.delete(id));
   }
 
   /** For good. What was not acknowledged is rejected. */
   close() {
-    this.#giveUp(1000, "");
+    this.#end(1000, "");
   }
-
-  #isOpen = () => this.state === "replaying" || this.state === "live";
 
   #open() {
     const url = new URL(this.#url);
     if (this.lastEventId) url.searchParams.set("last_event_id", this.lastEventId);
     if (this.epoch) url.searchParams.set("epoch", this.epoch);
-    const socket = new this.#WebSocket(url, "polecat.v1");
-    socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    socket.onerror = () => {}; // a close follows
-    socket.onclose = ({ code, reason }) => this.#lose(code, reason);
-    this.#socket = socket;
+    this.#socket = new this.#WebSocket(url, "polecat.v1");
+    this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    this.#socket.onerror = () => {}; // a close follows
+    this.#socket.onclose = ({ code, reason }) => this.#lose(code, reason);
     this.#expectWithin(HELLO_MS_MAX);
     this.#change("connecting");
   }
 
   #take(message) {
-    const { type, payload, event_id: eventId } = message;
-    // What somebody has published is told from what the server says by its correlation id, whatever its type.
-    if (message.data || message.correlation_id) this.#handOn(message);
+    const { type, payload, data, correlation_id: correlationId, event_id: eventId } = message;
+    if (data || correlationId) this.#handOn(message); // whatever its type: somebody has published it
     else if (type === "hello") this.#begin(payload);
-    else if (type === "gap" && numberOf(payload.newest) < this.#seen) this.#seen = numberOf(payload.newest);
+    else if (type === "gap") this.#seen = Math.min(this.#seen, numberOf(payload.newest)); // older ones come again
     else if (type === "reconnect") this.#reconnectMs = payload.after_ms;
-    else if (type === "ack") this.#settle(payload.id, ({ resolve }) => resolve(payload.event_id));
-    else if (type === "error") this.#settle(payload.id, ({ reject }) => reject(failure(payload.code, payload.message)));
+    else if (type === "ack") this.#pending.get(payload.id)?.resolve(payload.event_id);
+    else if (type === "error") this.#pending.get(payload.id)?.reject(failure(payload.code, payload.message));
     else if (type === "live") this.#failures = 0;
     if (eventId) this.lastEventId = eventId; // all up to it has been handed on
     if (this.state === "closed") return; // by a listener
     // Silence for longer than two heartbeats is the end of a connection that has broken without a word.
     this.#expectWithin(2.2 * this.server.heartbeat_interval_ms + 1000);
-    if (type === "live" && !message.correlation_id) this.#change("live");
-    if (!message.data && !message.correlation_id) this.#tell(type, message);
+    if (data || correlationId) return;
+    if (type === "live") this.#change("live");
+    this.#tell(type, message);
   }
 
   #handOn(message) {
     const number = numberOf(message.event_id);
-    if (number <= this.#seen) return; // after a gap, what was there before comes again
+    if (number <= this.#seen) return;
     this.#seen = number;
     if (message.data) return this.#tell("message", message.data);
     this.#tell("event", message);
@@ -126,22 +108,16 @@ export class Connection extends EventTarget {
     if (server.epoch !== this.epoch) this.#seen = 0; // another database: its ids have begun anew
     Object.assign(this, { server, epoch: server.epoch });
     this.#change("replaying");
-    for (const id of this.#pending.keys()) this.#write(id);
+    for (const sending of this.#pending.values()) this.#write(sending);
   }
 
-  #write(id) {
-    const { text, sentAt } = this.#pending.get(id);
-    const isLong = new TextEncoder().encode(text).length > this.server.message_bytes_max;
-    const refuse = (code, reason) => this.#settle(id, ({ reject }) => reject(failure(code, reason)));
-    if (isLong) return refuse("too_long", `a message has at most ${this.server.message_bytes_max} bytes`);
-    if (sentAt && Date.now() - sentAt > RESEND_MS_MAX) return refuse("unknown", "it may be stored, or not");
-    this.#pending.get(id).sentAt ||= Date.now();
-    this.#socket.send(text);
-  }
-
-  #settle(id, how) {
-    if (this.#pending.has(id)) how(this.#pending.get(id));
-    this.#pending.delete(id);
+  #write(sending) {
+    const bytes = new TextEncoder().encode(sending.text).length;
+    if (bytes > this.server.message_bytes_max) return sending.reject(failure("too_long", `it has ${bytes} bytes`));
+    sending.sentAt ||= Date.now();
+    const isLate = Date.now() - sending.sentAt > RESEND_MS_MAX;
+    if (isLate) return sending.reject(failure("unknown", "it may be stored, or not"));
+    this.#socket.send(sending.text);
   }
 
   #expectWithin(milliseconds) {
@@ -150,23 +126,20 @@ export class Connection extends EventTarget {
   }
 
   #lose(code, reason) {
-    if (code === SUBSCRIBE_TOKEN_REFUSED) return this.#giveUp(code, reason);
+    if (code === SUBSCRIBE_TOKEN_REFUSED) return this.#end(code, reason);
     this.#drop();
-    const most = Math.min(BACKOFF_MS * 2 ** this.#failures, BACKOFF_MS_MAX);
-    const afterMs = this.#reconnectMs ?? Math.random() * most;
-    if (this.#reconnectMs === undefined) this.#failures += 1;
+    const afterMs = this.#reconnectMs ?? Math.random() * Math.min(BACKOFF_MS * 2 ** this.#failures++, BACKOFF_MS_MAX);
     this.#reconnectMs = undefined;
     this.#timer = setTimeout(() => this.#open(), afterMs);
     this.#change("waiting", { afterMs, code, reason });
   }
 
-  #giveUp(code, reason) {
+  #end(code, reason) {
     this.#drop();
     globalThis.removeEventListener?.("online", this.#retryNow);
     this.#change("closed", { code, reason });
-    for (const id of [...this.#pending.keys()]) {
-      this.#settle(id, ({ reject, sentAt }) => reject(failure(sentAt ? "unknown" : "closed", "the connection was closed")));
-    }
+    const refuse = ({ reject, sentAt }) => reject(failure(sentAt ? "unknown" : "closed", "the connection was closed"));
+    this.#pending.forEach(refuse);
   }
 
   /** Leaves a socket, also one that will never say that it is closed. */
@@ -176,20 +149,15 @@ export class Connection extends EventTarget {
     this.#socket.close();
   }
 
-  #change(state, detail = {}) {
+  #change(state, detail) {
     this.state = state;
     this.#tell("state", { state, ...detail });
   }
 
-  #tell(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
+  #tell = (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail }));
 }
 
-/** Of `message-00017`, 17; ids are compared by it. */
-const numberOf = (eventId) => Number(eventId.split("-")[1]) || 0;
-
+const numberOf = (eventId) => Number(eventId.split("-")[1]) || 0; // of `message-00017`, 17
 const failure = (code, reason) => Object.assign(new Error(reason), { code });
-
 /** `crypto.randomUUID` is there on encrypted pages only. */
 const randomKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");

@@ -56,6 +56,26 @@ fn the_flags_that_documents_name_exist() {
 }
 
 #[test]
+fn the_files_that_documents_name_are_there() {
+    const FOLDERS: [&str; 7] = ["contrib/", "docs/", "src/", "tests/", "benches/", "fuzz/", ".ci/"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "/._-".contains(character);
+    let mut found = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "PROTOCOL.md", "tests/README.md"] {
+        let text = std::fs::read_to_string(root.join(document)).expect("a document");
+        let words = text.split(|character| !is_part(character)).map(|word| word.trim_end_matches('.'));
+        for word in words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder))) {
+            // What stands for a name is none.
+            let name = word.strip_suffix("TARGET/").unwrap_or(word);
+            // Made by the fuzzers, where they find something.
+            assert!(root.join(name).exists() || name == "fuzz/artifacts/", "{document} names {word}");
+            found += 1;
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
+#[test]
 fn the_statuses_are_those_of_the_table() {
     // It is no final answer, and so has no constant.
     const CONTINUE: u16 = 100;

@@ -192,11 +192,13 @@ fn words_of(name: &str, value: &Value, before: Option<(&Value, Duration)>) -> St
         if value.is_null() || (SPARSE.contains(&name) && value.as_u64() == Some(0)) {
             continue;
         }
-        let mut word = format!(
-            "{} {}",
-            key.trim_end_matches("_bytes").trim_end_matches("_ms").replace('_', " "),
-            figure(key, value)
-        );
+        let mut word = if name == "limits" {
+            // How often it was run into, whatever its own unit.
+            format!("{} {}", key.replace('_', " "), figure("", value))
+        } else {
+            let unitless = key.trim_end_matches("_bytes").trim_end_matches("_ms");
+            format!("{} {}", unitless.replace('_', " "), figure(key, value))
+        };
         if name == "counters"
             && let Some((before, time)) = before
             && let Some(rate) = rate(value.as_u64(), before.get(key).and_then(Value::as_u64), time)
@@ -264,6 +266,7 @@ mod tests {
             ("memory", r#"{"logs_bytes":2048,"resident_bytes":5}"#, "logs 2.0 KiB · resident 5 B"),
             ("loop", r#"{"stalled_ms":12,"turns":3}"#, "stalled 12 ms · turns 3"),
             ("closed", r#"{"a":0,"b":2}"#, "b 2"),
+            ("limits", r#"{"log_bytes":77,"idle_time":1}"#, "log bytes 77 · idle time 1"),
             ("engine", r#"{"epoch":null,"kind":"sq\u001blite"}"#, r"kind sq\u{1b}lite"),
             ("descriptors", "null", ""),
         ] {

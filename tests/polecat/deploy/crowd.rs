@@ -15,8 +15,21 @@ pub(crate) struct Crowd {
     addr: SocketAddr,
     poll: Poll,
     clients: Vec<Client>,
-    /// After how many milliseconds clients were asked to come in this round.
+    told: Told,
+}
+
+/// What clients were told, one or all of them.
+#[derive(Default)]
+struct Told {
+    /// After how many milliseconds they are to come, of those who were asked in this round.
     after_ms: Vec<u64>,
+    /// Each message, as the first who got it got it. The others compare it with that: it is read once, not 2,000 times.
+    messages: Vec<Message>,
+}
+
+struct Message {
+    text: String,
+    event_id: String,
 }
 
 struct Client {
@@ -24,8 +37,8 @@ struct Client {
     stream: Option<TcpStream>,
     stage: Stage,
     received: Vec<u8>,
-    /// The number that it has to get next.
-    next: u64,
+    /// The number of the message that it has to get next.
+    next: usize,
     last_event_id: Option<String>,
     /// When it comes again.
     comes_at: Option<Instant>,
@@ -56,16 +69,16 @@ impl Crowd {
             goodbyes: 0,
         };
         let poll = Poll::new().expect("a poll");
-        Self { addr, poll, clients: (0..count).map(client).collect(), after_ms: Vec::new() }
+        Self { addr, poll, clients: (0..count).map(client).collect(), told: Told::default() }
     }
 
     /// Everything that was asked of this round's clients is forgotten.
     pub(crate) fn begin_round(&mut self) {
-        self.after_ms.clear();
+        self.told.after_ms.clear();
     }
 
     pub(crate) fn asked_to_come_after(&self) -> &[u64] {
-        &self.after_ms
+        &self.told.after_ms
     }
 
     pub(crate) fn are_live(&self) -> bool {
@@ -77,7 +90,7 @@ impl Crowd {
     }
 
     pub(crate) fn have_got(&self, count: u64) -> bool {
-        self.clients.iter().all(|client| client.next == count)
+        self.clients.iter().all(|client| client.next as u64 == count)
     }
 
     /// Goes on until `is_reached`, with patience for as long as anything moves.
@@ -93,7 +106,7 @@ impl Crowd {
             self.come_again();
             self.poll.poll(&mut events, Some(Duration::from_millis(20))).expect("polled");
             for event in &events {
-                self.clients[event.token().0].go_on(&mut self.after_ms);
+                self.clients[event.token().0].go_on(&mut self.told);
             }
         }
     }
@@ -127,7 +140,7 @@ impl Client {
     }
 
     /// Does what its connection is ready for.
-    fn go_on(&mut self, after_ms: &mut Vec<u64>) {
+    fn go_on(&mut self, told: &mut Told) {
         let Some(stream) = &mut self.stream else { return };
         if let Some(error) = stream.take_error().expect("a socket tells its error") {
             assert!(self.stage != Stage::Connecting, "{} is refused: {error}", self.number);
@@ -140,7 +153,7 @@ impl Client {
             self.take_head();
         }
         if matches!(self.stage, Stage::Open | Stage::Live) {
-            self.take_frames(after_ms);
+            self.take_frames(told);
         }
         if is_over {
             self.leave();
@@ -188,13 +201,13 @@ impl Client {
         self.stage = Stage::Open;
     }
 
-    fn take_frames(&mut self, after_ms: &mut Vec<u64>) {
+    fn take_frames(&mut self, told: &mut Told) {
         let mut at = 0;
         while let Some((one, len)) = parse(&self.received[at..]) {
             at += len;
             let answer = match one.opcode {
                 TEXT => {
-                    self.take_text(std::str::from_utf8(&one.payload).expect("text is UTF-8"), after_ms);
+                    self.take_text(std::str::from_utf8(&one.payload).expect("text is UTF-8"), told);
                     continue;
                 }
                 PING => frame(true, PONG, &one.payload),
@@ -214,26 +227,35 @@ impl Client {
         self.received.drain(..at);
     }
 
-    fn take_text(&mut self, text: &str, after_ms: &mut Vec<u64>) {
+    fn take_text(&mut self, text: &str, told: &mut Told) {
+        if text.starts_with("{\"type\":\"message\",") {
+            return self.take_message(text, &mut told.messages);
+        }
         let kind = between(text, "{\"type\":\"", "\"").expect("a type comes first");
         match kind {
-            "message" => {
-                let content = between(text, "\"content\":\"", "\"").expect("a content");
-                assert_eq!(content.parse(), Ok(self.next), "{} gets each once and in order", self.number);
-                self.next += 1;
-            }
             "hello" | "resumed" | "heartbeat" => {}
             "live" => self.stage = Stage::Live,
             "reconnect" => {
                 let after = between(text, "\"after_ms\":", "}").expect("a time").parse().expect("a number");
-                after_ms.push(after);
+                told.after_ms.push(after);
                 self.comes_at = Some(Instant::now() + Duration::from_millis(after));
             }
             _ => panic!("{}: {text}", self.number),
         }
-        // The last of the message: what is within the payload is another.
-        let id = text.rsplit("\"event_id\":\"").next().and_then(|rest| rest.split('"').next());
-        self.last_event_id = id.map(str::to_owned);
+        self.last_event_id = event_id(text);
+    }
+
+    fn take_message(&mut self, text: &str, messages: &mut Vec<Message>) {
+        if self.next == messages.len() {
+            let content = between(text, "\"content\":\"", "\"").expect("a content");
+            assert_eq!(content.parse(), Ok(self.next), "{} gets each once and in order", self.number);
+            let event_id = event_id(text).expect("an event id");
+            messages.push(Message { text: text.to_owned(), event_id });
+        }
+        let message = &messages[self.next];
+        assert_eq!(text, message.text, "{} gets each once and in order, as all do", self.number);
+        self.last_event_id = Some(message.event_id.clone());
+        self.next += 1;
     }
 
     /// The connection is over.
@@ -245,6 +267,12 @@ impl Client {
         // Who was left behind, for it was too slow, comes at once.
         self.comes_at.get_or_insert_with(Instant::now);
     }
+}
+
+/// The last of a message: what is within the payload is another.
+fn event_id(text: &str) -> Option<String> {
+    let id = text.rsplit("\"event_id\":\"").next().and_then(|rest| rest.split('"').next());
+    id.map(str::to_owned)
 }
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
