@@ -266,7 +266,7 @@ mod tests {
             ("memory", r#"{"logs_bytes":2048,"resident_bytes":5}"#, "logs 2.0 KiB · resident 5 B"),
             ("loop", r#"{"stalled_ms":12,"turns":3}"#, "stalled 12 ms · turns 3"),
             ("closed", r#"{"a":0,"b":2}"#, "b 2"),
-            ("limits", r#"{"log_bytes":77,"idle_time":1}"#, "log bytes 77 · idle time 1"),
+            ("limits", r#"{"idle_time":1,"log_bytes":77}"#, "idle time 1 · log bytes 77"),
             ("engine", r#"{"epoch":null,"kind":"sq\u001blite"}"#, r"kind sq\u{1b}lite"),
             ("descriptors", "null", ""),
         ] {
