@@ -35,7 +35,7 @@ fn decode_a_message(bencher: Bencher<'_, '_>, len: usize) {
     let frame = masked_frame(len);
     bencher.counter(BytesCount::new(len)).with_inputs(|| frame.clone()).bench_local_refs(|frame| {
         let mut decoder = MessageDecoder::default();
-        let step = decoder.decode(frame, 1 << 20);
+        let step = decoder.decode(frame, 1 << 20, None);
         assert!(step.is_ok_and(|step| step.item.is_some()));
     });
 }

@@ -55,7 +55,7 @@ fn decode(times: u32, frame: &[u8], wanted: usize) {
         let mut decoder = MessageDecoder::default();
         let mut rest = &mut input[..];
         let len = loop {
-            let Ok(step) = decoder.decode(black_box(rest), 1 << 20) else { break 0 };
+            let Ok(step) = decoder.decode(black_box(rest), 1 << 20, None) else { break 0 };
             match (step.item, step.consumed) {
                 (Some(Item::Binary(bytes)), _) => break bytes.len(),
                 (Some(Item::Text(text)), _) => break text.len(),

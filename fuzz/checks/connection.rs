@@ -328,5 +328,6 @@ fn tight_budgets() -> Budgets {
         page_records: 2,
         page_bytes: 300,
         engine_reads: 1,
+        coded_bytes: 200,
     }
 }

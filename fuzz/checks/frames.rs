@@ -93,14 +93,14 @@ impl Head {
 fn check_head(bytes: &[u8]) -> Option<FrameHead> {
     let mut decided = None;
     for len in 0..=bytes.len().min(HEAD_BYTES_MAX) {
-        let now = parse_head(&bytes[..len], Sender::Client);
+        let now = parse_head(&bytes[..len], Sender::Client, false);
         match decided {
             Some(decided) => assert_eq!(now, decided, "it was something else a byte before"),
             None if now != Ok(None) => decided = Some(now),
             None => {}
         }
     }
-    let whole = parse_head(bytes, Sender::Client);
+    let whole = parse_head(bytes, Sender::Client, false);
     assert_eq!(whole, decided.unwrap_or(Ok(None)));
     let head = match (whole, Head::read(bytes)) {
         (Ok(Some(head)), Some(model)) => {

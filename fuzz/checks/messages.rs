@@ -92,7 +92,7 @@ impl Outcome {
             loop {
                 let before = kept[start..].to_vec();
                 let left = before.len();
-                let step = match decoder.decode(&mut kept[start..], message_bytes_max) {
+                let step = match decoder.decode(&mut kept[start..], message_bytes_max, None) {
                     Ok(Step { consumed, item }) => (consumed, item.map(Said::from)),
                     Err(fault) => {
                         outcome.end = End::Fault(fault);

@@ -303,7 +303,13 @@ fn use_up(request: &Request<'_>) {
         assert_eq!((request.method, request.version), (Method::Get, Version::Http11));
         let mut out = Vec::new();
         let protocol = upgrade.offers("polecat.v1").then_some("polecat.v1");
-        upgrade.write_switching(&[("X-Correlation-ID", "x")], protocol, "now", &mut out);
+        upgrade.write_switching(
+            &[("X-Correlation-ID", "x")],
+            protocol,
+            upgrade.deflate().as_ref(),
+            "now",
+            &mut out,
+        );
         let mut storage = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut storage);
         assert_eq!(response.parse(&out), Ok(httparse::Status::Complete(out.len())));

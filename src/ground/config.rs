@@ -25,6 +25,21 @@ pub struct Config {
     pub origins: AllowedOrigins,
     /// Whether the console is left out.
     pub no_console: bool,
+    /// What is compressed.
+    pub compression: Compression,
+}
+
+/// Which messages are compressed for clients that take compressed ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Compression {
+    /// Bytes of payload above which a message is; 0 for none, and then no client is offered any.
+    pub over: usize,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { over: 256 }
+    }
 }
 
 /// Bounds on what a peer may make the server hold.
@@ -127,14 +142,10 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Silence of a peer at which a heartbeat asks it for a sign of life.
+    /// Silence of a peer at which a heartbeat asks it for a sign of life; without one it is
+    /// given up at the next.
     pub fn ping_after_ms(&self) -> u32 {
         self.heartbeat_interval_ms.saturating_add(self.heartbeat_interval_ms / 2)
-    }
-
-    /// Silence at which it is given up: a whole interval after it was asked, or more.
-    pub fn silence_max_ms(&self) -> u32 {
-        self.ping_after_ms().saturating_add(self.heartbeat_interval_ms)
     }
 }
 
@@ -173,6 +184,8 @@ pub struct Budgets {
     pub write_bytes_per_connection: usize,
     /// Bytes written to all connections; the write that reaches it is still made.
     pub write_bytes: usize,
+    /// Bytes compressed, or got by inflating; the message that reaches it is still worked on.
+    pub coded_bytes: usize,
     /// Connections flushed outside of sweeps.
     pub flushes: usize,
     /// Deadlines expired.
@@ -197,6 +210,7 @@ impl Default for Budgets {
             sweep_members_per_channel: 512,
             write_bytes_per_connection: 512 << 10,
             write_bytes: 16 << 20,
+            coded_bytes: 2 << 20,
             flushes: 1024,
             deadlines: 1024,
             page_records: 256,

@@ -7,6 +7,7 @@ use crate::ground::deadline::Link;
 use crate::ground::frame::Frame;
 
 use super::engine::Stream;
+use super::entry::{Encoding, Entry, encode_front};
 
 /// A channel that has members. One without is dropped.
 #[derive(Debug)]
@@ -99,11 +100,11 @@ pub enum Sweep {
     },
 }
 
-/// The newest frames of a channel with their ids, in order: all of its frames
+/// The newest messages of a channel, in the order of their ids: all of its messages
 /// with an id above `floor`.
 #[derive(Debug)]
 pub struct Log {
-    frames: VecDeque<(u64, Frame)>,
+    entries: VecDeque<Entry>,
     bytes: usize,
     floor: u64,
 }
@@ -113,59 +114,101 @@ pub struct Log {
 pub enum Run<'a> {
     /// Nothing: the cursor is at the end.
     End,
-    /// Frames `from..` of the log, at least one.
-    Frames(std::collections::vec_deque::Iter<'a, (u64, Frame)>),
+    /// The last ones of the log, at least one.
+    Entries(std::collections::vec_deque::Iter<'a, Entry>),
     /// The cursor has fallen off the front: the store has to be asked.
     Behind,
 }
 
 impl Log {
-    /// An empty log; every frame with an id up to `floor` is in the store only.
+    /// An empty log; every message with an id up to `floor` is in the store only.
     #[must_use]
     pub const fn new(floor: u64) -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, floor }
+        Self { entries: VecDeque::new(), bytes: 0, floor }
     }
 
-    /// Bytes of its frames.
+    /// Bytes of its frames, in all encodings.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many frames it holds.
+    /// How many messages it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.frames.len()
+        self.entries.len()
     }
 
-    /// Whether it holds no frame.
+    /// Whether it holds no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.entries.is_empty()
     }
 
-    /// Appends a frame, whose id is above all ids so far.
-    pub fn push(&mut self, id: u64, frame: Frame) {
-        debug_assert!(id > self.frames.back().map_or(self.floor, |(newest, _)| *newest));
-        self.bytes += frame.len();
-        self.frames.push_back((id, frame));
+    /// Appends a message, whose id is above all ids so far.
+    pub fn push(&mut self, id: u64, plain: Frame) {
+        debug_assert!(id > self.entries.back().map_or(self.floor, |newest| newest.id));
+        self.bytes += plain.len();
+        self.entries.push_back(Entry::new(id, plain));
     }
 
-    /// Lets the oldest frame go and returns its size; 0 where there is none.
+    /// Lets the oldest message go and returns its size; 0 where there is none.
     pub fn pop(&mut self) -> usize {
-        let Some((id, frame)) = self.frames.pop_front() else { return 0 };
-        self.floor = id;
-        self.bytes -= frame.len();
-        frame.len()
+        let Some(entry) = self.entries.pop_front() else { return 0 };
+        self.floor = entry.id;
+        let bytes = entry.bytes();
+        self.bytes -= bytes;
+        bytes
     }
 
-    /// Lets all frames go, with their memory, and returns their size.
+    /// Lets all messages go, with their memory, and returns their size.
     pub fn clear(&mut self) -> usize {
-        if let Some((newest, _)) = self.frames.back() {
-            self.floor = *newest;
+        if let Some(newest) = self.entries.back() {
+            self.floor = newest.id;
         }
-        self.frames = VecDeque::new();
+        self.entries = VecDeque::new();
         std::mem::take(&mut self.bytes)
+    }
+
+    /// Sees to it that what is next for a member whose cursor is `cursor` is there in that encoding; see
+    /// [`encode_front`]. Returns what that costs in bytes.
+    pub fn encode(
+        &mut self,
+        cursor: u64,
+        encoding: Encoding,
+        bounds: (usize, usize),
+        make: &mut impl FnMut(u64, &Frame) -> Option<Frame>,
+    ) -> usize {
+        if cursor < self.floor {
+            return 0;
+        }
+        let from = self.first_after(cursor);
+        let price = encode_front(self.entries.range_mut(from..), encoding, bounds, make);
+        self.bytes += price;
+        price
+    }
+
+    /// The place of the first message above `cursor`.
+    fn first_after(&self, cursor: u64) -> usize {
+        // Who keeps up has yet to be sent the newest alone.
+        match self.entries.len() {
+            from @ 1.. if self.entries[from - 1].id <= cursor => from,
+            len @ 2.. if self.entries[len - 2].id > cursor => {
+                self.entries.partition_point(|entry| entry.id <= cursor)
+            }
+            len => len.saturating_sub(1),
+        }
+    }
+
+    /// Checks that it counts the bytes that it holds, and that its ids rise above its floor.
+    ///
+    /// # Panics
+    ///
+    /// Where something does not hold.
+    pub fn check_invariants(&self) {
+        assert_eq!(self.bytes, self.entries.iter().map(Entry::bytes).sum::<usize>(), "bytes of a log");
+        assert!(self.entries.iter().map(|entry| entry.id).is_sorted(), "ids rise along a log");
+        assert!(self.entries.front().is_none_or(|oldest| oldest.id > self.floor), "no id is below the floor");
     }
 
     /// What a member whose cursor is `cursor` has yet to be sent.
@@ -174,20 +217,8 @@ impl Log {
         if cursor < self.floor {
             return Run::Behind;
         }
-        if self.frames.back().is_none_or(|(newest, _)| *newest <= cursor) {
-            return Run::End;
-        }
-        // Who keeps up has yet to be sent the newest alone.
-        let mut from = self.frames.len() - 1;
-        if from > 0 && self.frames[from - 1].0 > cursor {
-            from = self.frames.partition_point(|(id, _)| *id <= cursor);
-        }
-        Run::Frames(self.frames.range(from..))
-    }
-
-    /// The ids that it holds, rising and above the floor; for checks.
-    pub fn ids(&self) -> impl Iterator<Item = u64> + '_ {
-        self.frames.iter().map(|(id, _)| *id)
+        let from = self.first_after(cursor);
+        if from == self.entries.len() { Run::End } else { Run::Entries(self.entries.range(from..)) }
     }
 }
 
@@ -204,7 +235,7 @@ mod tests {
     fn run(log: &Log, cursor: u64) -> Option<Vec<u64>> {
         match log.after(cursor) {
             Run::End => Some(Vec::new()),
-            Run::Frames(frames) => Some(frames.map(|(id, _)| *id).collect()),
+            Run::Entries(entries) => Some(entries.map(|entry| entry.id).collect()),
             Run::Behind => None,
         }
     }
@@ -227,6 +258,24 @@ mod tests {
         assert_eq!(log.clear(), 6);
         assert_eq!(run(&log, 15), None);
         assert_eq!(run(&log, 19), Some(vec![]));
+    }
+
+    #[test]
+    fn a_log_counts_every_encoding_and_forgets_it_with_its_message() {
+        let mut log = Log::new(0);
+        for id in 1..=3 {
+            log.push(id, frame("abcd"));
+        }
+        let mut short = |_, plain: &Frame| Some(Frame::from(&plain[..1]));
+        assert_eq!(log.encode(1, Encoding::Deflate, (9, 99), &mut short), 2);
+        assert_eq!(log.encode(0, Encoding::Deflate, (9, 99), &mut short), 1);
+        assert_eq!(log.encode(3, Encoding::Deflate, (9, 99), &mut short), 0);
+        assert_eq!(log.bytes(), 15);
+        log.check_invariants();
+        assert_eq!(log.pop(), 5);
+        assert_eq!(log.encode(0, Encoding::DeflateSmall, (9, 99), &mut short), 0, "it is behind");
+        log.check_invariants();
+        assert_eq!(log.clear(), 10);
     }
 
     fn channel(members: u32) -> Channel {

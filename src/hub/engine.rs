@@ -48,6 +48,28 @@ pub enum Stream {
     Channel(Rc<str>),
 }
 
+/// What a list is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Messages: of one channel, or of all.
+    Messages(Option<Rc<str>>),
+    /// Events: of one type, or of all.
+    Events(Option<Rc<str>>),
+}
+
+/// Which records a list has: those of its selection from `first` to `last`, both of which are among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The id of the oldest.
+    pub first: u64,
+    /// The id of the newest.
+    pub last: u64,
+    /// Whether there may be older ones.
+    pub has_older: bool,
+    /// Whether there may be newer ones.
+    pub has_newer: bool,
+}
+
 /// Names a question, so that its asker knows the answer. The engine only
 /// repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,11 +99,11 @@ pub enum Query {
         /// The id of the last that counts.
         through: u64,
     },
-    /// Messages of one channel or of all, oldest first, within the same kind of
-    /// bounds. With `after` the first ones beyond that id, else the newest ones.
-    Messages {
-        /// One channel, or all.
-        channel: Option<Rc<str>>,
+    /// Which records of `of` are between `after` and `before`: with `after` the first ones beyond that
+    /// id, else the newest ones. At most `records_max`, and at least one but no more once their weights reach `bytes_max`.
+    Span {
+        /// What is listed.
+        of: Selection,
         /// Only ids above this one.
         after: Option<u64>,
         /// Only ids below this one.
@@ -89,6 +111,20 @@ pub enum Query {
         /// Most records.
         records_max: usize,
         /// Weight at which the list ends.
+        bytes_max: usize,
+    },
+    /// The records of `of` with `after < id <= through`, oldest first, within the same kind of bounds. Answered by
+    /// [`Answer::Page`], which may be cut sooner, and have none although more follow.
+    List {
+        /// What is listed.
+        of: Selection,
+        /// The id before the first that is wanted.
+        after: u64,
+        /// The id of the last that is wanted.
+        through: u64,
+        /// Most records.
+        records_max: usize,
+        /// Weight at which the slice ends.
         bytes_max: usize,
     },
     /// The names of all channels that have a message, sorted by their bytes.
@@ -164,9 +200,9 @@ pub enum Answer {
         /// Why.
         error: EngineError,
     },
-    /// Answers [`Query::Page`]. All records of the stream with
-    /// `after < id <= through` are in it, and nothing else: `through` is the id
-    /// of the last one where the page was cut, else the newest committed id.
+    /// Answers [`Query::Page`] and [`Query::List`]. All records asked for with
+    /// `after < id <= through` are in it, and nothing else: where it was cut, `through` is the id
+    /// of the last one that was looked at, else the newest committed id, or the one that was asked for.
     Page {
         /// As given with the query.
         ticket: Ticket,
@@ -182,12 +218,12 @@ pub enum Answer {
         /// How many.
         count: u64,
     },
-    /// Answers [`Query::Messages`], oldest first.
-    Messages {
+    /// Answers [`Query::Span`].
+    Span {
         /// As given with the query.
         ticket: Ticket,
-        /// With their ids.
-        messages: Vec<(u64, Message)>,
+        /// `None` where there are no such records.
+        span: Option<Span>,
     },
     /// Answers [`Query::Channels`].
     Channels {

@@ -5,9 +5,10 @@
 mod kept;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Stream, Ticket};
+use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Selection, Span, Stream, Ticket};
 use crate::ground::map::Map;
 use crate::ground::time::Now;
 use crate::wire::protocol::Event;
@@ -218,10 +219,14 @@ impl MemoryEngine {
                 };
                 Answer::Count { ticket, count }
             }
-            Query::Messages { channel, after, before, records_max, bytes_max } => {
+            Query::Span { of, after, before, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
-                let messages = self.messages.list(channel.as_deref(), *after, *before, cut);
-                Answer::Messages { ticket, messages }
+                Answer::Span { ticket, span: self.span(of, *after, *before, cut) }
+            }
+            Query::List { of, after, through, records_max, bytes_max } => {
+                let cut = Cut::new(*records_max, *bytes_max);
+                let (records, through) = self.list(of, *after, *through, cut);
+                Answer::Page { ticket, records, through }
             }
             Query::Channels => Answer::Channels { ticket, names: self.messages.names() },
             Query::ChannelDetails { after, channels_max, bytes_max } => {
@@ -231,6 +236,62 @@ impl MemoryEngine {
             }
             Query::Summary => Answer::Summary { ticket, summary: self.messages.summary() },
         }
+    }
+
+    /// The ids and weights of what is selected within `range`, in their order.
+    fn selected<'a>(
+        &'a self,
+        of: &'a Selection,
+        range: RangeInclusive<u64>,
+    ) -> Box<dyn DoubleEndedIterator<Item = (u64, usize)> + 'a> {
+        match of {
+            Selection::Messages(channel) => {
+                let ids = self.messages.ids(channel.as_deref(), range);
+                Box::new(ids.filter_map(|id| Some((id, self.messages.kept.at(id)?.0))))
+            }
+            Selection::Events(kind) => Box::new(self.events.ids(range).filter_map(move |id| {
+                let (weight, event) = self.events.at(id)?;
+                kind.as_deref().is_none_or(|kind| event.kind == kind).then_some((id, weight))
+            })),
+        }
+    }
+
+    fn span(&self, of: &Selection, after: Option<u64>, before: Option<u64>, mut cut: Cut) -> Option<Span> {
+        let first = after.map_or(0, |after| after.saturating_add(1));
+        let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
+        let selected = self.selected(of, first..=last);
+        let forward = after.is_some();
+        let walk: Box<dyn Iterator<Item = _>> = if forward { selected } else { Box::new(selected.rev()) };
+        let mut ids = Vec::new();
+        let mut is_cut = false;
+        for (id, weight) in walk {
+            if !cut.takes(weight) {
+                is_cut = true;
+                break;
+            }
+            ids.push(id);
+        }
+        let (first, last) = (*ids.iter().min()?, *ids.iter().max()?);
+        let has_older = if forward { self.selected(of, 0..=first - 1).next().is_some() } else { is_cut };
+        let has_newer =
+            if forward { is_cut } else { self.selected(of, last + 1..=u64::MAX).next().is_some() };
+        Some(Span { first, last, has_older, has_newer })
+    }
+
+    fn list(&self, of: &Selection, after: u64, through: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
+        let stream = match of {
+            Selection::Events(_) => Stream::Events,
+            Selection::Messages(_) => Stream::Channel(Rc::from("")),
+        };
+        let mut page: Vec<(u64, Record)> = Vec::new();
+        for (id, weight) in self.selected(of, after.saturating_add(1)..=through) {
+            if !cut.takes(weight) {
+                let through = page.last().map_or(after, |(id, _)| *id);
+                return (page, through);
+            }
+            page.extend(self.record(&stream, id).map(|record| (id, record)));
+        }
+        (page, through)
     }
 
     fn event_page(&self, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {

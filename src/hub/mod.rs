@@ -3,5 +3,6 @@
 
 pub mod engine;
 pub mod memory;
+pub mod entry;
 pub mod channel;
 pub mod registry;

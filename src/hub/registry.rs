@@ -15,6 +15,7 @@ use crate::ground::time::Stamp;
 
 use super::channel::{Channel, Log, Moved, Run, Sweep};
 use super::engine::Stream;
+use super::entry::Encoding;
 
 /// The channels that have members, and the newest ids that the engine has told of.
 #[derive(Debug)]
@@ -187,6 +188,28 @@ impl Registry {
         self.channels[index as usize].log.after(cursor)
     }
 
+    /// Sees to it that what is next for a member of the channel at `index`, whose cursor is `cursor`, is there in its
+    /// encoding, within `bounds` as [`super::entry::encode_front`] has them. As with anything new, older
+    /// messages may be let go for it, of this log and of all: the cursor may be behind then.
+    pub fn encode(
+        &mut self,
+        index: u32,
+        cursor: u64,
+        encoding: Encoding,
+        bounds: (usize, usize),
+        hits: &mut LimitHits,
+        make: &mut impl FnMut(&Stream, u64, &Frame) -> Option<Frame>,
+    ) {
+        let channel = &mut self.channels[index as usize];
+        let (log, stream) = (&mut channel.log, &channel.stream);
+        let price = log.encode(cursor, encoding, bounds, &mut |id, plain| make(stream, id, plain));
+        if price > 0 {
+            self.logs_bytes += price;
+            self.shorten(index, hits);
+            self.make_room(hits);
+        }
+    }
+
     /// Takes note of a committed record; where its channel has members, `encode`
     /// makes the frame that all of them will get. Counts in `hits` the limits for which
     /// older frames are let go, of this log and of all.
@@ -218,17 +241,6 @@ impl Registry {
         let was_empty = channel.log.is_empty();
         self.logs_bytes += frame.len();
         channel.log.push(id, frame);
-        // The newest frame stays, so that a message larger than the bound is not
-        // read from the store by everyone.
-        let frames = channel.log.len();
-        while channel.log.len() > 1
-            && (channel.log.bytes() > self.log_bytes_max || channel.log.len() > self.log_frames_max)
-        {
-            self.logs_bytes -= channel.log.pop();
-        }
-        if channel.log.len() < frames {
-            hits.count(Limit::LogBytes);
-        }
         channel.sweep = match channel.sweep {
             Sweep::Done => {
                 self.sweeps.push_back(index);
@@ -241,6 +253,20 @@ impl Registry {
             self.idle.push(&mut self.channels, index, now);
         } else {
             self.idle.touch(&mut self.channels, index, now);
+        }
+        self.shorten(index, hits);
+    }
+
+    /// Lets the oldest messages of a log go until it is within its bounds. The newest stays, so that a
+    /// message larger than the bound is not read from the store by everyone.
+    fn shorten(&mut self, index: u32, hits: &mut LimitHits) {
+        let log = &mut self.channels[index as usize].log;
+        let len = log.len();
+        while log.len() > 1 && (log.bytes() > self.log_bytes_max || log.len() > self.log_frames_max) {
+            self.logs_bytes -= log.pop();
+        }
+        if log.len() < len {
+            hits.count(Limit::LogBytes);
         }
     }
 
@@ -380,7 +406,7 @@ impl Registry {
             bytes += channel.log.bytes();
             holding += u32::from(!channel.log.is_empty());
             assert!(!channel.members.is_empty() || channel.sweep != Sweep::Done, "an empty channel is kept");
-            assert!(channel.log.ids().is_sorted(), "ids rise along a log");
+            channel.log.check_invariants();
             if let Sweep::Running { next, .. } = channel.sweep {
                 assert!(next <= channel.members.len(), "a sweep is within its members");
             }

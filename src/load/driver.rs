@@ -5,9 +5,12 @@
 use std::collections::VecDeque;
 
 use crate::server::socket::{Readiness, Socket};
+use crate::wire::deflate::Inflater;
+use crate::wire::extension::{EXTENSIONS_FIELD, OFFER};
 use crate::wire::reply::{accept_of, write_upgrade};
 
 use super::order::Order;
+use super::payload::filling;
 use super::peer::{Inbox, NO_PUBLISHER, Peer, Phase, Role};
 use super::plan::{Plan, Publishing, Workload};
 use super::tally::Tally;
@@ -74,6 +77,10 @@ pub struct Driver<S> {
     pub(super) sent_times: Vec<VecDeque<u64>>,
     /// Messages and requests on their way.
     pub(super) outstanding: u64,
+    /// What fills all payloads.
+    pub(super) filling: Vec<u8>,
+    /// For all connections, as in the server.
+    pub(super) inflater: Inflater,
     /// Where the last payload was found in a message.
     pub(super) hint: usize,
     pub(super) read_queue: VecDeque<u32>,
@@ -127,6 +134,8 @@ impl<S: Socket> Driver<S> {
             to_open: (0..plan.peers())
                 .filter(|index| !(publishers_later && plan.publishes(*index)))
                 .collect(),
+            filling: filling(plan.payload_bytes, plan.compresses),
+            inflater: Inflater::default(),
             plan,
             peers,
             tally: Tally::default(),
@@ -193,7 +202,12 @@ impl<S: Socket> Driver<S> {
             Role::Poster => {}
             Role::Dribbler => self.scratch.extend_from_slice(b"GET / HTTP/1.1\r\nX: "),
             Role::Echo | Role::Subscriber { .. } | Role::HalfOpen => {
-                write_upgrade(&self.plan.endpoint.host, target, &self.plan.key, "", &mut self.scratch);
+                let extra = if self.plan.compresses {
+                    format!("{EXTENSIONS_FIELD}: {OFFER}\r\n")
+                } else {
+                    String::new()
+                };
+                write_upgrade(&self.plan.endpoint.host, target, &self.plan.key, &extra, &mut self.scratch);
             }
         }
         peer.socket = Some(socket);

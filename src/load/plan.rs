@@ -87,6 +87,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Whether an answer to a POST only has to have a status of 2xx.
     pub status_only: bool,
+    /// Whether WebSockets must agree on compression, and payloads are such as can be compressed.
+    pub compresses: bool,
     /// How long is sent before it counts.
     pub warm_up_us: u64,
     /// How long what is sent counts.

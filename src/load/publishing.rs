@@ -51,7 +51,7 @@ impl<S: Socket> Driver<S> {
         } else {
             let mut payload = Vec::with_capacity(self.plan.payload_bytes);
             let stamp = Stamp { publisher: 0, ..stamp };
-            stamp.write(self.plan.payload_bytes, &mut payload);
+            stamp.write(&self.filling, &mut payload);
             self.say(OpCode::Text, &payload);
         }
     }
@@ -122,7 +122,7 @@ impl<S: Socket> Driver<S> {
             self.post(stamp);
         } else {
             let mut text = b"{\"type\":\"message\",\"author\":\"load\",\"content\":\"".to_vec();
-            stamp.write(self.plan.payload_bytes, &mut text);
+            stamp.write(&self.filling, &mut text);
             text.extend_from_slice(b"\"}");
             self.say(OpCode::Text, &text);
         }
@@ -146,7 +146,7 @@ impl<S: Socket> Driver<S> {
         for part in before {
             body.extend_from_slice(part);
         }
-        stamp.write(self.plan.payload_bytes, &mut body);
+        stamp.write(&self.filling, &mut body);
         body.extend_from_slice(after);
         write_post(&endpoint.host, &endpoint.target, "", &body, &mut self.scratch);
     }

@@ -72,6 +72,8 @@ pub struct Tally {
     pub pongs: u64,
     /// Text that bears no payload: heartbeats, greetings.
     pub other_texts: u64,
+    /// Bytes read from all sockets from when it began to count.
+    pub received_bytes: u64,
     /// Payloads that were published.
     pub published: u64,
     /// Echoes and answers that were not what had to come next.

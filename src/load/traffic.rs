@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::server::socket::Socket;
-use crate::wire::codec::{self, OpCode, Sender};
-use crate::wire::message::{Item, MessageDecoder};
+use crate::wire::codec::{self, OpCode, Sender, Violation};
+use crate::wire::extension::is_agreed;
+use crate::wire::message::{Item, MessageDecoder, Step};
 use crate::wire::reply;
 
 use super::driver::{Driver, Stage};
@@ -76,6 +77,9 @@ impl<S: Socket> Driver<S> {
                 }
                 Ok(read) => {
                     read_bytes += read;
+                    if self.stage >= Stage::Measuring {
+                        self.tally.received_bytes += read as u64;
+                    }
                     let is_empty = read < len && !peer.to_end;
                     self.take_in(index, &mut buffer[..read]);
                     if is_empty || read_bytes >= bytes_max {
@@ -130,14 +134,8 @@ impl<S: Socket> Driver<S> {
                 (Phase::Closed | Phase::Ended, _) => return input.len(),
                 (_, Role::Poster) => self.take_answer(index, &input[at..]),
                 (Phase::Handshake, _) => self.shake_hands(index, inbox, &input[at..]),
-                (Phase::Open, _) => match inbox.decoder.decode(&mut input[at..], MESSAGE_BYTES_MAX) {
-                    Ok(step) => {
-                        let consumed = step.consumed;
-                        if let Some(item) = step.item {
-                            self.take_item(index, item);
-                        }
-                        consumed
-                    }
+                (Phase::Open, _) => match self.decode_item(index, inbox, &mut input[at..]) {
+                    Ok(consumed) => consumed,
                     Err(violation) => {
                         self.end(index, violation.reason);
                         return input.len();
@@ -151,10 +149,30 @@ impl<S: Socket> Driver<S> {
         }
     }
 
+    /// Takes the next item, and returns the bytes that it took.
+    fn decode_item(&mut self, index: u32, inbox: &mut Inbox, input: &mut [u8]) -> Result<usize, Violation> {
+        let mut inflater = self.plan.compresses.then(|| std::mem::take(&mut self.inflater));
+        let step = inbox.decoder.decode(input, MESSAGE_BYTES_MAX, inflater.as_mut());
+        let consumed = step.map(|Step { consumed, item }| {
+            if let Some(item) = item {
+                self.take_item(index, item);
+            }
+            consumed
+        });
+        self.inflater = inflater.unwrap_or_default();
+        consumed
+    }
+
     /// The answer to a handshake.
     fn shake_hands(&mut self, index: u32, inbox: &mut Inbox, input: &[u8]) -> usize {
         match reply::parse(input) {
             Ok(None) => 0,
+            Ok(Some(reply))
+                if self.plan.compresses && reply.status == 101 && !is_agreed(reply.extensions) =>
+            {
+                self.end(index, "compression is not agreed on");
+                0
+            }
             Ok(Some(reply)) if reply.status == 101 && reply.accept == self.accept.as_bytes() => {
                 self.tally.handshakes += 1;
                 self.tally.handshake_latencies.record(self.now_us - inbox.since_us);
@@ -211,7 +229,8 @@ impl<S: Socket> Driver<S> {
         let peer = &mut self.peers[index as usize];
         match peer.role {
             Role::Echo => {
-                let is_whole = bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, bytes.len());
+                let is_whole =
+                    bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, &self.filling);
                 let stamp = Stamp::parse(bytes).filter(|stamp| is_whole && stamp.sequence < peer.sent);
                 self.take_echo(index, stamp);
             }
@@ -221,7 +240,7 @@ impl<S: Socket> Driver<S> {
                     if self.plan.rounds > 0 {
                         peer.last_id = event_id(bytes).unwrap_or(peer.last_id);
                     }
-                    let is_whole = Stamp::is_whole(&bytes[at..], self.plan.payload_bytes);
+                    let is_whole = Stamp::is_whole(&bytes[at..], &self.filling);
                     self.tally.wrong += u64::from(!is_whole);
                     self.take_delivery(index, stamp);
                 }
@@ -280,7 +299,7 @@ impl<S: Socket> Driver<S> {
         } else {
             found.and_then(|(stamp, at)| {
                 self.hint = at;
-                Stamp::is_whole(&reply.body[at..], self.plan.payload_bytes).then_some(stamp)
+                Stamp::is_whole(&reply.body[at..], &self.filling).then_some(stamp)
             })
         };
         let is_right = |stamp: &Stamp| {

@@ -4,6 +4,7 @@
 use crate::ground::frame::Frame;
 use crate::ground::id::Id;
 use crate::hub::engine::{Answer, Engine, EngineError, Record, Ticket};
+use crate::hub::entry::Entry;
 use crate::wire::codec::{self, CloseCode, OpCode};
 use crate::wire::http::Status;
 use crate::wire::protocol::{write_event, write_json, write_message, write_numbered};
@@ -42,17 +43,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
             }
             Answer::Page { ticket, records, through } => self.apply_page(ticket, &records, through),
-            Answer::Messages { ticket, messages } => {
-                let mut body = b"{\"messages\":[".to_vec();
-                for (number, (id, message)) in messages.iter().enumerate() {
-                    if number > 0 {
-                        body.push(b',');
-                    }
-                    write_numbered(*id, message, &mut body);
-                }
-                body.extend_from_slice(b"]}");
-                self.answer_request(ticket, Status::OK, &body);
-            }
+            Answer::Span { ticket, span } => self.apply_span(ticket, span),
             Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
             Answer::ChannelDetails { ticket, channels, is_cut } => {
                 self.apply_channel_details(ticket, &channels, is_cut);
@@ -116,7 +107,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn tell(&mut self, id: Id, write: impl FnOnce(Place<'_>, &mut Vec<u8>)) {
         let timestamp = self.moment.timestamp();
         let Some(place) = self.find(id).and_then(|connection| connection.place(&timestamp)) else { return };
-        codec::write_text(&mut self.scratch, |out| write(place, out));
+        self.write_text(id.index, |out| write(place, out));
         self.push_scratch(id.index);
         self.queue_flush(id.index);
     }
@@ -154,6 +145,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 let extra = [("Retry-After", "1")];
                 self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
             }
+            Some(Ask::List { connection }) => self.fail_list(connection, error),
             Some(Ask::Publish { connection, id }) => {
                 let message = error.to_string();
                 self.tell(connection, |place, out| {
@@ -183,19 +175,24 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     pub(super) fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
         let ask = self.asks.try_remove(usize::try_from(ticket.0).ok()?);
-        if matches!(&ask, Some(Ask::Request { exchange, .. }) if exchange.is_list) {
+        if matches!(&ask, Some(Ask::List { .. })) {
             self.lists_asked -= 1;
         }
         ask
     }
 
     fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64) {
-        let Some(Ask::Page { serial, after, waiters }) = self.take_ask(ticket) else { return };
+        let (serial, after, waiters) = match self.take_ask(ticket) {
+            Some(Ask::Page { serial, after, waiters }) => (serial, after, waiters),
+            Some(Ask::List { connection }) => return self.apply_slice(connection, records, through),
+            _ => return,
+        };
         self.pages_asked.remove(&(serial, after));
-        let frames =
-            records.iter().map(|(id, record)| (*id, encode(*id, record, &mut self.scratch))).collect();
+        let scratch = &mut self.scratch;
+        let entry = |(id, record): &(u64, Record)| Entry::new(*id, encode(*id, record, scratch));
+        let entries = records.iter().map(entry).collect();
         self.clear_scratch();
-        self.pages.push_back(Page { frames, after, through, waiters });
+        self.pages.push_back(Page { entries, after, through, waiters });
     }
 }
 

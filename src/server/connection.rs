@@ -7,6 +7,7 @@ use crate::ground::deadline::{Link, Links};
 use crate::ground::frame::{Frame, Outbox};
 use crate::ground::id::{Id, NONE};
 use crate::ground::time::Stamp;
+use crate::hub::entry::Encoding;
 use crate::wire::http::RequestDecoder;
 use crate::wire::message::MessageDecoder;
 use crate::wire::protocol::Sequence;
@@ -41,6 +42,8 @@ pub struct Connection<S> {
     pub reading: Reading,
     /// Whether and why it is written.
     pub writing: Writing,
+    /// How it gets its messages.
+    pub encoding: Encoding,
 }
 
 // The promise of very many idle connections, kept by the compiler: one cache line
@@ -257,6 +260,7 @@ impl<S> Connection<S> {
             phase: Phase::Handshake,
             reading: Reading::Idle,
             writing: Writing::Ready,
+            encoding: Encoding::Plain,
         }
     }
 

@@ -16,39 +16,42 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Does what is due, as much as the budget allows.
     pub(super) fn expire(&mut self) {
         let mut budget = self.config.budgets.deadlines;
-        while let Some(index) =
+        while let Some((index, _)) =
             self.due(self.deadlines.handshake, self.config.timeouts.handshake_ms, &mut budget)
         {
             self.request_is_late(index, CloseReason::HandshakeTimeout);
         }
-        while let Some(index) = self.due(self.deadlines.request, self.config.timeouts.request_ms, &mut budget)
+        while let Some((index, _)) =
+            self.due(self.deadlines.request, self.config.timeouts.request_ms, &mut budget)
         {
             self.request_is_late(index, CloseReason::RequestTimeout);
         }
-        while let Some(index) =
+        while let Some((index, _)) =
             self.due(self.deadlines.keep_alive, self.config.timeouts.keep_alive_ms, &mut budget)
         {
             self.idle_is_over(index);
         }
-        while let Some(index) =
+        while let Some((index, since)) =
             self.due(self.deadlines.heartbeat, self.config.timeouts.heartbeat_interval_ms, &mut budget)
         {
-            self.beat(index);
+            self.beat(index, since);
         }
-        while let Some(index) = self.due(self.deadlines.closing, self.config.timeouts.close_ms, &mut budget) {
+        while let Some((index, _)) =
+            self.due(self.deadlines.closing, self.config.timeouts.close_ms, &mut budget)
+        {
             self.close_is_late(index);
         }
         self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
     }
 
-    /// The front of `fifo`, if it has waited for `wait_ms` and the budget is not used up.
-    fn due(&mut self, fifo: Fifo, wait_ms: u32, budget: &mut usize) -> Option<u32> {
+    /// The front of `fifo`, and since when it waits, if that is for `wait_ms` and the budget is not used up.
+    fn due(&mut self, fifo: Fifo, wait_ms: u32, budget: &mut usize) -> Option<(u32, Stamp)> {
         let (index, since) = fifo.front(&mut self.connections)?;
         if self.moment.stamp.since(since) < wait_ms || *budget == 0 {
             return None;
         }
         *budget -= 1;
-        Some(index)
+        Some((index, since))
     }
 
     /// Milliseconds until something falls due.
@@ -95,11 +98,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
         let connection = self.at(index);
-        if connection.pending > 0 || connection.is_unread() || connection.is_unwritten() {
+        if connection.is_unread() || connection.is_unwritten() {
             // It is we who keep it waiting.
             self.restart_deadline(index);
         } else if connection.outbox.is_some() {
             self.die(index, reason);
+        } else if connection.pending > 0 {
+            // So it is here: the engine has yet to answer.
+            self.restart_deadline(index);
         } else if let Some(inbox) = &connection.inbox {
             let head_only = begins_head(&inbox.rest);
             let refusal = Refusal::new(Status::REQUEST_TIMEOUT, "the request did not arrive in time");
@@ -120,8 +126,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// One heartbeat: the peer is told that we live. Where it has said nothing for long, it is asked
-    /// whether it does, too; where it has not answered that, it is given up.
-    fn beat(&mut self, index: u32) {
+    /// whether it does, too; where it was asked at the heartbeat before, at `since`, and has said
+    /// nothing yet, it is given up.
+    fn beat(&mut self, index: u32, since: Stamp) {
         let now = self.moment.stamp;
         self.restart_deadline(index);
         let connection = &mut self.connections[index as usize];
@@ -130,7 +137,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             connection.heard = now;
         }
         let silent_ms = now.since(connection.heard);
-        if silent_ms >= self.config.timeouts.silence_max_ms() {
+        let ping_after_ms = self.config.timeouts.ping_after_ms();
+        // Not by how long it is silent: a heartbeat that is a little late would find one whom the last did not ask.
+        let was_silent_ms = silent_ms.saturating_sub(now.since(since));
+        if was_silent_ms >= ping_after_ms {
             codec::write_close(Some(CloseCode::Error), "heartbeat timeout", &mut self.scratch);
             self.send_scratch(index);
             return self.die(index, CloseReason::HeartbeatTimeout);
@@ -144,7 +154,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         // Reading an answer costs as much as writing, so none is asked of whom we have heard.
         // The Ping first: a client that reads one message at a time has answered
         // it before it is busy with the heartbeat.
-        let asks = silent_ms >= self.config.timeouts.ping_after_ms();
+        let asks = silent_ms >= ping_after_ms;
         if asks {
             codec::write_frame(OpCode::Ping, b"", &mut self.scratch);
         }
@@ -153,7 +163,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let is_told = !matches!(connection.phase, Phase::Open(Endpoint::Channel(Level::Base)));
         let timestamp = self.moment.timestamp();
         if let Some(place) = connection.place(&timestamp).filter(|_| is_told) {
-            codec::write_text(&mut self.scratch, |out| place.write_heartbeat(out));
+            self.write_text(index, |out| place.write_heartbeat(out));
         } else if !asks {
             codec::write_frame(OpCode::Pong, b"", &mut self.scratch);
         }

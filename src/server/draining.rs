@@ -3,7 +3,7 @@
 //! again as they went, and a crowd of them is no stampede on the next server.
 
 use crate::hub::engine::Engine;
-use crate::wire::codec::{self, CloseCode};
+use crate::wire::codec::CloseCode;
 
 use super::connection::{Level, Phase};
 use super::drain::{Drain, Walk};
@@ -121,7 +121,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let after_ms = left_ms + RECONNECT_MS_MIN + self.random.u32(0..=drain.spread_ms);
         let timestamp = self.moment.timestamp();
         if let Some(place) = self.connections[index as usize].place(&timestamp) {
-            codec::write_text(&mut self.scratch, |out| place.write_reconnect(after_ms, out));
+            self.write_text(index, |out| place.write_reconnect(after_ms, out));
             self.push_scratch(index);
         }
     }

@@ -21,7 +21,7 @@ pub(super) enum Inspection {
 /// What of a request its response depends on.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// Whether the response is a list of messages, which may be large.
+    /// Whether the response is a list, which may be compressed.
     pub(super) is_list: bool,
     pub(super) head_only: bool,
     pub(super) keep_alive: bool,
@@ -42,10 +42,10 @@ impl Exchange {
             ("Access-Control-Allow-Credentials", with_origin("true")),
             (
                 "Access-Control-Expose-Headers",
-                with_origin("X-Correlation-ID, Idempotency-Replayed, Retry-After"),
+                with_origin("X-Correlation-ID, Idempotency-Replayed, Link, Retry-After"),
             ),
             // Also where there is none: a cache must not show one page what another was answered.
-            ("Vary", "Origin"),
+            ("Vary", if self.is_list { "Origin, Accept-Encoding" } else { "Origin" }),
         ]
     }
 }

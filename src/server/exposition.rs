@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use crate::ground::histogram::Histogram;
 use crate::ground::limit::Limit;
 use crate::hub::engine::{Commits, Engine, Health};
+use crate::hub::entry::Encoding;
 
 use super::connection::Kind;
 use super::facts::{Facts, Laps};
@@ -38,6 +39,7 @@ struct Exposition {
     commits: Option<Commits>,
     connections: Connections,
     gauges: Vec<(&'static str, &'static str, u64)>,
+    subscribers: [(&'static str, u64); Encoding::ALL.len()],
     newest: [(&'static str, u64); 2],
 }
 
@@ -72,6 +74,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 ("polecat_inbox_bytes", "What has arrived and is not finished", self.inboxes_bytes as u64),
                 ("polecat_outbox_bytes", "Answers that are not sent yet", self.outboxes_bytes as u64),
             ],
+            subscribers: Encoding::ALL
+                .map(|encoding| (encoding.name(), self.subscribers[encoding as usize] as u64)),
             newest: [("messages", self.engine.newest_message()), ("events", self.engine.newest_event())],
         };
         let mut registry = Registry::default();
@@ -94,6 +98,8 @@ impl Collector for Exposition {
         for (name, help, value) in &self.gauges {
             page.gauge(name, help, *value)?;
         }
+        let help = "Subscribers, by how their messages are encoded";
+        page.gauges("polecat_subscribers", help, "encoding", self.subscribers)?;
         page.gauges("polecat_newest_id", "The newest ids", "sequence", self.newest)?;
         let limits = Limit::ALL.iter().map(|limit| (limit.name(), self.metrics.limits.of(*limit)));
         page.counters("polecat_limit_hits", "How often each limit was run into", "limit", limits)?;
@@ -140,6 +146,18 @@ impl Exposition {
                 "Writes in which these were: deliveries by these are frames per write",
                 metrics.delivery_writes,
             ),
+            (
+                "polecat_deflate_in_bytes",
+                "Payloads that were to be compressed, a broadcast once",
+                metrics.coded.deflate_in,
+            ),
+            (
+                "polecat_deflate_out_bytes",
+                "What they came to; by the bytes in, how far compression gets",
+                metrics.coded.deflate_out,
+            ),
+            ("polecat_inflate_in_bytes", "Compressed payloads received", metrics.coded.inflate_in),
+            ("polecat_inflate_out_bytes", "What they came to", metrics.coded.inflate_out),
             ("polecat_history_pages", "Pages of history read for cursors behind their log", metrics.pages),
             ("polecat_store_reads_failed", "Questions that the store could not answer", metrics.reads_failed),
         ] {

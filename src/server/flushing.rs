@@ -6,8 +6,10 @@ use crate::ground::frame::Frame;
 use crate::ground::id::NONE;
 use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Ticket};
+use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::Step;
 
+use super::batch::{Batch, Range};
 use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Reading, Writing};
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
@@ -26,6 +28,8 @@ enum Sent {
     Blocked,
     /// The cursor is behind the log.
     Behind,
+    /// What is next is not encoded yet, and no more is in this turn.
+    Later,
     /// The socket has failed.
     Failed,
 }
@@ -85,6 +89,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         while let Some(mut page) = self.pages.pop_front() {
             while budget > 0
                 && self.write_bytes_left > reserved
+                && self.encoders.may_write()
                 && let Some(id) = page.waiters.pop()
             {
                 budget -= 1;
@@ -92,7 +97,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 if self.find(id).is_some_and(|connection| {
                     connection.writing == Writing::Paging && connection.cursor == page.after
                 }) {
-                    self.send_page(id.index, &page);
+                    self.send_page(id.index, &mut page);
                 }
             }
             if !page.waiters.is_empty() {
@@ -102,16 +107,26 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    fn send_page(&mut self, index: u32, page: &Page) {
+    fn send_page(&mut self, index: u32, page: &mut Page) {
         self.at(index).writing = Writing::Ready;
         self.lagging -= 1;
         // Retention may have overtaken it while the page was read.
         self.notice_gap(index);
         let connection = &mut self.connections[index as usize];
         if connection.outbox.is_none() && connection.cursor == page.after {
+            let encoding = connection.encoding;
+            if encoding != Encoding::Plain {
+                // All of it, whatever time is left: pages are bounded, and whoever else waits shares them.
+                let stream = &self.registry.channel(connection.channel).stream;
+                let (encoders, over) = (&mut self.encoders, self.config.compression.over);
+                let coded = &mut self.metrics.coded;
+                let mut make =
+                    |id, plain: &_| Some(encoders.encode(encoding, stream, id, plain, over, coded));
+                encode_front(page.entries.iter_mut(), encoding, (usize::MAX, usize::MAX), &mut make);
+            }
             let mut at = 0;
-            while at < page.frames.len() && connection.outbox.is_none() {
-                let (sent, delivered) = write_frames(connection, page.frames[at..].iter(), usize::MAX);
+            while at < page.entries.len() && connection.outbox.is_none() {
+                let (sent, delivered) = write_frames(connection, page.entries[at..].iter(), usize::MAX, None);
                 match sent {
                     Sent::Bytes(len) => {
                         self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
@@ -129,7 +144,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.metrics.deliveries += delivered as u64;
                 self.metrics.delivery_writes += 1;
             }
-            if at == page.frames.len() {
+            if at == page.entries.len() {
                 connection.cursor = connection.cursor.max(page.through);
             }
         }
@@ -170,6 +185,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     return;
                 }
                 Sent::Behind => return self.ask_for_page(index),
+                Sent::Later => return self.queue_flush(index),
                 Sent::Failed => return self.die(index, CloseReason::SocketError),
             }
             if budget == 0 {
@@ -209,16 +225,40 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if connection.channel == NONE {
             return Sent::Nothing;
         }
+        if connection.encoding != Encoding::Plain {
+            self.encode_next(index, budget);
+        }
+        let connection = &mut self.connections[index as usize];
         match self.registry.after(connection.channel, connection.cursor) {
             Run::End => Sent::Nothing,
             Run::Behind => Sent::Behind,
-            Run::Frames(frames) => {
-                let (sent, delivered) = write_frames(connection, frames, budget);
+            Run::Entries(entries) => {
+                let serial = self.registry.channel(connection.channel).serial;
+                let (sent, delivered) =
+                    write_frames(connection, entries, budget, Some((&mut self.batch, serial)));
                 self.metrics.deliveries += delivered as u64;
                 self.metrics.delivery_writes += u64::from(delivered > 0);
                 sent
             }
         }
+    }
+
+    /// Makes what one write to a connection takes, in its encoding, as far as there is time for it.
+    fn encode_next(&mut self, index: u32, budget: usize) {
+        let connection = &self.connections[index as usize];
+        let encoding = connection.encoding;
+        let (encoders, over) = (&mut self.encoders, self.config.compression.over);
+        let coded = &mut self.metrics.coded;
+        self.registry.encode(
+            connection.channel,
+            connection.cursor,
+            encoding,
+            (GATHER_MAX, budget),
+            &mut self.metrics.limits,
+            &mut |stream, id, plain| {
+                encoders.may_write().then(|| encoders.encode(encoding, stream, id, plain, over, coded))
+            },
+        );
     }
 
     /// Who reads a response, or the rest before a Close, is waited for.
@@ -232,6 +272,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn after_flush(&mut self, index: u32) {
         if let Phase::Ending(farewell) = self.at(index).phase {
             return self.linger(index, farewell);
+        }
+        if self.at(index).pending > 0 {
+            self.go_on_with_list(index);
         }
         self.settle_request(index);
     }
@@ -318,19 +361,44 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 }
 
-/// Writes frames that `connection` has not been sent, from its cursor on, and
+/// Writes messages that `connection` has not been sent, from its cursor on, in its encoding, and
 /// moves the cursor along. A frame that went out in part counts as sent: its
-/// rest is in the outbox then, before everything else. Returns how many frames count so.
+/// rest is in the outbox then, before everything else. Returns how many frames count so. What others get, too, is
+/// taken from `batch`, given with the serial number of their channel.
 fn write_frames<'a, S: Socket>(
     connection: &mut Connection<S>,
-    frames: impl ExactSizeIterator<Item = &'a (u64, Frame)> + Clone,
+    entries: impl ExactSizeIterator<Item = &'a Entry> + DoubleEndedIterator + Clone,
     budget: usize,
+    batch: Option<(&mut Batch, u64)>,
 ) -> (Sent, usize) {
+    let encoding = connection.encoding;
+    let is_one = entries.len() == 1;
+    let last = entries.clone().next_back().map_or(0, |entry| entry.id);
+    let frames = entries.map_while(|entry| Some((entry.id, entry.frame(encoding)?)));
     let sent = match frames.clone().next() {
-        Some((_, one)) if frames.len() == 1 || one.len() >= budget => {
+        None => Sent::Later,
+        Some((_, one)) if is_one || one.len() >= budget => {
             write(&mut connection.socket, |socket| socket.write(one))
         }
-        _ => write_gathered(&mut connection.socket, frames.clone(), budget),
+        Some((first, _)) => {
+            let together = batch.and_then(|(batch, serial)| {
+                let range = Range { serial, encoding, first, last };
+                let (bytes, count, through) = batch.of(range, frames.clone())?;
+                (bytes.len() <= budget).then(|| {
+                    let sent = write(&mut connection.socket, |socket| socket.write(bytes));
+                    let is_whole = matches!(sent, Sent::Bytes(len) if len == bytes.len());
+                    (sent, is_whole.then_some((count, through)))
+                })
+            });
+            match together {
+                Some((sent, Some((count, through)))) => {
+                    connection.cursor = through;
+                    return (sent, count);
+                }
+                Some((sent, None)) => sent,
+                None => write_gathered(&mut connection.socket, frames.clone(), budget),
+            }
+        }
     };
     let Sent::Bytes(mut left) = sent else { return (sent, 0) };
     let mut delivered = 0;
@@ -339,7 +407,7 @@ fn write_frames<'a, S: Socket>(
             break;
         }
         delivered += 1;
-        connection.cursor = *id;
+        connection.cursor = id;
         if left < frame.len() {
             connection.push_shared(frame.clone(), left);
             break;
@@ -352,7 +420,7 @@ fn write_frames<'a, S: Socket>(
 /// One write of several frames.
 fn write_gathered<'a, S: Socket>(
     socket: &mut S,
-    frames: impl Iterator<Item = &'a (u64, Frame)>,
+    frames: impl Iterator<Item = (u64, &'a Frame)>,
     budget: usize,
 ) -> Sent {
     let mut slices = [IoSlice::new(&[]); GATHER_MAX];

@@ -2,6 +2,7 @@
 
 use crate::ground::id::NONE;
 use crate::hub::engine::{Engine, Stream};
+use crate::hub::entry::Encoding;
 
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::server::{Ask, Server};
@@ -91,8 +92,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let echoes = self.connections.iter().filter(|(_, connection)| echoes(connection)).count();
         let lagging = self.connections.iter().filter(|(_, connection)| connection.is_lagging()).count();
         assert_eq!((echoes, lagging), (self.echoes, self.lagging), "echoes, and cursors that lag");
+        for encoding in Encoding::ALL {
+            let is_one =
+                |connection: &Connection<S>| connection.channel != NONE && connection.encoding == encoding;
+            let count = self.connections.iter().filter(|(_, connection)| is_one(connection)).count();
+            assert_eq!(count, self.subscribers[encoding as usize], "subscribers by encoding");
+        }
         let pages = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Page { .. })).count();
         assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
+        let asked = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::List { .. })).count();
+        assert_eq!(asked, self.lists_asked, "lists that are being read");
     }
 
     /// Checks that nothing is held for anybody: no connection, no channel, no frame,
@@ -108,6 +117,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         assert!(self.asks.is_empty() && self.pages_asked.is_empty(), "no question is left");
         assert!(self.pages.is_empty() && self.held.is_empty(), "no answer is left");
         assert!(self.read_queue.is_empty() && self.flush_queue.is_empty(), "nothing is queued");
+        assert!(self.lists.is_empty() && self.lists_due.is_empty(), "no list is being sent");
         assert!(self.stalled.is_empty(), "nobody is held up");
         let backlog = (self.engine_backlog_bytes, self.engine_backlog_records);
         assert_eq!(backlog, (0, 0), "the engine has answered");
@@ -135,7 +145,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let is_waiter = |ask: &Ask| match ask {
                 Ask::Page { waiters, .. } => waiters.contains(&connection.id(index)),
                 Ask::Resume { connection: asker, .. } => *asker == connection.id(index),
-                Ask::Request { .. } | Ask::Channels { .. } | Ask::Publish { .. } => false,
+                Ask::Request { .. } | Ask::List { .. } | Ask::Channels { .. } | Ask::Publish { .. } => false,
             };
             assert!(
                 self.asks.iter().any(|(_, ask)| is_waiter(ask))

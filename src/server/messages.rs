@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::hub::engine::{Engine, Record, Stream, Ticket};
 use crate::wire::codec::{self, CloseCode, OpCode, Violation};
-use crate::wire::message::{Item, MessageDecoder};
+use crate::wire::message::{Item, MessageDecoder, Step};
 use crate::wire::protocol::{ClientMessage, Draft, PONG};
 use crate::wire::v1::{ClientId, ErrorCode, Said};
 
@@ -21,13 +21,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         decoder: &mut MessageDecoder,
         input: &mut [u8],
     ) -> Progress {
-        match decoder.decode(input, self.config.limits.message_bytes_max) {
-            Ok(step) => {
-                let consumed = step.consumed;
-                match step.item {
-                    Some(item) => self.handle_item(index, item),
-                    None if consumed == 0 => return Progress::NeedMore,
-                    None => {}
+        let mut inflater = self.encoders.lend_inflater(self.connections[index as usize].encoding);
+        let step = decoder.decode(input, self.config.limits.message_bytes_max, inflater.as_mut());
+        let progress = match step {
+            Ok(Step { consumed: 0, item: None }) => Progress::NeedMore,
+            Ok(Step { consumed, item }) => {
+                if let Some(item) = item {
+                    self.handle_item(index, item);
                 }
                 Progress::Consumed(consumed)
             }
@@ -35,7 +35,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.handle_violation(index, violation);
                 Progress::NeedMore
             }
-        }
+        };
+        self.encoders.return_inflater(inflater, &mut self.metrics.coded);
+        progress
     }
 
     fn handle_item(&mut self, index: u32, item: Item<'_>) {
@@ -55,7 +57,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.metrics.messages_received += 1;
                 match phase {
                     Phase::Open(Endpoint::Echo) => {
-                        codec::write_frame(OpCode::Text, text.as_bytes(), &mut self.scratch);
+                        self.write_message(index, OpCode::Text, text.as_bytes());
                     }
                     Phase::Open(Endpoint::Channel(Level::Base)) => self.handle_text(index, text),
                     Phase::Open(Endpoint::Events(Level::Base)) => {}
@@ -66,7 +68,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.metrics.messages_received += 1;
                 match phase {
                     Phase::Open(Endpoint::Echo) => {
-                        codec::write_frame(OpCode::Binary, bytes, &mut self.scratch);
+                        self.write_message(index, OpCode::Binary, bytes);
                     }
                     Phase::Open(Endpoint::Events(Level::Base)) => {}
                     Phase::Open(Endpoint::Channel(Level::Base)) => self.metrics.rubbish += 1,
@@ -79,7 +81,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn handle_text(&mut self, index: u32, text: &str) {
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Publish(draft)) => self.publish(index, draft, None, None),
-            Ok(ClientMessage::Ping) => codec::write_frame(OpCode::Text, PONG, &mut self.scratch),
+            Ok(ClientMessage::Ping) => self.write_message(index, OpCode::Text, PONG),
             Ok(ClientMessage::Unknown) => {}
             Err(_) => self.metrics.rubbish += 1,
         }
@@ -92,7 +94,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Err(wrong) => return self.reply_error(index, wrong.code, &wrong.message, wrong.id.as_ref()),
         };
         match said.message {
-            ClientMessage::Ping => codec::write_frame(OpCode::Text, PONG, &mut self.scratch),
+            ClientMessage::Ping => self.write_message(index, OpCode::Text, PONG),
             ClientMessage::Publish(draft)
                 if matches!(self.at(index).phase, Phase::Open(Endpoint::Channel(_))) =>
             {
@@ -124,7 +126,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.rubbish += 1;
         let timestamp = self.moment.timestamp();
         if let Some(place) = self.connections[index as usize].place(&timestamp) {
-            codec::write_text(&mut self.scratch, |out| place.write_error(code, message, id, out));
+            self.write_text(index, |out| place.write_error(code, message, id, out));
         }
     }
 

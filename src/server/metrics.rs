@@ -118,6 +118,23 @@ impl CloseReason {
     }
 }
 
+/// Bytes of the payloads of messages, and of lists, before and after compression.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CodedBytes {
+    /// What was to be compressed: of a broadcast once, whoever gets it.
+    pub deflate_in: u64,
+    /// What that came to; the same where it would not have become less.
+    pub deflate_out: u64,
+    /// Compressed messages received.
+    pub inflate_in: u64,
+    /// What they came to.
+    pub inflate_out: u64,
+    /// Lists, before they were compressed.
+    pub gzip_in: u64,
+    /// What they came to.
+    pub gzip_out: u64,
+}
+
 /// Counters since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -151,6 +168,8 @@ pub struct Metrics {
     pub deliveries: u64,
     /// Writes in which these were, one or several in each.
     pub delivery_writes: u64,
+    /// What compression has done.
+    pub coded: CodedBytes,
     /// Pages of history that were asked for because a cursor was behind a log.
     pub pages: u64,
     /// Questions that the store could not answer.
@@ -172,7 +191,7 @@ impl Metrics {
 
     /// Every counter that is no [`CloseReason`] and no [`Limit`], with its name.
     #[must_use]
-    pub const fn counters(&self) -> [(&'static str, u64); 18] {
+    pub const fn counters(&self) -> [(&'static str, u64); 24] {
         [
             ("accepted", self.accepted),
             ("upgrades", self.upgrades),
@@ -187,6 +206,12 @@ impl Metrics {
             ("refused", self.refused),
             ("deliveries", self.deliveries),
             ("delivery_writes", self.delivery_writes),
+            ("deflate_in_bytes", self.coded.deflate_in),
+            ("deflate_out_bytes", self.coded.deflate_out),
+            ("inflate_in_bytes", self.coded.inflate_in),
+            ("inflate_out_bytes", self.coded.inflate_out),
+            ("gzip_in_bytes", self.coded.gzip_in),
+            ("gzip_out_bytes", self.coded.gzip_out),
             ("pages", self.pages),
             ("reads_failed", self.reads_failed),
             ("heartbeats", self.heartbeats),

@@ -13,8 +13,7 @@ pub(super) fn methods(path: &str) -> Option<&'static str> {
     Some(match path {
         "/api/health" | "/api/channels" | "/api/summary" | "/api/connections" | "/api/schema"
         | "/metrics" => "GET, HEAD, OPTIONS",
-        "/api/messages" => "GET, HEAD, POST, OPTIONS",
-        "/api/events" => "POST, OPTIONS",
+        "/api/messages" | "/api/events" => "GET, HEAD, POST, OPTIONS",
         _ => return None,
     })
 }

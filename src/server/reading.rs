@@ -211,8 +211,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return false,
         };
         let is_over = self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max;
-        if publishes && (is_over || self.appends_left == 0) {
-            if is_over {
+        let must_inflate = connection.encoding.window().is_some();
+        let is_late = must_inflate && !self.encoders.may_read();
+        if is_late || (publishes && (is_over || self.appends_left == 0)) {
+            if publishes && is_over {
                 self.metrics.limits.count(Limit::EngineBacklogBytes);
             }
             connection.reading = Reading::Stalled;

@@ -2,12 +2,10 @@
 //! of one connection leave in the order of its requests, whether they are ready
 //! at once or wait for the engine.
 
-use std::rc::Rc;
-
 use crate::ground::id::Id;
 use crate::ground::limit::Limit;
 use crate::hub::engine::{Engine, Health, Query, Ticket};
-use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors, ListRange};
+use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors};
 use crate::wire::http::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
 };
@@ -23,11 +21,7 @@ use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
-/// The weight in bytes of the messages of one `GET /api/messages` at which the list ends: it is made in one step, which
-/// holds up everyone else.
-const LIST_BYTES_MAX: usize = 4 << 20;
-
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn decode_request(
@@ -149,10 +143,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             (Method::Get | Method::Head, "/api/schema") => self.reply_schema(index, &exchange),
             (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
             (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
-            (Method::Get | Method::Head, "/api/messages") => {
-                let channel = request.query_value("channel_id").filter(|name| !name.is_empty());
-                let channel = channel.map(|name| name.as_ref().into());
-                self.list(index, request, exchange, channel);
+            (Method::Get | Method::Head, "/api/messages" | "/api/events") => {
+                self.list(index, request, exchange);
             }
             (Method::Post, "/api/messages" | "/api/events") => self.post(index, request, exchange),
             (method, _) => {
@@ -163,28 +155,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         }
         false
-    }
-
-    fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange, channel: Option<Rc<str>>) {
-        let range = ListRange::parse(|name| request.query_value(name));
-        match range {
-            Ok(_)
-                if self.outboxes_bytes + self.lists_asked * LIST_BYTES_MAX
-                    >= self.config.limits.outboxes_bytes_max =>
-            {
-                self.metrics.limits.count(Limit::UnsentBytes);
-                let detail = "too many lists of messages are waiting to be read";
-                let extra = [("Retry-After", "1")];
-                self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
-            }
-            Ok(ListRange { limit, after, before }) => {
-                self.lists_asked += 1;
-                let exchange = Exchange { is_list: true, ..exchange };
-                let (records_max, bytes_max) = (limit, LIST_BYTES_MAX);
-                self.ask(index, exchange, Query::Messages { channel, after, before, records_max, bytes_max });
-            }
-            Err(errors) => self.reply_errors(index, &exchange, &errors),
-        }
     }
 
     /// 200 where everything is well, else 503 and why.
@@ -277,13 +247,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
-        let index = connection.index;
-        if self.find(connection).is_none() {
-            return;
+        if self.find(connection).is_some() {
+            self.write_response(exchange, status, body, extra);
+            self.push_scratch(connection.index);
+            self.queue_flush(connection.index);
+            self.answered(connection);
         }
-        self.write_response(exchange, status, body, extra);
-        self.push_scratch(index);
-        self.queue_flush(index);
+    }
+
+    /// The whole answer to a request that had to wait is on its way.
+    pub(super) fn answered(&mut self, connection: Id) {
+        let index = connection.index;
         self.at(index).pending -= 1;
         if self.at(index).pending > 0 {
             return;

@@ -7,23 +7,26 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::ground::config::Config;
-use crate::ground::frame::Frame;
 use crate::ground::id::{Id, NONE};
 use crate::ground::limit::Limit;
 use crate::ground::map::Map;
 use crate::ground::time::{AttendedClock, Now};
 use crate::hub::engine::{Answer, Engine, Health, Ticket};
+use crate::hub::entry::{Encoding, Entry};
 use crate::hub::registry::Registry;
 use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 
 use super::admission::{Admission, Source};
 use super::arrivals::Arrivals;
+use super::batch::Batch;
 use super::closings::{Closing, Closings};
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::drain::Drain;
+use super::encoders::Encoders;
 use super::exchange::{Exchange, Inspection};
 use super::facts::{Facts, Lap, Laps};
+use super::lists::List;
 use super::metrics::{CloseReason, Metrics};
 use super::moment::{Deadlines, Moment};
 use super::socket::{Readiness, Socket};
@@ -67,13 +70,19 @@ pub struct Server<S, E> {
     pub(super) inboxes_bytes: usize,
     /// Unsent private bytes of all connections.
     pub(super) outboxes_bytes: usize,
-    /// Lists of messages that the engine has yet to answer.
+    /// Lists that are asked for and not all sent; looked up only.
+    pub(super) lists: Map<Id, List>,
+    /// Those of which more is to be read, in their order.
+    pub(super) lists_due: VecDeque<Id>,
+    /// Questions about lists that the engine has yet to answer.
     pub(super) lists_asked: usize,
     /// Open echoes.
     pub(super) echoes: usize,
     /// Subscribers that take less than they are sent, see [`Connection::is_lagging`]: kept as they
     /// come to be that and cease to be, so that nobody has to look at all of them.
     pub(super) lagging: usize,
+    /// Subscribers by their [`Encoding`].
+    pub(super) subscribers: [usize; Encoding::ALL.len()],
     /// What is asked about the server itself, in the order in which it is answered.
     pub(super) inspections: VecDeque<(Ticket, Inspection)>,
     pub(super) arrivals: Arrivals,
@@ -87,6 +96,8 @@ pub struct Server<S, E> {
     pub(super) appends_left: usize,
     /// Bytes that this turn may still write.
     pub(super) write_bytes_left: usize,
+    pub(super) encoders: Encoders,
+    pub(super) batch: Batch,
     pub(super) random: fastrand::Rng,
     /// As subscribers of events were told last.
     pub(super) health: Health,
@@ -101,6 +112,8 @@ pub struct Server<S, E> {
 pub(super) enum Ask {
     /// An HTTP client.
     Request { connection: Id, exchange: Exchange },
+    /// An HTTP client that is being sent a list.
+    List { connection: Id },
     /// An HTTP client that wants to know about channels.
     Channels { connection: Id, exchange: Exchange, range: ChannelRange },
     /// A subscriber that wants to hear whether a message of its own is stored.
@@ -114,7 +127,7 @@ pub(super) enum Ask {
 /// A page of history on its way to those who asked for it.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) frames: Vec<(u64, Frame)>,
+    pub(super) entries: Vec<Entry>,
     pub(super) after: u64,
     pub(super) through: u64,
     pub(super) waiters: Vec<Id>,
@@ -156,9 +169,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
             scratch: Vec::new(),
             inboxes_bytes: 0,
             outboxes_bytes: 0,
+            lists: Map::default(),
+            lists_due: VecDeque::new(),
             lists_asked: 0,
             echoes: 0,
             lagging: 0,
+            subscribers: [0; Encoding::ALL.len()],
             inspections: VecDeque::new(),
             arrivals: Arrivals::default(),
             closings: Closings::default(),
@@ -167,6 +183,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             started_ms: now.monotonic_ms,
             appends_left: 0,
             write_bytes_left: 0,
+            encoders: Encoders::default(),
+            batch: Batch::default(),
             random: fastrand::Rng::with_seed(seed),
             health: Health::Sound,
             admission: Admission::default(),
@@ -369,6 +387,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if connection.pending > 0 {
             let id = connection.id(index);
             self.held.remove(&id);
+            self.lists.remove(&id);
         }
         self.dead.push(index);
     }
@@ -406,6 +425,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let (channel, slot) = (connection.channel, connection.slot);
         let was_lagging = connection.is_lagging();
+        let encoding = connection.encoding;
         connection.channel = NONE;
         connection.slot = NONE;
         if connection.writing == Writing::Paging {
@@ -413,6 +433,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             connection.writing = Writing::Ready;
         }
         self.lagging -= usize::from(was_lagging);
+        self.subscribers[encoding as usize] -= 1;
         for moved in self.registry.leave(channel, slot).into_iter().flatten() {
             self.at(moved.connection).slot = moved.slot;
         }

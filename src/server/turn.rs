@@ -16,7 +16,6 @@
 //! does not sleep.
 
 use crate::hub::engine::{Engine, Health};
-use crate::wire::codec;
 use crate::wire::protocol::{Sequence, write_envelope};
 
 use super::exchange::health_payload;
@@ -33,10 +32,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.turns += 1;
         self.appends_left = self.config.budgets.appends;
         self.write_bytes_left = self.config.budgets.write_bytes;
+        self.encoders.begin_turn(self.config.budgets.coded_bytes);
         if !self.inspections.is_empty() {
             self.inspect();
         }
         self.read_all();
+        self.ask_for_lists();
         self.settle();
         self.drain();
         self.notify();
@@ -83,7 +84,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         for _ in 0..self.config.budgets.sweep_members {
             let Some(index) = self.registry.next_notice() else { return };
             let place = (Sequence::Events, self.at(index).cursor);
-            codec::write_text(&mut self.scratch, |out| {
+            self.write_text(index, |out| {
                 write_envelope("health_status", &payload, None, &timestamp, place, out);
             });
             self.send_scratch(index);
@@ -105,6 +106,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             || !self.flush_queue.is_empty()
             || !self.pages.is_empty()
             || !self.inspections.is_empty()
+            || self.has_lists_to_ask_for()
             || self.registry.has_sweeps()
             || self.registry.has_notices()
             || self.engine.due_in_ms(self.moment.now) == Some(0)

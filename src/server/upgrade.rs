@@ -7,8 +7,9 @@ use crate::ground::id::NONE;
 use crate::ground::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Stream, Ticket};
+use crate::hub::entry::Encoding;
 use crate::wire::body::channel_name_error;
-use crate::wire::codec::{self, CloseCode};
+use crate::wire::codec::{CloseCode, OpCode};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
@@ -83,7 +84,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let headers = exchange.headers();
         let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
         let protocol = is_v1.then_some(SUBPROTOCOL);
-        upgrade.write_switching(&headers[..1], protocol, self.moment.http_date(), &mut self.scratch);
+        let deflate = if self.config.compression.over > 0 { upgrade.deflate() } else { None };
+        let date = self.moment.http_date();
+        upgrade.write_switching(&headers[..1], protocol, deflate.as_ref(), date, &mut self.scratch);
+        self.at(index).encoding = Encoding::of_websocket(deflate.map(|deflate| deflate.window()));
         self.metrics.upgrades += 1;
         let level = if is_v1 { Level::Replaying } else { Level::Base };
         match (target, stream) {
@@ -138,7 +142,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let kept = self.kept(stream);
         let start = Start::of(request, sequence, kept, self.engine.epoch());
         let (channel, slot) = self.registry.join(stream, index);
-        let connection = self.at(index);
+        let connection = &mut self.connections[index as usize];
+        self.subscribers[connection.encoding as usize] += 1;
         connection.channel = channel;
         connection.slot = slot;
         connection.cursor = match start {
@@ -186,11 +191,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
             message_bytes_max: self.config.limits.message_bytes_max,
             stored: self.engine.is_storing(),
         };
-        codec::write_text(&mut self.scratch, |out| place.write_hello(&hello, out));
+        let mut text = Vec::new();
+        place.write_hello(&hello, &mut text);
+        self.write_message(index, OpCode::Text, &text);
         match start {
             Start::Live => self.go_live(index),
             Start::Gap(requested) => {
-                codec::write_text(&mut self.scratch, |out| {
+                self.write_text(index, |out| {
                     place.write_gap(requested, kept.oldest, kept.newest, out);
                 });
                 self.queue_flush(index);
@@ -240,7 +247,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let mut requested = Vec::new();
             sequence.write(cursor, &mut requested);
             let requested = String::from_utf8_lossy(&requested);
-            codec::write_text(&mut self.scratch, |out| place.write_gap(&requested, oldest, newest, out));
+            self.write_text(index, |out| place.write_gap(&requested, oldest, newest, out));
             self.push_scratch(index);
         }
     }
@@ -252,8 +259,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if let Phase::Open(endpoint) = connection.phase
             && let Some(place) = connection.place(&timestamp)
         {
-            codec::write_text(&mut self.scratch, |out| place.write_live(out));
             connection.phase = Phase::Open(endpoint.at_level(Level::Live));
+            self.write_text(index, |out| place.write_live(out));
         }
     }
 }

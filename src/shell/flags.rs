@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use log::LevelFilter;
 
-use crate::ground::config::{Config, HEAD_FIELDS_CAP, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts};
+use crate::ground::config::{
+    Compression, Config, HEAD_FIELDS_CAP, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts,
+};
 use crate::ground::origin::AllowedOrigins;
 
 use super::options::Options;
@@ -37,6 +39,11 @@ pub(super) struct Serve {
     /// Leaves out the console, the page at /
     #[arg(long, env = "POLECAT_NO_CONSOLE", value_parser = clap::builder::FalseyValueParser::new())]
     no_console: bool,
+
+    /// Compresses messages that are longer, for clients that take it (permessage-deflate); 0 is none, up to 1073741824
+    #[arg(long, value_name = "BYTES", env = "POLECAT_COMPRESS_OVER", default_value = "256")]
+    #[arg(value_parser = parse_bytes_or_none)]
+    compress_over: usize,
 
     #[command(flatten)]
     store: Store,
@@ -229,6 +236,7 @@ impl Serve {
                 timeouts: self.times.timeouts(),
                 origins,
                 no_console: self.no_console,
+                compression: Compression { over: self.compress_over },
                 ..Config::default()
             },
         }
@@ -366,6 +374,14 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes) if (1..=1 << 30).contains(&bytes) => Ok(bytes),
         _ => Err("not a number of bytes between 1 and 1073741824".to_owned()),
+    }
+}
+
+fn parse_bytes_or_none(text: &str) -> Result<usize, String> {
+    if text == "0" {
+        Ok(0)
+    } else {
+        parse_bytes(text).map_err(|_| "not a number of bytes between 0 and 1073741824".to_owned())
     }
 }
 

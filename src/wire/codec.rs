@@ -97,13 +97,6 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Appends one text frame whose payload `write` writes.
-pub fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut text = Vec::with_capacity(256);
-    write(&mut text);
-    write_frame(OpCode::Text, &text, out);
-}
-
 /// Who sent the frames that are decoded: a client masks each, a server none (RFC
 /// 6455 section 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,11 +108,13 @@ pub enum Sender {
     Server,
 }
 
-/// The head of a frame without extensions, of a legal shape and length.
+/// The head of a frame of a legal shape and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
     /// Whether the message ends with this frame; always so in a control frame.
     pub fin: bool,
+    /// Whether the message that begins with this frame is compressed (RFC 7692 section 6).
+    pub is_compressed: bool,
     /// What the frame is.
     pub opcode: OpCode,
     /// What the payload is masked with; zeros, which change nothing, from a server.
@@ -132,15 +127,17 @@ pub struct FrameHead {
 }
 
 /// The frame head at the front of `input` (RFC 6455 section 5.2), which `sender` has
-/// sent; `None` where more bytes are needed to see all of it.
+/// sent; `None` where more bytes are needed to see all of it. A message may be compressed where that was
+/// agreed on: `may_compress`.
 ///
 /// # Errors
-/// 1002 for reserved bits and opcodes, control frames that are fragmented or too
+/// 1002 for reserved bits and opcodes, a bit for compression where no message begins, control frames that are fragmented or too
 /// long, a mask that is missing or should be, and lengths that are not minimal or have the top bit
 /// set: as soon as the bytes that are there decide it.
-pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Violation> {
+pub fn parse_head(input: &[u8], sender: Sender, may_compress: bool) -> Result<Option<FrameHead>, Violation> {
     let Some(&first) = input.first() else { return Ok(None) };
-    let opcode = check_first(first)?;
+    let opcode = check_first(first, may_compress)?;
+    let is_compressed = first & COMPRESSED != 0;
     if let Some(&second) = input.get(1) {
         check_second(opcode, second, sender)?;
         let length = second & 0x7F;
@@ -149,8 +146,8 @@ pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Vio
             && sender == Sender::Client
             && let Some(&[.., a, b, c, d]) = input.first_chunk::<6>()
         {
-            let (fin, mask) = (first & 0x80 != 0, [a, b, c, d]);
-            return Ok(Some(FrameHead { fin, opcode, mask, payload_bytes: length.into(), head_bytes: 6 }));
+            let (fin, mask, payload_bytes) = (first & 0x80 != 0, [a, b, c, d], length.into());
+            return Ok(Some(FrameHead { fin, is_compressed, opcode, mask, payload_bytes, head_bytes: 6 }));
         }
         check_length(length, &input[2..])?;
     }
@@ -158,6 +155,7 @@ pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Vio
         Ok(None) => Ok(None),
         Ok(Some((header, payload_bytes))) => Ok(Some(FrameHead {
             fin: header.is_final,
+            is_compressed,
             opcode,
             mask: header.mask.unwrap_or_default(),
             payload_bytes,
@@ -167,17 +165,24 @@ pub fn parse_head(input: &[u8], sender: Sender) -> Result<Option<FrameHead>, Vio
     }
 }
 
+/// The first reserved bit, RSV1: the message is compressed (RFC 7692 section 6).
+const COMPRESSED: u8 = 0x40;
+
 /// The longest payload whose length is in the second byte of a head.
 const SHORT_BYTES_MAX: u8 = 125;
 
 const UNMASKED: Violation = Violation::protocol("frame is not masked");
 const RESERVED_OPCODE: Violation = Violation::protocol("reserved opcode");
 
-fn check_first(first: u8) -> Result<OpCode, Violation> {
-    if first & 0x70 != 0 {
+fn check_first(first: u8, may_compress: bool) -> Result<OpCode, Violation> {
+    let allowed = if may_compress { COMPRESSED } else { 0 };
+    if first & 0x70 & !allowed != 0 {
         return Err(Violation::protocol("reserved bit is set"));
     }
     let opcode = OpCode::from_bits(first & 0x0F).ok_or(RESERVED_OPCODE)?;
+    if first & COMPRESSED != 0 && !matches!(opcode, OpCode::Text | OpCode::Binary) {
+        return Err(Violation::protocol("what is compressed begins no message"));
+    }
     if opcode.is_control() && first & 0x80 == 0 {
         return Err(Violation::protocol("control frame is fragmented"));
     }
@@ -244,7 +249,14 @@ pub fn write_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// The same as a client sends it, masked.
+/// Appends a frame whose payload is compressed (RFC 7692 section 6).
+pub fn write_compressed_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    write_frame(opcode, payload, out);
+    out[start] |= COMPRESSED;
+}
+
+/// What [`write_frame`] writes, as a client sends it, masked.
 pub fn write_masked_frame(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     let (mut header, payload_bytes) = head_for(opcode, payload);
     header.mask = Some(mask);
@@ -271,6 +283,27 @@ pub fn frame(opcode: OpCode, payload: &[u8]) -> Frame {
         rest.copy_from_slice(payload);
     }
     frame
+}
+
+/// A [`frame`] whose payload is compressed (RFC 7692 section 6).
+#[must_use]
+pub fn compressed_frame(opcode: OpCode, payload: &[u8]) -> Frame {
+    let mut frame = frame(opcode, payload);
+    if let Some(bytes) = Rc::get_mut(&mut frame) {
+        bytes[0] |= COMPRESSED;
+    }
+    frame
+}
+
+/// The payload of one whole frame that a server sends.
+#[must_use]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let head_bytes = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(head_bytes..).unwrap_or_default()
 }
 
 fn head_for(opcode: OpCode, payload: &[u8]) -> (FrameHeader, u64) {

@@ -2,6 +2,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::extension::{Deflate, EXTENSIONS_FIELD};
 use super::field::{Fields, elements, is_token};
 use super::request::{Method, Request, Version};
 use super::response::{push_field, push_fields, push_status};
@@ -107,14 +108,22 @@ impl<'b> Upgrade<'b> {
         self.protocols().any(|offered| offered == protocol.as_bytes())
     }
 
+    /// What was offered of compression and can be agreed on.
+    #[must_use]
+    pub fn deflate(&self) -> Option<Deflate> {
+        Deflate::accept(self.fields.values("sec-websocket-extensions"))
+    }
+
     /// Appends the 101 that makes the connection a WebSocket, with `extra` fields
     /// (values with control characters are left out). `protocol` must be one
-    /// that the client [offers](Self::offers), or it is left out. `date` comes
+    /// that the client [offers](Self::offers), or it is left out; `deflate` is what [is agreed
+    /// on](Self::deflate). `date` comes
     /// from [`super::response::http_date`].
     pub fn write_switching(
         &self,
         extra: &[(&str, &str)],
         protocol: Option<&str>,
+        deflate: Option<&Deflate>,
         date: &str,
         out: &mut Vec<u8>,
     ) {
@@ -127,6 +136,9 @@ impl<'b> Upgrade<'b> {
             if self.offers(protocol) {
                 push_field("Sec-WebSocket-Protocol", protocol, out);
             }
+        }
+        if let Some(deflate) = deflate {
+            push_field(EXTENSIONS_FIELD, &deflate.answer(), out);
         }
         push_fields(extra, out);
         out.extend_from_slice(b"\r\n");

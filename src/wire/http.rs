@@ -12,7 +12,9 @@ use super::head::{Framing, Head, HeadScan};
 use crate::ground::config::Limits;
 
 pub use super::request::{Method, Request, Version};
-pub use super::response::{Response, http_date, write_continue};
+pub use super::response::{
+    BodyEnd, LAST_CHUNK, Response, ResponseHead, http_date, write_chunk, write_continue,
+};
 pub use super::status::{Refusal, Status};
 pub use super::target::{BadSegment, percent_decode_segment};
 

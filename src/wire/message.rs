@@ -7,8 +7,12 @@
 //! decoder ever holds: heads and control frames stay with the caller until they
 //! are whole. Every byte is looked at once when it arrives, and text once more as
 //! a whole; a text's faults are found with the byte that makes them.
+//!
+//! A compressed message (RFC 7692 section 6.2) is inflated when it is whole, by what the caller lends, so that
+//! a decoder holds no more for it. Its faults are found then.
 
 use super::codec::{CloseCode, FrameHead, OpCode, Sender, Violation, may_be_in_close, parse_head, unmask};
+use super::deflate::{Fault, Inflater};
 
 /// What a peer says, one item at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +92,8 @@ impl MessageDecoder {
 
     /// Decodes the next item at the front of `input`, which is what followed the
     /// bytes consumed so far, and which is unmasked in place. `message_bytes_max`
-    /// bounds the payload of one message over all its fragments.
+    /// bounds the payload of one message over all its fragments, inflated or not. With an
+    /// `inflater`, messages may be compressed.
     ///
     /// Of a frame head or a control frame that is not wholly there nothing is
     /// consumed: at most 130 bytes are left with the caller, to be handed in
@@ -96,23 +101,24 @@ impl MessageDecoder {
     ///
     /// # Errors
     /// What the peer did wrong: 1002 for frames and Close payloads that RFC 6455
-    /// forbids, 1007 for text that is not UTF-8 as soon as a byte makes it so, 1009
+    /// forbids and for what cannot be inflated, 1007 for text that is not UTF-8 as soon as a byte makes it so, 1009
     /// for a message over the limit as soon as a head declares it. The decoder, and
     /// what is left of the input, are of no use after that.
     pub fn decode<'a>(
         &'a mut self,
         input: &'a mut [u8],
         message_bytes_max: usize,
+        inflater: Option<&'a mut Inflater>,
     ) -> Result<Step<'a>, Violation> {
         match self.state {
-            State::InPayload(rest) => return self.take_payload(rest, 0, input, message_bytes_max),
+            State::InPayload(rest) => return self.take_payload(rest, 0, input, message_bytes_max, inflater),
             State::HandedOut => *self = Self::of(self.message.sender),
             State::Idle | State::BetweenFragments => {}
         }
-        match parse_head(input, self.message.sender)? {
+        match parse_head(input, self.message.sender, inflater.is_some())? {
             None => Ok(Step::NEED_MORE),
             Some(head) if head.opcode.is_control() => decode_control(&head, input),
-            Some(head) => self.decode_data(&head, input, message_bytes_max),
+            Some(head) => self.decode_data(&head, input, message_bytes_max, inflater),
         }
     }
 
@@ -135,6 +141,7 @@ impl MessageDecoder {
         head: &FrameHead,
         input: &'a mut [u8],
         message_bytes_max: usize,
+        inflater: Option<&'a mut Inflater>,
     ) -> Result<Step<'a>, Violation> {
         let begun = matches!(self.state, State::BetweenFragments);
         let kind = match (head.opcode, begun) {
@@ -144,19 +151,23 @@ impl MessageDecoder {
             (OpCode::Text, false) => Kind::Text,
             (_, false) => Kind::Binary,
         };
+        let is_compressed = if begun { self.message.is_compressed } else { head.is_compressed };
+        let payload_bytes_max = payload_bytes_max(message_bytes_max, is_compressed);
         let left = usize::try_from(head.payload_bytes)
             .ok()
-            .filter(|&left| left <= message_bytes_max.saturating_sub(self.message.bytes.len()))
+            .filter(|&left| left <= payload_bytes_max.saturating_sub(self.message.bytes.len()))
             .ok_or(TOO_LONG)?;
         if head.fin && !begun && left <= input.len() - head.head_bytes {
             let consumed = head.head_bytes + left;
             let payload = &mut input[head.head_bytes..consumed];
             unmask(payload, head.mask, 0);
+            let payload = inflated(payload, is_compressed, message_bytes_max, inflater)?;
             return Ok(Step { consumed, item: Some(kind.item(payload)?) });
         }
         self.message.kind = kind;
+        self.message.is_compressed = is_compressed;
         let rest = Rest { left, taken: 0, mask: head.mask, fin: head.fin };
-        self.take_payload(rest, head.head_bytes, input, message_bytes_max)
+        self.take_payload(rest, head.head_bytes, input, message_bytes_max, inflater)
     }
 
     /// Takes over what is there of a data frame's payload, `start` bytes into the
@@ -167,28 +178,62 @@ impl MessageDecoder {
         start: usize,
         input: &mut [u8],
         message_bytes_max: usize,
+        inflater: Option<&'a mut Inflater>,
     ) -> Result<Step<'a>, Violation> {
         let consumed = start + rest.left.min(input.len() - start);
         let payload = &mut input[start..consumed];
         unmask(payload, rest.mask, rest.taken);
         let left = rest.left - payload.len();
-        let len_max = if rest.fin { self.message.bytes.len() + rest.left } else { message_bytes_max };
+        let len_max = match rest.fin {
+            true => self.message.bytes.len() + rest.left,
+            false => payload_bytes_max(message_bytes_max, self.message.is_compressed),
+        };
         self.message.push(payload, len_max)?;
         self.state = match (left, rest.fin) {
             (0, true) => State::HandedOut,
             (0, false) => State::BetweenFragments,
             _ => State::InPayload(Rest { left, taken: rest.taken + payload.len(), ..rest }),
         };
-        let item = match self.state {
-            State::HandedOut => Some(self.message.kind.item(&self.message.bytes)?),
-            _ => None,
-        };
-        Ok(Step { consumed, item })
+        if !matches!(self.state, State::HandedOut) {
+            return Ok(Step { consumed, item: None });
+        }
+        let Message { kind, is_compressed, ref bytes, .. } = self.message;
+        let payload = inflated(bytes, is_compressed, message_bytes_max, inflater)?;
+        Ok(Step { consumed, item: Some(kind.item(payload)?) })
     }
 }
 
 const TOO_LONG: Violation = Violation { code: CloseCode::Size, reason: "message is too long" };
+const NOT_DEFLATE: Violation = Violation::protocol("message cannot be inflated");
 const NOT_UTF8: Violation = Violation { code: CloseCode::Invalid, reason: "text is not UTF-8" };
+
+/// What a payload may have before it is inflated. Where nothing can be gained, a compressor needs a little more
+/// than it was given: an eighth where it never gives up, and some bytes for each block.
+const fn payload_bytes_max(message_bytes_max: usize, is_compressed: bool) -> usize {
+    if is_compressed {
+        message_bytes_max.saturating_add(message_bytes_max / 8 + 64)
+    } else {
+        message_bytes_max
+    }
+}
+
+/// The message of which `payload` was made.
+fn inflated<'a>(
+    payload: &'a [u8],
+    is_compressed: bool,
+    message_bytes_max: usize,
+    inflater: Option<&'a mut Inflater>,
+) -> Result<&'a [u8], Violation> {
+    match inflater {
+        Some(inflater) if is_compressed => {
+            inflater.inflate(payload, message_bytes_max).map_err(|fault| match fault {
+                Fault::TooLong => TOO_LONG,
+                Fault::NotDeflate => NOT_DEFLATE,
+            })
+        }
+        _ => Ok(payload),
+    }
+}
 
 /// What a message's first frame says of all of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -214,6 +259,7 @@ struct Message {
     /// Who sends it.
     sender: Sender,
     kind: Kind,
+    is_compressed: bool,
     /// The payload so far, unmasked.
     bytes: Vec<u8>,
     /// How many of the bytes are whole characters, in a text. What follows them, at
@@ -231,7 +277,7 @@ impl Message {
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(payload);
-        if self.kind == Kind::Text {
+        if self.kind == Kind::Text && !self.is_compressed {
             self.whole_bytes += match simdutf8::compat::from_utf8(&self.bytes[self.whole_bytes..]) {
                 Ok(text) => text.len(),
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),

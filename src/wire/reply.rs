@@ -19,6 +19,8 @@ pub struct Reply<'b> {
     pub accept: &'b [u8],
     /// `Sec-WebSocket-Protocol`, where it is given.
     pub protocol: &'b [u8],
+    /// `Sec-WebSocket-Extensions`, where it is given.
+    pub extensions: &'b [u8],
     /// Whether the connection stays open.
     pub keep_alive: bool,
     /// Bytes that the response took.
@@ -55,6 +57,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Reply<'_>>, &'static str> {
         body,
         accept: value("sec-websocket-accept").unwrap_or_default(),
         protocol: value("sec-websocket-protocol").unwrap_or_default(),
+        extensions: value("sec-websocket-extensions").unwrap_or_default(),
         keep_alive: !value("connection").is_some_and(closes),
         consumed: head_len + len,
     }))

@@ -28,15 +28,53 @@ pub struct Response<'a> {
     pub head_only: bool,
 }
 
+/// How the end of a body is known (RFC 9112 section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// There are so many bytes.
+    Length(usize),
+    /// It is in chunks, the last of which is empty: see [`write_chunk`].
+    Chunked,
+    /// It ends with the connection, which is not kept then.
+    Close,
+}
+
+/// The head of a response.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseHead<'a> {
+    /// The status.
+    pub status: Status,
+    /// The media type of the body; empty for none.
+    pub content_type: &'a str,
+    /// How the end of the body is known.
+    pub end: BodyEnd,
+    /// See [`Response::extra`].
+    pub extra: &'a [(&'a str, &'a str)],
+    /// Whether the connection stays open.
+    pub keep_alive: bool,
+}
+
 impl Response<'_> {
     /// Appends the response to `out`. `date` comes from [`http_date`].
     pub fn write(&self, date: &str, out: &mut Vec<u8>) {
+        let &Self { status, content_type, body, extra, keep_alive, head_only } = self;
+        let end = BodyEnd::Length(body.len());
+        ResponseHead { status, content_type, end, extra, keep_alive }.write(date, body.len(), out);
+        if !head_only && !status.is_bodiless() {
+            out.extend_from_slice(body);
+        }
+    }
+}
+
+impl ResponseHead<'_> {
+    /// Appends the head to `out`, with room for so many bytes that follow. `date` comes from [`http_date`].
+    pub fn write(&self, date: &str, room: usize, out: &mut Vec<u8>) {
         let extra_len: usize = self.extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        out.reserve(192 + self.content_type.len() + extra_len + self.body.len());
+        out.reserve(192 + self.content_type.len() + extra_len + room);
         push_status(self.status, out);
         push_field("Date", date, out);
         // Said even where it is the default, since HTTP/1.0 would take silence for `close`.
-        if !self.keep_alive {
+        if !self.keep_alive || self.end == BodyEnd::Close {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if !self.extra.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
@@ -45,16 +83,33 @@ impl Response<'_> {
             if !self.content_type.is_empty() {
                 push_field("Content-Type", self.content_type, out);
             }
-            out.extend_from_slice(b"Content-Length: ");
-            push_decimal(self.body.len(), out);
-            out.extend_from_slice(b"\r\n");
+            match self.end {
+                BodyEnd::Length(len) => {
+                    out.extend_from_slice(b"Content-Length: ");
+                    push_decimal(len, out);
+                    out.extend_from_slice(b"\r\n");
+                }
+                BodyEnd::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+                BodyEnd::Close => {}
+            }
         }
         push_fields(self.extra, out);
         out.extend_from_slice(b"\r\n");
-        if !self.head_only && !self.status.is_bodiless() {
-            out.extend_from_slice(self.body);
-        }
     }
+}
+
+/// What ends a body in chunks.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends one chunk of a body; nothing where it would be taken for the last.
+pub fn write_chunk(bytes: &[u8], out: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    out.reserve(bytes.len() + 20);
+    out.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the interim response that asks for the body (RFC 9110 section 15.2.1).
@@ -163,6 +218,24 @@ mod tests {
     fn an_informational_response_has_neither_body_nor_length() {
         let text = written(&response(Status::SWITCHING_PROTOCOLS));
         assert!(!text.contains("Content-") && text.ends_with("abc\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_body_whose_length_is_not_known_is_chunked_or_ends_with_the_connection() {
+        let written = |end| {
+            let head =
+                ResponseHead { status: Status::OK, content_type: "", end, extra: &[], keep_alive: true };
+            let mut out = Vec::new();
+            head.write(DATE, 0, &mut out);
+            String::from_utf8(out).unwrap().split_once("GMT\r\n").unwrap().1.to_owned()
+        };
+        assert_eq!(written(BodyEnd::Chunked), "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(written(BodyEnd::Close), "Connection: close\r\n\r\n");
+        let mut out = Vec::new();
+        write_chunk(b"", &mut out);
+        write_chunk(&[b'x'; 26], &mut out);
+        out.extend_from_slice(LAST_CHUNK);
+        assert_eq!(out, format!("1a\r\n{}\r\n0\r\n\r\n", "x".repeat(26)).into_bytes());
     }
 
     #[test]

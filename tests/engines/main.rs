@@ -35,7 +35,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use polecat::ground::time::Now;
-use polecat::hub::engine::{Answer, Engine, Health, Query, Record, Stream, Ticket};
+use polecat::hub::engine::{Answer, Engine, Health, Query, Record, Selection, Span, Stream, Ticket};
 use polecat::hub::memory::MemoryEngine;
 use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::{Event, Message, Summary};
@@ -161,20 +161,49 @@ fn page_ids(engine: &mut dyn Engine, stream: Stream, after: u64, records_max: us
     (records.iter().map(|(id, _)| *id).collect(), through)
 }
 
+/// What is asked of a list: ids above `after` and below `before`, so many, and so heavy.
+type Range = (Option<u64>, Option<u64>, usize, usize);
+
+/// A list as it is put together from slices of `slice` records.
+fn list(
+    engine: &mut dyn Engine,
+    of: &Selection,
+    (after, before, records_max, bytes_max): Range,
+    slice: usize,
+) -> (Vec<(u64, Record)>, Option<Span>) {
+    let span = match ask(engine, Query::Span { of: of.clone(), after, before, records_max, bytes_max }) {
+        Answer::Span { ticket: TICKET, span } => span,
+        other => panic!("not a span: {other:?}"),
+    };
+    let Some(Span { first, last, .. }) = span else { return (Vec::new(), None) };
+    let (mut listed, mut read) = (Vec::new(), first - 1);
+    while read < last {
+        let (of, bytes_max) = (of.clone(), usize::MAX);
+        match ask(engine, Query::List { of, after: read, through: last, records_max: slice, bytes_max }) {
+            Answer::Page { ticket: TICKET, records, through } => {
+                assert!(records.len() <= slice && (read + 1..=last).contains(&through), "{through}");
+                listed.extend(records);
+                read = through;
+            }
+            other => panic!("not a slice: {other:?}"),
+        }
+    }
+    (listed, span)
+}
+
 fn newest(
     engine: &mut dyn Engine,
     channel: Option<&str>,
     records_max: usize,
     bytes_max: usize,
 ) -> Vec<(u64, String)> {
-    let channel = channel.map(Rc::from);
-    let query = Query::Messages { channel, after: None, before: None, records_max, bytes_max };
-    match ask(engine, query) {
-        Answer::Messages { ticket: TICKET, messages } => {
-            messages.into_iter().map(|(id, message)| (id, message.content)).collect()
-        }
-        other => panic!("not messages: {other:?}"),
-    }
+    let of = Selection::Messages(channel.map(Rc::from));
+    let (listed, _) = list(engine, &of, (None, None, records_max, bytes_max), 3);
+    let content = |record| match record {
+        Record::Message(message) => message.content,
+        Record::Event(event) => panic!("not a message: {event:?}"),
+    };
+    listed.into_iter().map(|(id, record)| (id, content(record))).collect()
 }
 
 fn count(engine: &mut dyn Engine, stream: Stream, after: u64, through: u64) -> u64 {

@@ -9,6 +9,8 @@ contract!(
     messages_before_an_id_are_the_newest_ones,
     messages_between_two_ids_are_the_first_ones,
     lists_of_one_channel_skip_the_others,
+    a_list_says_whether_there_are_others,
+    events_of_one_type_are_found_among_many,
     what_is_kept_begins_with_the_first,
     a_new_store_is_sound,
 );
@@ -57,12 +59,11 @@ fn ids(
     before: Option<u64>,
     records_max: usize,
 ) -> Vec<u64> {
-    let channel = channel.map(Rc::from);
-    let query = Query::Messages { channel, after, before, records_max, bytes_max: usize::MAX };
-    match ask(engine, query) {
-        Answer::Messages { messages, .. } => messages.iter().map(|(id, _)| *id).collect(),
-        other => panic!("not messages: {other:?}"),
-    }
+    let of = Selection::Messages(channel.map(Rc::from));
+    let (listed, span) = list(engine, &of, (after, before, records_max, usize::MAX), 2);
+    let ids = listed.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    assert_eq!(span.map(|span| (span.first, span.last)), ids.first().copied().zip(ids.last().copied()));
+    ids
 }
 
 fn messages_after_an_id_are_the_first_ones(engine: &mut dyn Engine) {
@@ -99,15 +100,59 @@ fn messages_between_two_ids_are_the_first_ones(engine: &mut dyn Engine) {
         assert_eq!(ids(engine, name, Some(4), Some(2), 9), [0_u64; 0]);
         assert_eq!(ids(engine, name, Some(0), Some(0), 9), [0_u64; 0]);
     }
-    let query = Query::Messages {
-        channel: None,
-        after: Some(1),
-        before: Some(5),
-        records_max: 9,
-        bytes_max: message("a", "2").weight() + 1,
+    let two = message("a", "2").weight() + 1;
+    let (listed, _) = list(engine, &Selection::Messages(None), (Some(1), Some(5), 9, two), 9);
+    assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3], "bounded by bytes as well");
+}
+
+/// Whether there are older and newer ones than a list has.
+fn beyond(engine: &mut dyn Engine, of: &Selection, after: Option<u64>, before: Option<u64>) -> (bool, bool) {
+    let (_, span) = list(engine, of, (after, before, 2, usize::MAX), 9);
+    span.map_or((false, false), |span| (span.has_older, span.has_newer))
+}
+
+fn a_list_says_whether_there_are_others(engine: &mut dyn Engine) {
+    for name in ["a", "b", "a", "a", "b", "a"] {
+        publish(engine, name, &["x"]);
+        store(engine, [Record::Event(event("u"))]);
+    }
+    let a = Selection::Messages(Some(Rc::from("a")));
+    assert_eq!(beyond(engine, &a, None, None), (true, false), "4 and 6");
+    assert_eq!(beyond(engine, &a, None, Some(6)), (true, true), "3 and 4");
+    assert_eq!(beyond(engine, &a, None, Some(4)), (false, true), "1 and 3");
+    assert_eq!(beyond(engine, &a, Some(0), None), (false, true), "1 and 3");
+    assert_eq!(beyond(engine, &a, Some(1), None), (true, true), "3 and 4");
+    assert_eq!(beyond(engine, &a, Some(1), Some(5)), (true, false), "3 and 4, and no other below 5");
+    assert_eq!(beyond(engine, &a, Some(3), None), (true, false), "4 and 6");
+    assert_eq!(beyond(engine, &a, Some(6), None), (false, false), "none");
+    for all in [Selection::Messages(None), Selection::Events(None)] {
+        assert_eq!(beyond(engine, &all, None, None), (true, false), "5 and 6");
+        assert_eq!(beyond(engine, &all, Some(0), None), (false, true), "1 and 2");
+        assert_eq!(beyond(engine, &all, Some(2), None), (true, true), "3 and 4");
+        assert_eq!(beyond(engine, &all, None, Some(3)), (false, true), "1 and 2");
+    }
+}
+
+fn events_of_one_type_are_found_among_many(engine: &mut dyn Engine) {
+    // More than one step of a question looks at.
+    for number in 0..9_000_u32 {
+        let kind = if number % 1_500 == 7 { "rare" } else { "often" };
+        engine.append(Record::Event(Event { kind: kind.to_owned(), ..event("u") }), None, None);
+    }
+    run(engine);
+    let rare = Selection::Events(Some(Rc::from("rare")));
+    let ids = |engine: &mut dyn Engine, after, before, records_max| {
+        let (listed, _) = list(engine, &rare, (after, before, records_max, usize::MAX), 2);
+        listed.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
     };
-    let Answer::Messages { messages, .. } = ask(engine, query) else { panic!("not messages") };
-    assert_eq!(messages.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3], "bounded by bytes as well");
+    assert_eq!(ids(engine, Some(0), None, 9), [8, 1508, 3008, 4508, 6008, 7508]);
+    assert_eq!(ids(engine, Some(8), None, 2), [1508, 3008]);
+    assert_eq!(ids(engine, None, None, 2), [6008, 7508]);
+    assert_eq!(ids(engine, None, Some(8), 2), [0_u64; 0]);
+    assert_eq!(ids(engine, None, Some(9), 2), [8]);
+    assert_eq!(ids(engine, Some(1508), Some(6008), 9), [3008, 4508]);
+    let none = Selection::Events(Some(Rc::from("never")));
+    assert_eq!(list(engine, &none, (None, None, 9, usize::MAX), 9), (Vec::new(), None));
 }
 
 fn lists_of_one_channel_skip_the_others(engine: &mut dyn Engine) {

@@ -46,9 +46,17 @@ fn the_flags_that_documents_name_exist() {
         known.extend(flags_in(&help.stdout));
     }
     // Those of curl and cargo.
-    let foreign = ["--json", "--fail", "--retry", "--retry-connrefused", "--release", "--locked", "--path"]
-        .map(str::to_owned);
-    known.extend(foreign);
+    let foreign = [
+        "--json",
+        "--fail",
+        "--retry",
+        "--retry-connrefused",
+        "--compressed",
+        "--release",
+        "--locked",
+        "--path",
+    ];
+    known.extend(foreign.map(str::to_owned));
     for (name, document) in [("README.md", README), ("PROTOCOL.md", PROTOCOL)] {
         let unknown = flags_in(document).into_iter().filter(|flag| !known.contains(flag));
         assert_eq!(unknown.collect::<Vec<_>>(), Vec::<String>::new(), "{name}");

@@ -6,6 +6,7 @@
 mod support;
 
 mod client;
+mod compression;
 mod configuration;
 mod deploy;
 mod documents;
@@ -17,6 +18,7 @@ mod http;
 mod ids;
 mod introspection;
 mod limits;
+mod lists;
 mod load;
 mod memory;
 mod origins;

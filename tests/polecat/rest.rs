@@ -125,7 +125,7 @@ fn a_method_that_a_path_has_not_is_405_and_told_which_it_has() {
         ("PUT", "/api/health", "GET, HEAD, OPTIONS"),
         ("POST", "/api/channels", "GET, HEAD, OPTIONS"),
         ("POST", "/api/summary", "GET, HEAD, OPTIONS"),
-        ("GET", "/api/events", "POST, OPTIONS"),
+        ("PUT", "/api/events", "GET, HEAD, POST, OPTIONS"),
         // It is for preflights only, and this is none.
         ("OPTIONS", "/api/messages", "GET, HEAD, POST"),
     ] {

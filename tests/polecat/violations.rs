@@ -180,7 +180,10 @@ fn the_longest_message_is_taken_whole_and_in_fragments() {
         client.send_frame(false, CONTINUATION, part);
     }
     client.send_frame(true, CONTINUATION, b"");
-    assert_eq!(client.next_message(), Frame { last: true, opcode: BINARY, payload: longest });
+    assert_eq!(
+        client.next_message(),
+        Frame { last: true, opcode: BINARY, compressed: false, payload: longest }
+    );
 }
 
 #[test]

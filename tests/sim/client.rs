@@ -91,7 +91,7 @@ impl Context<'_> {
         match code {
             1001 => self.is_draining,
             1008 => limits.messages_per_second_max > 0,
-            1011 => self.was_silent(link),
+            1011 => self.was_silent(link) && link.is_asked,
             1013 if reason.starts_with("history") => self.ledger.borrow().failures > 0,
             1013 => limits.inboxes_bytes_max < 1 << 20,
             _ => false,
@@ -136,8 +136,9 @@ impl Context<'_> {
             || limits.resident_bytes_max > 0
     }
 
+    /// Whether it may have been given up for its silence (PROTOCOL 9.3).
     fn was_silent(&self, link: &Link) -> bool {
-        link.longest_rest_ms >= u64::from(self.options.config.timeouts.heartbeat_interval_ms)
+        link.longest_rest_ms >= u64::from(self.options.config.timeouts.heartbeat_interval_ms) * 5 / 2
     }
 
     /// What may become of any connection at any time: a reset, or silence for ever.
@@ -182,6 +183,8 @@ pub(crate) struct Link {
     pub(crate) inbox: Vec<u8>,
     /// Whether it ever received anything.
     has_heard: bool,
+    /// Whether a Ping has asked it for a sign of life, and it has sent nothing since.
+    pub(crate) is_asked: bool,
     /// When it last looked whether there is anything to read.
     looked_ms: u64,
     /// When it last sent anything; that it received something is no sign of life.
@@ -203,6 +206,7 @@ impl Link {
             out: VecDeque::new(),
             inbox: Vec::new(),
             has_heard: false,
+            is_asked: false,
             looked_ms: now_ms,
             moved_ms: now_ms,
             sending_since_ms: None,
@@ -217,6 +221,7 @@ impl Link {
         self.longest_rest_ms = self.longest_rest_ms.max(now_ms - self.moved_ms);
         if has_moved {
             self.moved_ms = now_ms;
+            self.is_asked = false;
         }
         if let Some(since_ms) = self.sending_since_ms {
             self.longest_send_ms = self.longest_send_ms.max(now_ms - since_ms);

@@ -186,7 +186,7 @@ impl Engine for NodeEngine {
                 demand.page_bytes = demand.page_bytes.max(bytes_max);
                 self.host.demand.set(demand);
             }
-            Query::Messages { .. } => {
+            Query::Span { .. } | Query::List { .. } => {
                 self.lists.insert(ticket.0);
                 self.host.lists.set(self.lists.len());
             }
@@ -223,7 +223,9 @@ impl Engine for NodeEngine {
                 announced[usize::from(matches!(record, Record::Event(_)))] = *id;
                 self.host.announced.set(announced);
             }
-            if let Answer::Messages { ticket, .. } | Answer::Failed { ticket, .. } = &answer {
+            if let Answer::Span { ticket, .. } | Answer::Page { ticket, .. } | Answer::Failed { ticket, .. } =
+                &answer
+            {
                 self.lists.remove(&ticket.0);
             }
             self.ledger.borrow_mut().note(&answer);

@@ -210,8 +210,12 @@ impl Follower {
         assert!(!matches!(self.stage, Stage::Closed(_)), "{}: nothing comes after a Close", self.name);
         match opcode {
             TEXT => self.hear_text(std::str::from_utf8(payload).expect("text is UTF-8"), link, context),
-            PING if self.stage != Stage::Closing => Self::say(link, context, PONG, payload),
-            PING => {}
+            PING => {
+                link.is_asked = true;
+                if self.stage != Stage::Closing {
+                    Self::say(link, context, PONG, payload);
+                }
+            }
             PONG => {
                 assert!(self.pongs_due > 0, "{}: a pong for no ping", self.name);
                 self.pongs_due -= 1;

@@ -76,7 +76,8 @@ impl Lifetime {
 
     /// What is waited for now, since when, and how long.
     fn patience(&self, wire: &Wire, timeouts: &Timeouts) -> (&'static str, u64, u32) {
-        let silence_ms = timeouts.silence_max_ms() + timeouts.heartbeat_interval_ms;
+        // It is asked before two and a half intervals are over, and given up one later.
+        let silence_ms = timeouts.heartbeat_interval_ms * 7 / 2;
         let written_ms = self.written_ms.unwrap_or(self.accepted_ms);
         if let Some(ended_ms) = self.ended_ms {
             return ("the end", ended_ms.max(written_ms), timeouts.close_ms);

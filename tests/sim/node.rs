@@ -24,8 +24,8 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes of an inbox that nobody else's can cost it, beside what was read at once.
 const INBOX_BYTES_FREE: usize = 4 << 10;
 
-/// Bytes of a list of messages, about, which is what a list that is being read counts for.
-const LIST_BYTES_MAX: usize = 4 << 20;
+/// Questions about lists that are asked at once, at most.
+const LISTS_MAX: usize = 4;
 
 /// Bytes of whatever bears no content of a client, at most.
 const SMALL_BYTES: usize = 1_000;
@@ -342,8 +342,7 @@ impl Node {
         assert!(demand.reads <= budgets.engine_reads, "{} answers are to be looked up", demand.reads);
         assert!(demand.page_records <= budgets.page_records, "a page of {} records", demand.page_records);
         assert!(demand.page_bytes <= budgets.page_bytes, "a page of {} bytes", demand.page_bytes);
-        let lists_max = options.config.limits.outboxes_bytes_max.div_ceil(LIST_BYTES_MAX);
-        assert!(self.host.lists.get() <= lists_max, "{} lists are to be read", self.host.lists.get());
+        assert!(self.host.lists.get() <= LISTS_MAX, "{} lists are to be read", self.host.lists.get());
     }
 
     /// A server that has nothing to do sleeps.

@@ -201,6 +201,7 @@ fn budgets(random: &mut fastrand::Rng) -> Budgets {
         page_records: pick(random, &[1, 3, 256]),
         page_bytes: pick(random, &[1, 500, 128 << 10]),
         engine_reads: pick(random, &[1, 16]),
+        coded_bytes: pick(random, &[1, 1_000, 2 << 20]),
     }
 }
 

@@ -78,8 +78,12 @@ impl Echoer {
                 }
                 self.stage = Stage::Closed;
             }
-            9 if self.stage == Stage::Open => Self::reply(10, &payload, link, context),
-            9 => {}
+            9 => {
+                link.is_asked = true;
+                if self.stage == Stage::Open {
+                    Self::reply(10, &payload, link, context);
+                }
+            }
             // A heartbeat that asks for nothing.
             10 if payload.is_empty() => {}
             other => panic!("{}: opcode {other}", self.name),

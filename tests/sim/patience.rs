@@ -76,6 +76,27 @@ fn who_was_heard_is_not_asked_and_silence_is_counted_from_then() {
 }
 
 #[test]
+fn nobody_is_given_up_who_was_not_asked_though_heartbeats_are_late() {
+    let mut world = World::new(Options::default(), 1);
+    let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+    world.pass(INTERVAL_MS / 2 + 1);
+    peers.iter_mut().for_each(|peer| peer.say_frame(TEXT, b"{}"));
+    // The next but one finds them silent for a little less than one and a half intervals.
+    world.pass(INTERVAL_MS / 2 - 1 + INTERVAL_MS);
+    assert!(peers.iter_mut().all(|peer| peer.frames().iter().all(|(opcode, _)| *opcode != PING)));
+    // This one is late: it is two and a half by now, and they are asked for the first time.
+    world.sleep_through(INTERVAL_MS + 50);
+    world.rest();
+    assert_eq!(world.server().metrics().stalled_ms, 0);
+    for peer in &mut peers {
+        assert!(peer.frames().iter().any(|(opcode, _)| *opcode == PING), "it is asked");
+        peer.say_frame(PONG, b"");
+    }
+    world.rest();
+    assert_eq!(world.server().connections(), 3);
+}
+
+#[test]
 fn a_request_that_dribbles_is_closed_at_the_time_out() {
     let mut world = World::new(Options::default(), 1);
     let mut peer = Peer::connect(&mut world);

@@ -103,6 +103,7 @@ impl Subscriber {
         match opcode {
             TEXT => self.hear_text(std::str::from_utf8(payload).expect("text is UTF-8"), context),
             PING => {
+                link.is_asked = true;
                 if !matches!(self.stage, Stage::Closing | Stage::HalfClosed) {
                     Self::say(link, context, PONG, payload);
                 }
@@ -182,12 +183,6 @@ impl Subscriber {
         }
         if link.out.is_empty() {
             link.wire.borrow_mut().end();
-            // Where the store fails or little may be said, a Close may meet the last words half-way.
-            let (engine, limits) = (&context.options.engine, &context.options.config.limits);
-            let is_limited = limits.messages_per_second_max > 0 || limits.inboxes_bytes_max < 1 << 20;
-            if !is_limited && engine.pages_fail_percent == 0 && engine.refuses_percent == 0 {
-                self.owed.append(&mut self.sent);
-            }
             self.stage = Stage::HalfClosed;
         }
         Wish::Stay
@@ -281,18 +276,19 @@ impl Behaviour for Subscriber {
         let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
         let rightly = rightly || is_leaving || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
-        if self.stage == Stage::HalfClosed && context.is_draining {
-            // A Close may have met its last words half-way, as above: seed 6068.
-            self.owed.clear();
+        // Its last words were heard, unless a Close met them half-way, or it took nothing for so long that it was
+        // dropped with them unread (PROTOCOL 10.3): seed 6068.
+        let is_heard = !link.wire.borrow().outflow.is_closing() && !context.may_end(link);
+        // Where the store fails they are lost, and where little may be said there are Closes of which nothing is sent.
+        let (engine, limits) = (&context.options.engine, &context.options.config.limits);
+        let is_limited = limits.messages_per_second_max > 0 || limits.inboxes_bytes_max < 1 << 20;
+        let is_failing = engine.pages_fail_percent > 0 || engine.refuses_percent > 0;
+        if self.stage == Stage::HalfClosed && is_heard && !is_limited && !is_failing {
+            self.owed.append(&mut self.sent);
         }
     }
 
-    fn crashed(&mut self) {
-        // Its last words may have been unread.
-        if self.stage == Stage::HalfClosed {
-            self.owed.clear();
-        }
-    }
+    fn crashed(&mut self) {}
 
     fn is_content(&self, ledger: &Ledger) -> bool {
         let missing = self.owed.iter().chain(&self.sent).filter(|key| !ledger.is_stored(key)).count() as u64;

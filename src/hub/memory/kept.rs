@@ -1,7 +1,7 @@
 //! What the engine in memory keeps, and how it finds it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 
 use crate::hub::engine::{ChannelDetail, Record, Stream};
@@ -52,6 +52,11 @@ impl<T> Kept<T> {
     /// The id of the oldest record; one more than the newest where there is none.
     pub(super) fn oldest(&self) -> u64 {
         self.newest + 1 - self.records.len() as u64
+    }
+
+    /// The ids that are kept and in `range`, in their order.
+    pub(super) fn ids(&self, range: RangeInclusive<u64>) -> RangeInclusive<u64> {
+        (*range.start()).max(self.oldest())..=(*range.end()).min(self.newest)
     }
 
     pub(super) fn at(&self, id: u64) -> Option<(usize, &T)> {
@@ -140,36 +145,21 @@ impl Messages {
         up_to(through).saturating_sub(up_to(after)) as u64
     }
 
-    pub(super) fn list(
+    /// The ids of one channel, or of all, that are in `range`, in their order.
+    pub(super) fn ids(
         &self,
         channel: Option<&str>,
-        after: Option<u64>,
-        before: Option<u64>,
-        mut cut: Cut,
-    ) -> Vec<(u64, Message)> {
-        let first = after.map_or(0, |after| after.saturating_add(1)).max(self.kept.oldest());
-        let end = before.unwrap_or(u64::MAX).min(self.kept.newest + 1).max(first);
-        let mut take = |id: u64| {
-            let (weight, message) = self.kept.at(id)?;
-            cut.takes(weight).then(|| (id, message.clone()))
-        };
-        let mut listed: Vec<_> = match (channel.map(|name| self.by_channel.get(name)), after) {
-            (None, Some(_)) => (first..end).map_while(&mut take).collect(),
-            (None, None) => (first..end).rev().map_while(&mut take).collect(),
-            (Some(None), _) => Vec::new(),
-            (Some(Some(ids)), _) => {
-                let place = |id: u64| ids.partition_point(|other| *other < id);
-                let ids = ids.range(place(first)..place(end)).copied();
-                match after {
-                    Some(_) => ids.map_while(&mut take).collect(),
-                    None => ids.rev().map_while(&mut take).collect(),
-                }
+        range: RangeInclusive<u64>,
+    ) -> Box<dyn DoubleEndedIterator<Item = u64> + '_> {
+        match channel.map(|name| self.by_channel.get(name)) {
+            None => Box::new(self.kept.ids(range)),
+            Some(None) => Box::new(std::iter::empty()),
+            Some(Some(ids)) => {
+                let first = ids.partition_point(|id| id < range.start());
+                let end = ids.partition_point(|id| id <= range.end()).max(first);
+                Box::new(ids.range(first..end).copied())
             }
-        };
-        if after.is_none() {
-            listed.reverse();
         }
-        listed
     }
 
     pub(super) fn names(&self) -> Vec<String> {

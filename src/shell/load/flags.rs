@@ -71,6 +71,10 @@ struct Common {
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     dribble: u32,
 
+    /// Have all WebSockets agree on compression (permessage-deflate), and fill messages with text that shrinks like JSON
+    #[arg(long)]
+    compress: bool,
+
     /// Connects in a second [default: as fast as they are answered]
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
     connect_rate: Option<f64>,
@@ -309,6 +313,7 @@ impl Common {
             dribblers: share(self.dribble),
             rounds: 0,
             status_only: false,
+            compresses: self.compress,
             warm_up_us: self.warm_up,
             run_us: self.run_us,
             patience_us: self.patience,

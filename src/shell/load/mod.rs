@@ -276,6 +276,8 @@ impl Runner {
             handshakes: tally.handshakes,
             handshakes_per_second: first_handshakes as f64 / connecting_seconds.max(1e-6),
             handshake_latency_us: tally.handshake_latencies.summary(),
+            received_bytes: tally.received_bytes,
+            received_bytes_per_operation: per(tally.received_bytes as f64, tally.operations),
             published: tally.published,
             pings: tally.pings,
             pongs: tally.pongs,

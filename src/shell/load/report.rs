@@ -26,6 +26,9 @@ pub(super) struct Report {
     pub(super) handshakes: u64,
     pub(super) handshakes_per_second: f64,
     pub(super) handshake_latency_us: Option<Summary>,
+    /// Read from all sockets in that time and until the end.
+    pub(super) received_bytes: u64,
+    pub(super) received_bytes_per_operation: Option<f64>,
     pub(super) published: u64,
     pub(super) pings: u64,
     pub(super) pongs: u64,
@@ -112,6 +115,8 @@ impl Report {
             let rate = self.operations_per_second;
             rows.push(("operations", format!("{} in {:.1} s ({rate:.0}/s)", self.operations, self.seconds)));
             rows.extend(latency.map(|latency| ("latency", latency)));
+            let bytes = self.received_bytes_per_operation.map(|bytes| format!("{bytes:.0}"));
+            rows.extend(bytes.map(|bytes| ("bytes received/operation", bytes)));
             if !is_quiet {
                 let (pings, pongs, messages) = (self.pings, self.pongs, self.other_texts);
                 rows.push(("pings, pongs, other messages", format!("{pings}, {pongs}, {messages}")));

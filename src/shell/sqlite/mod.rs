@@ -5,6 +5,7 @@ mod options;
 mod schema;
 mod queries;
 mod questions;
+mod lists;
 mod checkpoint;
 mod counts;
 mod details;
@@ -30,6 +31,7 @@ use details::{Details, KeptCounts};
 use health::{Setback, Watch};
 use housekeeping::Housekeeping;
 use keys::Keys;
+use lists::Search;
 use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
@@ -282,8 +284,11 @@ impl Engine for SqliteEngine {
                 Question::Page { stream, after, bounds: Bounds { records_max, bytes_max } }
             }
             Query::Count { stream, after, through } => Question::Count { stream, after, through, counted: 0 },
-            Query::Messages { channel, after, before, records_max, bytes_max } => {
-                Question::Messages { channel, after, before, bounds: Bounds { records_max, bytes_max } }
+            Query::Span { of, after, before, records_max, bytes_max } => {
+                Question::Span(Search::new(of, after, before, Bounds { records_max, bytes_max }))
+            }
+            Query::List { of, after, through, records_max, bytes_max } => {
+                Question::List { of, after, through, bounds: Bounds { records_max, bytes_max } }
             }
             Query::Channels => return self.listings.push_back((Listing::channels(), ticket)),
             Query::ChannelDetails { after, channels_max, bytes_max } => {
@@ -337,6 +342,7 @@ fn statements() -> impl Iterator<Item = &'static str> {
         .into_iter()
         .chain(queries::ALL)
         .chain(questions::ALL)
+        .chain(lists::ALL)
         .chain(keys::ALL)
         .chain(retention::ALL)
         .chain(health::ALL)

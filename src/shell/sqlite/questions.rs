@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, Row};
 
-use crate::hub::engine::{Answer, Record, Stream, Ticket};
-use crate::wire::protocol::{Message, Summary};
+use crate::hub::engine::{Answer, Record, Selection, Stream, Ticket};
+use crate::wire::protocol::Summary;
 
 use super::details::{Details, KeptCounts};
+use super::lists::{Search, slice};
 use super::queries::{Bounds, Known, Name, event, integer, message, row_id, take, text};
 
 /// Rows of a list without end that one step reads.
@@ -15,19 +16,16 @@ pub(super) const SLICE_ROWS: usize = 512;
 /// Index entries that one step counts.
 pub(super) const COUNT_ROWS: usize = 4_096;
 
-const CHANNEL_AFTER: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+pub(super) const CHANNEL_AFTER: &str =
+    "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
        FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
 pub(super) const CHANNEL_COUNT: &str = "SELECT id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
-const CHANNEL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id = ?1 AND id > 0 AND id <= ?2 ORDER BY id DESC";
-const ALL_AFTER: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+pub(super) const ALL_AFTER: &str =
+    "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
        FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id";
-const ALL_NEWEST: &str = "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages WHERE id > 0 AND id <= ?1 ORDER BY id DESC";
-const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
+pub(super) const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
        FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
 pub(super) const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id >= '' ORDER BY channel_id LIMIT 1";
@@ -37,23 +35,15 @@ const COUNTS_AFTER: &str = "SELECT kind, name, count, tokens_high, tokens_low FR
       WHERE (kind, name) > (?1, ?2) ORDER BY kind, name";
 
 /// All of the above.
-pub(super) const ALL: [&str; 9] = [
-    CHANNEL_AFTER,
-    CHANNEL_COUNT,
-    CHANNEL_NEWEST,
-    ALL_AFTER,
-    ALL_NEWEST,
-    EVENTS_AFTER,
-    FIRST_CHANNEL,
-    NEXT_CHANNEL,
-    COUNTS_AFTER,
-];
+pub(super) const ALL: [&str; 7] =
+    [CHANNEL_AFTER, CHANNEL_COUNT, ALL_AFTER, EVENTS_AFTER, FIRST_CHANNEL, NEXT_CHANNEL, COUNTS_AFTER];
 
 /// A question whose steps are short, and most of which take only one.
 #[derive(Debug)]
 pub(super) enum Question {
     Page { stream: Stream, after: u64, bounds: Bounds },
-    Messages { channel: Option<Rc<str>>, after: Option<u64>, before: Option<u64>, bounds: Bounds },
+    Span(Search),
+    List { of: Selection, after: u64, through: u64, bounds: Bounds },
     Count { stream: Stream, after: u64, through: u64, counted: u64 },
 }
 
@@ -87,10 +77,12 @@ impl Question {
                 let page = take(rows, bounds, Record::weight, read)?;
                 page_answer(ticket, page, newest.message)
             }
-            Self::Messages { channel, after, before, bounds } => {
-                let through = before.map_or(newest.message, |id| newest.message.min(id.saturating_sub(1)));
-                let messages = messages(connection, channel.as_ref(), after, through, bounds)?;
-                Answer::Messages { ticket, messages }
+            Self::Span(mut search) => match search.step(connection, newest, ticket)? {
+                Some(answer) => answer,
+                None => return Ok(Progress::Unfinished(Self::Span(search))),
+            },
+            Self::List { of, after, through, bounds } => {
+                slice(connection, &of, (after, through), bounds, ticket)?
             }
             Self::Count { stream: Stream::Events, after, through, .. } => {
                 // Their ids rise by one and only the oldest are ever missing.
@@ -103,33 +95,6 @@ impl Question {
         };
         Ok(Progress::Done(answer))
     }
-}
-
-fn messages(
-    connection: &Connection,
-    channel: Option<&Rc<str>>,
-    after: Option<u64>,
-    through: u64,
-    bounds: Bounds,
-) -> rusqlite::Result<Vec<(u64, Message)>> {
-    let through = row_id(through);
-    let mut statement = connection.prepare_cached(match (channel, after) {
-        (Some(_), Some(_)) => CHANNEL_AFTER,
-        (Some(_), None) => CHANNEL_NEWEST,
-        (None, Some(_)) => ALL_AFTER,
-        (None, None) => ALL_NEWEST,
-    })?;
-    let rows = match (channel, after.map(row_id)) {
-        (Some(name), Some(after)) => statement.query((&**name, after, through))?,
-        (Some(name), None) => statement.query((&**name, through))?,
-        (None, Some(after)) => statement.query((after, through))?,
-        (None, None) => statement.query((through,))?,
-    };
-    let (mut messages, _) = take(rows, bounds, Message::weight, |row| message(row, channel))?;
-    if after.is_none() {
-        messages.reverse();
-    }
-    Ok(messages)
 }
 
 /// Counts entries of the channel's index, the rows themselves are not read.

@@ -36,12 +36,17 @@ fn a_head_is_parsed_with_its_last_byte_and_not_before() {
                 bytes.extend(MASK);
                 let head_bytes = bytes.len();
                 for end in 0..head_bytes {
-                    assert_eq!(parse_head(&bytes[..end], Sender::Client), Ok(None), "{bytes:x?} up to {end}");
+                    assert_eq!(
+                        parse_head(&bytes[..end], Sender::Client, false),
+                        Ok(None),
+                        "{bytes:x?} up to {end}"
+                    );
                 }
-                let head = FrameHead { fin, opcode, mask: MASK, payload_bytes, head_bytes };
-                assert_eq!(parse_head(&bytes, Sender::Client), Ok(Some(head)));
+                let head =
+                    FrameHead { fin, is_compressed: false, opcode, mask: MASK, payload_bytes, head_bytes };
+                assert_eq!(parse_head(&bytes, Sender::Client, false), Ok(Some(head)));
                 bytes.extend([0xFF; 20]);
-                assert_eq!(parse_head(&bytes, Sender::Client), Ok(Some(head)));
+                assert_eq!(parse_head(&bytes, Sender::Client, false), Ok(Some(head)));
             }
         }
     }
@@ -88,11 +93,11 @@ fn a_fault_is_found_with_the_byte_that_makes_it() {
     for (bytes, reason) in table {
         let fault = Err(Violation { code: CloseCode::Protocol, reason });
         for end in 0..bytes.len() {
-            assert_eq!(parse_head(&bytes[..end], Sender::Client), Ok(None), "{bytes:x?} up to {end}");
+            assert_eq!(parse_head(&bytes[..end], Sender::Client, false), Ok(None), "{bytes:x?} up to {end}");
         }
         for tail in 0..16 {
             let longer = [bytes, &[0xA5; 16][..tail]].concat();
-            assert_eq!(parse_head(&longer, Sender::Client), fault, "{longer:x?}");
+            assert_eq!(parse_head(&longer, Sender::Client, false), fault, "{longer:x?}");
         }
     }
     assert_eq!(UNMASKED.to_string(), "frame is not masked (1002)");
@@ -100,6 +105,7 @@ fn a_fault_is_found_with_the_byte_that_makes_it() {
 
 #[test]
 fn of_all_first_two_bytes_only_the_legal_ones_pass() {
+    let is_compressed = |first, second| matches!(first & 0x7F, 0x41 | 0x42) && second & 0x80 != 0;
     for first in 0..=u8::MAX {
         for second in 0..=u8::MAX {
             let control = first & 0x08 != 0;
@@ -107,7 +113,14 @@ fn of_all_first_two_bytes_only_the_legal_ones_pass() {
                 && OPCODES.iter().any(|&(bits, _)| bits == first & 0x0F)
                 && second & 0x80 != 0
                 && (!control || (first & 0x80 != 0 && second & 0x7F <= 125));
-            assert_eq!(parse_head(&[first, second], Sender::Client).is_ok(), legal, "{first:#x} {second:#x}");
+            let is_taken =
+                |first, may_compress| parse_head(&[first, second], Sender::Client, may_compress).is_ok();
+            assert_eq!(is_taken(first, false), legal, "{first:#x} {second:#x}");
+            assert_eq!(
+                is_taken(first, true),
+                legal || is_compressed(first, second),
+                "{first:#x} {second:#x}"
+            );
         }
     }
 }
@@ -188,9 +201,16 @@ fn codes_on_the_wire_are_the_registered_and_the_private_ones() {
 
 #[test]
 fn a_server_masks_nothing() {
-    let head = FrameHead { fin: true, opcode: OpCode::Text, mask: [0; 4], payload_bytes: 3, head_bytes: 2 };
-    assert_eq!(parse_head(&[0x81, 3], Sender::Server), Ok(Some(head)));
-    assert_eq!(parse_head(&[0x81], Sender::Server), Ok(None));
-    let fault = parse_head(&[0x81, 0x83], Sender::Server).map_err(|violation| violation.reason);
+    let head = FrameHead {
+        fin: true,
+        is_compressed: false,
+        opcode: OpCode::Text,
+        mask: [0; 4],
+        payload_bytes: 3,
+        head_bytes: 2,
+    };
+    assert_eq!(parse_head(&[0x81, 3], Sender::Server, false), Ok(Some(head)));
+    assert_eq!(parse_head(&[0x81], Sender::Server, false), Ok(None));
+    let fault = parse_head(&[0x81, 0x83], Sender::Server, false).map_err(|violation| violation.reason);
     assert_eq!(fault, Err("frame of a server is masked"));
 }

@@ -106,7 +106,7 @@ fn the_answer_proves_that_the_key_was_read() {
         assert!(!upgrade.offers("y") && !upgrade.offers("polecat") && !upgrade.offers(""));
         let mut out = Vec::new();
         let date = "Mon, 05 Jan 2026 09:30:00 GMT";
-        upgrade.write_switching(&[("X-Correlation-ID", "abc")], Some("polecat.v1"), date, &mut out);
+        upgrade.write_switching(&[("X-Correlation-ID", "abc")], Some("polecat.v1"), None, date, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nDate: Mon, 05 Jan 2026 09:30:00 GMT\r\n\
@@ -115,7 +115,7 @@ fn the_answer_proves_that_the_key_was_read() {
              Sec-WebSocket-Protocol: polecat.v1\r\nX-Correlation-ID: abc\r\n\r\n"
         );
         let mut out = Vec::new();
-        upgrade.write_switching(&[], None, date, &mut out);
+        upgrade.write_switching(&[], None, None, date, &mut out);
         assert!(!String::from_utf8(out).unwrap().contains("Protocol:"));
     });
 }

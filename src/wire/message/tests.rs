@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use super::super::codec;
 use super::*;
 
+mod compressed;
+
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// The first byte of a frame that is the last of its message.
@@ -84,6 +86,8 @@ enum End {
 struct Feeder {
     decoder: MessageDecoder,
     message_bytes_max: usize,
+    /// Where messages may be compressed.
+    inflater: Option<Inflater>,
     kept: Vec<u8>,
     outcome: Outcome,
 }
@@ -93,6 +97,7 @@ impl Feeder {
         Self {
             decoder: MessageDecoder::default(),
             message_bytes_max,
+            inflater: None,
             kept: Vec::new(),
             outcome: Outcome { said: Vec::new(), end: End::Idle },
         }
@@ -108,7 +113,7 @@ impl Feeder {
         while !self.is_over() {
             let input = &mut self.kept[start..];
             let before = input.to_vec();
-            let step = match self.decoder.decode(input, self.message_bytes_max) {
+            let step = match self.decoder.decode(input, self.message_bytes_max, self.inflater.as_mut()) {
                 Ok(Step { consumed, item }) => (consumed, item.map(Said::from)),
                 Err(fault) => {
                     self.outcome.end = End::Fault(fault);
@@ -116,7 +121,8 @@ impl Feeder {
                 }
             };
             assert!(step.0 <= before.len());
-            assert!(self.decoder.buffered_bytes() <= self.message_bytes_max);
+            let bytes_max = payload_bytes_max(self.message_bytes_max, self.inflater.is_some());
+            assert!(self.decoder.buffered_bytes() <= bytes_max);
             start += step.0;
             match step {
                 (0, None) => {
@@ -142,7 +148,10 @@ impl Feeder {
 
 /// The outcome of `stream` cut at the given places, which rise.
 fn decode_cut(stream: &[u8], cuts: impl IntoIterator<Item = usize>, message_bytes_max: usize) -> Outcome {
-    let mut feeder = Feeder::new(message_bytes_max);
+    feed_cut(Feeder::new(message_bytes_max), stream, cuts)
+}
+
+fn feed_cut(mut feeder: Feeder, stream: &[u8], cuts: impl IntoIterator<Item = usize>) -> Outcome {
     let mut start = 0;
     for cut in cuts.into_iter().chain([stream.len()]) {
         if !feeder.is_over() {
@@ -347,17 +356,18 @@ fn a_declared_length_reserves_nothing() {
     stream.extend((1_u64 << 30).to_be_bytes());
     stream.extend(MASK);
     stream.extend([0x55; 10]);
-    let refused = MessageDecoder::default().decode(&mut stream.clone(), 1 << 20).map(|step| step.consumed);
+    let refused =
+        MessageDecoder::default().decode(&mut stream.clone(), 1 << 20, None).map(|step| step.consumed);
     assert_eq!(refused, Err(TOO_LONG));
 
     let mut decoder = MessageDecoder::default();
-    let step = decoder.decode(&mut stream, 2 << 30).unwrap();
+    let step = decoder.decode(&mut stream, 2 << 30, None).unwrap();
     assert_eq!(step, Step { consumed: 24, item: None });
     assert!(!decoder.is_idle());
     assert!(decoder.buffered_bytes() <= 64, "{} bytes", decoder.buffered_bytes());
 
     let mut largest = [FIN | TEXT, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
-    assert_eq!(MessageDecoder::default().decode(&mut largest, 1 << 20), Err(TOO_LONG));
+    assert_eq!(MessageDecoder::default().decode(&mut largest, 1 << 20, None), Err(TOO_LONG));
 }
 
 #[test]
@@ -366,12 +376,15 @@ fn memory_follows_what_arrived_and_is_let_go_with_the_message() {
     const MESSAGE_BYTES_MAX: usize = 4 * LEN;
     let mut stream = frame(FIN | TEXT, vec![b'x'; LEN]);
     let mut decoder = MessageDecoder::default();
-    assert_eq!(decoder.decode(&mut stream[..14], MESSAGE_BYTES_MAX), Ok(Step { consumed: 14, item: None }));
+    assert_eq!(
+        decoder.decode(&mut stream[..14], MESSAGE_BYTES_MAX, None),
+        Ok(Step { consumed: 14, item: None })
+    );
     assert_eq!(decoder.buffered_bytes(), 0);
     let (mut arrived, mut growths) = (0, 0);
     for piece in stream[14..].chunks_mut(77) {
         let before = decoder.buffered_bytes();
-        let step = decoder.decode(piece, MESSAGE_BYTES_MAX).unwrap();
+        let step = decoder.decode(piece, MESSAGE_BYTES_MAX, None).unwrap();
         arrived += step.consumed;
         assert_eq!(step.item.is_some(), arrived == LEN);
         growths += usize::from(decoder.buffered_bytes() != before);
@@ -380,7 +393,7 @@ fn memory_follows_what_arrived_and_is_let_go_with_the_message() {
     }
     assert!((8..=12).contains(&growths), "{growths}");
     assert_eq!(decoder.buffered_bytes(), LEN);
-    assert_eq!(decoder.decode(&mut [], MESSAGE_BYTES_MAX), Ok(Step::NEED_MORE));
+    assert_eq!(decoder.decode(&mut [], MESSAGE_BYTES_MAX, None), Ok(Step::NEED_MORE));
     assert!(decoder.is_idle());
     assert_eq!(decoder.buffered_bytes(), 0);
 }
@@ -391,7 +404,7 @@ fn what_lies_whole_in_the_input_is_not_copied() {
     for (first, payload) in [(FIN | TEXT, "text"), (FIN | BINARY, "binary"), (PING, "ping"), (CLOSE, "")] {
         let mut stream = [frame(first, payload), frame(PONG, "rest")].concat();
         let end = stream.len() - frame(PONG, "rest").len();
-        let step = decoder.decode(&mut stream, 100).unwrap();
+        let step = decoder.decode(&mut stream, 100, None).unwrap();
         assert_eq!(step.consumed, end);
         assert!(step.item.is_some());
         assert!(decoder.is_idle());
@@ -413,7 +426,7 @@ fn a_message_may_have_any_number_of_fragments_at_little_cost_for_each() {
         let fin = if index == FRAGMENTS - 1 { FIN } else { 0 };
         let before = decoder.buffered_bytes();
         let mut bytes = frame(fin | opcode, &piece);
-        let step = decoder.decode(&mut bytes, FRAGMENTS * 64).unwrap();
+        let step = decoder.decode(&mut bytes, FRAGMENTS * 64, None).unwrap();
         assert_eq!(step.consumed, 70);
         if fin == FIN {
             assert_eq!(step.item, Some(Item::Text(&piece.repeat(FRAGMENTS))));
@@ -442,7 +455,7 @@ fn a_client_decodes_what_a_server_sends_however_it_is_cut() {
         for part in [&bytes[..cut], &bytes[cut..]] {
             rest.extend_from_slice(part);
             loop {
-                let step = decoder.decode(&mut rest, 1000).unwrap();
+                let step = decoder.decode(&mut rest, 1000, None).unwrap();
                 let consumed = step.consumed;
                 said.extend(step.item.map(Said::from));
                 if consumed == 0 {

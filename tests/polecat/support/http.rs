@@ -96,7 +96,7 @@ impl Http {
 
     /// The status of the next response, of which only the head is read.
     pub(crate) fn status(&mut self) -> u16 {
-        self.head().expect("a response within the time-out").0
+        self.response_head().status
     }
 
     /// The next response, where HEAD was asked for: it has no body.
@@ -125,6 +125,10 @@ impl Http {
         if to_head || status < 200 || status == 204 || status == 304 {
             return Ok(response);
         }
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = self.chunks()?;
+            return Ok(response);
+        }
         let length = response.header("content-length").unwrap_or_else(|| panic!("no length: {response:?}"));
         let length = length.parse::<usize>().expect("Content-Length is a number");
         while self.received.len() < length {
@@ -134,16 +138,57 @@ impl Http {
         Ok(response)
     }
 
-    fn head(&mut self) -> io::Result<(u16, Vec<(String, String)>)> {
-        let end = loop {
-            match self.received.windows(4).position(|window| window == b"\r\n\r\n") {
-                Some(place) => break place + 4,
+    /// A body in chunks, none of which is empty but the last.
+    fn chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.until(b"\r\n")?;
+            let length =
+                std::str::from_utf8(&line).ok().and_then(|line| usize::from_str_radix(line, 16).ok());
+            let length = length.unwrap_or_else(|| panic!("no length of a chunk: {line:?}"));
+            while self.received.len() < length + 2 {
+                self.receive()?;
+            }
+            body.extend(self.received.drain(..length));
+            assert_eq!(self.until(b"\r\n")?, b"", "a chunk is as long as it says");
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    /// What comes before `end`, which is taken, too.
+    fn until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+        loop {
+            match self.received.windows(end.len()).position(|window| window == end) {
+                Some(place) => {
+                    let before = self.received.drain(..place).collect();
+                    self.received.drain(..end.len());
+                    return Ok(before);
+                }
                 None => self.receive()?,
             }
-        };
-        let head = self.received.drain(..end).collect::<Vec<_>>();
+        }
+    }
+
+    /// The head of the next response, and all that comes until the connection ends.
+    pub(crate) fn response_to_the_end(&mut self) -> Response {
+        let (status, headers) = self.head().expect("a response within the time-out");
+        let mut body = std::mem::take(&mut self.received);
+        self.stream.read_to_end(&mut body).expect("the end within the time-out");
+        Response { status, headers, body }
+    }
+
+    /// The head of the next response, whose body is left alone.
+    pub(crate) fn response_head(&mut self) -> Response {
+        let (status, headers) = self.head().expect("a response within the time-out");
+        Response { status, headers, body: Vec::new() }
+    }
+
+    fn head(&mut self) -> io::Result<(u16, Vec<(String, String)>)> {
+        let head = self.until(b"\r\n\r\n")?;
         let head = String::from_utf8(head).expect("a head of ASCII");
-        let mut lines = head.trim_end().split("\r\n");
+        let mut lines = head.split("\r\n");
         let status_line = lines.next().unwrap_or_default();
         let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let headers = lines.map(|line| {

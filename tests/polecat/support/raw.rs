@@ -22,6 +22,8 @@ pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 pub(crate) struct RawSocket {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Whether compression was agreed on.
+    compresses: bool,
 }
 
 /// One frame.
@@ -29,6 +31,8 @@ pub(crate) struct RawSocket {
 pub(crate) struct Frame {
     pub(crate) last: bool,
     pub(crate) opcode: u8,
+    /// Whether its payload is compressed.
+    pub(crate) compressed: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -41,13 +45,24 @@ impl RawSocket {
         socket
     }
 
+    /// Connects, offers compression, and shakes hands. Returns what was agreed on, too.
+    pub(crate) fn connect_offering(addr: SocketAddr, target: &str, offer: &str) -> (Self, Option<String>) {
+        let fields = format!("Host: polecat.test\r\nSec-WebSocket-Extensions: {offer}\r\n");
+        let mut socket = Self::connect_and_send(addr, &upgrade_with(target, &fields));
+        let head = socket.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "no WebSocket at {target}: {head}");
+        let agreed = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
+        socket.compresses = agreed.is_some();
+        (socket, agreed.map(str::to_owned))
+    }
+
     /// Connects and sends the bytes, which hold the request to upgrade.
     pub(crate) fn connect_and_send(addr: SocketAddr, bytes: &[u8]) -> Self {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the server accepts a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
-        let mut socket = Self { stream, received: Vec::new() };
+        let mut socket = Self { stream, received: Vec::new(), compresses: false };
         socket.send(bytes);
         socket
     }
@@ -82,6 +97,7 @@ impl RawSocket {
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, len)) = parse(&self.received) {
+                assert!(self.compresses || !frame.compressed, "compression was not agreed on");
                 self.received.drain(..len);
                 return Some(frame);
             }
@@ -177,7 +193,7 @@ pub(crate) fn frame(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
 /// The first frame of `bytes` and its length, if it is whole.
 pub(crate) fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let head = bytes.first_chunk::<2>()?;
-    assert_eq!(head[0] & 0x70, 0, "a server without extensions sets no reserved bit");
+    assert_eq!(head[0] & 0x30, 0, "a server sets no bit that is reserved");
     assert_eq!(head[1] & 0x80, 0, "a server masks nothing");
     let (len, start) = match head[1] {
         126 => (u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 4),
@@ -186,5 +202,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     };
     let end = start + usize::try_from(len).expect("a length");
     let payload = bytes.get(start..end)?.to_vec();
-    Some((Frame { last: head[0] & 0x80 != 0, opcode: head[0] & 0x0f, payload }, end))
+    let compressed = head[0] & 0x40 != 0;
+    Some((Frame { last: head[0] & 0x80 != 0, opcode: head[0] & 0x0f, compressed, payload }, end))
 }

@@ -1,0 +1,296 @@
+//! Lists of messages and of events: pages that may be large. First the engine says which records are in one, so
+//! that its head can link to the next; then these are read, a slice at a time, and the next slice only
+//! when the client has taken the one before it. So a list holds up nobody, and takes no more memory than a slice.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::ground::id::Id;
+use crate::ground::limit::Limit;
+use crate::hub::engine::{Engine, EngineError, Query, Record, Selection, Span, Ticket};
+use crate::wire::accept::accepts_gzip;
+use crate::wire::body::ListRange;
+use crate::wire::gzip::Gzip;
+use crate::wire::http::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
+use crate::wire::protocol::{write_event, write_numbered};
+
+use super::connection::Reading;
+use super::exchange::{Exchange, detail_body};
+use super::metrics::CloseReason;
+use super::routes::JSON;
+use super::server::{Ask, Server};
+use super::socket::Socket;
+
+/// The weight in bytes of the records at which a list ends.
+const LIST_BYTES_MAX: usize = 4 << 20;
+
+/// Questions about lists that the engine has at once: so many slices may come in one turn.
+const ASKED_MAX: usize = 4;
+
+/// What stands for itself in a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A list on its way to who has asked for it.
+#[derive(Debug)]
+pub(super) struct List {
+    exchange: Exchange,
+    of: Selection,
+    range: ListRange,
+    /// How its end is told where it does not fit into one slice.
+    end: BodyEnd,
+    /// There where it may be compressed.
+    gzip: Option<Gzip>,
+    /// Which records are in it, once that is known.
+    span: Option<Span>,
+    /// The id up to which they were read.
+    read: u64,
+    is_begun: bool,
+    /// Whether a slice is being sent; the next one is read after that.
+    is_sending: bool,
+}
+
+impl List {
+    /// What is to be asked next, within these bounds of a slice.
+    fn question(&self, records_max: usize, bytes_max: usize) -> Query {
+        let of = self.of.clone();
+        match self.span {
+            None => {
+                let ListRange { limit, after, before } = self.range;
+                Query::Span { of, after, before, records_max: limit, bytes_max: LIST_BYTES_MAX }
+            }
+            Some(Span { last, .. }) => {
+                Query::List { of, after: self.read, through: last, records_max, bytes_max }
+            }
+        }
+    }
+
+    /// What comes before the records.
+    const fn opening(&self) -> &'static [u8] {
+        match self.of {
+            Selection::Messages(_) => b"{\"messages\":[",
+            Selection::Events(_) => b"{\"events\":[",
+        }
+    }
+
+    /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty where
+    /// there are none.
+    fn links(&self) -> String {
+        let Some(span) = self.span else { return String::new() };
+        let mut base = format!("?limit={}", self.range.limit);
+        let (name, value) = match &self.of {
+            Selection::Messages(channel) => ("channel_id", channel),
+            Selection::Events(kind) => ("type", kind),
+        };
+        if let Some(value) = value {
+            base.push_str(&format!("&{name}={}", utf8_percent_encode(value, PLAIN)));
+        }
+        let mut links = Vec::new();
+        if span.has_newer {
+            let end = self.range.before.filter(|_| self.range.after.is_some());
+            let end = end.map_or_else(String::new, |before| format!("&before={before}"));
+            links.push(format!("<{base}&after={}{end}>; rel=\"next\"", span.last));
+        }
+        if span.has_older {
+            links.push(format!("<{base}&before={}>; rel=\"prev\"", span.first));
+        }
+        links.join(", ")
+    }
+}
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Begins to answer `GET /api/messages` or `GET /api/events`.
+    pub(super) fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
+        let exchange = Exchange { is_list: true, ..exchange };
+        let range = match ListRange::parse(|name| request.query_value(name)) {
+            Ok(range) => range,
+            Err(errors) => return self.reply_errors(index, &exchange, &errors),
+        };
+        if !self.has_room_for_lists() {
+            self.metrics.limits.count(Limit::UnsentBytes);
+            let detail = "too many lists of messages are waiting to be read";
+            let extra = [("Retry-After", "1")];
+            return self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
+        }
+        let given = |name| request.query_value(name).filter(|value| !value.is_empty());
+        let of = match request.path {
+            "/api/events" => Selection::Events(given("type").map(|kind| kind.as_ref().into())),
+            _ => Selection::Messages(given("channel_id").map(|name| name.as_ref().into())),
+        };
+        let end = match request.version {
+            Version::Http10 => BodyEnd::Close,
+            Version::Http11 => BodyEnd::Chunked,
+        };
+        let may_compress = self.config.compression.over > 0 && accepts_gzip(request);
+        let gzip = may_compress.then(Gzip::default);
+        let id = self.expect_answer(index, &exchange);
+        let list =
+            List { exchange, of, range, end, gzip, span: None, read: 0, is_begun: false, is_sending: false };
+        self.lists.insert(id, list);
+        self.lists_due.push_back(id);
+        self.wait(index);
+    }
+
+    /// Asks the engine for what lists need next, as far as there is room for that.
+    pub(super) fn ask_for_lists(&mut self) {
+        while self.lists_asked < ASKED_MAX
+            && self.has_room_for_lists()
+            && let Some(connection) = self.lists_due.pop_front()
+        {
+            // Who asked may be gone.
+            let Some(list) = self.lists.get(&connection) else { continue };
+            let budgets = &self.config.budgets;
+            let question = list.question(budgets.page_records, budgets.page_bytes);
+            self.lists_asked += 1;
+            let ticket = Ticket(self.asks.insert(Ask::List { connection }) as u64);
+            self.engine.ask(question, ticket);
+        }
+    }
+
+    /// Whether a list waits for nobody but us.
+    pub(super) fn has_lists_to_ask_for(&self) -> bool {
+        !self.lists_due.is_empty() && self.lists_asked < ASKED_MAX && self.has_room_for_lists()
+    }
+
+    /// Whether the slices that are being read fit beside what is unsent.
+    fn has_room_for_lists(&self) -> bool {
+        let reading = self.lists_asked * self.config.budgets.page_bytes;
+        self.outboxes_bytes + reading < self.config.limits.outboxes_bytes_max
+    }
+
+    /// A list's client has taken what it was sent.
+    pub(super) fn go_on_with_list(&mut self, index: u32) {
+        let id = self.at(index).id(index);
+        if let Some(list) = self.lists.get_mut(&id).filter(|list| list.is_sending) {
+            list.is_sending = false;
+            self.lists_due.push_back(id);
+        }
+    }
+
+    pub(super) fn apply_span(&mut self, ticket: Ticket, span: Option<Span>) {
+        let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
+        let Some(list) = self.lists.get_mut(&connection) else { return };
+        match span {
+            Some(found) => {
+                list.span = span;
+                list.read = found.first - 1;
+                self.lists_due.push_back(connection);
+            }
+            None => self.add_to_list(connection, &[], true),
+        }
+    }
+
+    /// A slice of a list was read, complete up to `through`.
+    pub(super) fn apply_slice(&mut self, connection: Id, records: &[(u64, Record)], through: u64) {
+        let Some(list) = self.lists.get_mut(&connection) else { return };
+        list.read = through;
+        let is_done = list.span.is_none_or(|span| through >= span.last);
+        if records.is_empty() && !is_done {
+            // Of what was looked at, nothing was of the type that is wanted.
+            self.lists_due.push_back(connection);
+            return;
+        }
+        self.add_to_list(connection, records, is_done);
+    }
+
+    fn add_to_list(&mut self, connection: Id, records: &[(u64, Record)], is_done: bool) {
+        let Some(mut list) = self.lists.remove(&connection) else { return };
+        let mut part = if list.is_begun { Vec::new() } else { list.opening().to_vec() };
+        for (number, (id, record)) in records.iter().enumerate() {
+            if number > 0 || list.is_begun {
+                part.push(b',');
+            }
+            match record {
+                Record::Message(message) => write_numbered(*id, message, &mut part),
+                Record::Event(event) => write_event(*id, event, &mut part),
+            }
+        }
+        if is_done {
+            part.extend_from_slice(b"]}");
+        }
+        if is_done && !list.is_begun {
+            return self.answer_whole_list(connection, list, &part);
+        }
+        if !list.is_begun {
+            self.begin_list(connection.index, &mut list);
+        }
+        if !list.exchange.head_only {
+            self.push_part(connection.index, &mut list, &part, is_done);
+        }
+        self.queue_flush(connection.index);
+        if is_done || list.exchange.head_only {
+            return self.answered(connection);
+        }
+        list.is_sending = true;
+        self.lists.insert(connection, list);
+    }
+
+    fn answer_whole_list(&mut self, connection: Id, list: List, body: &[u8]) {
+        let links = list.links();
+        let mut extra = Vec::new();
+        let mut compressed = Vec::new();
+        if !links.is_empty() {
+            extra.push(("Link", links.as_str()));
+        }
+        if let Some(mut gzip) = list.gzip.filter(|_| body.len() > self.config.compression.over) {
+            self.encoders.gzip(&mut gzip, body, &mut compressed, &mut self.metrics.coded);
+            gzip.finish(&mut compressed);
+            extra.push(("Content-Encoding", "gzip"));
+        }
+        let body = if compressed.is_empty() { body } else { &compressed };
+        self.answer(connection, &list.exchange, Status::OK, body, &extra);
+    }
+
+    /// Sends the head of a list that does not fit into one slice.
+    fn begin_list(&mut self, index: u32, list: &mut List) {
+        list.is_begun = true;
+        if list.end == BodyEnd::Close {
+            list.exchange.keep_alive = false;
+            self.at(index).reading = Reading::Over;
+        }
+        let links = list.links();
+        let coding = if list.gzip.is_some() { "gzip" } else { "" };
+        let mut fields = list.exchange.headers().to_vec();
+        fields.extend([("Link", links.as_str()), ("Content-Encoding", coding)]);
+        fields.retain(|(_, value)| !value.is_empty());
+        ResponseHead {
+            status: Status::OK,
+            content_type: JSON,
+            end: list.end,
+            extra: &fields,
+            keep_alive: list.exchange.keep_alive,
+        }
+        .write(self.moment.http_date(), 0, &mut self.scratch);
+        self.push_scratch(index);
+    }
+
+    /// Sends a part of a list, and what ends it.
+    fn push_part(&mut self, index: u32, list: &mut List, part: &[u8], is_done: bool) {
+        let mut compressed = Vec::new();
+        if let Some(gzip) = &mut list.gzip {
+            self.encoders.gzip(gzip, part, &mut compressed, &mut self.metrics.coded);
+            if is_done {
+                gzip.finish(&mut compressed);
+            }
+        }
+        let part = if list.gzip.is_some() { &compressed } else { part };
+        if list.end == BodyEnd::Chunked {
+            write_chunk(part, &mut self.scratch);
+            if is_done {
+                self.scratch.extend_from_slice(LAST_CHUNK);
+            }
+            self.push_scratch(index);
+        } else {
+            self.push(index, part);
+        }
+    }
+
+    /// A list cannot be read: that is said where it has not begun; else its end, which is missing, tells it.
+    pub(super) fn fail_list(&mut self, connection: Id, error: &EngineError) {
+        let Some(list) = self.lists.remove(&connection) else { return };
+        if list.is_begun {
+            return self.die(connection.index, CloseReason::StoreFailed);
+        }
+        let body = detail_body(&format!("the store is not available: {error}"));
+        let extra = [("Retry-After", "1")];
+        self.answer(connection, &list.exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
+    }
+}

@@ -1,0 +1,26 @@
+//! Messages that are for one connection alone, into the scratch in its encoding.
+
+use crate::hub::engine::Engine;
+use crate::wire::codec::{self, OpCode};
+
+use super::server::Server;
+use super::socket::Socket;
+
+impl<S: Socket, E: Engine> Server<S, E> {
+    /// Appends a message to the scratch.
+    pub(super) fn write_message(&mut self, index: u32, opcode: OpCode, payload: &[u8]) {
+        let encoding = self.connections[index as usize].encoding;
+        let (over, coded) = (self.config.compression.over, &mut self.metrics.coded);
+        match self.encoders.encode_private(encoding, payload, over, coded) {
+            Some(payload) => codec::write_compressed_frame(opcode, payload, &mut self.scratch),
+            None => codec::write_frame(opcode, payload, &mut self.scratch),
+        }
+    }
+
+    /// The same for a text that `write` writes.
+    pub(super) fn write_text(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = Vec::with_capacity(256);
+        write(&mut text);
+        self.write_message(index, OpCode::Text, &text);
+    }
+}
