@@ -32,6 +32,15 @@ pub fn check(sent: &[u8], is_whole: bool) {
             other => panic!("a response with the status {other:?}"),
         }
         assert_eq!(values("date").len(), 1);
+        let is_chunked = match (&values("transfer-encoding")[..], &values("content-length")[..]) {
+            (["chunked"], []) => true,
+            ([], _) => false,
+            other => panic!("how long is the body? {other:?}"),
+        };
+        if is_chunked {
+            rest = after_chunks(rest, is_whole);
+            continue;
+        }
         let length = match values("content-length")[..] {
             [] => 0,
             [length] => length.parse::<usize>().unwrap_or(usize::MAX),
@@ -47,6 +56,34 @@ pub fn check(sent: &[u8], is_whole: bool) {
             ["keep-alive"] | ["Upgrade"] => after_body(rest, length, is_whole),
             ref other => panic!("connection: {other:?}"),
         };
+    }
+}
+
+/// What follows a body in chunks, which is JSON, or is left out in an answer to HEAD.
+fn after_chunks(sent: &[u8], is_whole: bool) -> &[u8] {
+    if sent.starts_with(b"HTTP/1.1 ") {
+        return sent;
+    }
+    let (mut rest, mut body) = (sent, Vec::new());
+    loop {
+        let line = rest.windows(2).position(|end| end == b"\r\n").map(|len| rest.split_at(len));
+        let chunk = line.and_then(|(digits, behind)| {
+            let digits = std::str::from_utf8(digits).unwrap_or("?");
+            let len = usize::from_str_radix(digits, 16).unwrap_or_else(|error| panic!("{digits:?}: {error}"));
+            Some((behind[2..].split_at_checked(len)?, len))
+        });
+        let Some(((data, behind), len)) = chunk.filter(|((_, behind), _)| behind.len() >= 2) else {
+            assert!(!is_whole || sent.is_empty(), "a body in chunks is cut off");
+            return &[];
+        };
+        assert!(behind.starts_with(b"\r\n"), "a chunk is not as long as it says");
+        body.extend_from_slice(data);
+        rest = &behind[2..];
+        if len == 0 {
+            let is_json = serde_json::from_slice::<Value>(&body).is_ok();
+            assert!(is_json, "no JSON: {}", String::from_utf8_lossy(&body));
+            return rest;
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use crate::wire::protocol::write_json;
 /// Said to browsers whose page may not talk to us.
 pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
 
+/// The media type of nearly all bodies.
+pub(super) const JSON: &str = "application/json";
+
 /// What is asked about the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inspection {

@@ -2,11 +2,9 @@
 //! that its head can link to the next; then these are read, a slice at a time, and the next slice only
 //! when the client has taken the one before it. So a list holds up nobody, and takes no more memory than a slice.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
 use crate::ground::id::Id;
 use crate::ground::limit::Limit;
-use crate::hub::engine::{Engine, EngineError, Query, Record, Selection, Span, Ticket};
+use crate::hub::engine::{Engine, EngineError, Record, Selection, Span, Ticket};
 use crate::wire::accept::accepts_gzip;
 use crate::wire::body::ListRange;
 use crate::wire::gzip::Gzip;
@@ -14,87 +12,14 @@ use crate::wire::http::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Vers
 use crate::wire::protocol::{write_event, write_numbered};
 
 use super::connection::Reading;
-use super::exchange::{Exchange, detail_body};
+use super::exchange::{Exchange, JSON, detail_body};
+use super::list::List;
 use super::metrics::CloseReason;
-use super::routes::JSON;
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
-/// The weight in bytes of the records at which a list ends.
-const LIST_BYTES_MAX: usize = 4 << 20;
-
 /// Questions about lists that the engine has at once: so many slices may come in one turn.
 const ASKED_MAX: usize = 4;
-
-/// What stands for itself in a query.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// A list on its way to who has asked for it.
-#[derive(Debug)]
-pub(super) struct List {
-    exchange: Exchange,
-    of: Selection,
-    range: ListRange,
-    /// How its end is told where it does not fit into one slice.
-    end: BodyEnd,
-    /// There where it may be compressed.
-    gzip: Option<Gzip>,
-    /// Which records are in it, once that is known.
-    span: Option<Span>,
-    /// The id up to which they were read.
-    read: u64,
-    is_begun: bool,
-    /// Whether a slice is being sent; the next one is read after that.
-    is_sending: bool,
-}
-
-impl List {
-    /// What is to be asked next, within these bounds of a slice.
-    fn question(&self, records_max: usize, bytes_max: usize) -> Query {
-        let of = self.of.clone();
-        match self.span {
-            None => {
-                let ListRange { limit, after, before } = self.range;
-                Query::Span { of, after, before, records_max: limit, bytes_max: LIST_BYTES_MAX }
-            }
-            Some(Span { last, .. }) => {
-                Query::List { of, after: self.read, through: last, records_max, bytes_max }
-            }
-        }
-    }
-
-    /// What comes before the records.
-    const fn opening(&self) -> &'static [u8] {
-        match self.of {
-            Selection::Messages(_) => b"{\"messages\":[",
-            Selection::Events(_) => b"{\"events\":[",
-        }
-    }
-
-    /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty where
-    /// there are none.
-    fn links(&self) -> String {
-        let Some(span) = self.span else { return String::new() };
-        let mut base = format!("?limit={}", self.range.limit);
-        let (name, value) = match &self.of {
-            Selection::Messages(channel) => ("channel_id", channel),
-            Selection::Events(kind) => ("type", kind),
-        };
-        if let Some(value) = value {
-            base.push_str(&format!("&{name}={}", utf8_percent_encode(value, PLAIN)));
-        }
-        let mut links = Vec::new();
-        if span.has_newer {
-            let end = self.range.before.filter(|_| self.range.after.is_some());
-            let end = end.map_or_else(String::new, |before| format!("&before={before}"));
-            links.push(format!("<{base}&after={}{end}>; rel=\"next\"", span.last));
-        }
-        if span.has_older {
-            links.push(format!("<{base}&before={}>; rel=\"prev\"", span.first));
-        }
-        links.join(", ")
-    }
-}
 
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Begins to answer `GET /api/messages` or `GET /api/events`.

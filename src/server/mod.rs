@@ -13,6 +13,7 @@ mod drain;
 mod closings;
 mod moment;
 mod encoders;
+mod list;
 mod batch;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;

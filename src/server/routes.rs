@@ -13,15 +13,13 @@ use crate::wire::protocol::write_json;
 
 use super::connection::{Phase, Reading};
 use super::cors::is_preflight;
-use super::exchange::{Exchange, Inspection, detail_body, health_payload};
+use super::exchange::{Exchange, Inspection, JSON, detail_body, health_payload};
 use super::metrics::CloseReason;
 use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
 use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
-
-pub(super) const JSON: &str = "application/json";
 
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn decode_request(

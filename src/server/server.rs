@@ -26,7 +26,7 @@ use super::drain::Drain;
 use super::encoders::Encoders;
 use super::exchange::{Exchange, Inspection};
 use super::facts::{Facts, Lap, Laps};
-use super::lists::List;
+use super::list::List;
 use super::metrics::{CloseReason, Metrics};
 use super::moment::{Deadlines, Moment};
 use super::socket::{Readiness, Socket};

@@ -59,13 +59,25 @@ impl Deflater {
             slot.get_or_insert_with(|| Compress::new_with_window_bits(LEVEL, false, window.bits()));
         compress.reset();
         empty(&mut self.buffer);
-        // What does not end within that is not shorter.
-        self.buffer.reserve(payload.len() + TAIL.len());
+        self.buffer.reserve(deflated_bytes_max(payload.len()));
         let status = compress.compress_vec(payload, &mut self.buffer, FlushCompress::Sync);
         debug_assert!(matches!(status, Ok(Status::Ok)), "there was room: {status:?}");
-        let compressed = self.buffer.strip_suffix(&TAIL).filter(|_| status.is_ok())?;
+        if status.is_err() || !self.buffer.ends_with(&TAIL) {
+            // A compressor that still holds output must not be reset: zlib-rs 0.6.8 keeps its place in that
+            // output and panics later.
+            debug_assert!(false, "{} bytes did not fit into {}", payload.len(), self.buffer.capacity());
+            *slot = None;
+            return None;
+        }
+        let compressed = self.buffer.strip_suffix(&TAIL)?;
         (compressed.len() < payload.len()).then_some(compressed)
     }
+}
+
+/// No compressed payload is longer, its tail included: at level 1 a byte takes 9 bits at most, and what begins
+/// and ends a block a few bytes more.
+const fn deflated_bytes_max(payload_bytes: usize) -> usize {
+    payload_bytes + payload_bytes / 8 + 64
 }
 
 /// Why a message cannot be inflated.

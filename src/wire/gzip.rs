@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn parts_come_to_one_body() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut noise = |len: usize| std::iter::repeat_with(|| random.u8(..)).take(len).collect::<Vec<_>>();
+        let noise = |len: usize| std::iter::repeat_with(|| random.u8(..)).take(len).collect::<Vec<_>>();
         let text = b"{\"messages\":[".repeat(5_000);
         let parts = [&text[..], b"x", b"", &[b'a'; 70_000], b"]}"].map(<[u8]>::to_vec);
         let parts = [&parts[..], &[3, 65_535, 65_536, 200_000].map(noise)].concat();

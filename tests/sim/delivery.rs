@@ -167,7 +167,7 @@ fn a_late_engine_keeps_answers_in_order_however_requests_are_cut() {
 }
 
 #[test]
-fn a_list_that_is_being_read_counts_for_what_may_be_unsent() {
+fn lists_wait_their_turn_for_what_may_be_unsent() {
     let mut options = Options::default();
     options.config.limits.outboxes_bytes_max = 1;
     options.engine.delay_settles = 3;
@@ -176,9 +176,18 @@ fn a_list_that_is_being_read_counts_for_what_may_be_unsent() {
     for _ in 0..2 {
         let list = request("GET", "/api/messages", "list", "", "");
         peers.iter_mut().for_each(|peer| peer.say(&list));
+        let mut statuses = Vec::new();
+        let mut turns = 0;
+        while statuses.len() < peers.len() {
+            world.turn();
+            turns += 1;
+            assert!(turns < 1_000, "answered: {statuses:?}");
+            let answers: Vec<_> = peers.iter_mut().flat_map(Peer::responses).collect();
+            assert!(answers.len() <= 1, "one slice at a time is all that there is room for");
+            statuses.extend(answers.iter().map(|answer| answer.status));
+        }
+        assert_eq!(statuses, [200, 200, 200]);
         world.rest();
-        let answers = peers.iter_mut().flat_map(Peer::responses);
-        assert_eq!(answers.map(|answer| answer.status).collect::<Vec<_>>(), [200, 503, 503]);
     }
 }
 

@@ -473,10 +473,9 @@ impl Behaviour for Follower {
         let rightly = match self.stage {
             Stage::Closed(_) => link.inbox.is_empty(),
             Stage::Handshake => self.is_turned_away || context.is_draining,
+            Stage::Closing => context.may_be_dropped(link),
             _ => false,
-        };
-        let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
-        let rightly = rightly || is_leaving || context.may_end(link);
+        } || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
     }
 

@@ -101,18 +101,39 @@ pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Resp
     if status == 100 {
         return None;
     }
-    let len: usize = if head_only || status == 101 {
-        0
+    let (body, len) = if head_only || status == 101 {
+        (Vec::new(), 0)
+    } else if field("transfer-encoding").is_some() {
+        assert_eq!((field("transfer-encoding"), field("content-length")), (Some("chunked"), None));
+        take_chunks(&bytes[head_len..])?
     } else {
-        field("content-length").expect("a length").parse().expect("digits")
+        let len = field("content-length").expect("a length").parse().expect("digits");
+        (bytes.get(head_len..head_len + len)?.to_vec(), len)
     };
-    let body = bytes.get(head_len..head_len + len)?;
     let response = Response {
         status,
         correlation_id: field("x-correlation-id").expect("a correlation id").to_owned(),
         closes: field("connection").is_some_and(|value| value == "close"),
-        body: String::from_utf8(body.to_vec()).expect("a body is text"),
+        body: String::from_utf8(body).expect("a body is text"),
     };
     bytes.drain(..head_len + len);
     Some(response)
+}
+
+/// The body in chunks that `bytes` begin with, and how many bytes it takes; `None` if its last chunk is missing.
+fn take_chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let digits = bytes[at..].windows(2).position(|end| end == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[at..at + digits]).expect("a size is text");
+        let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal digits");
+        at += digits + 2;
+        let chunk = bytes.get(at..at + size + 2)?;
+        assert!(chunk.ends_with(b"\r\n"), "a chunk is as long as it says");
+        body.extend_from_slice(&chunk[..size]);
+        at += size + 2;
+        if size == 0 {
+            return Some((body, at));
+        }
+    }
 }

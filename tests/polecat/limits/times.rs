@@ -160,7 +160,7 @@ fn unread_responses_of_all_connections_together() {
     // Each asks for 16 MB, which no socket takes unread.
     const ASKED: usize = 4;
     let list = request("GET", "/api/messages", &[], None).repeat(ASKED);
-    let mut greedy = (0..4)
+    let greedy = (0..4)
         .map(|_| {
             let mut greedy = Http::connect(server.addr());
             greedy.send(&list);
@@ -168,28 +168,20 @@ fn unread_responses_of_all_connections_together() {
             greedy
         })
         .collect::<Vec<_>>();
-    let begun = Instant::now();
-    let refused = loop {
-        let response = http.get("/api/messages?limit=1");
-        if response.status == 503 {
-            break response;
-        }
-        assert!(begun.elapsed() < PATIENCE, "lists are made without end");
-    };
-    assert!(refused.header("retry-after").is_some() && refused.json()["detail"].is_string());
     http.expect_open();
     http.post("/api/messages", &message("room", "a", "publishing goes on")).ok();
-    // Who reads gets what it was promised, whole.
-    let answers = greedy.iter_mut().flat_map(|one| (0..ASKED).map(|_| one.response()).collect::<Vec<_>>());
-    let answers = answers.collect::<Vec<_>>();
-    assert!(answers.iter().any(|answer| answer.status == 200));
-    for answer in answers {
-        match answer.status {
-            200 => assert_eq!(answer.json()["messages"].as_array().map(Vec::len), Some(64)),
-            503 => assert_eq!(answer.json().get("messages"), None),
-            other => panic!("answered {other}"),
+    // They read, all at once, and get what they were promised, whole.
+    std::thread::scope(|scope| {
+        for mut one in greedy {
+            scope.spawn(move || {
+                for _ in 0..ASKED {
+                    // The later ones may have the message that was published meanwhile.
+                    let count = one.response().ok()["messages"].as_array().map(Vec::len);
+                    assert!(matches!(count, Some(64 | 65)), "{count:?}");
+                }
+            });
         }
-    }
+    });
     let listed = http.get("/api/messages?limit=1").ok();
     assert_eq!(listed["messages"][0]["content"], json!("publishing goes on"));
 }
