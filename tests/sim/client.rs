@@ -9,7 +9,7 @@ use crate::model::Ledger;
 use crate::node::Node;
 use crate::options::Options;
 use crate::pipe::{Manners, SharedWire, Wire};
-use crate::wire::Response;
+use crate::wire::{Response, take_frame_of, take_response};
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Context<'_> {
         let node = &mut self.nodes[node];
         let wire = Rc::new(RefCell::new(Wire::new(manners, seed, Rc::clone(&node.host))));
         node.backlog.push_back(Rc::clone(&wire));
-        Link::new(wire, self.now_ms)
+        Link::new(wire, seed, self.now_ms)
     }
 
     /// Whether something with that chance of a thousand happens now.
@@ -174,6 +174,14 @@ impl Trace {
     }
 }
 
+/// Fields of handshakes: clients that offer compression, within one window or another, and those that do not.
+const OFFERS: [&str; 4] = [
+    "",
+    "",
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+    "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n",
+];
+
 /// The client's end of a connection.
 pub(crate) struct Link {
     pub(crate) wire: SharedWire,
@@ -181,6 +189,10 @@ pub(crate) struct Link {
     pub(crate) out: VecDeque<u8>,
     /// Received, and not understood yet.
     pub(crate) inbox: Vec<u8>,
+    /// The extension that its handshake offers; empty if none.
+    offer: &'static str,
+    /// Whether compression was agreed on.
+    pub(crate) has_deflate: bool,
     /// Whether it ever received anything.
     has_heard: bool,
     /// Whether a Ping has asked it for a sign of life, and it has sent nothing since.
@@ -200,11 +212,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(wire: SharedWire, now_ms: u64) -> Self {
+    fn new(wire: SharedWire, seed: u64, now_ms: u64) -> Self {
         Self {
             wire,
             out: VecDeque::new(),
             inbox: Vec::new(),
+            offer: OFFERS[usize::try_from(seed % OFFERS.len() as u64).unwrap()],
+            has_deflate: false,
             has_heard: false,
             is_asked: false,
             looked_ms: now_ms,
@@ -235,6 +249,28 @@ impl Link {
 
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.out.extend(bytes);
+    }
+
+    /// Asks for a WebSocket, with the extension that this client offers.
+    pub(crate) fn say_upgrade(&mut self, request: &[u8]) {
+        let head = request.strip_suffix(b"\r\n").expect("a head ends with an empty line");
+        self.say(head);
+        self.say(self.offer.as_bytes());
+        self.say(b"\r\n");
+    }
+
+    /// The answer to that.
+    pub(crate) fn take_upgrade(&mut self) -> Option<Response> {
+        let response = take_response(&mut self.inbox, false)?;
+        let is_agreed = response.status == 101 && !self.offer.is_empty();
+        assert_eq!(response.has_deflate, is_agreed, "{:?}: {response:?}", self.offer);
+        self.has_deflate = is_agreed;
+        Some(response)
+    }
+
+    /// The next frame, if it is there whole; a compressed one is inflated.
+    pub(crate) fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        take_frame_of(&mut self.inbox, self.has_deflate)
     }
 
     fn receive(&mut self, catches_up: bool, context: &mut Context<'_>) {

@@ -10,9 +10,7 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
 use crate::store::EPOCH;
-use crate::wire::{
-    CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, take_frame, take_response, upgrade_v1,
-};
+use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, upgrade_v1};
 
 /// What only the server says; all else is an event.
 const CONTROL: [&str; 8] = ["hello", "resumed", "gap", "live", "ack", "error", "reconnect", "heartbeat"];
@@ -409,13 +407,13 @@ impl Behaviour for Follower {
             format!("?last_event_id={}&epoch={epoch}", asked.text)
         });
         let mut link = context.connect();
-        link.say(&upgrade_v1(&format!("{path}{query}")));
+        link.say_upgrade(&upgrade_v1(&format!("{path}{query}")));
         Some(link)
     }
 
     fn hear(&mut self, link: &mut Link, context: &mut Context<'_>) {
         if self.stage == Stage::Handshake {
-            let Some(response) = take_response(&mut link.inbox, false) else { return };
+            let Some(response) = link.take_upgrade() else { return };
             self.is_turned_away = response.status != 101;
             if self.is_turned_away {
                 return assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
@@ -423,7 +421,7 @@ impl Behaviour for Follower {
             self.told = Some(Told::begin(&link.wire.borrow()));
             self.stage = Stage::Hello;
         }
-        while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
+        while let Some((opcode, payload)) = link.take_frame() {
             self.hear_frame(opcode, &payload, link, context);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
-use crate::wire::{GOODBYE, close_payload, push_frame, take_frame, take_response, upgrade};
+use crate::wire::{GOODBYE, RSV1, close_payload, deflate, push_frame, upgrade};
 
 /// How far an echo client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +32,17 @@ impl Echoer {
         let opcode = context.random.u8(1..=2);
         let payload = context.padding().into_bytes();
         let mask = context.random.u32(..).to_be_bytes();
-        let cut = context.random.usize(..=payload.len());
+        // Each message may be compressed or not (RFC 7692 section 6).
+        let is_compressed = link.has_deflate && mask[0] & 1 == 0;
+        let (first, sent) =
+            if is_compressed { (RSV1 | opcode, deflate(&payload)) } else { (opcode, payload.clone()) };
+        let cut = context.random.usize(..=sent.len());
         let mut frames = Vec::new();
         if context.random.bool() {
-            push_frame(opcode, true, &payload, mask, &mut frames);
+            push_frame(first, true, &sent, mask, &mut frames);
         } else {
-            push_frame(opcode, false, &payload[..cut], mask, &mut frames);
-            push_frame(0, true, &payload[cut..], mask, &mut frames);
+            push_frame(first, false, &sent[..cut], mask, &mut frames);
+            push_frame(0, true, &sent[cut..], mask, &mut frames);
         }
         link.say(&frames);
         self.due.push_back((opcode, payload));
@@ -100,20 +104,20 @@ impl Behaviour for Echoer {
         }
         self.stage = Stage::Handshake;
         let mut link = context.connect();
-        link.say(&upgrade("/api/ws", None));
+        link.say_upgrade(&upgrade("/api/ws", None));
         Some(link)
     }
 
     fn hear(&mut self, link: &mut Link, context: &mut Context<'_>) {
         if self.stage == Stage::Handshake {
-            let Some(response) = take_response(&mut link.inbox, false) else { return };
+            let Some(response) = link.take_upgrade() else { return };
             if response.status != 101 {
                 self.is_turned_away = true;
                 return assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
             }
             self.stage = Stage::Open;
         }
-        while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
+        while let Some((opcode, payload)) = link.take_frame() {
             self.hear_frame(opcode, payload, link, context);
         }
     }

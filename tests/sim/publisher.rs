@@ -128,7 +128,10 @@ impl Publisher {
         let evil = "Origin: http://evil.example\r\n";
         match context.random.u32(..10) {
             0..=5 => self.publish(link, context),
-            6 => self.say("GET", &list, "", "", What::Read("{\"messages\":["), link),
+            6 => {
+                let fields = if self.requests.is_multiple_of(2) { "Accept-Encoding: gzip\r\n" } else { "" };
+                self.say("GET", &list, fields, "", What::Read("{\"messages\":["), link);
+            }
             7 => self.say("HEAD", "/api/channels", "", "", What::Read(""), link),
             8 => self.say("GET", "/api/summary", "", "", What::Read("{\"summary\":{"), link),
             _ => match context.random.u32(..8) {

@@ -4,9 +4,7 @@
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run};
-use crate::wire::{
-    CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, take_frame, take_response, upgrade,
-};
+use crate::wire::{CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, upgrade};
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +153,7 @@ impl Subscriber {
     }
 
     fn open(&mut self, link: &mut Link, context: &mut Context<'_>) -> bool {
-        let Some(response) = take_response(&mut link.inbox, false) else { return false };
+        let Some(response) = link.take_upgrade() else { return false };
         self.is_turned_away = response.status != 101;
         if self.is_turned_away {
             assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
@@ -215,9 +213,9 @@ impl Behaviour for Subscriber {
         let mut link = context.connect();
         match asked {
             Some(id) if context.random.bool() => {
-                link.say(&upgrade(&format!("{target}?last_event_id={id}"), None));
+                link.say_upgrade(&upgrade(&format!("{target}?last_event_id={id}"), None));
             }
-            asked => link.say(&upgrade(&target, asked.as_deref())),
+            asked => link.say_upgrade(&upgrade(&target, asked.as_deref())),
         }
         Some(link)
     }
@@ -226,7 +224,7 @@ impl Behaviour for Subscriber {
         if self.stage == Stage::Handshake && !self.open(link, context) {
             return;
         }
-        while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
+        while let Some((opcode, payload)) = link.take_frame() {
             self.hear_frame(opcode, &payload, link, context);
         }
     }

@@ -1,6 +1,11 @@
 //! What clients say and hear, byte for byte, written apart from the server's own
 //! code: WebSocket frames, requests, and responses.
 
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
 pub(crate) const CONTINUE: u8 = 0;
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const CLOSE: u8 = 8;
@@ -33,20 +38,53 @@ pub(crate) fn close_payload(code: u16) -> [u8; 2] {
     code.to_be_bytes()
 }
 
+/// The bit of a frame's first byte that says that its message is compressed (RFC 7692 section 6).
+pub(crate) const RSV1: u8 = 0x40;
+
+/// What the last block of a compressed message ends with, and its frames leave out.
+const DEFLATE_TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
+
 /// Takes one whole frame of the server off the front of `bytes`: its opcode and
-/// its payload. The server fragments nothing and masks nothing.
-pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+/// its payload, inflated if it may be and is compressed. The server fragments nothing and masks nothing.
+pub(crate) fn take_frame_of(bytes: &mut Vec<u8>, may_be_compressed: bool) -> Option<(u8, Vec<u8>)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert_eq!(first & 0xF0, 0x80, "a whole frame without extensions");
+    assert_eq!(first & 0xB0, 0x80, "a whole frame without extensions but one");
     let (head, len) = match second {
         0..=125 => (2, usize::from(second)),
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()))),
         127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap())).unwrap()),
         _ => panic!("a server masks nothing"),
     };
-    let payload = bytes.get(head..head + len)?.to_vec();
+    let mut payload = bytes.get(head..head + len)?.to_vec();
     bytes.drain(..head + len);
-    Some((first & 0x0F, payload))
+    let opcode = first & 0x0F;
+    if first & RSV1 != 0 {
+        assert!(may_be_compressed && opcode < CLOSE, "compression that was not agreed on");
+        payload = inflate(&payload);
+    }
+    Some((opcode, payload))
+}
+
+/// The same, of a client that has agreed on no compression.
+pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    take_frame_of(bytes, false)
+}
+
+fn inflate(payload: &[u8]) -> Vec<u8> {
+    let whole = [payload, &DEFLATE_TAIL].concat();
+    let (mut inflate, mut message) = (Decompress::new(false), Vec::with_capacity(1 << 20));
+    inflate.decompress_vec(&whole, &mut message, FlushDecompress::Sync).expect("a compressed message");
+    assert_eq!(inflate.total_in(), whole.len() as u64, "a compressed message is taken whole");
+    message
+}
+
+/// The payload of a compressed message.
+pub(crate) fn deflate(message: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(message.len() + message.len() / 8 + 64);
+    let mut deflate = Compress::new(Compression::default(), false);
+    deflate.compress_vec(message, &mut payload, FlushCompress::Sync).expect("room for all");
+    assert_eq!(payload.split_off(payload.len() - DEFLATE_TAIL.len()), DEFLATE_TAIL);
+    payload
 }
 
 /// A request for a WebSocket.
@@ -83,6 +121,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) correlation_id: String,
     pub(crate) closes: bool,
+    /// Whether a 101 agrees on compression.
+    pub(crate) has_deflate: bool,
     pub(crate) body: String,
 }
 
@@ -110,10 +150,22 @@ pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Resp
         let len = field("content-length").expect("a length").parse().expect("digits");
         (bytes.get(head_len..head_len + len)?.to_vec(), len)
     };
+    let body = match field("content-encoding") {
+        Some("gzip") if !head_only => {
+            let mut plain = Vec::new();
+            GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("a body in gzip");
+            plain
+        }
+        _ => body,
+    };
     let response = Response {
         status,
         correlation_id: field("x-correlation-id").expect("a correlation id").to_owned(),
         closes: field("connection").is_some_and(|value| value == "close"),
+        has_deflate: field("sec-websocket-extensions").is_some_and(|agreed| {
+            assert!(agreed.starts_with("permessage-deflate; server_no_context_takeover;"), "{agreed}");
+            true
+        }),
         body: String::from_utf8(body).expect("a body is text"),
     };
     bytes.drain(..head_len + len);
