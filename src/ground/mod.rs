@@ -3,6 +3,7 @@
 
 pub mod time;
 pub mod id;
+pub mod authority;
 pub mod origin;
 pub mod config;
 pub mod limit;

@@ -2,6 +2,9 @@
 //! authority that the request is for, and a list.
 
 use core::net::IpAddr;
+use std::fmt;
+
+use super::authority::Authority;
 
 /// The pages that may connect beside those of the server's own host and, for a server
 /// on loopback, those on loopback.
@@ -11,23 +14,44 @@ pub struct AllowedOrigins {
     listed: Vec<String>,
 }
 
-/// A text that is no origin.
+/// Why a text is not the origin of any page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAnOrigin;
+pub struct NotAnOrigin(&'static str);
+
+impl fmt::Display for NotAnOrigin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NotAnOrigin {}
+
+const WRONG_FORM: NotAnOrigin = NotAnOrigin("not of the form SCHEME://HOST[:PORT], null or *");
+const NOT_ASCII: NotAnOrigin = NotAnOrigin("a host is in ASCII, as browsers send it (xn--…)");
+const NOT_OF_A_PAGE: NotAnOrigin =
+    NotAnOrigin("an origin is that of a page, which begins with http:// or https://");
+
+/// The origin of a page from a file in a request, and in the handshake of a WebSocket.
+const FILES: [&str; 2] = ["null", "file://"];
 
 impl AllowedOrigins {
-    /// Adds one: `SCHEME://HOST[:PORT]`, `null`, or `*` for all.
+    /// Adds one: `SCHEME://HOST[:PORT]`, `file://`, `null` for this and other pages without an origin, or
+    /// `*` for all. White space around it and a slash at its end mean nothing.
     ///
     /// # Errors
     ///
-    /// Where it is none of them.
+    /// If no browser would ever send it.
     pub fn add(&mut self, origin: &str) -> Result<(), NotAnOrigin> {
-        if origin == "*" {
-            self.any = true;
-        } else if origin == "null" || Origin::parse(origin).is_some() {
-            self.listed.push(canonical(origin));
-        } else {
-            return Err(NotAnOrigin);
+        match origin.trim_ascii() {
+            "*" => self.any = true,
+            "null" => self.listed.extend(FILES.map(str::to_owned)),
+            origin => {
+                let origin = Origin::parse(origin)?;
+                if origin.is_scheme(&["ws", "wss"]) {
+                    return Err(NOT_OF_A_PAGE);
+                }
+                self.listed.push(origin.canonical());
+            }
         }
         Ok(())
     }
@@ -35,68 +59,79 @@ impl AllowedOrigins {
     /// Whether a page of `origin` may talk to the server under the authority `host`.
     #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
-        if self.any || (!self.listed.is_empty() && self.listed.contains(&canonical(origin))) {
+        let parsed = Origin::parse(origin);
+        if self.any || (!self.listed.is_empty() && self.lists(origin, parsed.ok())) {
             return true;
         }
-        let (Some(origin), Some(host)) = (Origin::parse(origin), host) else { return false };
-        let (name, port) = split_authority(host);
-        let same_port = port == origin.port || port.is_none() && origin.port == origin.default_port();
-        (name.eq_ignore_ascii_case(origin.host) && same_port)
-            || (is_loopback(origin.host) && is_loopback(name))
+        let (Ok(origin), Some(Ok(host))) = (parsed, host.map(Authority::parse)) else { return false };
+        let same_port =
+            host.port == origin.port || host.port.is_none() && origin.port == origin.default_port();
+        (host.host.eq_ignore_ascii_case(origin.host) && same_port)
+            || (is_loopback(origin.host) && is_loopback(host.host))
+    }
+
+    fn lists(&self, origin: &str, parsed: Option<Origin<'_>>) -> bool {
+        let canonical = parsed.map_or_else(|| origin.to_owned(), |origin| origin.canonical());
+        self.listed.contains(&canonical)
     }
 }
 
-/// An origin as all ways to write it come to: in small letters, with its port.
-fn canonical(text: &str) -> String {
-    match Origin::parse(text) {
-        Some(Origin { scheme, host, port: Some(port) }) => format!("{scheme}://{host}:{port}"),
-        _ => text.trim_end_matches('/').to_owned(),
-    }
-    .to_ascii_lowercase()
-}
-
+#[derive(Clone, Copy)]
 struct Origin<'a> {
     scheme: &'a str,
+    /// Empty for pages from files.
     host: &'a str,
+    /// The scheme's own if none is written.
     port: Option<u16>,
 }
 
 impl<'a> Origin<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let (scheme, authority) = text.trim_end_matches('/').split_once("://")?;
-        let (host, port) = split_authority(authority);
-        let legal = !scheme.is_empty()
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-            && !host.is_empty()
-            && !host.contains(['/', '@', ' ', '*'])
-            && (port.is_some() || !authority[host.len()..].contains(':'));
-        let mut origin = Self { scheme, host, port };
-        origin.port = port.or_else(|| origin.default_port());
-        legal.then_some(origin)
+    fn parse(text: &'a str) -> Result<Self, NotAnOrigin> {
+        let (scheme, authority) = text.split_once("://").ok_or(WRONG_FORM)?;
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !is_scheme {
+            return Err(WRONG_FORM);
+        }
+        let mut origin = Self { scheme, host: "", port: None };
+        if authority.is_empty() && origin.is_scheme(&["file"]) {
+            return Ok(origin);
+        }
+        if !authority.is_ascii() {
+            return Err(NOT_ASCII);
+        }
+        let authority = Authority::parse(authority).map_err(|_| WRONG_FORM)?;
+        if authority.host.contains(['*', '%']) {
+            return Err(WRONG_FORM);
+        }
+        origin.host = authority.host;
+        origin.port = authority.port.or_else(|| origin.default_port());
+        Ok(origin)
+    }
+
+    fn is_scheme(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.scheme.eq_ignore_ascii_case(name))
     }
 
     fn default_port(&self) -> Option<u16> {
-        let is_one_of = |names: [&str; 2]| names.iter().any(|name| self.scheme.eq_ignore_ascii_case(name));
-        if is_one_of(["http", "ws"]) {
+        if self.is_scheme(&["http", "ws"]) {
             Some(80)
-        } else if is_one_of(["https", "wss"]) {
+        } else if self.is_scheme(&["https", "wss"]) {
             Some(443)
         } else {
             None
         }
     }
-}
 
-/// Host, with its brackets if it has some, and port.
-fn split_authority(authority: &str) -> (&str, Option<u16>) {
-    let host_len = if authority.starts_with('[') {
-        authority.find(']').map_or(authority.len(), |end| end + 1)
-    } else {
-        authority.find(':').unwrap_or(authority.len())
-    };
-    let (host, rest) = authority.split_at(host_len);
-    let port = rest.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-    (host, port.and_then(|port| port.parse().ok()))
+    /// The one text for all ways to write it: in lower case, with its port, and an address in its shortest form.
+    fn canonical(&self) -> String {
+        let Self { scheme, host, port } = *self;
+        let host =
+            Authority { host, port }.ipv6().map_or_else(|| host.to_owned(), |addr| format!("[{addr}]"));
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        format!("{scheme}://{host}{port}").to_ascii_lowercase()
+    }
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -157,10 +192,74 @@ mod tests {
         assert!(list.allow("null", None));
         assert!(!list.allow("https://app.example:8443", Some("localhost")));
         for wrong in ["example.com", "http://", "http://*", "https://a/b", "", "http://a:b"] {
-            assert_eq!(list.add(wrong), Err(NotAnOrigin), "{wrong}");
+            assert!(list.add(wrong).is_err(), "{wrong}");
         }
         list.add("*").unwrap();
         assert!(list.allow("http://anything", None));
+    }
+
+    #[test]
+    fn what_no_page_can_be_of_is_not_listed() {
+        let mut list = AllowedOrigins::default();
+        for wrong in [
+            "https://a?x",
+            "https://a#x",
+            "https://a/?x",
+            "https://a//",
+            "https://caf\u{e9}.example",
+            "https://a\u{7f}",
+            "https://a b",
+            "https://a,b c",
+            "https://u@a",
+            "https://%61",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[::x]",
+            "http://a:65536",
+            "http://a:1:2",
+            "://a",
+            "1http://a",
+            "file://host*",
+            // The origin of a page that opens a WebSocket is http or https.
+            "ws://a",
+            "wss://a",
+        ] {
+            assert!(list.add(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(list, AllowedOrigins::default(), "nothing of it was listed");
+        assert!(
+            list.add("https://caf\u{e9}.example").is_err_and(|error| error.to_string().contains("ASCII"))
+        );
+        assert!(list.add("wss://a").is_err_and(|error| error.to_string().contains("https")));
+    }
+
+    #[test]
+    fn white_space_around_a_listed_origin_and_the_form_of_an_address_mean_nothing() {
+        let mut list = AllowedOrigins::default();
+        for listed in [" https://a.example\n", "\thttps://b.example/ ", "http://[2001:DB8:0:0::1]:80"] {
+            list.add(listed).unwrap();
+        }
+        for origin in ["https://a.example", "https://b.example", "http://[2001:db8::1]"] {
+            assert!(list.allow(origin, None), "{origin}");
+        }
+    }
+
+    #[test]
+    fn pages_from_files_are_null_or_say_so() {
+        let list = |origin| {
+            let mut list = AllowedOrigins::default();
+            list.add(origin).unwrap();
+            list
+        };
+        // Chromium says null for a request and file:// for a WebSocket, of the same page.
+        let null = list("null");
+        assert!(null.allow("null", None) && null.allow("file://", None));
+        for file in ["file://", "file:///", "FILE://"] {
+            let file = list(file);
+            assert!(file.allow("file://", None) && !file.allow("null", None));
+            assert!(!file.allow("file://host", None) && !file.allow("files://", None));
+        }
+        assert!(!AllowedOrigins::default().allow("file://", Some("localhost")));
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub(super) struct Serve {
     listen: SocketAddr,
 
     /// Lets pages of an origin connect, beside those of the server's own host and port, and those on
-    /// loopback where the request is for loopback, too: SCHEME://HOST[:PORT], null for pages that have
-    /// none, such as files, or * for all; several times, or separated by commas
+    /// loopback where the request is for loopback, too: SCHEME://HOST[:PORT], file:// or null for pages from
+    /// files (null for others without an origin, too), or * for all; several times, or separated by commas
     #[arg(long = "allow-origin", value_name = "ORIGIN", env = "POLECAT_ALLOW_ORIGIN", value_delimiter = ',')]
     #[arg(value_parser = parse_origin)]
     allow_origins: Vec<String>,
@@ -338,10 +338,8 @@ fn parse_addr(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn parse_origin(text: &str) -> Result<String, String> {
-    match AllowedOrigins::default().add(text) {
-        Ok(()) => Ok(text.to_owned()),
-        Err(_) => Err("not of the form SCHEME://HOST[:PORT], null or *".to_owned()),
-    }
+    let added = AllowedOrigins::default().add(text);
+    added.map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]

@@ -12,7 +12,8 @@ use httparse::Status::Complete;
 use super::field::{Fields, LineEnd, elements, find_line_end, is_token, note_work};
 use super::request::{Method, Request, Version};
 use super::status::{Refusal, Status};
-use super::target::{Target, is_authority};
+use super::target::Target;
+use crate::ground::authority::Authority;
 use crate::ground::config::{HEAD_FIELDS_CAP, Limits};
 use crate::ground::limit::Limit;
 
@@ -287,7 +288,7 @@ impl<'b> Told<'b> {
             (0, Version::Http10) => Ok(None),
             (0, Version::Http11) => Err(Refusal::bad("Host is missing")),
             (1, _) => match std::str::from_utf8(self.host) {
-                Ok(host) if is_authority(host) => Ok(Some(host)),
+                Ok(host) if Authority::parse(host).is_ok() => Ok(Some(host)),
                 _ => Err(Refusal::bad("invalid Host")),
             },
             _ => Err(Refusal::bad("more than one Host")),

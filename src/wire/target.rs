@@ -1,11 +1,12 @@
 //! Request targets and what they are made of: authority, path, query
 //! (RFC 9112 section 3.2, RFC 3986).
 
-use core::net::Ipv6Addr;
 use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
+
+use crate::ground::authority::Authority;
 
 use super::status::{Refusal, Status};
 
@@ -41,7 +42,7 @@ impl<'b> Target<'b> {
             return Err(Refusal::bad("invalid request target"));
         };
         let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        if !is_authority(authority) {
+        if Authority::parse(authority).is_err() {
             return Err(Refusal::bad("invalid authority in the request target"));
         }
         let (path, query) = split_query(rest);
@@ -67,35 +68,6 @@ fn split_query(target: &str) -> (&str, Option<&str>) {
 fn strip_scheme(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(rest)
-}
-
-/// Whether `text` is a host and an optional port, as `Host` and the authority of
-/// an http URI have it: not empty, no user (RFC 9110 sections 4.2 and 7.2).
-pub(super) fn is_authority(text: &str) -> bool {
-    let (host_ok, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, port)) = rest.split_once(']') else { return false };
-        (address.parse::<Ipv6Addr>().is_ok(), port)
-    } else {
-        let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-        (is_registered_name(host), port)
-    };
-    host_ok && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-}
-
-/// `reg-name` of RFC 3986, which takes in IPv4 addresses, and not empty.
-fn is_registered_name(host: &str) -> bool {
-    let bytes = host.as_bytes();
-    let legal = |(at, byte): (usize, &u8)| match byte {
-        b'%' => matches!(bytes.get(at + 1..at + 3), Some(hex) if hex.iter().all(u8::is_ascii_hexdigit)),
-        b'-' | b'.' | b'_' | b'~' => true,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
-        _ => byte.is_ascii_alphanumeric(),
-    };
-    !bytes.is_empty() && bytes.iter().enumerate().all(legal)
-}
-
-fn is_port(port: &str) -> bool {
-    port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 /// The first value of that name in a query of `name=value` pairs, decoded: `+`
@@ -147,35 +119,6 @@ pub fn percent_decode_segment(segment: &str) -> Result<Cow<'_, str>, BadSegment>
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn authorities() {
-        for good in ["a", "a:1", "a:", "127.0.0.1:8010", "[::1]", "[::1]:65535", "a_b.c-d~e", "%41", "x,y"] {
-            assert!(is_authority(good), "{good}");
-        }
-        for bad in [
-            "",
-            ":80",
-            "a:b",
-            "a:65536",
-            "a:+1",
-            "a:1:2",
-            "[::1",
-            "[::1]x",
-            "[1.2.3.4]",
-            "[::1%25eth0]",
-            "a b",
-            "u@a",
-            "a/b",
-            "%4",
-            "%zz",
-            "a,b c",
-            "é",
-            "::1",
-        ] {
-            assert!(!is_authority(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn segments_decode_strictly() {

@@ -182,12 +182,42 @@ fn a_star_lets_all_in_and_nonsense_is_refused_at_the_start() {
         check(process.addr(), "polecat.test", origin, true);
     }
     process.kill();
-    for wrong in ["app.example", "https://", "https://*.example", "https://app.example/path", ""] {
+    for wrong in [
+        "app.example",
+        "https://",
+        "https://*.example",
+        "https://app.example/path",
+        "https://app.example?x",
+        "https://app.example#",
+        "https://caf\u{e9}.example",
+        "http://[::1",
+        "wss://app.example",
+        "",
+    ] {
         let ended = run(|command| {
             command.args(["--listen", "127.0.0.1:0", "--allow-origin", wrong, "--db"]).arg(home.database());
         });
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(2), 1), "{wrong:?}: {:?}", ended.stderr);
     }
+}
+
+#[test]
+fn a_variable_may_have_white_space_around_its_origins_and_files_can_be_listed() {
+    let home = Home::new();
+    let start = |origins: &str| {
+        Process::start(|command| {
+            command.args(["--listen", "127.0.0.1:0", "--db"]).arg(home.database());
+            command.env("POLECAT_ALLOW_ORIGIN", origins);
+        })
+    };
+    let process = start("https://one.example, https://two.example\t,\nnull\n");
+    for origin in ["https://one.example", "https://two.example", "null", "file://"] {
+        check(process.addr(), "polecat.test", origin, true);
+    }
+    process.kill();
+    let process = start("file://");
+    check(process.addr(), "polecat.test", "file://", true);
+    check(process.addr(), "polecat.test", "null", false);
 }
 
 #[test]
