@@ -1,11 +1,12 @@
 //! The command line: flags and their environment variables, then `Options`,
 //! then the reactor. One line on stderr says what is wrong, an exit status whose fault it is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::client::Client;
@@ -74,7 +75,15 @@ pub fn run() -> ExitCode {
 }
 
 fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
-    let cli = Cli::try_parse_from(args)?;
+    let mut command = without_empty_variables(Cli::command());
+    let matches = command.try_get_matches_from_mut(args).map_err(|error| match error.kind() {
+        // The help names all variables.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Cli::command().try_get_matches_from(args).err().unwrap_or(error)
+        }
+        _ => error,
+    })?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let complaint = match &cli.command {
         Command::Serve(serve) => {
             serve.without_a_file().map(|flag| format!("{flag} needs a file, and --db is off"))
@@ -86,6 +95,14 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
         Some(line) => Err(Cli::command().error(ErrorKind::ArgumentConflict, line)),
         None => Ok(cli),
     }
+}
+
+/// An empty environment variable is none: service files and containers often set what they leave out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Returns whether what came of it is good.

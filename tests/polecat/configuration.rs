@@ -48,6 +48,37 @@ fn flags_win_over_the_environment() {
 }
 
 #[test]
+fn an_empty_variable_is_as_none() {
+    let help = run(|command| {
+        command.args(["serve", "--help"]);
+    });
+    // Lines are broken anywhere between words.
+    let words = help.stdout.split_whitespace().filter(|word| word.starts_with("POLECAT_"));
+    let variables = words.filter_map(|word| word.split('=').next()).collect::<Vec<_>>();
+    assert!(variables.len() > 30, "{variables:?}");
+    let home = Home::new();
+    let empty = |command: &mut std::process::Command| {
+        command.envs(variables.iter().map(|name| (name, "")));
+    };
+    let process = Process::start(|command| {
+        empty(command);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(home.database());
+    });
+    assert_eq!(get(process.addr(), "/").status, 200, "the console is there");
+    // And the help names them as ever.
+    let with_empty = run(|command| {
+        empty(command);
+        command.args(["serve", "--help"]);
+    });
+    assert_eq!(with_empty.stdout.matches(" POLECAT_").count(), variables.len(), "{}", with_empty.stdout);
+    // The other commands, too: whether there is a server or not, the command line is right.
+    let status = run(|command| {
+        command.arg("status").env("POLECAT_URL", "");
+    });
+    assert_ne!(status.status.code(), Some(2), "{status:?}");
+}
+
+#[test]
 fn a_wrong_flag_is_one_line_and_exit_2() {
     for (args, named) in [
         (&["serve", "--no-such-flag"][..], "--no-such-flag"),
