@@ -121,7 +121,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
                 match channel_name_error(&name, bytes_max) {
                     None => Ok(Some(Stream::Channel(Rc::from(name.as_ref())))),
-                    Some(_) => Err("the channel's name is too long or has control characters"),
+                    Some(_) => Err("the channel's name is too long, has control characters, or is . or .."),
                 }
             }
         }

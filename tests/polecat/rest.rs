@@ -187,6 +187,11 @@ fn a_body_of_the_wrong_shape_is_422_and_told_where() {
     assert_eq!(fault_of(&http.request("POST", "/api/messages", &[], Some(&long)))["type"], "string_too_long");
     let control = message("bell\u{7}", "a", "c");
     assert_eq!(fault_of(&http.post("/api/messages", &control))["type"], "value_error");
+    for dots in [".", ".."] {
+        let fault = fault_of(&http.post("/api/messages", &message(dots, "a", "c")));
+        let text = "Value error, a channel name is not . or ..";
+        assert_eq!((&fault["type"], &fault["msg"]), (&json!("value_error"), &json!(text)), "{dots}");
+    }
     http.expect_open();
     assert_eq!(http.get("/api/messages").ok(), json!({"messages": []}), "nothing of it was stored");
 }

@@ -37,6 +37,11 @@ pub(crate) const CASES: &[Case] = &[
     ("a key without its padding", b"GET /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ||", &[400], Open),
     ("a key of another alphabet", b"GET /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub2-_ZQ==||", &[400], Open),
     ("a key with a space", b"GET /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhb BsZSBub25jZQ==||", &[400], Open),
+    // Names that no browser could ask for: it takes them for the folder, or the one above it.
+    ("a channel named .", b"GET /api/ws/. HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Open),
+    ("a channel named ..", b"GET /api/ws/.. HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Open),
+    ("the same in escapes", b"GET /api/ws/%2e%2E HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Open),
+    ("a channel named ...", b"GET /api/ws/... HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[101], Upgraded),
     // Other mistakes.
     ("a handshake in HTTP/1.0", b"GET /ws HTTP/1.0|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Closed),
     ("a handshake by POST", b"POST /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[405], Open),
