@@ -102,6 +102,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn route(&mut self, index: u32, request: &Request<'_>) -> bool {
         log::debug!("connection {index} asks: {} {}", request.method.as_str(), request.path);
         let exchange = self.exchange(request);
+        if matches!(request.method, Method::Other(_)) {
+            self.reply_detail(index, &exchange, Status::NOT_IMPLEMENTED, "Not Implemented", &[]);
+            return false;
+        }
         if let Some(endpoint) = endpoint(request.path) {
             return self.upgrade(index, request, &exchange, endpoint);
         }

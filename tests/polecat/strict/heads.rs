@@ -55,7 +55,10 @@ pub(crate) const CASES: &[Case] = &[
     ("dots in a path", b"GET /api/../api/health HTTP/1.1|Host: a||", &[404], Open),
     ("a method that the path has not", b"DELETE /api/health HTTP/1.1|Host: a||", &[405], Open),
     ("OPTIONS without a preflight", b"OPTIONS /api/health HTTP/1.1|Host: a||", &[405], Open),
-    ("TRACE", b"TRACE /api/health HTTP/1.1|Host: a||", &[405], Open),
+    ("TRACE", b"TRACE /api/health HTTP/1.1|Host: a||", &[501], Open),
+    ("a method that nobody knows", b"BREW /api/health HTTP/1.1|Host: a||", &[501], Open),
+    ("one with a body", b"BREW /nothing HTTP/1.1|Host: a|Content-Length: 2||hi", &[501], Open),
+    ("a method in small letters", b"get /api/health HTTP/1.1|Host: a||", &[501], Open),
     // Request lines.
     ("HEAD without a Host", b"HEAD /api/health HTTP/1.1||", &[400], Closed),
     ("a folded field of HEAD, after an empty line", b"|HEAD / HTTP/1.1|Host: a| b||", &[400], Closed),
