@@ -21,11 +21,21 @@ pub(super) enum Inspection {
     Metrics,
 }
 
+/// What a response holds, as far as its fields depend on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// How things are at this moment, or an error.
+    Answer,
+    /// The same, and it may be compressed.
+    List,
+    /// A file that is part of the binary.
+    Page,
+}
+
 /// What of a request its response depends on.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// Whether the response is a list, which may be compressed.
-    pub(super) is_list: bool,
+    pub(super) content: Content,
     pub(super) head_only: bool,
     pub(super) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.
@@ -36,7 +46,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// The header fields that every response to this request has; empty values are to be left out.
-    pub(super) fn headers(&self) -> [(&str, &str); 5] {
+    pub(super) fn headers(&self) -> [(&str, &str); 7] {
         let origin = self.origin.as_deref().unwrap_or_default();
         let with_origin = |value| if origin.is_empty() { "" } else { value };
         [
@@ -48,7 +58,10 @@ impl Exchange {
                 with_origin("X-Correlation-ID, Idempotency-Replayed, Link, Retry-After"),
             ),
             // Also where there is none: a cache must not show one page what another was answered.
-            ("Vary", if self.is_list { "Origin, Accept-Encoding" } else { "Origin" }),
+            ("Vary", if self.content == Content::List { "Origin, Accept-Encoding" } else { "Origin" }),
+            // A page is compared by its tag each time.
+            ("Cache-Control", if self.content == Content::Page { "no-cache" } else { "no-store" }),
+            ("X-Content-Type-Options", "nosniff"),
         ]
     }
 }

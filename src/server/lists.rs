@@ -12,7 +12,7 @@ use crate::wire::http::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Vers
 use crate::wire::protocol::{write_event, write_numbered};
 
 use super::connection::Reading;
-use super::exchange::{Exchange, JSON, detail_body};
+use super::exchange::{Content, Exchange, JSON, detail_body};
 use super::list::List;
 use super::metrics::CloseReason;
 use super::server::{Ask, Server};
@@ -24,7 +24,7 @@ const ASKED_MAX: usize = 4;
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Begins to answer `GET /api/messages` or `GET /api/events`.
     pub(super) fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
-        let exchange = Exchange { is_list: true, ..exchange };
+        let exchange = Exchange { content: Content::List, ..exchange };
         let range = match ListRange::parse(|name| request.query_value(name)) {
             Ok(range) => range,
             Err(errors) => return self.reply_errors(index, &exchange, &errors),

@@ -3,7 +3,7 @@
 use crate::hub::engine::Engine;
 use crate::wire::http::{Request, Status};
 
-use super::exchange::Exchange;
+use super::exchange::{Content, Exchange};
 use super::server::Server;
 use super::socket::Socket;
 
@@ -28,12 +28,18 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
 
-const LIBRARY: Page = Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../docs/polecat.js"));
+const ICON: &[u8] = include_bytes!("../console/icon.svg");
+
+/// What is served without the console, too: the library, and what a browser asks for that is shown any answer.
+static OTHERS: [Page; 2] = [
+    Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../docs/polecat.js")),
+    Page::new("/favicon.ico", SVG, ICON),
+];
 
 static CONSOLE: [Page; 11] = [
     Page::new("/", HTML, include_bytes!("../console/console.html")),
     Page::new("/console/console.css", CSS, include_bytes!("../console/console.css")),
-    Page::new("/console/icon.svg", SVG, include_bytes!("../console/icon.svg")),
+    Page::new("/console/icon.svg", SVG, ICON),
     Page::new("/console/channels.js", JAVASCRIPT, include_bytes!("../console/channels.js")),
     Page::new("/console/connections.js", JAVASCRIPT, include_bytes!("../console/connections.js")),
     Page::new("/console/events.js", JAVASCRIPT, include_bytes!("../console/events.js")),
@@ -61,9 +67,8 @@ impl Page {
 
 /// The page of that path, where the console is served or it is none of the console's.
 pub(super) fn page(path: &str, has_console: bool) -> Option<&'static Page> {
-    static LIBRARIES: [Page; 1] = [LIBRARY];
     let console = CONSOLE.iter().filter(|_| has_console);
-    LIBRARIES.iter().chain(console).find(|page| page.path == path)
+    OTHERS.iter().chain(console).find(|page| page.path == path)
 }
 
 impl<S: Socket, E: Engine> Server<S, E> {
@@ -71,23 +76,22 @@ impl<S: Socket, E: Engine> Server<S, E> {
         &mut self,
         index: u32,
         request: &Request<'_>,
-        exchange: &Exchange,
+        exchange: Exchange,
         page: &'static Page,
     ) {
+        let exchange = Exchange { content: Content::Page, ..exchange };
         let etag = page.etag();
         let extra = [
             ("Content-Type", page.media_type),
             ("ETag", etag.as_str()),
-            ("Cache-Control", "no-cache"),
-            ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
             ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
         ];
         if request.header_values("if-none-match").any(|tags| names(tags, etag.as_bytes())) {
             // The rest is what the browser has.
-            self.reply(index, exchange, Status::NOT_MODIFIED, b"", &extra[1..3]);
+            self.reply(index, &exchange, Status::NOT_MODIFIED, b"", &extra[1..2]);
         } else {
-            self.reply(index, exchange, Status::OK, page.body, &extra);
+            self.reply(index, &exchange, Status::OK, page.body, &extra);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::protocol::write_json;
 
 use super::connection::{Phase, Reading};
 use super::cors::is_preflight;
-use super::exchange::{Exchange, Inspection, JSON, detail_body, health_payload};
+use super::exchange::{Content, Exchange, Inspection, JSON, detail_body, health_payload};
 use super::metrics::CloseReason;
 use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
@@ -111,7 +111,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let page = page(request.path, !self.config.no_console);
         if let (Method::Get | Method::Head, Some(page)) = (&request.method, page) {
-            self.reply_page(index, request, &exchange, page);
+            self.reply_page(index, request, exchange, page);
             return false;
         }
         let Some(allowed) = methods(request.path).or_else(|| page.map(Page::methods)) else {
@@ -180,7 +180,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let usable = given
             .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
         Exchange {
-            is_list: false,
+            content: Content::Answer,
             head_only: matches!(request.method, Method::Head),
             keep_alive: request.keep_alive && !self.is_draining(),
             correlation_id: usable.map_or_else(|| self.make_correlation_id(), str::to_owned),
@@ -195,7 +195,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Of a connection on which nothing more is read, and whose request cannot be trusted.
     fn last_exchange(&mut self, head_only: bool) -> Exchange {
         let correlation_id = self.make_correlation_id();
-        Exchange { is_list: false, head_only, keep_alive: false, correlation_id, origin: None }
+        Exchange { content: Content::Answer, head_only, keep_alive: false, correlation_id, origin: None }
     }
 
     /// Says to a new connection why it is not let in.
@@ -311,7 +311,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn write_response(&mut self, exchange: &Exchange, status: Status, body: &[u8], extra: &[(&str, &str)]) {
-        let mut headers = Vec::with_capacity(extra.len() + 4);
+        let mut headers = Vec::with_capacity(extra.len() + 7);
         headers.extend_from_slice(&exchange.headers());
         headers.retain(|(_, value)| !value.is_empty());
         headers.extend_from_slice(extra);

@@ -39,7 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TURNED_AWAY_MAX: usize = 64;
 
 const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
-    Connection: close\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n\
+    Connection: close\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\
+    Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n\
     {\"detail\":\"too many connections\"}";
 
 /// All sockets that are listened on.

@@ -15,6 +15,7 @@ fn pages_are_served_with_what_a_browser_needs_to_know() {
         ("/console/console.css", "text/css; charset=utf-8"),
         ("/console/main.js", "text/javascript; charset=utf-8"),
         ("/console/icon.svg", "image/svg+xml"),
+        ("/favicon.ico", "image/svg+xml"),
         ("/polecat.js", "text/javascript; charset=utf-8"),
     ] {
         let page = http.get(path);
@@ -89,6 +90,8 @@ fn the_console_can_be_left_out() {
         }
         assert_eq!(http.request("POST", "/", &[], Some("")).status, if status == 404 { 404 } else { 405 });
         http.get("/api/health").ok();
+        // A browser that is shown any answer asks for this.
+        assert_eq!(http.get("/favicon.ico").status, 200);
         assert_eq!(http.get("/polecat.js").text(), LIBRARY);
     }
 }

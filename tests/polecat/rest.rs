@@ -138,6 +138,56 @@ fn a_method_that_a_path_has_not_is_405_and_told_which_it_has() {
 }
 
 #[test]
+fn a_method_that_nobody_knows_is_501_wherever_it_is_asked() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for target in ["/api/messages", "/api/health", "/ws", "/api/ws/room", "/", "/polecat.js", "/nothing"] {
+        for method in ["BREW", "get", "TRACE", "PROPFIND"] {
+            let response = http.request(method, target, &[], None);
+            assert_eq!(response.status, 501, "{method} {target}");
+            assert_eq!(response.json(), json!({"detail": "Not Implemented"}));
+        }
+    }
+    http.expect_open();
+}
+
+#[test]
+fn what_is_answered_is_not_kept_and_not_guessed_at() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    let body = message("room", "a", &"c".repeat(200_000)).to_string();
+    let origin = [("Origin", "http://polecat.test"), ("Access-Control-Request-Method", "POST")];
+    for (method, target, fields, body, status) in [
+        ("POST", "/api/messages", &[][..], Some(body.as_str()), 200),
+        ("POST", "/api/events", &[], Some("{}"), 422),
+        ("GET", "/api/health", &[], None, 200),
+        ("HEAD", "/api/summary", &[], None, 200),
+        ("GET", "/api/channels", &[], None, 200),
+        // One answer, and one in slices.
+        ("GET", "/api/messages?channel_id=none", &[], None, 200),
+        ("GET", "/api/messages", &[], None, 200),
+        ("GET", "/api/connections", &[], None, 200),
+        ("GET", "/api/schema", &[], None, 200),
+        ("GET", "/metrics", &[], None, 200),
+        ("GET", "/ws", &[], None, 426),
+        ("PUT", "/api/events", &[], None, 405),
+        ("GET", "/nothing", &[], None, 404),
+        ("OPTIONS", "/api/messages", &origin, None, 200),
+    ] {
+        let response = http.request(method, target, fields, body);
+        assert_eq!(response.status, status, "{method} {target}");
+        for (name, value) in [("cache-control", "no-store"), ("x-content-type-options", "nosniff")] {
+            let values = response.headers.iter().filter(|(field, _)| field == name);
+            let values = values.map(|(_, value)| value.as_str()).collect::<Vec<_>>();
+            assert_eq!(values, [value], "{method} {target}: {name}");
+        }
+    }
+    http.send("nonsense\r\n\r\n");
+    let refused = http.response();
+    assert_eq!((refused.status, refused.header("cache-control")), (400, Some("no-store")));
+}
+
+#[test]
 fn a_body_of_the_wrong_shape_is_422_and_told_where() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());
