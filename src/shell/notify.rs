@@ -1,11 +1,18 @@
 //! What whoever supervises the process is told, in the way of systemd: when it serves, when it stops, and, where
 //! there is a watchdog, that the loop still turns. Where nobody asks for it, nothing is said and nothing wakes up.
+//!
+//! A notice that the supervisor does not take, because its queue is full or its socket is not there, stays pending
+//! until it is sent: a supervisor that missed one would kill a service that works.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
+
+/// After a notice was not taken, the next attempt waits this long, or a quarter of what is left to the watchdog.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A supervisor that wants to be told.
 #[derive(Debug)]
@@ -13,6 +20,10 @@ pub(super) struct Supervisor {
     socket: UnixDatagram,
     addr: SocketAddr,
     watchdog: Option<Watchdog>,
+    /// Notices that are not sent yet, oldest first: at most that it serves and that it stops.
+    pending: VecDeque<String>,
+    /// When to try again, after the last attempt failed.
+    retry: Option<Instant>,
 }
 
 /// Without a sign of life for its whole time, the process is killed: it gives one in half of it.
@@ -43,39 +54,78 @@ impl Supervisor {
             format!("cannot notify {} (NOTIFY_SOCKET): {error}", name.to_string_lossy())
         })?;
         let watchdog = watchdog_half()?.map(|half| Watchdog { half, due: Instant::now() + half });
-        Ok(Some(Self { socket, addr, watchdog }))
+        Ok(Some(Self { socket, addr, watchdog, pending: VecDeque::new(), retry: None }))
     }
 
     /// It serves.
     pub(super) fn ready(&mut self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.pending.push_back(format!("READY=1\nSTATUS={status}"));
+        self.send_pending();
     }
 
     /// It stops.
     pub(super) fn stopping(&mut self, status: &str) {
-        self.tell(&format!("STOPPING=1\nSTATUS={status}"));
+        self.pending.push_back(format!("STOPPING=1\nSTATUS={status}"));
+        self.send_pending();
     }
 
     /// The loop has turned.
     pub(super) fn turned(&mut self, status: impl FnOnce() -> String) {
-        let Some(watchdog) = &mut self.watchdog else { return };
+        let Some(due) = self.due() else { return };
         let now = Instant::now();
-        if now >= watchdog.due {
+        if now < due || !self.send_pending() {
+            return;
+        }
+        if self.watchdog.as_ref().is_some_and(|watchdog| now >= watchdog.due)
+            && self.send(&format!("WATCHDOG=1\nSTATUS={}", status()))
+            && let Some(watchdog) = &mut self.watchdog
+        {
             watchdog.due = now + watchdog.half;
-            self.tell(&format!("WATCHDOG=1\nSTATUS={}", status()));
         }
     }
 
-    /// How long the loop may sleep until it has to give a sign of life.
+    /// How long the loop may sleep until it has to give a sign of life, or to try again.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        let watchdog = self.watchdog.as_ref()?;
-        Some(watchdog.due.saturating_duration_since(Instant::now()))
+        Some(self.due()?.saturating_duration_since(Instant::now()))
     }
 
-    fn tell(&mut self, lines: &str) {
-        if let Err(error) = self.socket.send_to_addr(lines.as_bytes(), &self.addr) {
-            log::warn!("whoever supervises this process cannot be told {lines:?}: {error}");
+    /// When there is something to send.
+    fn due(&self) -> Option<Instant> {
+        self.retry.or(self.watchdog.as_ref().map(|watchdog| watchdog.due))
+    }
+
+    /// Returns whether nothing is pending any more.
+    fn send_pending(&mut self) -> bool {
+        while let Some(notice) = self.pending.pop_front() {
+            if !self.send(&notice) {
+                self.pending.push_front(notice);
+                return false;
+            }
         }
+        true
+    }
+
+    /// Returns whether the supervisor has taken it. Failing and recovering are each logged once.
+    fn send(&mut self, notice: &str) -> bool {
+        let had_failed = self.retry.is_some();
+        match self.socket.send_to_addr(notice.as_bytes(), &self.addr) {
+            Ok(_) => {
+                self.retry = None;
+                if had_failed {
+                    log::info!("the supervisor takes notices again");
+                }
+            }
+            Err(error) => {
+                let quarter = self.watchdog.as_ref().map(|watchdog| watchdog.half / 4);
+                self.retry = Some(Instant::now() + quarter.unwrap_or(RETRY_INTERVAL).min(RETRY_INTERVAL));
+                if !had_failed {
+                    log::warn!(
+                        "the supervisor does not take notices (NOTIFY_SOCKET): {error}; {notice:?} is sent again until it does"
+                    );
+                }
+            }
+        }
+        self.retry.is_none()
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Home, Http, PATIENCE, Process, Socket};
+use crate::support::{Home, Http, PATIENCE, Process, Socket, get};
 
 /// Who starts services listens here.
 struct Supervisor(UnixDatagram);
@@ -22,6 +23,22 @@ impl Supervisor {
         let mut buffer = [0; 4096];
         let len = self.0.recv(&mut buffer).expect("a notice");
         String::from_utf8_lossy(&buffer[..len]).lines().map(str::to_owned).collect()
+    }
+}
+
+/// Fills the queue of the socket at `place` until not even a new sender can add to it; returns how many notices it took.
+fn fill(place: &Path) -> usize {
+    let mut filled = 0;
+    loop {
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("it need not block");
+        let before = filled;
+        while sender.send_to(b"FILLING=1", place).is_ok() {
+            filled += 1;
+        }
+        if filled == before {
+            return filled;
+        }
     }
 }
 
@@ -85,4 +102,56 @@ fn with_a_watchdog_it_gives_a_sign_of_life_in_each_half_of_the_time() {
         assert_eq!(supervisor.next()[0], "WATCHDOG=1");
     }
     process.kill();
+}
+
+/// What the log says of a supervisor that cannot be reached.
+const UNREACHABLE: &str = " WARN  the supervisor does not take notices";
+
+#[test]
+fn a_notice_that_finds_no_room_is_sent_when_there_is_room() {
+    let home = Home::new();
+    let path = home.database().with_file_name("notify");
+    let supervisor = Supervisor::new(UnixDatagram::bind(&path).expect("a socket"));
+    let filled = fill(&path);
+    let place = path.to_str().expect("a path of UTF-8");
+    let mut process = serve(&home, &[("NOTIFY_SOCKET", place)]);
+    process.next_logged(UNREACHABLE);
+    let _silent = crate::support::RawSocket::connect(process.addr(), "/api/ws");
+    process.signal(Signal::TERM);
+    process.next_logged(" INFO  stopping; ");
+    for _ in 0..filled {
+        assert_eq!(supervisor.next(), ["FILLING=1"]);
+    }
+    // Each of them, in the order in which it came about.
+    assert_eq!(supervisor.next(), ["READY=1", "STATUS=serving"]);
+    assert_eq!(supervisor.next()[0], "STOPPING=1");
+    process.next_logged(" INFO  the supervisor takes notices again");
+    process.kill();
+}
+
+#[test]
+fn a_supervisor_that_cannot_be_reached_is_reported_once() {
+    const HALF: Duration = Duration::from_millis(20);
+    let home = Home::new();
+    let path = home.database().with_file_name("notify");
+    let place = path.to_str().expect("a path of UTF-8").to_owned();
+    let whole = (HALF * 2).as_micros().to_string();
+    let mut process = serve(&home, &[("NOTIFY_SOCKET", &place), ("WATCHDOG_USEC", &whole)]);
+    for first in ["READY=1", "WATCHDOG=1"] {
+        process.next_logged(UNREACHABLE);
+        // It goes on serving meanwhile, for as long as many signs of life are due.
+        let begun = Instant::now();
+        while begun.elapsed() < HALF * 25 {
+            assert_eq!(get(process.addr(), "/api/health").status, 200);
+        }
+        let supervisor = Supervisor::new(UnixDatagram::bind(&path).expect("a socket"));
+        assert_eq!(supervisor.next()[0], first);
+        process.next_logged(" INFO  the supervisor takes notices again");
+        std::fs::remove_file(&path).expect("it is there");
+    }
+    process.next_logged(UNREACHABLE);
+    process.signal(Signal::TERM);
+    let ended = process.wait();
+    let warnings = ended.stderr.iter().filter(|line| line.contains(" WARN ")).collect::<Vec<_>>();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
 }
