@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::client::Client;
+use super::descriptors;
 use super::flags::Serve;
 use super::lines::{log_at, say};
 use super::listeners;
@@ -137,7 +138,9 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     let reactor =
         if sockets.is_empty() { Reactor::start(&options) } else { Reactor::start_on(&options, sockets) };
     let mut reactor = reactor.map_err(|error| error.to_string())?;
-    reactor.handle_signals().map_err(|error| format!("cannot handle signals: {error}"))?;
+    reactor
+        .handle_signals()
+        .map_err(|error| format!("cannot handle signals: {}", descriptors::explain(&error)))?;
     if let Some(supervisor) = supervisor {
         reactor.report_to(supervisor);
     }

@@ -1,6 +1,7 @@
 //! The outside world: the only floor that names `mio`, `rusqlite`, sockets,
 //! files, the environment and the clock.
 
+mod descriptors;
 pub mod sqlite;
 pub mod options;
 mod stream;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, WaitOptions, getrlimit, wait};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::server::facts::Facts;
@@ -50,6 +50,12 @@ impl Process {
             _ => self.descriptors.map(|before| before + connections as u64),
         }
     }
+}
+
+/// Reaps children that have ended, in one turn no more than a few. Returns whether there may be more.
+pub(super) fn reap() -> bool {
+    const REAPED_MAX: usize = 64;
+    (0..REAPED_MAX).all(|_| matches!(wait(WaitOptions::NOHANG), Ok(Some(_))))
 }
 
 /// Bytes of memory in use; `None` where the system does not tell.

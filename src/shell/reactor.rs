@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::hub::engine::Engine;
 use crate::hub::memory::MemoryEngine;
@@ -20,6 +20,7 @@ use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 
 use super::clock::Clock;
+use super::descriptors;
 use super::lines::say;
 use super::listeners::Listeners;
 use super::notify::Supervisor;
@@ -63,7 +64,7 @@ impl From<OpenError> for StartError {
 
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
-        Self(format!("cannot set up the poll loop: {error}"))
+        Self(format!("cannot set up the poll loop: {}", descriptors::explain(&error)))
     }
 }
 
@@ -96,6 +97,9 @@ pub struct Reactor {
     is_asked: Arc<AtomicBool>,
     /// Whether somebody wants it to read anew what it was started with.
     is_hung_up: Arc<AtomicBool>,
+    /// Whether children may have ended that nobody has waited for. We start none, but process 1 of a container
+    /// gets all whose parents are gone, and a shell that becomes us leaves us its own.
+    has_defunct: Arc<AtomicBool>,
     supervisor: Option<Supervisor>,
     /// When it is asked how much memory is in use, where that has a limit.
     memory_due: Option<Instant>,
@@ -128,7 +132,8 @@ impl Reactor {
     pub fn start_on(options: &Options, sockets: Vec<TcpListener>) -> Result<Self, StartError> {
         let listeners = Listeners::take_over(sockets);
         let listeners = listeners.map_err(|error| {
-            StartError(format!("cannot listen on the sockets that were handed on: {error}"))
+            let reason = descriptors::explain(&error);
+            StartError(format!("cannot listen on the sockets that were handed on: {reason}"))
         })?;
         Self::start_with(options, listeners)
     }
@@ -152,6 +157,7 @@ impl Reactor {
             signals: None,
             is_asked: Arc::default(),
             is_hung_up: Arc::default(),
+            has_defunct: Arc::default(),
             supervisor: None,
             memory_due: is_limited.then_some(clock.origin),
             handle: Handle { stop: Arc::default(), waker },
@@ -175,7 +181,7 @@ impl Reactor {
     }
 
     /// Lets SIGTERM and SIGINT stop it, a second one of them end the process, SIGUSR1 tell
-    /// what was counted so far, and SIGHUP do nothing.
+    /// what was counted so far, SIGCHLD reap children, and SIGHUP do nothing.
     ///
     /// # Errors
     ///
@@ -189,7 +195,8 @@ impl Reactor {
             signal_hook::flag::register(signal, Arc::clone(stop))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        for (signal, flag) in [(SIGUSR1, &self.is_asked), (SIGHUP, &self.is_hung_up)] {
+        let flags = [(SIGUSR1, &self.is_asked), (SIGHUP, &self.is_hung_up), (SIGCHLD, &self.has_defunct)];
+        for (signal, flag) in flags {
             signal_hook::flag::register(signal, Arc::clone(flag))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
@@ -198,6 +205,8 @@ impl Reactor {
         let mut receiver = UnixStream::from_std(receiver);
         self.poll.registry().register(&mut receiver, SIGNALS, Interest::READABLE)?;
         self.signals = Some(receiver);
+        // Some may have ended before.
+        self.has_defunct.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -263,6 +272,9 @@ impl Reactor {
         if self.is_hung_up.swap(false, Ordering::Relaxed) {
             log::info!("SIGHUP changes nothing: there is no file to read or to open anew");
         }
+        if self.has_defunct.swap(false, Ordering::Relaxed) && process::reap() {
+            self.has_defunct.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Sleeps, and tells the server all that the system has to tell: whoever has sent something
@@ -299,9 +311,10 @@ impl Reactor {
 
     /// How long the poll may sleep.
     fn poll_timeout(&mut self) -> Option<Duration> {
+        let reaping = self.has_defunct.load(Ordering::Relaxed).then_some(Duration::ZERO);
         let server = self.server.poll_timeout_ms().map(Duration::from_millis);
         let watchdog = self.supervisor.as_ref().and_then(Supervisor::poll_timeout);
-        [server, self.listeners.poll_timeout(), watchdog].into_iter().flatten().min()
+        [reaping, server, self.listeners.poll_timeout(), watchdog].into_iter().flatten().min()
     }
 
     /// Tells the server what the poll has found.
@@ -363,6 +376,9 @@ fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
 
 fn listen_error(options: &Options, error: &io::Error) -> StartError {
     let addr = options.listen;
+    if descriptors::are_lacking(error) {
+        return StartError(format!("cannot listen on {addr}: {}", descriptors::explain(error)));
+    }
     let taken = options.database.as_deref().filter(|database| is_taken(database));
     let remedy = match (error.kind(), taken) {
         (io::ErrorKind::AddrInUse, Some(database)) => {

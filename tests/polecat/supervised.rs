@@ -5,13 +5,15 @@ mod notices;
 mod units;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::process::run;
 use crate::support::socket::message;
-use crate::support::{Home, Http, Process, RawSocket, get, post, raw};
+use crate::support::{Home, Http, PATIENCE, Process, RawSocket, get, post, raw, skip};
 
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -100,6 +102,33 @@ fn sockets_for_another_process_are_left_alone() {
     let before = "exec 3</dev/null; export LISTEN_FDS=1 LISTEN_PID=1";
     let process = Process::serve_after(before, &home.database(), &[]);
     assert_eq!(get(process.addr(), "/api/health").status, 200);
+    process.kill();
+}
+
+#[test]
+fn children_that_it_did_not_start_are_reaped() {
+    if !Path::new("/proc/self/stat").exists() {
+        skip("the system has no /proc to see processes in");
+        return;
+    }
+    let home = Home::new();
+    let folder = home.database().parent().expect("a folder").display().to_string();
+    // What becomes the server has two children: one has ended already, one ends later.
+    let before = format!("cd {folder}; mkfifo go; true & echo $! >pids; cat go & echo $! >>pids");
+    let process = Process::serve_after(&before, &home.database(), &[]);
+    let pids = std::fs::read_to_string(format!("{folder}/pids")).expect("two lines");
+    let mut http = Http::connect(process.addr());
+    let mut wait_for_the_end = |pid: &str| {
+        let begun = Instant::now();
+        while Path::new("/proc").join(pid).exists() {
+            assert!(begun.elapsed() < PATIENCE, "{pid} stays defunct");
+            http.expect_open();
+        }
+    };
+    let (first, second) = pids.trim_end().split_once('\n').expect("two lines");
+    wait_for_the_end(first);
+    std::fs::write(format!("{folder}/go"), "").expect("it is being read");
+    wait_for_the_end(second);
     process.kill();
 }
 

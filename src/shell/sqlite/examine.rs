@@ -50,7 +50,7 @@ pub(in crate::shell) fn examine(path: &Path, is_in_use: bool) -> Result<Examined
             is_whole: i64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECK_BYTES_MAX),
         }),
         Ok((Verdict::Unusable(reason), ..)) => Err(reason),
-        Err(error) => Err(explanation(&error)),
+        Err(error) => Err(explanation(path, &error)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! that a turn published.
 
 mod options;
+mod opening;
 mod schema;
 mod queries;
 mod questions;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::descriptors;
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
 use checkpoint::WriteAheadLog;
@@ -71,7 +73,12 @@ pub struct SqliteEngine {
 /// reading and writing it. The file is not locked where the file system knows no locks, and
 /// `None` where it cannot be opened once more.
 fn lock(path: &Path) -> Result<Option<File>, OpenError> {
-    let Ok(file) = File::open(path) else { return Ok(None) };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // Without the lock there could be two.
+        Err(error) if descriptors::are_lacking(&error) => return Err(OpenError::of_system(path, &error)),
+        Err(_) => return Ok(None),
+    };
     match file.try_lock() {
         Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::taken(path)),
@@ -80,7 +87,7 @@ fn lock(path: &Path) -> Result<Option<File>, OpenError> {
 
 /// Whether another polecat is using the file at `path`. It must not be open in this process.
 pub(super) fn is_taken(path: &Path) -> bool {
-    lock(path).is_err()
+    lock(path).is_err_and(|error| error == OpenError::taken(path))
 }
 
 /// A record that waits for the commit.

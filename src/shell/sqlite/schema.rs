@@ -20,6 +20,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
+use super::super::descriptors::explain;
+use super::opening::{self, complaint_of_folder};
 use super::options::Durability;
 
 /// Files up to this size are looked through from end to end when they are opened, which takes
@@ -145,13 +147,18 @@ impl OpenError {
         Self::refusal(path, "another polecat is using it; stop that, or name another file with --db")
     }
 
+    /// The system does not let us.
+    pub(super) fn of_system(path: &Path, error: &std::io::Error) -> Self {
+        Self::refusal(path, &explain(error))
+    }
+
     /// The disk does not take it.
     pub(super) fn unsynced(path: &Path, error: &std::io::Error) -> Self {
         Self::refusal(path, &format!("the disk does not keep it ({error}); name another file with --db"))
     }
 
     pub(super) fn new(path: &Path, error: &Error) -> Self {
-        Self::refusal(path, &explanation(error))
+        Self::refusal(path, &explanation(path, error))
     }
 
     fn refusal(path: &Path, reason: &str) -> Self {
@@ -168,12 +175,8 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<(Connection, S
     if path.is_dir() {
         return Err(OpenError::refusal(path, "it is a folder; name a file with --db"));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        return Err(OpenError::refusal(
-            path,
-            "its folder does not exist; make it, or name another file with --db",
-        ));
+    if let Some(reason) = complaint_of_folder(path) {
+        return Err(OpenError::refusal(path, &reason));
     }
     match open_and_inspect(path, durability) {
         Ok((connection, Verdict::Usable)) => {
@@ -447,7 +450,7 @@ fn damaged(how: &dyn fmt::Display) -> String {
 }
 
 /// What went wrong and what to do, in words for whoever started the server.
-pub(super) fn explanation(error: &Error) -> String {
+pub(super) fn explanation(path: &Path, error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
             "it is not an SQLite database; name another file with --db".to_owned()
@@ -456,9 +459,7 @@ pub(super) fn explanation(error: &Error) -> String {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds it locked; stop that program, or try again".to_owned()
         }
-        Some(ErrorCode::CannotOpen) => {
-            "it cannot be opened; its folder must exist, and both must be readable and writable".to_owned()
-        }
+        Some(ErrorCode::CannotOpen) => opening::explanation(path),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             format!("it may not be written ({error}); change the permissions of the file and its folder")
         }

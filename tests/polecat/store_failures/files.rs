@@ -35,6 +35,86 @@ fn expect_refused(database: &Path, remedy: &str) {
     assert_eq!(strange.collect::<Vec<_>>(), Vec::<std::ffi::OsString>::new(), "nothing is left beside it");
 }
 
+#[test]
+fn a_path_that_is_too_long_is_named_as_that() {
+    let home = Home::new();
+    let folder = home.database().parent().expect("a folder").canonicalize().expect("a folder");
+    // The whole path counts, however it is given.
+    let with_len = |len: usize| {
+        let mut path = folder.clone();
+        while path.as_os_str().len() + 1 < len - 200 {
+            path.push("d".repeat(100));
+        }
+        std::fs::create_dir_all(&path).expect("a folder");
+        path.join("f".repeat(len - path.as_os_str().len() - 1))
+    };
+    let (longest, longer) = (with_len(504), with_len(505));
+    for path in [&longer, &with_len(700)] {
+        let relative = path.strip_prefix(&folder).expect("it is below");
+        for (current, given) in [(Path::new("/"), path.as_path()), (&folder, relative)] {
+            let ended = run(|command| {
+                command.current_dir(current).args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(given);
+            });
+            assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
+            let len = path.as_os_str().len();
+            let reason = format!("its path has {len} bytes, and SQLite takes at most 504");
+            assert!(ended.stderr[0].contains(&reason), "{ended:?}");
+        }
+    }
+    Process::serve(&longest, &[]).kill();
+}
+
+#[test]
+fn a_folder_that_is_none_or_cannot_be_reached_is_told_apart() {
+    let home = Home::new();
+    std::fs::write(home.database(), "").expect("a file");
+    let folder = home.database().with_file_name("missing");
+    for (database, reason) in [
+        (folder.join("polecat.db"), "its folder does not exist; make it"),
+        (home.database().join("polecat.db"), "its folder is a file"),
+        (
+            folder.with_file_name("x".repeat(256)).join("db"),
+            "its folder cannot be used (File name too long (os error 36))",
+        ),
+        (folder.with_file_name("x".repeat(256)), "it cannot be opened (File name too long (os error 36))"),
+    ] {
+        let ended = start(&database);
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
+        assert!(ended.stderr[0].contains(reason), "{reason}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_lack_of_descriptors_at_the_start_is_named_as_that() {
+    for memory in [false, true] {
+        // More than the loader of programs needs, and fewer than a server does, at each step of its start.
+        for limit in 4..=if memory { 6 } else { 10 } {
+            let home = Home::new();
+            let database = home.database();
+            let ended = run(|command| {
+                let binary = std::mem::replace(command, std::process::Command::new("sh"));
+                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                command.args(["-c", &script]).arg(binary.get_program()).args([
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--db",
+                ]);
+                if memory {
+                    command.arg("off")
+                } else {
+                    command.arg(&database)
+                };
+            });
+            assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{limit}: {ended:?}");
+            let reason = "no descriptors are left; raise their limit";
+            assert!(ended.stderr[0].contains(reason), "{limit}: {ended:?}");
+            for misleading in ["folder", "choose", "--db"] {
+                assert!(!ended.stderr[0].contains(misleading), "{limit}: {ended:?}");
+            }
+        }
+    }
+}
+
 /// A database with messages, closed.
 fn filled(home: &Home) -> Vec<u8> {
     let server = home.serve();

@@ -1,0 +1,49 @@
+//! Why a file cannot be opened. SQLite says no more than that it cannot, so the system is asked.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::super::descriptors::{explain, look_for_enough};
+
+/// Bytes of the longest path that SQLite opens: of its 512, eight are for the names of the files beside it.
+const PATH_BYTES_MAX: usize = 504;
+
+/// What is wrong with the folder of `path`, if anything is.
+pub(super) fn complaint_of_folder(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some("its folder is a file; name another file with --db".to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Some("its folder does not exist; make it, or name another file with --db".to_owned())
+        }
+        Err(error) => Some(format!("its folder cannot be used ({error}); name another file with --db")),
+    }
+}
+
+/// Why SQLite could not open the file at `path`.
+pub(super) fn explanation(path: &Path) -> String {
+    if let Err(error) = look_for_enough() {
+        return explain(&error);
+    }
+    let len = whole(path).as_os_str().len();
+    if len > PATH_BYTES_MAX {
+        return format!(
+            "its path has {len} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name another file with --db"
+        );
+    }
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            format!("it cannot be opened ({error}); it and its folder must be readable and writable")
+        }
+        _ => "it cannot be opened; it and its folder must be readable and writable".to_owned(),
+    }
+}
+
+/// The path as SQLite sees it: from the root, without symbolic links.
+fn whole(path: &Path) -> PathBuf {
+    let from_root = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (Some(folder), Some(name)) = (from_root.parent(), from_root.file_name()) else { return from_root };
+    fs::canonicalize(folder).map_or_else(|_| from_root.clone(), |folder| folder.join(name))
+}
