@@ -8,9 +8,10 @@ pub(super) enum Target<'b> {
     Echo,
 }
 
-/// What may be done with `path` where it is one of HTTP, as `Allow` lists it.
+/// What may be done with `path` where it is one of HTTP, as `Allow` lists it; `*` is the server.
 pub(super) fn methods(path: &str) -> Option<&'static str> {
     Some(match path {
+        "*" => "GET, HEAD, POST, OPTIONS",
         "/api/health" | "/api/channels" | "/api/summary" | "/api/connections" | "/api/schema"
         | "/metrics" => "GET, HEAD, OPTIONS",
         "/api/messages" | "/api/events" => "GET, HEAD, POST, OPTIONS",

@@ -114,12 +114,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.reply_page(index, request, exchange, page);
             return false;
         }
-        let Some(allowed) = methods(request.path).or_else(|| page.map(Page::methods)) else {
+        // A load balancer that is told nothing else asks for the options of `/`, whatever is there.
+        let root = Some("OPTIONS").filter(|_| (&request.method, request.path) == (&Method::Options, "/"));
+        let Some(allowed) = methods(request.path).or_else(|| page.map(Page::methods)).or(root) else {
             self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
             return false;
         };
         match (&request.method, request.path) {
             (Method::Options, _) if is_preflight(request) => self.preflight(index, request, &exchange),
+            (Method::Options, _) => self.reply(index, &exchange, Status::OK, b"", &[("Allow", allowed)]),
             (Method::Get | Method::Head, "/api/health") if is_set(request, "verbose") => {
                 self.ask_inspection(index, exchange, Inspection::Health);
             }
@@ -149,10 +152,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.list(index, request, exchange);
             }
             (Method::Post, "/api/messages" | "/api/events") => self.post(index, request, exchange),
-            (method, _) => {
-                // OPTIONS is for preflights; this may be one that is none.
-                let others = allowed.strip_suffix(", OPTIONS").filter(|_| *method == Method::Options);
-                let allow = [("Allow", others.unwrap_or(allowed))];
+            _ => {
+                let allow = [("Allow", allowed)];
                 self.reply_detail(index, &exchange, Status::METHOD_NOT_ALLOWED, "Method Not Allowed", &allow);
             }
         }
@@ -318,7 +319,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let has_type = extra.iter().any(|(name, _)| *name == "Content-Type");
         Response {
             status,
-            content_type: if has_type { "" } else { JSON },
+            content_type: if has_type || body.is_empty() { "" } else { JSON },
             body,
             extra: &headers,
             keep_alive: exchange.keep_alive,

@@ -126,8 +126,6 @@ fn a_method_that_a_path_has_not_is_405_and_told_which_it_has() {
         ("POST", "/api/channels", "GET, HEAD, OPTIONS"),
         ("POST", "/api/summary", "GET, HEAD, OPTIONS"),
         ("PUT", "/api/events", "GET, HEAD, POST, OPTIONS"),
-        // It is for preflights only, and this is none.
-        ("OPTIONS", "/api/messages", "GET, HEAD, POST"),
     ] {
         let response = http.request(method, target, &[], None);
         assert_eq!(response.status, 405, "{method} {target}");
@@ -147,6 +145,32 @@ fn a_method_that_nobody_knows_is_501_wherever_it_is_asked() {
             assert_eq!(response.status, 501, "{method} {target}");
             assert_eq!(response.json(), json!({"detail": "Not Implemented"}));
         }
+    }
+    http.expect_open();
+}
+
+#[test]
+fn options_is_answered_with_the_methods_of_a_path() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    for (target, allowed) in [
+        ("/api/messages", "GET, HEAD, POST, OPTIONS"),
+        ("/api/health", "GET, HEAD, OPTIONS"),
+        ("/polecat.js", "GET, HEAD, OPTIONS"),
+        ("/", "GET, HEAD, OPTIONS"),
+        ("*", "GET, HEAD, POST, OPTIONS"),
+    ] {
+        // A foreign page learns nothing from it that it could not know.
+        for headers in [&[][..], &[("Origin", "http://foreign.example")]] {
+            let response = http.request("OPTIONS", target, headers, None);
+            assert_eq!((response.status, response.text()), (200, ""), "{target}");
+            assert_eq!(response.header("allow"), Some(allowed), "{target}");
+            assert_eq!(response.header("content-type"), None);
+            assert_eq!(response.header("access-control-allow-origin"), None);
+        }
+    }
+    for (target, status) in [("/nothing", 404), ("/api/ws", 426), ("/ws", 426)] {
+        assert_eq!(http.request("OPTIONS", target, &[], None).status, status, "{target}");
     }
     http.expect_open();
 }

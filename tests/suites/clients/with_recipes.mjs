@@ -154,8 +154,16 @@ function caddy(server) {
   return behind("caddy", write, (proxy) => visit(server, proxy));
 }
 
+function haproxy(server) {
+  const write = (folder, port) => {
+    writeFileSync(join(folder, "haproxy.cfg"), recipe("haproxy", server).replace("bind :80", `bind 127.0.0.1:${port}`));
+    return ["-db", "-f", join(folder, "haproxy.cfg")];
+  };
+  return behind("haproxy", write, (proxy) => visit(server, proxy));
+}
+
 await run(binary, [], [curl, python, browser]);
-for (const proxy of [nginx, caddy]) {
+for (const proxy of [nginx, caddy, haproxy]) {
   if (has(proxy.name)) await run(binary, [], [proxy]);
   else console.log(`SKIPPED ${proxy.name}, which is not installed`);
 }
