@@ -383,8 +383,8 @@ impl Engine for MemoryEngine {
 #[derive(Debug)]
 struct Keys {
     window_ms: u64,
-    /// What each was used for last, and when; looked up only.
-    used: Map<(Stream, Rc<str>), (u64, i64)>,
+    /// What each was used for last, and when by the monotonic clock; looked up only.
+    used: Map<(Stream, Rc<str>), (u64, u64)>,
 }
 
 impl Keys {
@@ -394,12 +394,12 @@ impl Keys {
 
     /// The id that the first append with this key got, where that is within the window.
     fn find(&self, key: &(Stream, Rc<str>), now: Now) -> Option<u64> {
-        let (id, micros) = self.used.get(key)?;
-        self.is_within(*micros, now).then_some(*id)
+        let (id, stored_ms) = self.used.get(key)?;
+        (now.monotonic_ms.saturating_sub(*stored_ms) < self.window_ms).then_some(*id)
     }
 
     fn note(&mut self, key: (Stream, Rc<str>), id: u64, now: Now) {
-        self.used.insert(key, (id, now.unix_micros));
+        self.used.insert(key, (id, now.monotonic_ms));
     }
 
     /// The record `id`, which had this key, is gone; a later one may have it, too.
@@ -407,10 +407,5 @@ impl Keys {
         if self.used.get(key).is_some_and(|(last, _)| *last == id) {
             self.used.remove(key);
         }
-    }
-
-    /// A clock that was set back by more than the window starts it anew.
-    const fn is_within(&self, micros: i64, now: Now) -> bool {
-        now.unix_micros.abs_diff(micros) / 1000 < self.window_ms
     }
 }

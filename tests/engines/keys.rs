@@ -7,7 +7,7 @@ contract!(
     streams_have_keys_of_their_own,
     a_key_twice_in_one_turn_stores_once,
     a_key_is_free_again_after_the_window,
-    a_clock_set_back_holds_no_key_for_ever,
+    a_wall_clock_that_is_set_neither_stretches_nor_cuts_the_window,
     what_has_no_key_is_stored_every_time,
 );
 
@@ -17,7 +17,7 @@ pub(crate) fn keyed(engine: &mut dyn Engine, channel: &str, key: &str, ms: u64) 
     keyed_at(engine, Record::Message(message(channel, key)), key, after_ms(ms))
 }
 
-fn keyed_at(engine: &mut dyn Engine, record: Record, key: &str, now: Now) -> (u64, bool) {
+pub(crate) fn keyed_at(engine: &mut dyn Engine, record: Record, key: &str, now: Now) -> (u64, bool) {
     engine.append(record, Some(Rc::from(key)), None);
     match run_at(engine, now).as_slice() {
         [Answer::Committed { id, .. }] => (*id, false),
@@ -83,12 +83,20 @@ fn a_key_is_free_again_after_the_window(engine: &mut dyn Engine) {
     assert_eq!(keyed(engine, "a", "key", 2_000_000), (3, false));
 }
 
-fn a_clock_set_back_holds_no_key_for_ever(engine: &mut dyn Engine) {
-    let back = |ms: i64| Now { unix_micros: NOW.unix_micros - ms * 1_000, ..NOW };
-    assert_eq!(keyed_at(engine, Record::Message(message("a", "x")), "key", NOW), (1, false));
-    assert_eq!(keyed_at(engine, Record::Message(message("a", "x")), "key", back(1_000)), (1, true));
-    assert_eq!(keyed_at(engine, Record::Message(message("a", "x")), "key", back(300_000)), (2, false));
-    assert_eq!(keyed_at(engine, Record::Message(message("a", "x")), "key", back(300_000)), (2, true));
+fn a_wall_clock_that_is_set_neither_stretches_nor_cuts_the_window(engine: &mut dyn Engine) {
+    let mut keyed = |ms: u64, set_to: i64| {
+        let now = Now { unix_micros: set_to, ..after_ms(ms) };
+        keyed_at(engine, Record::Message(message("a", "x")), "key", now)
+    };
+    let days = |days: i64| NOW.unix_micros + days * 86_400_000_000;
+    assert_eq!(keyed(0, days(0)), (1, false));
+    assert_eq!(keyed(3_000, days(400)), (1, true), "ahead for a moment");
+    assert_eq!(keyed(100_000, 5), (1, true), "back in 1970");
+    assert_eq!(keyed(299_999, days(0)), (1, true));
+    assert_eq!(keyed(300_000, days(0)), (2, false), "five minutes have passed");
+    assert_eq!(keyed(400_000, 7), (2, true));
+    assert_eq!(keyed(600_000, 8), (3, false), "whatever the wall clock says");
+    assert_eq!(keyed(899_999, days(400)), (3, true));
 }
 
 fn what_has_no_key_is_stored_every_time(engine: &mut dyn Engine) {

@@ -26,6 +26,7 @@ mod questions;
 mod memory;
 mod sqlite;
 mod retention;
+mod clocks;
 mod failures;
 mod measure;
 #[path = "../polecat/support/skip.rs"]

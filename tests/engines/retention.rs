@@ -10,8 +10,9 @@ use super::*;
 use crate::keys::keyed;
 
 const DAY_MS: u64 = 86_400_000;
+const HOUR_MS: u64 = 3_600_000;
 
-fn place() -> (TempDir, PathBuf) {
+pub(crate) fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("polecat.db");
     (folder, path)
@@ -21,7 +22,7 @@ fn everything() -> StoreOptions {
     StoreOptions { retain_events: None, ..StoreOptions::default() }
 }
 
-fn rows(path: &Path, table: &str) -> u64 {
+pub(crate) fn rows(path: &Path, table: &str) -> u64 {
     let person = Connection::open(path).unwrap();
     let count = person.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get::<_, i64>(0));
     count.unwrap().unsigned_abs()
@@ -187,14 +188,16 @@ fn age_goes_by_the_oldest_rows_in_whatever_format() {
     };
     insert("long ago", 600);
     insert("2025-12-01 10:00:00", 2);
-    insert("2026-01-03T09:30:00+00:00", 1);
-    insert("2026-01-04T09:30:00.123455+00:00", 1);
+    insert("2025-12-25T09:30:00+00:00", 1);
+    insert("2025-12-26T10:30:00.123455+00:00", 1);
     insert("then", 3);
-    insert("2026-01-04T12:30:00.123456+02:00", 1);
+    insert("2025-12-26T13:30:00.123456+02:00", 1);
     insert("2025-01-01T00:00:00.000000+00:00", 1);
-    let options = StoreOptions { retain_days: Some(1.0), ..StoreOptions::default() };
+    let options = StoreOptions { retain_days: Some(10.0), ..StoreOptions::default() };
     let mut engine = open_with(&path, &options);
-    live_for(&mut engine, 200);
+    live_for(&mut engine, HOUR_MS - 1);
+    assert_eq!(engine.oldest_message(), 1, "the clock may be wrong");
+    live_for(&mut engine, HOUR_MS + 200);
     assert_eq!(engine.oldest_message(), 605, "up to the last row that is old and has no young one before it");
     live_for(&mut engine, 4 * 3_600_000);
     assert_eq!((engine.oldest_message(), rows(&path, "messages")), (610, 0), "what comes after has its age");
@@ -256,8 +259,9 @@ fn keys_and_the_name_of_the_database_outlive_a_restart() {
     drop(engine);
     let options = StoreOptions { idempotency_window_ms: 1_500, ..StoreOptions::default() };
     let mut engine = open_with(&path, &options);
-    assert_eq!(keyed(&mut engine, "a", "key", 1_499), (1, true), "a window counts from the first one");
-    assert_eq!(keyed(&mut engine, "a", "key", 1_500), (2, false));
+    assert_eq!(keyed(&mut engine, "a", "key", 5_000), (1, true), "at a start the window begins anew");
+    assert_eq!(keyed(&mut engine, "a", "key", 6_499), (1, true));
+    assert_eq!(keyed(&mut engine, "a", "key", 6_500), (2, false));
     assert_ne!(open(&folder.path().join("other.db")).epoch(), epoch);
     let hex = |group: &str| group.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
     let groups: Vec<&str> = epoch.split('-').collect();

@@ -27,10 +27,8 @@ pub(crate) fn parse_id(stream: &str, value: &Value) -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     streams: BTreeMap<String, Vec<Entry>>,
-    /// Under which ids each key was committed, and the place of each in `times`.
-    committed: BTreeMap<String, Vec<(u64, usize)>>,
-    /// When each record was committed, by the wall clock.
-    times: Vec<i64>,
+    /// Under which ids each key was committed, and when by the monotonic clock.
+    committed: BTreeMap<String, Vec<(u64, u64)>>,
     newest: [u64; 2],
     oldest: [u64; 2],
     /// What was told to be stored, with its id.
@@ -73,7 +71,7 @@ impl Ledger {
     }
 
     /// Writes down what is committed.
-    pub(crate) fn commit(&mut self, id: u64, record: &Record, unix_micros: i64) {
+    pub(crate) fn commit(&mut self, id: u64, record: &Record, now_ms: u64) {
         let (which, stream, key, text) = match record {
             Record::Message(message) => {
                 let key = message.content.split(' ').next().unwrap_or_default();
@@ -101,17 +99,13 @@ impl Ledger {
         self.records += 1;
         let entry = Entry { id, text: Rc::from(text) };
         self.streams.entry(stream.to_owned()).or_default().push(entry);
-        self.times.push(unix_micros);
         let before = self.committed.entry(key.to_owned()).or_default();
-        // A key is good for its window, and for as long as its record is kept. The
-        // clock may have left the window and come back: the key is gone all the same.
-        if let Some((first, place)) = before.last() {
-            let then = self.times[*place];
-            let is_over = |time: &i64| time.abs_diff(then) / 1000 >= self.window_ms;
-            let is_forgotten = *first < self.oldest[which] || self.times[*place..].iter().any(is_over);
-            assert!(is_forgotten, "{key} is stored twice");
+        // A key is good for its window, whatever is done to the wall clock, and for as long as its record is kept.
+        if let Some((first, stored_ms)) = before.last() {
+            let is_over = now_ms - stored_ms >= self.window_ms;
+            assert!(is_over || *first < self.oldest[which], "{key} is stored twice");
         }
-        before.push((id, self.times.len() - 1));
+        before.push((id, now_ms));
     }
 
     /// Only these and newer ids are kept from now on.

@@ -65,7 +65,7 @@ impl Store {
         self.note_oldest();
         for answer in &answers {
             if let Answer::Committed { id, record, .. } = answer {
-                self.ledger.borrow_mut().commit(*id, record, now.unix_micros);
+                self.ledger.borrow_mut().commit(*id, record, now.monotonic_ms);
                 self.commits.push((*id, record.clone()));
             }
         }

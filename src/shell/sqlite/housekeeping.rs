@@ -9,6 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::ground::time::Now;
 
+use super::clocks::{Clocks, Moment};
 use super::counts::Counts;
 use super::details::KeptCounts;
 use super::keys::Keys;
@@ -33,6 +34,7 @@ const PAUSE_AFTER_FAILURE_MS: u64 = 10_000;
 pub(super) struct Housekeeping {
     pub(super) keys: Keys,
     retention: Retention,
+    clocks: Clocks,
     /// When to look whether records are to go.
     look_at_ms: Option<u64>,
     /// When a step may be made.
@@ -45,14 +47,31 @@ pub(super) struct Housekeeping {
 impl Housekeeping {
     pub(super) fn new(keys: Keys, retention: Retention) -> Self {
         let look_at_ms = (!retention.keeps_all()).then_some(0);
-        Self { keys, retention, look_at_ms, rest_until_ms: 0, stepped_at_ms: 0, appended: 0 }
+        let clocks = Clocks::default();
+        Self { keys, retention, clocks, look_at_ms, rest_until_ms: 0, stepped_at_ms: 0, appended: 0 }
     }
 
-    /// Notes that records were stored.
-    pub(super) fn appended(&mut self, count: usize) {
+    /// Looks at the clocks, before anything is judged by them. `newest` are the newest ids.
+    pub(super) fn read_clocks(&mut self, newest: Ids, now: Now) {
+        if !self.clocks.is_started() {
+            self.retention.start(newest, now);
+        }
+        if let Some(jump) = self.clocks.read(now) {
+            self.retention.clock_was_set(jump);
+        }
+    }
+
+    /// The time, as ages are told by it.
+    pub(super) fn moment(&self, now: Now) -> Moment {
+        self.clocks.at(now)
+    }
+
+    /// Notes that records were stored, up to `newest`.
+    pub(super) fn appended(&mut self, count: usize, newest: Ids, now: Now) {
         if self.retention.keeps_all() {
             return;
         }
+        self.retention.stored(newest, now);
         self.appended += count;
         let at = if self.appended < STEP_ROWS { self.stepped_at_ms.saturating_add(GATHER_MS) } else { 0 };
         self.look_at_ms = Some(self.look_at_ms.map_or(at, |earlier| earlier.min(at)));
@@ -61,8 +80,12 @@ impl Housekeeping {
     /// Milliseconds until a step is due.
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         let until = |at: u64| at.saturating_sub(now.monotonic_ms);
+        if !self.clocks.is_started() && !self.keys.is_empty() {
+            // The window of keys from before begins now.
+            return Some(0);
+        }
         let look = self.look_at_ms.map(until);
-        let due = [look, self.keys.due_in_ms(now)].into_iter().flatten().min()?;
+        let due = [look, self.keys.due_in_ms(self.moment(now))].into_iter().flatten().min()?;
         Some(due.max(until(self.rest_until_ms)))
     }
 
@@ -102,8 +125,9 @@ impl Housekeeping {
         rows_max: usize,
         now: Now,
     ) -> rusqlite::Result<(bool, bool)> {
-        let records = self.retention.step(connection, newest, rows_max, now)?;
-        let has_keys = self.keys.due_in_ms(now) == Some(0);
+        let moment = self.moment(now);
+        let records = self.retention.step(connection, newest, rows_max, moment)?;
+        let has_keys = self.keys.due_in_ms(moment) == Some(0);
         if records.is_empty() && !has_keys {
             return Ok((false, records.is_cut));
         }
@@ -111,7 +135,7 @@ impl Housekeeping {
         let mut deleted = Vec::new();
         records.delete(&transaction, counts, (!kept.is_empty()).then_some(&mut deleted))?;
         if has_keys {
-            self.keys.forget(&transaction, rows_max, now)?;
+            self.keys.forget(&transaction, rows_max, moment)?;
         }
         transaction.commit()?;
         deleted.iter().for_each(|message| kept.deleted(message));

@@ -2,16 +2,16 @@
 //! the window.
 //!
 //! A key is written in the transaction that stores its record, so the two are
-//! never apart, over restarts and crashes too. Times are those of the wall clock,
-//! since nothing else goes on over a restart; a clock that was set back by more
-//! than the window forgets what is later than it.
+//! never apart, over restarts and crashes too. A key that was stored since the start is as
+//! old as the monotonic clock says. How old one from before is, no clock says for sure: the window of such a key
+//! begins anew at the start, and it is forgotten sooner only if the wall clock can be believed.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::ground::time::Now;
 use crate::hub::engine::{Record, Stream};
 
-use super::queries;
+use super::clocks::Moment;
+use super::queries::{self, Ids};
 
 const FIND: &str = "SELECT id, stored FROM polecat_keys WHERE stream = ?1 AND key = ?2";
 const NOTE: &str = "INSERT INTO polecat_keys (stream, key, id, stored) VALUES (?1, ?2, ?3, ?4)
@@ -27,22 +27,29 @@ const FORGET_LATER: &str = "DELETE FROM polecat_keys WHERE (stream, key) IN
 pub(super) const ALL: [&str; 6] = [FIND, NOTE, OLDEST, NEWEST, FORGET, FORGET_LATER];
 
 /// Milliseconds that a key is left lying after its time, so that many go at once.
-const SLACK_MS: i64 = 10_000;
+const SLACK_MS: u64 = 10_000;
 
 /// What is known of the keys without asking for them: where there are none, they
 /// cost nothing.
 #[derive(Debug)]
 pub(super) struct Keys {
-    window_ms: i64,
-    /// Between which milliseconds since 1970 all that are there were stored.
+    window_ms: u64,
+    /// The newest ids at the start: keys up to them are from before.
+    before: Ids,
+    /// Between which steady times all that are there were stored.
     span: Option<(i64, i64)>,
 }
 
 impl Keys {
-    pub(super) fn read(connection: &Connection, window_ms: u64) -> rusqlite::Result<Self> {
-        let mut keys = Self { window_ms: i64::try_from(window_ms).unwrap_or(i64::MAX), span: None };
+    /// `newest` are the ids at the start.
+    pub(super) fn read(connection: &Connection, newest: Ids, window_ms: u64) -> rusqlite::Result<Self> {
+        let mut keys = Self { window_ms, before: newest, span: None };
         keys.look(connection)?;
         Ok(keys)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.span.is_none()
     }
 
     /// What was stored with `key` on the stream of `record`, if that is within the
@@ -52,18 +59,27 @@ impl Keys {
         connection: &Connection,
         record: &Record,
         key: &str,
-        now: Now,
+        moment: Moment,
     ) -> rusqlite::Result<Option<(u64, Record)>> {
         let stream = record.stream();
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let found = connection.prepare_cached(FIND)?.query_row((name_of(&stream), key), read).optional()?;
         match found {
-            Some((id, stored)) if wall_ms(now).abs_diff(stored) < self.window_ms.unsigned_abs() => {
+            Some((id, stored)) if self.age_ms(&stream, id, stored, moment) < self.window_ms => {
                 let first = queries::record(connection, &stream, id)?;
                 Ok(Some((id.unsigned_abs(), first.unwrap_or_else(|| record.clone()))))
             }
             _ => Ok(None),
         }
+    }
+
+    /// How long ago the key of `id` was stored, or the process was started.
+    fn age_ms(&self, stream: &Stream, id: i64, stored: i64, moment: Moment) -> u64 {
+        let before = if *stream == Stream::Events { self.before.event } else { self.before.message };
+        if id.unsigned_abs() <= before {
+            return moment.uptime_ms;
+        }
+        moment.steady_ms.saturating_sub(stored).max(0).unsigned_abs()
     }
 
     /// Remembers that the append with `key` got this `id`.
@@ -73,29 +89,34 @@ impl Keys {
         record: &Record,
         key: &str,
         id: u64,
-        now: Now,
+        moment: Moment,
     ) -> rusqlite::Result<()> {
-        let values = (name_of(&record.stream()).to_owned(), key, queries::row_id(id), wall_ms(now));
+        let values = (name_of(&record.stream()).to_owned(), key, queries::row_id(id), moment.steady_ms);
         connection.prepare_cached(NOTE)?.execute(values)?;
         Ok(())
     }
 
-    /// Knows from now on that keys were stored at `now`.
-    pub(super) fn noted(&mut self, now: Now) {
-        let now = wall_ms(now);
+    /// Knows from now on that keys were stored at `moment`.
+    pub(super) fn noted(&mut self, moment: Moment) {
+        let now = moment.steady_ms;
         let (oldest, newest) = self.span.unwrap_or((now, now));
         self.span = Some((oldest.min(now), newest.max(now)));
     }
 
     /// Milliseconds until there is something to forget.
-    pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
+    pub(super) fn due_in_ms(&self, moment: Moment) -> Option<u64> {
         let (oldest, newest) = self.span?;
-        let now = wall_ms(now);
-        if newest >= now.saturating_add(self.window_ms).saturating_add(SLACK_MS) {
-            return Some(0);
+        let until = |time: i64| time.saturating_sub(moment.steady_ms).max(0).unsigned_abs();
+        let kept_ms = self.window_ms.saturating_add(SLACK_MS);
+        let until_all_from_before_are_over = kept_ms.saturating_sub(moment.uptime_ms);
+        if until(newest) >= kept_ms {
+            // Stored while the wall clock was ahead, before the start.
+            return Some(until_all_from_before_are_over);
         }
-        let due = oldest.saturating_add(self.window_ms).saturating_add(SLACK_MS);
-        Some(due.saturating_sub(now).max(0).unsigned_abs())
+        let until_times_are_believed =
+            if moment.is_as_at_start { moment.undisturbed_in_ms } else { u64::MAX };
+        let until_oldest = until(oldest.saturating_add(i64::try_from(kept_ms).unwrap_or(i64::MAX)));
+        Some(until_oldest.max(until_all_from_before_are_over.min(until_times_are_believed)))
     }
 
     /// Forgets at most `rows_max` keys whose time is over, within a transaction;
@@ -104,13 +125,17 @@ impl Keys {
         &self,
         connection: &Connection,
         rows_max: usize,
-        now: Now,
+        moment: Moment,
     ) -> rusqlite::Result<bool> {
         let rows = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let now = wall_ms(now);
-        let early = connection.prepare_cached(FORGET)?.execute((now.saturating_sub(self.window_ms), rows))?;
-        let later =
-            connection.prepare_cached(FORGET_LATER)?.execute((now.saturating_add(self.window_ms), rows))?;
+        let window = i64::try_from(self.window_ms).unwrap_or(i64::MAX);
+        let before = moment.steady_ms.saturating_sub(window);
+        let early = connection.prepare_cached(FORGET)?.execute((before, rows))?;
+        if moment.uptime_ms < self.window_ms {
+            return Ok(early >= rows_max);
+        }
+        let after = moment.steady_ms.saturating_add(window);
+        let later = connection.prepare_cached(FORGET_LATER)?.execute((after, rows))?;
         Ok(early.max(later) >= rows_max)
     }
 
@@ -128,9 +153,4 @@ fn name_of(stream: &Stream) -> &str {
         Stream::Events => "",
         Stream::Channel(name) => name,
     }
-}
-
-/// Milliseconds since 1970.
-const fn wall_ms(now: Now) -> i64 {
-    now.unix_micros.div_euclid(1_000)
 }

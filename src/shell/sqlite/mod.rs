@@ -8,9 +8,11 @@ mod queries;
 mod questions;
 mod lists;
 mod checkpoint;
+mod clocks;
 mod counts;
 mod details;
 mod keys;
+mod marks;
 mod retention;
 mod housekeeping;
 mod health;
@@ -28,6 +30,7 @@ use super::descriptors;
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
 use checkpoint::WriteAheadLog;
+use clocks::Moment;
 use counts::Counts;
 use details::{Details, KeptCounts};
 use health::{Setback, Watch};
@@ -127,11 +130,12 @@ impl SqliteEngine {
         for sql in statements() {
             connection.prepare_cached(sql)?;
         }
-        let keys = Keys::read(&connection, options.idempotency_window_ms)?;
+        let known = Known::read(&connection)?;
+        let keys = Keys::read(&connection, known.newest, options.idempotency_window_ms)?;
         let log = WriteAheadLog::open(&connection)?;
         let engine = Self {
             epoch,
-            known: Known::read(&connection)?,
+            known,
             appends: Vec::new(),
             questions: VecDeque::new(),
             listings: VecDeque::new(),
@@ -151,12 +155,13 @@ impl SqliteEngine {
     /// Commits everything that is queued, or nothing.
     fn commit(&mut self, now: Now, answers: &mut Vec<Answer>) {
         let begun = Instant::now();
+        let moment = self.housekeeping.moment(now);
         let keys = &self.housekeeping.keys;
-        match store(&self.connection, &self.appends, keys, &mut self.counts, self.known.newest, now) {
+        match store(&self.connection, &self.appends, keys, &mut self.counts, self.known.newest, moment) {
             Ok(Stored { outcomes, newest, has_keys }) => {
                 self.known.newest = newest;
                 if has_keys {
-                    self.housekeeping.keys.noted(now);
+                    self.housekeeping.keys.noted(moment);
                 }
                 let appends = self.appends.drain(..).zip(outcomes);
                 let before = answers.len();
@@ -172,7 +177,7 @@ impl SqliteEngine {
                     self.commits.duration_us.observe(duration_us);
                     self.commits.records.observe(count as u64);
                     self.watch.succeeded();
-                    self.housekeeping.appended(count);
+                    self.housekeeping.appended(count, newest, now);
                     self.log.wrote(weight, now);
                 }
             }
@@ -308,6 +313,7 @@ impl Engine for SqliteEngine {
     }
 
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
+        self.housekeeping.read_clocks(self.known.newest, now);
         if !self.appends.is_empty() {
             self.commit(now, answers);
         }
@@ -393,14 +399,14 @@ fn store(
     keys: &Keys,
     counts: &mut Counts,
     mut newest: Ids,
-    now: Now,
+    moment: Moment,
 ) -> Result<Stored, Setback> {
     connection.prepare_cached(BEGIN)?.execute(())?;
     let mut tally = counts.begin(connection)?;
     let (mut outcomes, mut has_keys) = (Vec::with_capacity(appends.len()), false);
     for Append { record, key, .. } in appends {
         if let Some(key) = key
-            && let Some((id, first)) = keys.find(connection, record, key, now)?
+            && let Some((id, first)) = keys.find(connection, record, key, moment)?
         {
             outcomes.push(Outcome::Repeated(id, first));
             continue;
@@ -418,7 +424,7 @@ fn store(
         }
         *newest = id;
         if let Some(key) = key {
-            keys.note(connection, record, key, id, now)?;
+            keys.note(connection, record, key, id, moment)?;
             has_keys = true;
         }
         outcomes.push(Outcome::Committed(id));

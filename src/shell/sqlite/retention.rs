@@ -3,8 +3,10 @@
 //!
 //! Rows go in the order of their ids. By count, a row goes that is neither among
 //! so many newest rows nor among so many newest ids. By age, all rows go up to the
-//! last one that is known to be old: a row whose timestamp cannot be read (the
-//! channel service's files may hold anything) is as old as what comes after it.
+//! last one that is known to be old. What was stored since the start is as old as the monotonic clock says. Of
+//! what was there before, the timestamps tell, once the wall clock can be believed ([`super::clocks`]).
+//! A row whose timestamp says nothing is as old as what comes after it: one that cannot be read (the
+//! channel service's files may hold anything), one from the future, or from a clock that was never set.
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
@@ -12,8 +14,10 @@ use rusqlite::{Connection, Row};
 
 use crate::ground::time::Now;
 
+use super::clocks::{Jump, Moment};
 use super::counts::{Counts, DELETE_MESSAGE, DELETED_CHANNEL};
 use super::details::Deleted;
+use super::marks::Marks;
 use super::options::StoreOptions;
 use super::queries::{Ids, row_id};
 
@@ -21,6 +25,8 @@ use super::queries::{Ids, row_id};
 /// one by one, to read what comes after it and to let go of them.
 const STEP_BYTES_MAX: u64 = 1 << 20;
 const MICROS_PER_DAY: f64 = 86_400e6;
+/// 2020-01-01. Whatever bears an earlier time got it from a clock that nobody had set.
+const PLAUSIBLE_MICROS_MIN: i64 = 1_577_836_800_000_000;
 
 pub(super) const MESSAGES_TOTAL: &str = "SELECT count FROM polecat_counts WHERE kind = 'total' AND name = ''";
 const MESSAGES: Table = Table {
@@ -58,6 +64,10 @@ pub(super) struct Retention {
 struct Shelf {
     table: Table,
     rows_max: Option<u64>,
+    /// Which rows are old of those that were stored since the start, and when all from before are.
+    marks: Option<Marks>,
+    /// The newest row at the start.
+    before: i64,
     /// Rows up to this id are old.
     old_to: i64,
     /// Rows up to this id were looked at and are not known to be young.
@@ -111,10 +121,45 @@ impl Retention {
         let days = options.retain_days.filter(|days| *days > 0.0);
         #[expect(clippy::cast_possible_truncation, reason = "saturates after some 290,000 years")]
         let age_max_micros = days.map(|days| (days * MICROS_PER_DAY) as i64);
+        let age_max_ms = age_max_micros.map(|age| age.unsigned_abs() / 1_000);
         Self {
-            messages: Shelf::new(MESSAGES, options.retain_messages),
-            events: Shelf::new(EVENTS, options.retain_events),
+            messages: Shelf::new(MESSAGES, options.retain_messages, age_max_ms),
+            events: Shelf::new(EVENTS, options.retain_events, age_max_ms),
             age_max_micros,
+        }
+    }
+
+    /// Knows that everything up to `newest` is from before.
+    pub(super) fn start(&mut self, newest: Ids, now: Now) {
+        self.messages.before = row_id(newest.message);
+        self.events.before = row_id(newest.event);
+        if self.age_max_micros.is_some() && newest.message.max(newest.event) > 0 {
+            log::info!(
+                "what was stored before this start is deleted by age once the clock was left alone for an hour"
+            );
+        }
+        self.stored(newest, now);
+    }
+
+    /// Knows that everything up to `newest` is stored by now.
+    pub(super) fn stored(&mut self, newest: Ids, now: Now) {
+        for (shelf, newest) in [(&mut self.messages, newest.message), (&mut self.events, newest.event)] {
+            if let Some(marks) = &mut shelf.marks {
+                marks.note(row_id(newest), now.monotonic_ms);
+            }
+        }
+    }
+
+    /// What was looked at was judged by a clock that may have been wrong.
+    pub(super) fn clock_was_set(&mut self, jump: Jump) {
+        for shelf in [&mut self.messages, &mut self.events] {
+            shelf.looked_to = shelf.old_to;
+        }
+        if self.age_max_micros.is_some() && jump.is_first {
+            log::warn!(
+                "the wall clock was set {jump}: what was stored before the start is not deleted by age until the clock \
+                 was left alone for an hour"
+            );
         }
     }
 
@@ -134,9 +179,16 @@ impl Retention {
         connection: &Connection,
         newest: Ids,
         rows_max: usize,
-        now: Now,
+        moment: Moment,
     ) -> rusqlite::Result<Step> {
-        let cutoff = self.age_max_micros.map(|age| now.unix_micros.saturating_sub(age));
+        let now = moment.now;
+        let ages = self
+            .age_max_micros
+            .filter(|_| moment.undisturbed_in_ms == 0)
+            .map(|age| Ages { old_before: now.unix_micros.saturating_sub(age), now: now.unix_micros });
+        for shelf in [&mut self.messages, &mut self.events] {
+            shelf.grow_old(now.monotonic_ms);
+        }
         let total = match self.messages.rows_max {
             Some(_) => {
                 connection.prepare_cached(MESSAGES_TOTAL)?.query_row((), |row| row.get::<_, i64>(0))?
@@ -145,16 +197,42 @@ impl Retention {
         };
         let total = u64::try_from(total).unwrap_or_default();
         let (messages, messages_cut) =
-            self.messages.step(connection, total, newest.message, cutoff, rows_max)?;
+            self.messages.step(connection, total, newest.message, ages, rows_max)?;
         // The ids of events rise by one and only the oldest are ever missing.
-        let (events, events_cut) = self.events.step(connection, u64::MAX, newest.event, cutoff, rows_max)?;
+        let (events, events_cut) = self.events.step(connection, u64::MAX, newest.event, ages, rows_max)?;
         Ok(Step { messages, events, is_cut: messages_cut || events_cut })
     }
 }
 
+/// What a timestamp tells.
+#[derive(Debug, Clone, Copy)]
+struct Ages {
+    /// Microseconds since 1970.
+    now: i64,
+    old_before: i64,
+}
+
+impl Ages {
+    /// Whether what bears this timestamp is old; `None` where it does not tell.
+    fn is_old(self, timestamp: ValueRef<'_>) -> Option<bool> {
+        let micros =
+            unix_micros(timestamp).filter(|micros| (PLAUSIBLE_MICROS_MIN..=self.now).contains(micros))?;
+        Some(micros < self.old_before)
+    }
+}
+
 impl Shelf {
-    const fn new(table: Table, rows_max: Option<u64>) -> Self {
-        Self { table, rows_max, old_to: i64::MIN, looked_to: i64::MIN }
+    fn new(table: Table, rows_max: Option<u64>, age_max_ms: Option<u64>) -> Self {
+        let marks = age_max_ms.map(Marks::new);
+        Self { table, rows_max, marks, before: i64::MAX, old_to: i64::MIN, looked_to: i64::MIN }
+    }
+
+    /// Finds out which rows are old by the monotonic clock.
+    fn grow_old(&mut self, now_ms: u64) {
+        if let Some(id) = self.marks.as_mut().and_then(|marks| marks.old_to(now_ms)) {
+            self.old_to = self.old_to.max(id);
+            self.looked_to = self.looked_to.max(id);
+        }
     }
 
     /// The rows that are to go now, and whether there may be more.
@@ -163,12 +241,12 @@ impl Shelf {
         connection: &Connection,
         total: u64,
         newest: u64,
-        cutoff: Option<i64>,
+        ages: Option<Ages>,
         rows_max: usize,
     ) -> rusqlite::Result<(Vec<i64>, bool)> {
         let (going, is_cut) = self.going(connection, total, newest, rows_max)?;
-        let Some(cutoff) = cutoff.filter(|_| !is_cut) else { return Ok((going, is_cut)) };
-        let is_cut = self.look(connection, newest, cutoff, rows_max)?;
+        let Some(ages) = ages.filter(|_| !is_cut) else { return Ok((going, is_cut)) };
+        let is_cut = self.look(connection, ages, rows_max)?;
         Ok((going, is_cut))
     }
 
@@ -197,25 +275,19 @@ impl Shelf {
         Ok((ids, false))
     }
 
-    /// Looks on for rows from before `cutoff`; returns whether it pays to go on.
-    fn look(
-        &mut self,
-        connection: &Connection,
-        newest: u64,
-        cutoff: i64,
-        rows_max: usize,
-    ) -> rusqlite::Result<bool> {
+    /// Looks on for rows that were stored before the start and are old; returns whether it pays to go on.
+    fn look(&mut self, connection: &Connection, ages: Ages, rows_max: usize) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(self.table.ages)?;
-        let mut rows = statement.query((self.looked_to, row_id(newest)))?;
+        let mut rows = statement.query((self.looked_to, self.before))?;
         let (mut found, mut budget) = (false, Budget::new(rows_max));
         while let Some(row) = rows.next()? {
             if !budget.takes(row)? {
                 return Ok(true);
             }
             let id = row.get(0)?;
-            match unix_micros(row.get_ref(2)?) {
-                Some(micros) if micros >= cutoff => break,
-                Some(_) => {
+            match ages.is_old(row.get_ref(2)?) {
+                Some(false) => break,
+                Some(true) => {
                     self.old_to = id;
                     found = true;
                 }
