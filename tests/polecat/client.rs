@@ -1,6 +1,7 @@
 //! The command line's other side, as a user runs it: README.md, "From the command line", which speaks
 //! PROTOCOL.md, "14. polecat.v1", and "3. The HTTP API".
 
+mod backup;
 mod bad;
 mod command;
 mod doctor;

@@ -37,8 +37,16 @@ fn the_flags_that_documents_name_exist() {
     let commands = [&["serve"][..], &["load", "idle"], &["load", "echo"], &["load", "fanout"]];
     let more = [&["load", "publish"][..], &["load", "storm"]];
     let mut known = BTreeSet::from(["--version".to_owned()]);
-    let clients =
-        [&["tail"][..], &["send"], &["event"], &["status"], &["doctor"], &["completions"], &["man"]];
+    let clients = [
+        &["tail"][..],
+        &["send"],
+        &["event"],
+        &["status"],
+        &["doctor"],
+        &["backup"],
+        &["completions"],
+        &["man"],
+    ];
     for words in commands.iter().chain(&more).chain(&clients) {
         let help = run(|command| {
             command.args(*words).arg("--help");

@@ -13,6 +13,7 @@ mod send;
 mod event;
 mod status;
 mod doctor;
+mod backup;
 mod documents;
 
 use std::io::{self, Write as _};
@@ -33,6 +34,8 @@ pub(super) enum Client {
     Status(status::Status),
     /// Look at what limits a server on this machine, and at its database
     Doctor(doctor::Doctor),
+    /// Copy the database while a server uses it
+    Backup(backup::Backup),
     /// Print the completions for a shell
     Completions(documents::Completions),
     /// Print the manual
@@ -59,6 +62,7 @@ impl Client {
             Self::Event(event) => event.run().map(|()| true),
             Self::Status(status) => status.run(),
             Self::Doctor(doctor) => doctor.run(),
+            Self::Backup(backup) => backup.run().map(|()| true),
             Self::Completions(completions) => completions.run(command).map(|()| true),
             Self::Man(man) => man.run(command).map(|()| true),
         }

@@ -33,13 +33,7 @@ pub(in crate::shell) struct Examined {
 pub(in crate::shell) fn examine(path: &Path, is_in_use: bool) -> Result<Examined, String> {
     let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     let log_bytes = std::fs::metadata(log_path(path)).map_or(0, |log| log.len());
-    let file = percent_encode(path.as_os_str().as_bytes(), PATH);
-    // Where all is in the file itself and nobody writes, it needs neither locks nor a file beside it.
-    let how = if is_in_use || log_bytes > 0 { "mode=ro" } else { "mode=ro&immutable=1" };
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let found = Connection::open_with_flags(format!("file:{file}?{how}"), flags).and_then(|connection| {
-        connection.busy_timeout(PATIENCE)?;
+    let found = open_to_read(path, is_in_use || log_bytes > 0).and_then(|connection| {
         let verdict = inspect_contents(&connection)?;
         Ok((verdict, newest(&connection, "messages")?, newest(&connection, "events")?))
     });
@@ -54,7 +48,23 @@ pub(in crate::shell) fn examine(path: &Path, is_in_use: bool) -> Result<Examined
     }
 }
 
-fn newest(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
+/// Opens the file at `path` to be read. Where all is in the file itself and nobody writes, so that it is not
+/// shared, that needs neither locks nor a file beside it.
+pub(super) fn open_to_read(path: &Path, is_shared: bool) -> rusqlite::Result<Connection> {
+    let how = if is_shared { "mode=ro" } else { "mode=ro&immutable=1" };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(format!("{}?{how}", uri(path)), flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(connection)
+}
+
+/// The file at `path`, whatever its name is.
+pub(super) fn uri(path: &Path) -> String {
+    format!("file:{}", percent_encode(path.as_os_str().as_bytes(), PATH))
+}
+
+pub(super) fn newest(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
     if connection.query_row(sql, (table,), |row| row.get::<_, i64>(0))? == 0 {
         return Ok(0);

@@ -17,6 +17,7 @@ mod retention;
 mod housekeeping;
 mod health;
 mod examine;
+mod backup;
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
@@ -41,6 +42,7 @@ use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
 
+pub(super) use backup::copy;
 pub(super) use examine::examine;
 pub use options::{Durability, StoreOptions};
 pub use schema::OpenError;

@@ -271,6 +271,14 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
 
 /// Looks at what is in the file alone.
 pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verdict> {
+    match inspect_schema(connection)? {
+        Verdict::Usable => check(connection),
+        unusable @ Verdict::Unusable(_) => Ok(unusable),
+    }
+}
+
+/// Looks at the tables and indexes, and at the ends of each.
+pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdict> {
     let tables: [(&str, &[&str]); 2] = [
         ("messages", &["channel_id", "author", "content", "timestamp"]),
         ("events", &["type", "payload", "correlation_id", "timestamp"]),
@@ -296,7 +304,7 @@ pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verd
             )));
         }
     }
-    check(connection)
+    Ok(Verdict::Usable)
 }
 
 /// Looks for damage in the whole file, unless that takes too long.
@@ -445,7 +453,7 @@ fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> ru
     })
 }
 
-fn damaged(how: &dyn fmt::Display) -> String {
+pub(super) fn damaged(how: &dyn fmt::Display) -> String {
     format!("it is damaged ({how}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`")
 }
 
