@@ -50,7 +50,7 @@ pub(in crate::shell) fn copy(
         fs::write(into, []).map_err(|error| error.to_string())?;
         read(path, is_shared, into, report.clone())?;
         if is_shared || (!is_open(path) && state == self::state(path)) {
-            return check(into, report).map_err(|error| reason(&error))?;
+            return check(into, report).map_err(|error| reason(into, &error))?;
         }
         // A server has been started: what was read is of several moments.
     }
@@ -76,7 +76,7 @@ fn read(
         connection.execute("VACUUM INTO ?1", (uri(into),))?;
         Ok(verdict)
     });
-    match verdict.map_err(|error| reason(&error))? {
+    match verdict.map_err(|error| reason(path, &error))? {
         Verdict::Usable => Ok(()),
         Verdict::Unusable(reason) => Err(reason),
     }
@@ -112,9 +112,9 @@ fn state(path: &Path) -> Option<(u64, SystemTime)> {
     Some((file.len(), file.modified().ok()?))
 }
 
-fn reason(error: &Error) -> String {
+fn reason(path: &Path, error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::OperationInterrupted) => "it was stopped".to_owned(),
-        _ => explanation(error),
+        _ => explanation(path, error),
     }
 }
