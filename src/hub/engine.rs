@@ -278,13 +278,17 @@ pub enum Health {
     Degraded(String),
 }
 
-/// The transactions that have stored something.
+/// The transactions that have stored something, and what became of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commits {
     /// Microseconds that each took.
     pub duration_us: Histogram,
     /// Records that each has stored.
     pub records: Histogram,
+    /// Microseconds that each checkpoint took, which copies the write-ahead log back into the file.
+    pub checkpoint_us: Histogram,
+    /// Bytes of the write-ahead log that are yet to be copied back, about.
+    pub wal_pending_bytes: u64,
 }
 
 /// Stores records and gives them back, later.

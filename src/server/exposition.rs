@@ -182,7 +182,11 @@ impl Exposition {
         let help = "Time that a transaction took in which something was stored";
         page.times("polecat_commit_duration_seconds", help, &commits.duration_us)?;
         let help = "Records stored in one transaction";
-        page.histogram("polecat_commit_records", help, &commits.records, RECORD_BUCKETS, 1.0)
+        page.histogram("polecat_commit_records", help, &commits.records, RECORD_BUCKETS, 1.0)?;
+        let help = "Time for which copying the write-ahead log back into the database held the loop";
+        page.times("polecat_checkpoint_duration_seconds", help, &commits.checkpoint_us)?;
+        let help = "Bytes of the write-ahead log that are yet to be copied back, about";
+        page.gauge("polecat_wal_pending_bytes", help, commits.wal_pending_bytes)
     }
 
     /// By the names that all programs have for it.

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::examine::{newest, open_to_read, uri};
 use super::schema::{Verdict, damaged, explanation, inspect_schema, log_path};
@@ -49,6 +50,9 @@ pub(in crate::shell) fn copy(
         let state = state(path);
         fs::write(into, []).map_err(|error| error.to_string())?;
         read(path, is_shared, into, report.clone())?;
+        if is_shared {
+            copy_log_back(path);
+        }
         if is_shared || (!is_open(path) && state == self::state(path)) {
             return check(into, report).map_err(|error| reason(into, &error))?;
         }
@@ -80,6 +84,18 @@ fn read(
         Verdict::Usable => Ok(()),
         Verdict::Unusable(reason) => Err(reason),
     }
+}
+
+/// Copies back what the log has gathered while it was being read: the server could not, and to do it all at once
+/// now would hold its loop. It goes on meanwhile. If this may not be written, the server has to.
+fn copy_log_back(path: &Path) {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let _ = Connection::open_with_flags(uri(path), flags).and_then(|connection| {
+        // Where there is no server any more, a log is left to the next one.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+    });
 }
 
 /// Looks through all of the copy, indexes too, which are copied as they are.

@@ -325,7 +325,11 @@ impl Engine for SqliteEngine {
     }
 
     fn rest(&mut self, now: Now) {
-        self.log.rest(&self.connection, now);
+        if self.log.due_in_ms(now) == Some(0) {
+            self.wait_for_locks(Duration::ZERO);
+            self.log.rest(&self.connection, now, &mut self.commits);
+            self.be_patient();
+        }
     }
 
     fn due_in_ms(&self, now: Now) -> Option<u64> {

@@ -21,6 +21,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::super::descriptors::explain;
+use super::checkpoint::FILE_BYTES_MAX;
 use super::opening::{self, complaint_of_folder};
 use super::options::Durability;
 
@@ -250,9 +251,9 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     connection.execute_batch("PRAGMA page_size = 1024")?;
     connection.execute_batch(
         "PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
-         PRAGMA cache_size = -2048; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 16777216;",
-    )
+         PRAGMA cache_size = -2048; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;",
+    )?;
+    connection.pragma_update(None, "journal_size_limit", FILE_BYTES_MAX)
 }
 
 /// Whether a file can be the database, or why not.

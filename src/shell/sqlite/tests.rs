@@ -196,10 +196,60 @@ fn a_quiet_loop_copies_the_log_back_and_a_reader_does_not_make_it_spin() {
     assert!(left > IDLE_BYTES_MAX, "the reader still needs the old pages");
     reader.execute_batch("COMMIT").unwrap();
     rest(&mut engine);
-    assert_eq!(engine.log.bytes, left, "not tried again before there is more");
+    assert_eq!(engine.log.bytes, left, "not tried again at once, unless there is more");
     publish(&mut engine, kibibytes(2048));
     rest(&mut engine);
     assert_eq!((engine.log.bytes, engine.log.bytes_left), (0, 0));
+}
+
+#[test]
+fn what_a_reader_has_held_up_is_copied_back_once_it_has_gone_though_nothing_more_is_published() {
+    let (folder, mut engine) = new_engine();
+    let file_bytes = || std::fs::metadata(folder.path().join("polecat.db-wal")).unwrap().len();
+    let reader = Connection::open(folder.path().join("polecat.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    publish(&mut engine, kibibytes(20 << 10));
+    let mut now = NOW;
+    let mut pass = |engine: &mut SqliteEngine, seconds: u64| {
+        let until = now.monotonic_ms + seconds * 1_000;
+        let mut turns = 0;
+        while let Some(due) = engine.due_in_ms(now)
+            && now.monotonic_ms + due <= until
+        {
+            now.monotonic_ms += due;
+            engine.settle(now, 0, &mut Vec::new());
+            engine.rest(now);
+            turns += 1;
+        }
+        now.monotonic_ms = until;
+        turns
+    };
+    let turns = pass(&mut engine, 600);
+    assert!((60..300).contains(&turns), "it tries now and then, and does not spin: {turns}");
+    assert!(engine.log.bytes > 20 << 20 && engine.commits().unwrap().wal_pending_bytes > 20 << 20);
+    let tries = engine.commits().unwrap().checkpoint_us.count();
+    assert!(tries >= 60, "each is timed: {tries}");
+    reader.execute_batch("COMMIT").unwrap();
+    pass(&mut engine, 10);
+    assert_eq!((engine.log.bytes, engine.commits().unwrap().wal_pending_bytes), (0, 0));
+    assert_eq!(file_bytes(), 0, "nor does the empty log take up the disk");
+    assert_eq!(pass(&mut engine, 86_400), 0, "an idle server sleeps");
+}
+
+#[test]
+fn a_copy_of_the_file_leaves_the_server_nothing_to_copy_back() {
+    let (folder, mut engine) = new_engine();
+    let (path, copy) = (folder.path().join("polecat.db"), folder.path().join("copy.db"));
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    publish(&mut engine, kibibytes(8 << 10));
+    rest(&mut engine);
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(engine.log.bytes_left > 8 << 20, "as the copy itself would have held it up");
+    backup::copy(&path, &copy, |_, _| false).unwrap();
+    // Measured, once there is more.
+    publish(&mut engine, kibibytes(192));
+    assert!(engine.log.bytes < 1 << 20, "{}", engine.log.bytes);
 }
 
 #[test]

@@ -103,6 +103,18 @@ fn who_uses_the_database_and_who_locks_it_is_told() {
 }
 
 #[test]
+fn a_log_that_a_reader_keeps_is_told() {
+    let home = Home::new();
+    drop(old_database::create(&home.database(), old_database::SCHEMA));
+    assert_eq!(said_of(&home.database(), "database").0, "ok");
+    let log = std::fs::File::create(home.database().with_file_name("polecat.db-wal")).expect("a file");
+    log.set_len((64 << 20) + 1).expect("it can be so long");
+    let (level, text, command) = said_of(&home.database(), "database");
+    assert!(level == "warn" && text.contains("64.0 MiB of log beside it"), "{level} {text}");
+    assert!(command.starts_with("end the program that reads the database"), "{command}");
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_bad_and_no_database_is_fine() {
     let home = Home::new();
     let (level, _, command) = said_of(&home.database().with_file_name("a folder").join("x.db"), "database");

@@ -14,6 +14,9 @@ use super::locks::{Holder, Kind, holders};
 const FREE_BYTES_WARN: u64 = 256 << 20;
 const FREE_BYTES_BAD: u64 = 16 << 20;
 
+/// A log that a server cannot copy back. It has no more than a quarter of that by itself.
+const LOG_BYTES_WARN: u64 = 64 << 20;
+
 /// File systems over a network: they have no shared memory between machines, which a write-ahead log needs, and their
 /// locks are not to be relied on.
 const NETWORKED: [&str; 14] = [
@@ -91,7 +94,13 @@ fn file(path: &Path, folder: &Path) -> Finding {
     let log_bytes = fs::metadata(&beside[0]).map_or(0, |log| log.len());
     let log =
         if log_bytes > 0 { format!(", and {} of log beside it", bytes(log_bytes)) } else { String::new() };
-    Finding::ok(NAME, format!("{shown}: {}{log}; readable and writable", bytes(metadata.len())))
+    let text = format!("{shown}: {}{log}; readable and writable", bytes(metadata.len()));
+    if log_bytes > LOG_BYTES_WARN {
+        let command =
+            "end the program that reads the database and keeps the log from being copied back: fuser -v FILE";
+        return Finding::warn(NAME, text, command.replace("FILE", &quoted(path)));
+    }
+    Finding::ok(NAME, text)
 }
 
 fn locks(path: &Path, users: Option<Vec<Holder>>) -> Finding {
