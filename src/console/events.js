@@ -2,7 +2,7 @@
 
 import { connect } from "../polecat.js";
 import { Log } from "./log.js";
-import { byId, element, setText, time } from "./text.js";
+import { byId, element, oncePerFrame, setText, time } from "./text.js";
 
 const EVENTS_MAX = 500; // that are kept, seen or not
 const BEGIN_BACK = 100; // events that were there before the page
@@ -10,6 +10,8 @@ const TYPES_MAX = 50;
 
 export class Events {
   #tellStream; #stream; #log; #events = []; #types = new Map(); #isReplaced = false;
+  // All that are kept are counted for it.
+  #countSoon = oncePerFrame(() => this.#tellCount());
 
   /** @param {(state: string, text: string) => void} tellStream says how the connection is */
   constructor(tellStream) {
@@ -63,7 +65,7 @@ export class Events {
     if (this.#events.length > EVENTS_MAX) this.#events.shift();
     this.#countType(event.type);
     if (this.#isWanted(event)) this.#log.append([this.#row(event)]);
-    this.#tellCount();
+    this.#countSoon();
   }
 
   /** A line of the console's own among the events. */

@@ -1,6 +1,6 @@
 // A list that grows at its end and stays there while one looks at the end, holding so many rows and no more.
 
-import { element, setText } from "./text.js";
+import { element, oncePerFrame, setText } from "./text.js";
 
 const ROWS_MAX = 500;
 const NEAR_PX = 24;
@@ -8,6 +8,10 @@ const CONTROLS = "summary, button";
 
 export class Log {
   #list; #region; #button; #isHeld = false; #missed = 0; #rowsMax; #current = null; #resizes;
+  // Where the end was when it was last scrolled to.
+  #end = 0;
+  // To know where the end is, the browser lays out the list: not for each row of many that come at once.
+  #follow = oncePerFrame(() => this.#isHeld || this.toEnd());
 
   /** @param {Element} region that scrolls; a list and a button are put into it
    * @param {{rowsMax?: number, onTop?: () => void, onEnd?: () => void}} [options] what is done where one has scrolled
@@ -24,7 +28,9 @@ export class Log {
     region.onkeydown = (event) => this.#move(event);
     region.onscroll = () => {
       const { scrollTop, scrollHeight, clientHeight } = region;
-      this.#isHeld = scrollHeight - scrollTop - clientHeight > NEAR_PX;
+      const isAway = scrollHeight - scrollTop - clientHeight > NEAR_PX;
+      // Rows that have come since push the end away, too: what holds the list is to scroll back.
+      this.#hold(isAway && (this.#isHeld || scrollTop < this.#end));
       if (!this.#isHeld && this.hasNewest) this.#missed = 0;
       this.#tell();
       if (scrollTop < NEAR_PX && scrollHeight > clientHeight) onTop();
@@ -51,7 +57,7 @@ export class Log {
     if (this.hasNewest) {
       this.#list.append(...rows.slice(-this.#rowsMax));
       this.#trim(() => this.#list.firstElementChild);
-      if (!this.#isHeld) this.toEnd();
+      this.#follow();
       if (!this.#list.contains(document.activeElement)) this.#makeCurrent(this.#list.lastElementChild);
     }
     this.#tell();
@@ -69,8 +75,9 @@ export class Log {
 
   toEnd() {
     this.#missed = 0;
-    this.#isHeld = false;
+    this.#hold(false);
     this.#region.scrollTop = this.#region.scrollHeight;
+    this.#end = this.#region.scrollTop;
     this.#tell();
   }
 
@@ -78,6 +85,12 @@ export class Log {
     this.#list.replaceChildren();
     this.hasNewest = true;
     this.toEnd();
+  }
+
+  /** Whether the list stays where it is. Only then must rows that go at its top not move it. */
+  #hold(isHeld) {
+    this.#isHeld = isHeld;
+    this.#region.style.overflowAnchor = isHeld ? "auto" : "none";
   }
 
   /** Only the controls of one row can be reached by Tab, or nobody would get past hundreds of rows. */

@@ -79,6 +79,20 @@ export async function ask(path) {
   return body;
 }
 
+/** A function that has `work` done before the next frame, however often it is called until then: in a page that nobody sees,
+ * not until it is seen. */
+export function oncePerFrame(work) {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      work();
+    });
+  };
+}
+
 /** Calls `refresh` now and every so often while `isWanted` holds and the page is seen, one at a time. */
 export function repeat(refresh, everyMs, isWanted = () => true) {
   let timer;

@@ -1,5 +1,8 @@
 // The console in a page of headless Chromium, as a person uses it: with_console.mjs BINARY PACKAGES
 
+import { once } from "node:events";
+import { connect } from "node:net";
+
 import { Browser } from "./browser.mjs";
 import { check, equal, publish, within } from "./polecat.mjs";
 import { run } from "./server.mjs";
@@ -101,6 +104,54 @@ async function history(server) {
   await until_shown("while one looks back");
   await post(server, "and on");
   await until_shown("and on");
+}
+
+/** POSTs one body again and again, all at once, on one connection. */
+async function burst(server, path, body, count) {
+  const json = JSON.stringify(body);
+  const post = (field) => `POST ${path} HTTP/1.1\r\nHost: a\r\n${field}Content-Type: application/json\r\nContent-Length: ${json.length}\r\n\r\n${json}`;
+  const socket = connect(server.port, "127.0.0.1").resume();
+  socket.write(post("").repeat(count - 1) + post("Connection: close\r\n"));
+  await within(once(socket, "end"), "the answers");
+  socket.destroy();
+}
+
+/** However much comes between two frames, the list is laid out once for it, and stays at its end unless one scrolls back. */
+async function bursts(server) {
+  for (const [view, path, body, state] of [
+    ["channels/general", "/api/messages", { channel_id: "general", author: "a", content: "c" }, "#channel-state"],
+    ["events", "/api/events", { type: "burst", payload: { some: "thing" }, correlation_id: "one" }, "#stream"],
+  ]) {
+    await open(server, view);
+    await browser.until(`document.querySelector("${state}").dataset.state === "live"`);
+    await browser.evaluate(`(() => {
+      const { get } = Object.getOwnPropertyDescriptor(Element.prototype, "scrollHeight");
+      let asked = 0;
+      window.most = 0;
+      Object.defineProperty(Element.prototype, "scrollHeight", { get() {
+        if (++asked === 1) requestAnimationFrame(() => (asked = 0));
+        most = Math.max(most, asked);
+        return get.call(this);
+      } });
+    })()`);
+    await burst(server, path, body, 2000);
+    const log = `document.querySelector(".log:not([hidden] .log)")`;
+    const newest = `[...${log}.querySelectorAll("li > .id:last-child")].at(-1)`;
+    await browser.until(`Number(${newest}?.textContent.split("-").at(-1)) === 2000`, "the last of a burst");
+    const most = await browser.evaluate("most");
+    check(most <= 3, `${view}: the list is laid out ${most} times for one frame`);
+    equal(await browser.evaluate(`${log}.querySelectorAll("li").length`), 500, "rows");
+    const away = `Math.round(${log}.scrollHeight - ${log}.scrollTop - ${log}.clientHeight)`;
+    await browser.until(`${away} <= 1`, "the end of the list");
+    // A little back, while rows come: what is looked at stays.
+    const row = `document.elementFromPoint(${log}.getBoundingClientRect().x + 20, ${log}.getBoundingClientRect().y + 60).closest("li").lastChild.innerText`;
+    await browser.evaluate(`${log}.scrollTop -= 300`);
+    await browser.until(`!${log}.querySelector(".newest").hidden`, "the way to the newest");
+    const seen = await browser.evaluate(row);
+    await burst(server, path, body, 100);
+    await browser.until(`${log}.querySelector(".newest").innerText.startsWith("100 newer")`, "what comes while one looks back");
+    equal(await browser.evaluate(row), seen, `${view}: what is looked at`);
+  }
 }
 
 async function events(server) {
@@ -222,6 +273,7 @@ try {
   console.log((await browser.call("Browser.getVersion")).product);
   await run(binary, [], [messages, restarts]);
   await run(binary, [], [history]);
+  await run(binary, [], [bursts]);
   await run(binary, [], [events, figures, absence, access, policy]);
 } finally {
   await browser.stop();
