@@ -291,7 +291,8 @@ pub struct Commits {
     pub wal_pending_bytes: u64,
 }
 
-/// Stores records and gives them back, later.
+/// Stores records and gives them back, later. No id is above [`crate::wire::protocol::ID_MAX`]: an append that would get one
+/// is refused.
 pub trait Engine {
     /// Which engine it is, as `/api/health` says.
     fn kind(&self) -> &'static str;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Selection, Span, Stream, Ticket};
 use crate::ground::map::Map;
 use crate::ground::time::Now;
-use crate::wire::protocol::Event;
+use crate::wire::protocol::{Event, ID_MAX};
 use kept::{Cut, Kept, Messages};
 
 /// Keeps the newest records of each kind; the oldest are dropped.
@@ -148,12 +148,23 @@ impl MemoryEngine {
         {
             return Answer::Repeated { id, record, ticket, weight };
         }
+        if self.newest_of(&record) >= ID_MAX {
+            let error = EngineError("all ids are used up".to_owned());
+            return Answer::Refused { ticket, weight, error };
+        }
         self.health = Health::Sound;
         let id = self.push(&record, key, weight);
         if let Some(used) = used {
             self.keys.note(used, id, now);
         }
         Answer::Committed { id, record, ticket, weight }
+    }
+
+    const fn newest_of(&self, record: &Record) -> u64 {
+        match record {
+            Record::Message(_) => self.messages.kept.newest,
+            Record::Event(_) => self.events.newest,
+        }
     }
 
     fn push(&mut self, record: &Record, key: Option<Rc<str>>, weight: usize) -> u64 {

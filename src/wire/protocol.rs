@@ -88,6 +88,9 @@ pub enum Sequence {
     Messages,
 }
 
+/// No id is above it: JavaScript, and whoever reads JSON as it does, counts no further.
+pub const ID_MAX: u64 = (1 << 53) - 1;
+
 impl Sequence {
     const fn prefix(self) -> &'static str {
         match self {
@@ -112,11 +115,12 @@ impl Sequence {
         out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
     }
 
-    /// Reads what [`Self::write`] wrote; `None` for anything else.
+    /// Reads what [`Self::write`] wrote; `None` for anything else, and for what is above [`ID_MAX`].
     #[must_use]
     pub fn parse(self, text: &str) -> Option<u64> {
         let digits = text.strip_prefix(self.prefix())?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+        let id = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
+        id.filter(|id| *id <= ID_MAX)
     }
 }
 
@@ -337,12 +341,21 @@ mod tests {
             (42, "event-00042"),
             (99_999, "event-99999"),
             (100_000, "event-100000"),
-            (u64::MAX, "event-18446744073709551615"),
+            (ID_MAX, "event-9007199254740991"),
         ] {
             assert_eq!(text(|out| Sequence::Events.write(id, out)), shown);
             assert_eq!(Sequence::Events.parse(shown), Some(id));
         }
-        for wrong in ["", "event-", "event-+1", "message-00001", "event-99999999999999999999", "event-1 "] {
+        assert_eq!(text(|out| Sequence::Events.write(u64::MAX, out)), "event-18446744073709551615");
+        for wrong in [
+            "",
+            "event-",
+            "event-+1",
+            "message-00001",
+            "event-9007199254740992",
+            "event-99999999999999999999",
+            "event-1 ",
+        ] {
             assert_eq!(Sequence::Events.parse(wrong), None, "{wrong}");
         }
     }

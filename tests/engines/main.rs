@@ -27,6 +27,7 @@ mod memory;
 mod sqlite;
 mod retention;
 mod clocks;
+mod ids;
 mod failures;
 mod measure;
 #[path = "../polecat/support/skip.rs"]

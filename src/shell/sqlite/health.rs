@@ -13,6 +13,7 @@ use rusqlite::{Connection, Error, ErrorCode};
 
 use crate::ground::time::Now;
 use crate::hub::engine::Health;
+use crate::wire::protocol::ID_MAX;
 
 use super::queries::Ids;
 
@@ -106,6 +107,9 @@ fn probe(connection: &Connection, bytes: usize, newest: Ids) -> Result<(), Setba
     if known.message < newest.message || known.event < newest.event {
         return Err(Setback::IdsWentBack);
     }
+    if known.message.max(known.event) >= ID_MAX {
+        return Err(Setback::IdsUsedUp);
+    }
     // The transaction that counts is the first one.
     connection.prepare_cached(PROBE_WRITE)?.execute((i64::try_from(bytes).unwrap_or(0),))?;
     connection.prepare_cached(PROBE_CLEAR)?.execute(())?;
@@ -128,6 +132,18 @@ pub(super) enum Setback {
     Sqlite(Error),
     /// The database gave an id again, or one that is older than what was announced.
     IdsWentBack,
+    /// The next id would be above [`ID_MAX`].
+    IdsUsedUp,
+}
+
+impl Setback {
+    /// SQLite, which counts to 2^63, says of a table that has come there that the disk is full.
+    pub(super) fn told_apart(self, connection: &Connection) -> Self {
+        let is_full =
+            matches!(&self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull));
+        let has_all = |ids: Ids| ids.message.max(ids.event) >= ID_MAX;
+        if is_full && Ids::newest(connection).is_ok_and(has_all) { Self::IdsUsedUp } else { self }
+    }
 }
 
 impl From<Error> for Setback {
@@ -141,6 +157,9 @@ impl fmt::Display for Setback {
         match self {
             Self::Sqlite(error) => write_reason(error, out),
             Self::IdsWentBack => out.write_str("the database's ids went back: was sqlite_sequence changed?"),
+            Self::IdsUsedUp => {
+                write!(out, "the database has an id of {ID_MAX} or more, and there is none above it")
+            }
         }
     }
 }

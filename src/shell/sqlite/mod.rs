@@ -30,6 +30,7 @@ use rusqlite::Connection;
 use super::descriptors;
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
+use crate::wire::protocol::ID_MAX;
 use checkpoint::WriteAheadLog;
 use clocks::Moment;
 use counts::Counts;
@@ -185,7 +186,7 @@ impl SqliteEngine {
             }
             Err(setback) => {
                 health::end_transaction(&self.connection);
-                let error = EngineError(setback.to_string());
+                let error = EngineError(setback.told_apart(&self.connection).to_string());
                 let bytes = self.appends.iter().map(|append| append.record.weight()).sum();
                 self.watch.failed(error.0.clone(), bytes, now);
                 answers.extend(self.appends.drain(..).map(|append| Answer::Refused {
@@ -427,6 +428,9 @@ fn store(
         };
         if id <= *newest {
             return Err(Setback::IdsWentBack);
+        }
+        if id > ID_MAX {
+            return Err(Setback::IdsUsedUp);
         }
         *newest = id;
         if let Some(key) = key {

@@ -79,15 +79,7 @@ pub(super) struct Ids {
 impl Ids {
     /// The newest ids that were ever given, whether or not their rows are still there.
     pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Self> {
-        let read = |table: &str| {
-            let sql = format!(
-                "SELECT max(coalesce((SELECT max(id) FROM {table}), 0),
-                   coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{table}'), 0), 0)"
-            );
-            connection
-                .query_row(&sql, (), |row| Ok(integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs()))
-        };
-        Ok(Self { message: read("messages")?, event: read("events")? })
+        Ok(Self { message: newest_in(connection, "messages")?, event: newest_in(connection, "events")? })
     }
 
     /// The oldest ids up to `newest` whose rows are there; one above it where there is none.
@@ -99,6 +91,15 @@ impl Ids {
         };
         Ok(Self { message: read(OLDEST_MESSAGE, newest.message)?, event: read(OLDEST_EVENT, newest.event)? })
     }
+}
+
+/// The newest id that `table`, which is there, has ever given.
+pub(super) fn newest_in(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "SELECT max(coalesce((SELECT max(id) FROM {table}), 0),
+           coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{table}'), 0), 0)"
+    );
+    connection.query_row(&sql, (), |row| Ok(integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs()))
 }
 
 /// The committed ids that the engine knows of. Rows that another program adds

@@ -21,9 +21,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::super::descriptors::explain;
+use crate::wire::protocol::ID_MAX;
+
 use super::checkpoint::FILE_BYTES_MAX;
 use super::opening::{self, complaint_of_folder};
 use super::options::Durability;
+use super::queries::newest_in;
 
 /// Files up to this size are looked through from end to end when they are opened, which takes
 /// a third of a second for the largest of them, and two where they have to come from the disk.
@@ -288,6 +291,13 @@ pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdic
         if !table_is_sound(connection, table, columns)? {
             return Ok(Verdict::Unusable(format!(
                 "its table `{table}` is not one of polecat's; name another file with --db"
+            )));
+        }
+        let newest = if object(connection, table)?.is_some() { newest_in(connection, table)? } else { 0 };
+        if newest > ID_MAX {
+            return Ok(Verdict::Unusable(format!(
+                "its table `{table}` has ids up to {newest}, and none may be above {ID_MAX}; delete those rows and the \
+                 table's line in sqlite_sequence, or name another file with --db"
             )));
         }
     }
