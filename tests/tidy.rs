@@ -91,6 +91,11 @@ fn tests_neither_sleep_nor_fix_a_port() {
 }
 
 #[test]
+fn no_tree_is_built_of_what_others_have_sent() {
+    assert_none(sources(&["src"]).iter().flat_map(trees));
+}
+
+#[test]
 fn no_async_runtime_is_in_the_dependency_tree() {
     assert_none(runtimes(&read("Cargo.lock")));
 }
@@ -234,6 +239,28 @@ fn world(source: &Source) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Trees of JSON in what takes in bytes of others: a mebibyte of small values takes a quarter of a second to build.
+fn trees(source: &Source) -> Vec<String> {
+    let is_shown_them = ["src/ground/", "src/wire/", "src/hub/", "src/server/"];
+    if !is_shown_them.iter().any(|floor| source.path.starts_with(floor)) {
+        return Vec::new();
+    }
+    let trees = source.paths("serde_json").into_iter().filter(|(line, path)| {
+        !source.is_test(*line)
+            && ["Value", "Map", "json", "value"].contains(&path[0].as_str())
+            && path.last().is_some_and(|name| name != "RawValue")
+    });
+    trees
+        .map(|(line, path)| {
+            let path = path.join("::");
+            format!(
+                "{}:{line}: serde_json::{path} is a tree; read what is wanted with wire::json",
+                source.path
+            )
+        })
+        .collect()
 }
 
 /// Names that stand nowhere, or nowhere but in tests.

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 
 use polecat::ground::config::Limits;
+use polecat::wire::body::PostedEvent;
 use polecat::wire::codec::{self, OpCode};
 use polecat::wire::http::{RequestDecoder, Step};
 use polecat::wire::message::{Item, MessageDecoder};
@@ -27,12 +28,13 @@ const DEPTH: u32 = 16;
 const MEMBERS: u32 = 1000;
 const IDLE: u32 = 10_000;
 
-pub(crate) const PATHS: [Path; 14] = [
+pub(crate) const PATHS: [Path; 15] = [
     Path { name: "frame-64-bytes", run: frame_64_bytes, times: 20_000, operations: 1 },
     Path { name: "frame-64-kib", run: frame_64_kib, times: 500, operations: 1 },
     Path { name: "fragmented-text-4-kib", run: fragmented_text, times: 2_000, operations: 1 },
     Path { name: "encode-broadcast", run: encode_broadcast, times: 10_000, operations: 1 },
     Path { name: "post-parse", run: post_parse, times: 5_000, operations: 1 },
+    Path { name: "event-of-64-kib", run: event_of_small_values, times: 20, operations: 1 },
     Path { name: "echo", run: echo, times: 10_000, operations: 1 },
     Path { name: "echo-depth-16", run: echo_depth_16, times: 2_000, operations: DEPTH },
     Path { name: "handshake", run: handshake, times: 2_000, operations: 1 },
@@ -121,6 +123,18 @@ fn post_parse(times: u32) {
         let mut decoder = RequestDecoder::default();
         let step = decoder.decode(black_box(&mut request), &limits);
         assert!(matches!(step, Ok(Step::Request { .. })), "the request is whole");
+    }
+}
+
+/// Reads an event whose payload is nothing but small values, which cost the most for each byte.
+#[inline(never)]
+fn event_of_small_values(times: u32) {
+    let value = r#"{"a":[0,1.5,null,true,"b"]},"#;
+    let values = value.repeat((64 << 10) / value.len());
+    let body = format!(r#"{{"type":"t","payload":{{"values":[{}]}}}}"#, values.trim_end_matches(','));
+    for _ in 0..times {
+        let event = PostedEvent::parse(black_box(body.as_bytes()), 200);
+        assert!(event.is_ok_and(|event| event.payload.len() > 60_000), "the payload is kept");
     }
 }
 

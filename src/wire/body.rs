@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use super::protocol::{Draft, is_object, lenient_integer};
+use super::json::{Shallow, is_object, members};
+use super::protocol::{Draft, lenient_integer};
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,26 +17,48 @@ pub struct FieldError {
     /// The kind of mistake, for programs.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// `["body"]`, `["body", FIELD]` or `["body", POSITION]`.
-    pub loc: Vec<Value>,
+    /// `["body"]`, `["body", FIELD]` or `["body", POSITION]`, and the same for a query.
+    pub loc: Vec<Loc>,
     /// The mistake, for people.
     pub msg: &'static str,
     /// More about it, where there is more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ctx: Option<Value>,
+    pub ctx: Option<Context>,
+}
+
+/// A step on the way to what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Loc {
+    /// A part of the request, or a key in it.
+    Name(&'static str),
+    /// Bytes from the beginning.
+    Offset(usize),
+}
+
+/// More about a mistake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Context {
+    /// Why it is no JSON that can be stored.
+    pub error: String,
 }
 
 impl FieldError {
     fn body(kind: &'static str, msg: &'static str) -> Self {
-        Self { kind, loc: vec![Value::from("body")], msg, ctx: None }
+        Self { kind, loc: vec![Loc::Name("body")], msg, ctx: None }
     }
 
-    fn query(field: &str, kind: &'static str, msg: &'static str) -> Self {
-        Self { kind, loc: vec![Value::from("query"), Value::from(field)], msg, ctx: None }
+    fn query(field: &'static str, kind: &'static str, msg: &'static str) -> Self {
+        Self { kind, loc: vec![Loc::Name("query"), Loc::Name(field)], msg, ctx: None }
     }
 
-    fn field(field: &str, kind: &'static str, msg: &'static str) -> Self {
-        Self { kind, loc: vec![Value::from("body"), Value::from(field)], msg, ctx: None }
+    fn field(field: &'static str, kind: &'static str, msg: &'static str) -> Self {
+        Self { kind, loc: vec![Loc::Name("body"), Loc::Name(field)], msg, ctx: None }
+    }
+
+    fn json(offset: usize, error: String) -> Self {
+        let loc = vec![Loc::Name("body"), Loc::Offset(offset)];
+        Self { kind: "json_invalid", loc, msg: "JSON decode error", ctx: Some(Context { error }) }
     }
 }
 
@@ -72,7 +94,8 @@ impl PostedMessage {
     ///
     /// All that is wrong with it.
     pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
-        match serde_json::from_slice::<MessageFields>(body) {
+        let text = text_of(body)?;
+        match serde_json::from_str::<MessageFields>(text) {
             Ok(fields)
                 if is_object(body) && channel_name_error(&fields.channel_id, name_bytes_max).is_none() =>
             {
@@ -80,13 +103,14 @@ impl PostedMessage {
                 let draft = Draft { author, content, lane, provider, token_count };
                 Ok(Self { channel_id: Rc::from(channel_id), draft })
             }
-            _ => Self::parse_slowly(body, name_bytes_max),
+            _ => Self::parse_slowly(text, name_bytes_max),
         }
     }
 
     /// Finds every mistake, and takes numbers in the other forms in which they are legal.
-    fn parse_slowly(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
-        let mut fields = Fields::parse(body)?;
+    fn parse_slowly(text: &str, name_bytes_max: usize) -> Result<Self, FieldErrors> {
+        let keys = ["channel_id", "author", "content", "lane", "provider", "token_count"];
+        let mut fields = Fields::parse(text, keys)?;
         let channel_id = fields.text("channel_id");
         if let Some((kind, msg)) =
             channel_id.as_deref().and_then(|name| channel_name_error(name, name_bytes_max))
@@ -119,12 +143,6 @@ pub struct PostedEvent {
     pub correlation_id: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct PayloadField<'a> {
-    #[serde(borrow, default)]
-    payload: Option<&'a RawValue>,
-}
-
 impl PostedEvent {
     /// Reads the body; the payload is kept as it was written.
     ///
@@ -132,7 +150,8 @@ impl PostedEvent {
     ///
     /// All that is wrong with it.
     pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
-        let mut fields = Fields::parse(body)?;
+        let text = text_of(body)?;
+        let mut fields = Fields::parse(text, ["type", "payload", "correlation_id"])?;
         let kind = fields.text("type");
         match kind.as_deref().map(str::len) {
             Some(0) => fields.errors.push(FieldError::field("type", TOO_SHORT.0, TOO_SHORT.1)),
@@ -141,32 +160,30 @@ impl PostedEvent {
             }
             _ => {}
         }
-        match fields.object.get("payload") {
-            None | Some(Value::Null | Value::Object(_)) => {}
-            Some(_) => fields.errors.push(FieldError::field(
-                "payload",
-                "dict_type",
-                "Input should be a valid dictionary",
-            )),
-        }
+        let has_payload = match fields.take("payload") {
+            None | Some(Shallow::Null) => false,
+            Some(Shallow::Object) => true,
+            Some(_) => {
+                let msg = "Input should be a valid dictionary";
+                fields.errors.push(FieldError::field("payload", "dict_type", msg));
+                false
+            }
+        };
         let correlation_id = fields.optional_text("correlation_id");
         match kind {
             Some(kind) if fields.errors.is_empty() => {
-                Ok(Self { kind, payload: payload_text(body, &fields.object), correlation_id })
+                let payload = has_payload.then(|| raw_payload(text)).flatten().unwrap_or("{}").to_owned();
+                Ok(Self { kind, payload, correlation_id })
             }
             _ => Err(fields.errors),
         }
     }
 }
 
-/// The payload as it stands in a body that is known to be right: numbers keep
-/// their digits and keys their order. Of two, the last one counts, as in every object.
-fn payload_text(body: &[u8], object: &Map<String, Value>) -> String {
-    let Some(payload @ Value::Object(_)) = object.get("payload") else { return "{}".to_owned() };
-    match serde_json::from_slice::<PayloadField<'_>>(body) {
-        Ok(PayloadField { payload: Some(payload) }) => payload.get().to_owned(),
-        _ => payload.to_string(),
-    }
+/// The payload as it is written in a body that is known to be right: numbers keep their digits and keys their order.
+fn raw_payload(text: &str) -> Option<&str> {
+    let [payload] = members::<&RawValue, 1>(text, ["payload"]).ok()??;
+    payload.map(RawValue::get)
 }
 
 /// Which messages `GET /api/messages` is asked for.
@@ -251,7 +268,7 @@ impl ChannelRange {
     }
 }
 
-fn query_number(field: &str, text: Option<Cow<'_, str>>, errors: &mut FieldErrors) -> Option<u64> {
+fn query_number(field: &'static str, text: Option<Cow<'_, str>>, errors: &mut FieldErrors) -> Option<u64> {
     let number = text?.parse::<u64>().ok();
     if number.is_none() {
         errors.push(FieldError::query(field, "int_parsing", "Input should be a valid integer"));
@@ -297,47 +314,58 @@ pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str,
     }
 }
 
-/// An object and what was found to be wrong with it so far.
-struct Fields {
-    object: Map<String, Value>,
+/// A body as text; JSON is UTF-8, from its first byte to its last.
+fn text_of(body: &[u8]) -> Result<&str, FieldErrors> {
+    if body.is_empty() {
+        return Err(vec![FieldError::body("missing", "Field required")]);
+    }
+    simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body)).map_err(|error| {
+        vec![FieldError::json(error.valid_up_to(), format!("invalid UTF-8 at byte {}", error.valid_up_to()))]
+    })
+}
+
+/// What an object has under some keys, and what was found to be wrong with it so far.
+struct Fields<const N: usize> {
+    keys: [&'static str; N],
+    values: [Option<Shallow>; N],
     errors: FieldErrors,
 }
 
-impl Fields {
-    fn parse(body: &[u8]) -> Result<Self, FieldErrors> {
-        if body.is_empty() {
-            return Err(vec![FieldError::body("missing", "Field required")]);
-        }
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(object)) => Ok(Self { object, errors: Vec::new() }),
-            Ok(_) => Err(vec![FieldError::body(
+impl<const N: usize> Fields<N> {
+    fn parse(text: &str, keys: [&'static str; N]) -> Result<Self, FieldErrors> {
+        match members(text, keys) {
+            Ok(Some(values)) => Ok(Self { keys, values, errors: Vec::new() }),
+            Ok(None) => Err(vec![FieldError::body(
                 "model_attributes_type",
                 "Input should be a valid dictionary or object to extract fields from",
             )]),
-            Err(error) => Err(vec![FieldError {
-                kind: "json_invalid",
-                loc: vec![Value::from("body"), Value::from(byte_offset(body, &error))],
-                msg: "JSON decode error",
-                ctx: Some(serde_json::json!({ "error": error.to_string() })),
-            }]),
+            Err(error) => Err(vec![FieldError::json(byte_offset(text, &error), error.to_string())]),
         }
     }
 
-    fn text(&mut self, field: &str) -> Option<String> {
-        if self.object.contains_key(field) {
-            if self.object[field].is_null() {
+    fn take(&mut self, field: &str) -> Option<Shallow> {
+        let place = self.keys.iter().position(|key| *key == field)?;
+        self.values[place].take()
+    }
+
+    fn text(&mut self, field: &'static str) -> Option<String> {
+        match self.take(field) {
+            Some(Shallow::Text(text)) => Some(text),
+            Some(_) => {
                 self.errors.push(wrong_text(field));
+                None
             }
-            return self.optional_text(field);
+            None => {
+                self.errors.push(FieldError::field(field, "missing", "Field required"));
+                None
+            }
         }
-        self.errors.push(FieldError::field(field, "missing", "Field required"));
-        None
     }
 
-    fn optional_text(&mut self, field: &str) -> Option<String> {
-        match self.object.get(field) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.clone()),
+    fn optional_text(&mut self, field: &'static str) -> Option<String> {
+        match self.take(field) {
+            None | Some(Shallow::Null) => None,
+            Some(Shallow::Text(text)) => Some(text),
             Some(_) => {
                 self.errors.push(wrong_text(field));
                 None
@@ -345,23 +373,23 @@ impl Fields {
         }
     }
 
-    fn optional_integer(&mut self, field: &str) -> Option<i64> {
-        lenient_integer(self.object.get(field)?).unwrap_or_else(|_| {
+    fn optional_integer(&mut self, field: &'static str) -> Option<i64> {
+        self.take(field)?.integer().unwrap_or_else(|| {
             self.errors.push(FieldError::field(field, "int_type", "Input should be a valid integer"));
             None
         })
     }
 }
 
-fn wrong_text(field: &str) -> FieldError {
+fn wrong_text(field: &'static str) -> FieldError {
     FieldError::field(field, "string_type", "Input should be a valid string")
 }
 
-/// Where in `body` the parser stopped, in bytes.
-fn byte_offset(body: &[u8], error: &serde_json::Error) -> usize {
-    let lines = body.split_inclusive(|byte| *byte == b'\n');
-    let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
-    (before + error.column().saturating_sub(1)).min(body.len())
+/// Where in `text` the parser stopped, in bytes.
+fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
+    let lines = text.split_inclusive('\n');
+    let before: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
+    (before + error.column().saturating_sub(1)).min(text.len())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::Offset;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+
+use super::json::{Shallow, is_object, members};
 
 /// A message of a channel, as it is stored; its id is the store's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,24 +261,8 @@ struct ClientFields<'a> {
 /// # Errors
 ///
 /// Where it is anything else.
-pub fn lenient_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::Null => return Ok(None),
-        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-    .map(Some)
-    .ok_or_else(|| D::Error::custom("not an integer"))
-}
-
-/// `number` as an integer, where it is one exactly.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the bound is the largest range in which doubles are exact"
-)]
-fn whole(number: f64) -> Option<i64> {
-    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
+pub(super) fn lenient_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Shallow::deserialize(deserializer)?.integer().ok_or_else(|| D::Error::custom("not an integer"))
 }
 
 impl ClientMessage {
@@ -306,21 +291,20 @@ impl ClientMessage {
         })
     }
 
+    /// Why the keys of a publish are none, where that is why a message was not read.
+    pub(super) fn error_in(text: &str) -> Option<serde_json::Error> {
+        serde_json::from_str::<ClientFields<'_>>(text).err()
+    }
+
     /// The fields of a publish may mean anything in a message of another type.
     fn parse_type_only(text: &str) -> Result<Self, Rubbish> {
-        let value: Value = serde_json::from_str(text).map_err(|_| Rubbish)?;
-        match value.as_object().ok_or(Rubbish)?.get("type").and_then(Value::as_str) {
+        let kind = members::<Shallow, 1>(text, ["type"]).map_err(|_| Rubbish)?.map(|[kind]| kind);
+        match kind.flatten().as_ref().and_then(Shallow::text) {
             Some("message") => Err(Rubbish),
             Some("ping") => Ok(Self::Ping),
             _ => Ok(Self::Unknown),
         }
     }
-}
-
-/// Whether `text`, if it is JSON, is an object: a derived reader would take an array, too.
-#[must_use]
-pub fn is_object(text: &[u8]) -> bool {
-    text.trim_ascii_start().first() == Some(&b'{')
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::protocol::{ClientMessage, Sequence, is_object, write_envelope, write_json};
+use super::json::is_object;
+use super::protocol::{ClientMessage, Sequence, write_envelope, write_json};
 
 /// The name by which it is offered and selected (RFC 6455 section 1.9).
 pub const SUBPROTOCOL: &str = "polecat.v1";
@@ -46,7 +47,7 @@ pub struct Hello<'a> {
 /// Why a message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// It is not JSON.
+    /// It is not JSON, or not JSON that can be stored.
     MalformedJson,
     /// It is no object, or a field has a wrong type or length.
     WrongType,
@@ -241,12 +242,31 @@ impl Said {
             match fields.idempotency_key.map(|key| serde_json::from_str::<String>(key.get())) {
                 None => None,
                 Some(Ok(key)) if is_key(&key) => Some(key),
+                Some(Err(error)) if !error.is_data() => {
+                    let message = format!("idempotency_key: {error}");
+                    return Err(Misunderstood { code: ErrorCode::MalformedJson, message, id });
+                }
                 Some(_) => return Err(wrong("idempotency_key is not a string of 1 to 255 bytes", id)),
             };
         match ClientMessage::parse(text) {
             Ok(message) => Ok(Self { message, id, idempotency_key }),
-            Err(_) => Err(wrong("author, content, lane, provider or token_count has a wrong type", id)),
+            Err(_) => Err(Misunderstood::publish(text, id)),
         }
+    }
+}
+
+impl Misunderstood {
+    /// For a publish of which something that is to be stored is not right.
+    fn publish(text: &str, id: Option<ClientId>) -> Self {
+        let (code, mut message) = (ErrorCode::WrongType, "a key has a wrong type".to_owned());
+        match ClientMessage::error_in(text) {
+            Some(error) if !error.is_data() => {
+                return Self { code: ErrorCode::MalformedJson, message: error.to_string(), id };
+            }
+            Some(error) => message += &format!(": {error}"),
+            None => {}
+        }
+        Self { code, message, id }
     }
 }
 

@@ -292,6 +292,50 @@ fn a_body_that_is_no_json_is_422_and_told_where_it_broke() {
 }
 
 #[test]
+fn what_cannot_be_stored_is_422_and_what_is_ignored_is_not_looked_into() {
+    let server = Server::start();
+    let mut http = Http::connect(server.addr());
+    let deep = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat().into_bytes();
+    let message = |more: &[u8]| [br#"{"channel_id":"c","author":"a","content":"c""#, more, b"}"].concat();
+    let event = |more: &[u8]| [br#"{"type":"t""#, more, b"}"].concat();
+    let under = |key: &str, value: &[u8]| [b",\"", key.as_bytes(), b"\":", value].concat();
+    let payload = |value: &[u8]| under("payload", &[b"{\"a\":", value, b"}"].concat());
+    let mut cases = Vec::new();
+    // Whatever is ignored has to be JSON in UTF-8, and no more.
+    for (value, status) in [
+        (b"\"\\ud800\"".to_vec(), 200),
+        (b"[1e400]".to_vec(), 200),
+        (deep(10_000), 200),
+        (b"\"\xff\"".to_vec(), 422),
+        (b"{\"\xc3\":1}".to_vec(), 422),
+        (b"[1,]".to_vec(), 422),
+    ] {
+        cases.push(("/api/messages", message(&under("more", &value)), status));
+        cases.push(("/api/events", event(&under("more", &value)), status));
+        // In what is kept all of it is wrong.
+        cases.push(("/api/messages", message(&under("lane", &value)), 422));
+        cases.push(("/api/events", event(&payload(&value)), 422));
+    }
+    // The object is one level, its payload another, and "a" is the third.
+    cases.push(("/api/events", event(&payload(&deep(125))), 200));
+    cases.push(("/api/events", event(&payload(&deep(126))), 422));
+    cases.push(("/api/messages", [b"\xef\xbb\xbf", &*message(b"")].concat(), 422));
+    cases.push(("/api/events", [b"\xef\xbb\xbf", &*event(b"")].concat(), 422));
+    for (target, body, status) in cases {
+        http.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+        http.send(&body);
+        let response = http.response();
+        let text = String::from_utf8_lossy(&body);
+        assert_eq!(response.status, status, "{target} {text:.90}: {}", response.text());
+        if status == 422 && !text.contains("lane") {
+            let fault = response.json()["detail"][0].clone();
+            assert_eq!(fault["type"], "json_invalid", "{target} {text:.90}");
+            assert!(fault["loc"][1].as_u64().is_some_and(|place| place <= body.len() as u64), "{fault}");
+        }
+    }
+}
+
+#[test]
 fn an_event_of_the_wrong_shape_is_422() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());

@@ -173,6 +173,31 @@ fn each_message_with_an_id_is_acknowledged_once_it_is_stored() {
 }
 
 #[test]
+fn what_cannot_be_stored_is_told_as_what_it_is() {
+    let server = Server::start();
+    let mut channel = Socket::connect_v1(server.addr(), "/api/ws/room");
+    channel.next_of_type("hello");
+    channel.next_of_type("live");
+    for (more, code, cause) in [
+        (r#""content":"\ud800""#, "malformed_json", "hex escape"),
+        (r#""idempotency_key":"\udc00""#, "malformed_json", "idempotency_key: "),
+        (r#""token_count":1e400"#, "malformed_json", "out of range"),
+        (r#""lane":5"#, "wrong_type", "expected a string"),
+        (r#""content":"a","content":"b""#, "wrong_type", "duplicate field `content`"),
+    ] {
+        channel.send_text(&format!(r#"{{"id":7,"type":"message",{more}}}"#));
+        let error = channel.next_payload("error");
+        assert_eq!((&error["code"], &error["id"]), (&json!(code), &json!(7)), "{more}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains(cause), "{more}: {message}");
+        assert_eq!(message.contains("wrong type"), code == "wrong_type", "{more}: {message}");
+    }
+    // The same in what is ignored is nobody's business.
+    channel.send_text(r#"{"id":8,"type":"message","more":["\ud800",1e400]}"#);
+    assert_eq!(channel.next_of_type("ack")["payload"]["id"], 8);
+}
+
+#[test]
 fn what_is_wrong_is_told_and_the_connection_goes_on() {
     let server = Server::start();
     let mut channel = Socket::connect_v1(server.addr(), "/api/ws/room");

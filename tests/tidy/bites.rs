@@ -2,7 +2,7 @@
 //! on one that only looks like it.
 
 use super::source::Source;
-use super::{Floors, banned, citations, lengths, packages, patience, runtimes, untested, world};
+use super::{Floors, banned, citations, lengths, packages, patience, runtimes, trees, untested, world};
 
 fn at(path: &str, text: &str) -> Source {
     Source::new(path, text)
@@ -84,6 +84,27 @@ fn the_world_outside_of_the_shell_is_found() {
     let fine = "use std::time::Duration;\nlet mionics = \"mio\"; // rusqlite\nuse std::collections::VecDeque;
         fn f(rng: &mut fastrand::Rng) { fastrand::Rng::with_seed(1); }\n";
     assert_eq!(world(&at("src/hub/x.rs", fine)), [""; 0]);
+}
+
+#[test]
+fn trees_of_json_are_found() {
+    for text in [
+        "use serde_json::Value;",
+        "use serde_json::{Map, Number};",
+        "fn f() { serde_json::json!(1); }",
+        "use serde_json::value::Value;",
+        "fn f() { serde_json::from_str::<serde_json::Value>(\"\"); }",
+    ] {
+        assert_eq!(lines(&trees(&at("src/wire/x.rs", text))), [1], "{text}");
+        assert_eq!(trees(&at("src/shell/x.rs", text)), [""; 0], "{text}");
+    }
+    for fine in [
+        "use serde_json::value::RawValue;",
+        "use serde_json::{Error, Number};",
+        "#[cfg(test)]\nmod tests {\n    use serde_json::Value;\n}\n",
+    ] {
+        assert_eq!(trees(&at("src/wire/x.rs", fine)), [""; 0], "{fine}");
+    }
 }
 
 #[test]
