@@ -65,7 +65,7 @@ impl Style {
             match character {
                 // Within a text they cannot be: it is white space between.
                 '\n' | '\r' | '\t' => out.push(' '),
-                '\u{7f}'..='\u{9f}' if self.is_terminal => {
+                _ if self.is_terminal && is_command(character) => {
                     // A text takes every write.
                     let _ = write!(out, "\\u{:04x}", u32::from(character));
                 }
@@ -82,11 +82,16 @@ pub(super) fn clean(text: &str) -> String {
     out
 }
 
+/// Whether a terminal may obey it: a control character, one that ends a line, or one that turns the order of what
+/// follows about (Unicode's `Bidi_Control`).
+fn is_command(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn clean_into(text: &str, out: &mut String) {
     for character in text.chars() {
-        let turns =
-            matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
-        if character.is_control() || turns {
+        if is_command(character) {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -130,6 +135,27 @@ mod tests {
         assert_eq!(shown, "{\"a\":  \"x\\u009by\"}  ");
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
         assert_eq!(value(&shown), value(json));
+    }
+
+    #[test]
+    fn nothing_turns_a_line_about() {
+        // Unicode's Bidi_Control, and what ends a line.
+        for turns in "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{2028}\u{2029}"
+            .chars()
+        {
+            let text = format!("a{turns}b");
+            assert_eq!(clean(&text), format!("a{}b", turns.escape_unicode()));
+            let (json, mut plain, mut shown) = (format!("\"{text}\""), String::new(), String::new());
+            PLAIN.push_json(&json, &mut plain);
+            assert_eq!(plain, json, "a program gets what there is");
+            COLOURED.push_json(&json, &mut shown);
+            assert_eq!(shown, format!("\"a\\u{:04x}b\"", u32::from(turns)));
+            assert_eq!(serde_json::from_str::<String>(&shown).ok(), Some(text));
+        }
+        // Text that runs from right to left by itself is text, and so are joiners.
+        for kept in ["שלום", "مرحبا", "a\u{200d}b", "\u{200c}", "👩\u{200d}🔬"] {
+            assert_eq!(clean(kept), kept);
+        }
     }
 
     #[test]
