@@ -196,7 +196,7 @@ fn check_query(text: &str) {
     else {
         return;
     };
-    match ListRange::parse(|name| request.query_value(name)) {
+    match ListRange::parse(Sequence::Messages, |name| request.query_value(name)) {
         Ok(range) => assert!((1..=1000).contains(&range.limit)),
         Err(errors) => check_errors(&errors),
     }

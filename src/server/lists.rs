@@ -9,7 +9,7 @@ use crate::wire::accept::accepts_gzip;
 use crate::wire::body::ListRange;
 use crate::wire::gzip::Gzip;
 use crate::wire::http::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
-use crate::wire::protocol::{write_event, write_numbered};
+use crate::wire::protocol::{Sequence, write_event, write_numbered};
 
 use super::connection::Reading;
 use super::exchange::{Content, Exchange, JSON, detail_body};
@@ -25,7 +25,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Begins to answer `GET /api/messages` or `GET /api/events`.
     pub(super) fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
         let exchange = Exchange { content: Content::List, ..exchange };
-        let range = match ListRange::parse(|name| request.query_value(name)) {
+        let sequence = if request.path == "/api/events" { Sequence::Events } else { Sequence::Messages };
+        let range = match ListRange::parse(sequence, |name| request.query_value(name)) {
             Ok(range) => range,
             Err(errors) => return self.reply_errors(index, &exchange, &errors),
         };

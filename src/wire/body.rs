@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::json::{Shallow, is_object, members};
-use super::protocol::{Draft, lenient_integer};
+use super::protocol::{Draft, Sequence, lenient_integer};
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -203,15 +203,22 @@ impl ListRange {
     /// The largest limit.
     pub const LIMIT_MAX: u64 = 1000;
 
-    /// Reads it from the values of a query.
+    /// Reads it from the values of a query. An id of `sequence` is a number, or as `event_id` says it.
     ///
     /// # Errors
     ///
     /// All that is wrong with them.
-    pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
+    pub fn parse<'q>(
+        sequence: Sequence,
+        value: impl Fn(&str) -> Option<Cow<'q, str>>,
+    ) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
-        let mut number = |field| query_number(field, value(field), &mut errors);
-        let (limit, after, before) = (number("limit"), number("after"), number("before"));
+        let limit = query_number("limit", value("limit").as_deref(), &mut errors);
+        let mut id = |field| {
+            let text = value(field);
+            query_number(field, text.as_deref().map(|text| sequence.without_prefix(text)), &mut errors)
+        };
+        let (after, before) = (id("after"), id("before"));
         let limit = checked_limit(limit, Self::LIMIT_DEFAULT, &mut errors);
         if errors.is_empty() { Ok(Self { limit, after, before }) } else { Err(errors) }
     }
@@ -237,8 +244,8 @@ impl ConnectionRange {
     /// All that is wrong with them.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
-        let limit = query_number("limit", value("limit"), &mut errors);
-        let after = query_number("after", value("after"), &mut errors);
+        let limit = query_number("limit", value("limit").as_deref(), &mut errors);
+        let after = query_number("after", value("after").as_deref(), &mut errors);
         let limit = checked_limit(limit, Self::LIMIT_DEFAULT, &mut errors);
         if errors.is_empty() { Ok(Self { limit, after }) } else { Err(errors) }
     }
@@ -261,15 +268,16 @@ impl ChannelRange {
     /// All that is wrong with them.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
-        let limit = query_number("limit", value("limit"), &mut errors);
+        let limit = query_number("limit", value("limit").as_deref(), &mut errors);
         let limit = checked_limit(limit, ListRange::LIMIT_MAX, &mut errors);
         let after = value("after").filter(|name| !name.is_empty()).map(|name| Rc::from(&*name));
         if errors.is_empty() { Ok(Self { limit, after }) } else { Err(errors) }
     }
 }
 
-fn query_number(field: &'static str, text: Option<Cow<'_, str>>, errors: &mut FieldErrors) -> Option<u64> {
-    let number = text?.parse::<u64>().ok();
+fn query_number(field: &'static str, text: Option<&str>, errors: &mut FieldErrors) -> Option<u64> {
+    let number = Some(text?).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|digits| digits.parse().ok());
     if number.is_none() {
         errors.push(FieldError::query(field, "int_parsing", "Input should be a valid integer"));
     }

@@ -116,6 +116,12 @@ impl Sequence {
         out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
     }
 
+    /// The number in an id of this sequence; any other text as it is.
+    #[must_use]
+    pub fn without_prefix(self, text: &str) -> &str {
+        text.strip_prefix(self.prefix()).unwrap_or(text)
+    }
+
     /// Reads what [`Self::write`] wrote; `None` for anything else, and for what is above [`ID_MAX`].
     #[must_use]
     pub fn parse(self, text: &str) -> Option<u64> {

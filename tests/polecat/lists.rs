@@ -78,6 +78,8 @@ fn events_are_listed_as_messages_are() {
         ("?before=3", vec![1, 2]),
         ("?before=100&limit=1", vec![99]),
         ("?after=7&before=10", vec![8, 9]),
+        ("?after=event-00007&before=event-10", vec![8, 9]),
+        ("?after=203&before=event-00205", vec![204]),
         ("?after=7&before=8", vec![]),
         ("?type=t", vec![1]),
         ("?type=", (6..=205).collect()),
@@ -97,7 +99,9 @@ fn a_wrong_range_is_said_in_all_its_parts() {
         for (query, expected) in [
             ("after=x", vec![("after", "int_parsing")]),
             ("before=-1", vec![("before", "int_parsing")]),
-            ("after=event-00001", vec![("after", "int_parsing")]),
+            ("after=%2B1", vec![("after", "int_parsing")]),
+            ("after=event-", vec![("after", "int_parsing")]),
+            ("before=message-x", vec![("before", "int_parsing")]),
             ("after=", vec![("after", "int_parsing")]),
             ("limit=0", vec![("limit", "greater_than_equal")]),
             ("limit=1001", vec![("limit", "less_than_equal")]),
@@ -112,6 +116,19 @@ fn a_wrong_range_is_said_in_all_its_parts() {
             let expected = expected.iter().map(|(name, kind)| (json!(["query", name]), json!(kind)));
             assert_eq!(mistakes, expected.collect::<Vec<_>>(), "{query}");
         }
+    }
+    // An id is of one sequence, and a connection's is of none.
+    for (target, status) in [
+        ("/api/messages?after=message-00001", 200),
+        ("/api/messages?after=event-00001", 422),
+        ("/api/events?before=event-00001", 200),
+        ("/api/events?before=message-00001", 422),
+        ("/api/connections?after=message-00001", 422),
+        // No id is so high, but nothing is wrong with asking.
+        ("/api/messages?after=18446744073709551615", 200),
+        ("/api/messages?after=18446744073709551616", 422),
+    ] {
+        assert_eq!(http.get(target).status, status, "{target}");
     }
 }
 
