@@ -179,28 +179,50 @@ fn raise_descriptor_limit() -> Option<u64> {
 
 /// The command whose help has more, such as `polecat load echo`.
 fn command_of(args: &[OsString]) -> String {
-    let cli = Cli::command();
-    let (mut command, mut name) = (&cli, "polecat".to_owned());
+    named_command(&Cli::command(), args).1
+}
+
+/// The same with all that it takes.
+fn named_command(cli: &clap::Command, args: &[OsString]) -> (clap::Command, String) {
+    let (mut command, mut name) = (cli, "polecat".to_owned());
     let words = args.iter().skip(1).map_while(|arg| arg.to_str());
     for word in words {
         let Some(next) = command.find_subcommand(word) else { break };
         command = next;
         name = format!("{name} {word}");
     }
-    name
+    (command.clone(), name)
 }
 
-/// What clap complains of. Where the flag was not typed, it is its variable that is wrong.
+/// What the standard library says of a text that is no integer, and what that means to people.
+const NO_INTEGER: [(&str, &str); 4] = [
+    ("invalid digit found in string", "not a whole number"),
+    ("cannot parse integer from empty string", "not a whole number"),
+    ("number too large to fit in target type", "too large"),
+    ("number too small to fit in target type", "too small"),
+];
+
+/// What clap complains of. If the flag was not typed, it is its variable that is wrong.
 fn complaint(error: &clap::Error, args: &[OsString]) -> String {
-    let line = one_line(&error.to_string());
+    let mut line = one_line(&error.to_string());
+    for (said, meant) in NO_INTEGER {
+        line = line.replace(said, meant);
+    }
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg) else { return line };
     let flag = name.split(' ').next().unwrap_or_default();
     let is_typed = args.iter().any(|arg| arg.as_encoded_bytes().starts_with(flag.as_bytes()));
-    if is_typed || !flag.starts_with("--") {
-        return line;
+    match variable_of(flag, args) {
+        Some(variable) if !is_typed => line.replace(&format!("'{name}'"), &variable),
+        _ => line,
     }
-    let variable = flag.trim_start_matches('-').replace('-', "_").to_ascii_uppercase();
-    line.replace(&format!("'{name}'"), &format!("POLECAT_{variable}"))
+}
+
+/// The variable that stands for a flag of the command that is named, if it has one.
+fn variable_of(flag: &str, args: &[OsString]) -> Option<String> {
+    let long = flag.strip_prefix("--")?;
+    let command = named_command(&Cli::command(), args).0;
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
+    Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
 /// The first paragraph of an error of clap, without its "error:" and line breaks.

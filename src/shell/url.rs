@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
+use crate::ground::authority::{Authority, AuthorityError};
 use crate::load::plan::Endpoint;
 
 /// A parsed `ws://` or `http://` URL.
@@ -32,12 +33,11 @@ impl Url {
             Some(at) => rest.split_at(at),
             None => (rest, "/"),
         };
-        let is_host = |byte: u8| byte.is_ascii_graphic() && !b"@#\"<>\\^`{|}".contains(&byte);
-        if authority.is_empty()
-            || !authority.bytes().all(is_host)
-            || !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
-        {
-            return Err("not a URL such as http://127.0.0.1:8010".to_owned());
+        let is_target = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        match Authority::parse(authority) {
+            Err(AuthorityError::Port) => return Err("its port is no number up to 65535".to_owned()),
+            Ok(_) if is_target => {}
+            _ => return Err("not a URL such as http://127.0.0.1:8010".to_owned()),
         }
         let slash = if target.starts_with('?') { "/" } else { "" };
         Ok(Self { authority: authority.to_owned(), target: format!("{slash}{target}") })
@@ -66,11 +66,13 @@ impl Url {
 
     /// The addresses that the host has, at least one.
     pub(super) fn addrs(&self) -> Result<Vec<SocketAddr>, String> {
-        let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authority = if has_port { self.authority.clone() } else { format!("{}:80", self.authority) };
-        let addrs = authority.to_socket_addrs().map_err(|error| format!("{authority}: {error}"))?;
+        let text = &self.authority;
+        let Ok(authority) = Authority::parse(text) else { return Err(format!("{text} is no host")) };
+        let port = authority.port.unwrap_or(80);
+        let host = authority.ipv6().map_or_else(|| authority.host.to_owned(), |addr| addr.to_string());
+        let addrs = (host.as_str(), port).to_socket_addrs().map_err(|error| format!("{text}: {error}"))?;
         let addrs = addrs.collect::<Vec<_>>();
-        if addrs.is_empty() { Err(format!("{authority} has no address")) } else { Ok(addrs) }
+        if addrs.is_empty() { Err(format!("{text} has no address")) } else { Ok(addrs) }
     }
 
     /// The first of them.
@@ -98,10 +100,22 @@ mod tests {
         assert_eq!(url.last_segment(), "room");
         assert_eq!(url.addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 8010)));
         assert_eq!(Url::parse("http://127.0.0.1").unwrap().addr().unwrap().port(), 80);
+        assert_eq!(Url::parse("http://127.0.0.1:").unwrap().addr().unwrap().port(), 80);
+        for (url, addr) in [("http://[::1]:9/x", "[::1]:9"), ("ws://[::1]", "[::1]:80")] {
+            assert_eq!(Url::parse(url).unwrap().addr().unwrap().to_string(), addr);
+        }
         assert_eq!(Url::parse("HTTP://127.0.0.1?a").unwrap().endpoint().target, "/?a");
-        for wrong in
-            ["", "ftp://a/", "127.0.0.1:8010", "ws:///x", "ws://a/b c", "http://u@a/", "http://a\r\n/"]
-        {
+        for wrong in [
+            "",
+            "ftp://a/",
+            "127.0.0.1:8010",
+            "ws:///x",
+            "ws://a/b c",
+            "http://u@a/",
+            "http://a\r\n/",
+            "http://[::1",
+            "http://::1/",
+        ] {
             assert!(Url::parse(wrong).is_err(), "{wrong}");
         }
         for encrypted in ["wss://a/", "https://a"] {

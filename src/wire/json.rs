@@ -63,6 +63,15 @@ impl<'de> Deserialize<'de> for Checked {
     }
 }
 
+/// Checks that `text` is JSON that can be stored.
+///
+/// # Errors
+///
+/// What is wrong with it first.
+pub(crate) fn check(text: &str) -> Result<(), Error> {
+    serde_json::from_str::<Checked>(text).map(|_| ())
+}
+
 struct AnyValue<const KEEPS_TEXT: bool>;
 
 impl<'de, const KEEPS_TEXT: bool> Visitor<'de> for AnyValue<KEEPS_TEXT> {

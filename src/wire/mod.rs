@@ -16,7 +16,7 @@ pub mod handshake;
 pub mod reply;
 pub mod codec;
 pub mod message;
-mod json;
+pub(crate) mod json;
 pub mod protocol;
 pub mod v1;
 pub mod body;

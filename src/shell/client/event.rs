@@ -7,6 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::wire::json::check;
 use crate::wire::reply::write_post;
 
 use super::super::sqlite::random_uuid;
@@ -77,9 +78,10 @@ fn parse_payload(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The text of a JSON object, as it was written.
+/// The text of a JSON object, as it was written, if a server can store it.
 fn object(text: &str) -> Result<Box<RawValue>, String> {
     let json = serde_json::from_str::<Box<RawValue>>(text).map_err(|error| format!("no JSON: {error}"))?;
+    check(text).map_err(|error| format!("JSON that cannot be stored: {error}"))?;
     if json.get().starts_with('{') {
         Ok(json)
     } else {
@@ -162,7 +164,7 @@ mod tests {
         for (text, written) in [("{}", "{}"), (" {\"a\": 1.50} ", "{\"a\": 1.50}")] {
             assert_eq!(object(text).map(|json| json.get().to_owned()), Ok(written.to_owned()), "{text}");
         }
-        for wrong in ["", "5", "[]", "{", "{} {}"] {
+        for wrong in ["", "5", "[]", "{", "{} {}", "{\"a\":1e400}", "{\"\\ud800\":1}"] {
             assert!(object(wrong).is_err(), "{wrong}");
         }
     }

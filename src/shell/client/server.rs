@@ -216,6 +216,13 @@ pub(super) fn detail_of(body: &[u8]) -> Option<String> {
         #[serde(default)]
         loc: Vec<serde_json::Value>,
         msg: String,
+        #[serde(default)]
+        ctx: Option<Context>,
+    }
+    #[derive(Deserialize)]
+    struct Context {
+        #[serde(default)]
+        error: Option<String>,
     }
     #[derive(Deserialize)]
     struct Body {
@@ -224,9 +231,13 @@ pub(super) fn detail_of(body: &[u8]) -> Option<String> {
     let text = match serde_json::from_slice::<Body>(body).ok()?.detail {
         Detail::Text(text) => text,
         Detail::Mistakes(mistakes) => {
-            let lines = mistakes.iter().map(|mistake| match mistake.loc.last() {
-                Some(serde_json::Value::String(field)) => format!("{field}: {}", mistake.msg),
-                _ => mistake.msg.clone(),
+            let lines = mistakes.iter().map(|mistake| {
+                let error = mistake.ctx.as_ref().and_then(|ctx| ctx.error.as_ref());
+                let more = error.map_or_else(String::new, |error| format!(" ({error})"));
+                match mistake.loc.last() {
+                    Some(serde_json::Value::String(field)) => format!("{field}: {}{more}", mistake.msg),
+                    _ => format!("{}{more}", mistake.msg),
+                }
             });
             lines.collect::<Vec<_>>().join("; ")
         }
@@ -255,6 +266,10 @@ mod tests {
             (
                 r#"{"detail":[{"type":"missing","loc":["body","author"],"msg":"Field required"},{"msg":"x"}]}"#,
                 Some("author: Field required; x"),
+            ),
+            (
+                r#"{"detail":[{"loc":["body",3],"msg":"JSON decode error","ctx":{"error":"too deep"}}]}"#,
+                Some("JSON decode error (too deep)"),
             ),
             (r#"{"detail":5}"#, None),
             ("<html>", None),

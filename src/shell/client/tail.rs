@@ -48,7 +48,7 @@ pub(in crate::shell) struct Tail {
     json: bool,
 
     /// End after so many
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = parse_count)]
     count: Option<u64>,
 
     /// Seconds to go on trying while the server cannot be reached [default: for ever after a break, not at
@@ -85,6 +85,13 @@ fn parse_from(text: &str) -> Result<From, String> {
             .or_else(|| of(Sequence::Events))
             .or_else(number)
             .ok_or_else(|| "not an id such as message-00017, and neither now nor beginning".to_owned()),
+    }
+}
+
+fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("not a number above 0".to_owned()),
     }
 }
 

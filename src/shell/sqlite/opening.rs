@@ -9,6 +9,15 @@ use super::super::descriptors::{explain, look_for_enough};
 /// Bytes of the longest path that SQLite opens: of its 512, eight are for the names of the files beside it.
 const PATH_BYTES_MAX: usize = 504;
 
+/// Why no database can be at `path`, whatever is in it.
+pub(super) fn complaint_of_kind(path: &Path) -> Option<&'static str> {
+    match fs::metadata(path).ok()?.file_type() {
+        kind if kind.is_dir() => Some("it is a folder; name a file with --db"),
+        kind if !kind.is_file() => Some("it is no file; name another one with --db"),
+        _ => None,
+    }
+}
+
 /// What is wrong with the folder of `path`, if anything is.
 pub(super) fn complaint_of_folder(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;

@@ -24,7 +24,7 @@ use super::super::descriptors::explain;
 use crate::wire::protocol::ID_MAX;
 
 use super::checkpoint::FILE_BYTES_MAX;
-use super::opening::{self, complaint_of_folder};
+use super::opening::{self, complaint_of_folder, complaint_of_kind};
 use super::options::Durability;
 use super::queries::newest_in;
 
@@ -176,8 +176,8 @@ impl OpenError {
 /// The name of the database, see [`crate::hub::engine::Engine::epoch`], is
 /// returned with it.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<(Connection, String), OpenError> {
-    if path.is_dir() {
-        return Err(OpenError::refusal(path, "it is a folder; name a file with --db"));
+    if let Some(reason) = complaint_of_kind(path) {
+        return Err(OpenError::refusal(path, reason));
     }
     if let Some(reason) = complaint_of_folder(path) {
         return Err(OpenError::refusal(path, &reason));

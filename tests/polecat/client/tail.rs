@@ -157,6 +157,35 @@ fn it_begins_where_it_is_told_and_ends_after_so_many() {
 }
 
 #[test]
+fn a_wrong_command_line_says_what_is_wrong_with_it() {
+    let server = Server::start();
+    for (args, status, parts, misleading) in [
+        (&["status", "--url", "http://127.0.0.1:99999"][..], 2, &["--url", "port"][..], ":80"),
+        (&["tail", "--url", "http://127.0.0.1:x"], 2, &["--url", "port"], ":80"),
+        (&["load", "echo", "ws://127.0.0.1:99999/api/ws"], 2, &["port"], "lookup"),
+        (&["tail", "--url", "http://[::1"], 2, &["--url", "http://127.0.0.1:8010"], "lookup"),
+        (&["tail", "room", "-n", "0"], 2, &["--count", "above 0"], "POLECAT"),
+        (&["tail", "room", "-n0"], 2, &["--count", "above 0"], "POLECAT"),
+        (&["send", "room", "x", "--token-count", "x"], 2, &["--token-count", "not a whole number"], "digit"),
+        (
+            &["send", "room", "x", "--token-count", "9e9"],
+            2,
+            &["--token-count", "not a whole number"],
+            "digit",
+        ),
+        (&["load", "echo", "ws://127.0.0.1/", "-c", "x"], 2, &["-c", "not a whole number"], "digit"),
+        (&["event", "t", r#"{"x":1e400}"#], 2, &["JSON", "number out of range at line 1"], "422"),
+        (&["event", "t", r#"{"x":"\ud800"}"#], 2, &["JSON", "hex escape"], "422"),
+    ] {
+        let ended = ask(server.addr(), args);
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(status), 1), "{args:?} {ended:?}");
+        let said = &ended.stderr[0];
+        assert!(parts.iter().all(|part| said.contains(part)), "{args:?}: {said}");
+        assert!(!said.contains(misleading), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn what_comes_only_is_the_default() {
     let server = Server::start();
     post(server.addr(), "/api/messages", &message("room", "ann", "before")).ok();

@@ -126,6 +126,19 @@ fn filled(home: &Home) -> Vec<u8> {
 }
 
 #[test]
+fn what_is_no_file() {
+    let home = Home::new();
+    let socket = home.database().with_extension("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    for place in [Path::new("/dev/null"), &socket] {
+        let ended = start(place);
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
+        let said = &ended.stderr[0];
+        assert!(said.contains("it is no file; name another one with --db"), "{said}");
+    }
+}
+
+#[test]
 fn a_file_that_is_no_database() {
     let home = Home::new();
     for bytes in [&b"no database at all"[..], &[0xff; 10_000], b"SQLite format 3\0"] {
