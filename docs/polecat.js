@@ -29,13 +29,13 @@ export class Connection extends EventTarget {
   #pending = new Map(); // what was not acknowledged yet, by id
   #retryNow = () => this.state === "waiting" && this.#open();
 
-  constructor(url, { lastEventId = "", epoch = "", WebSocket = globalThis.WebSocket }) {
+  constructor(url, { lastEventId, epoch, WebSocket = globalThis.WebSocket }) {
     super();
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#WebSocket = WebSocket;
-    Object.assign(this, { lastEventId, epoch });
-    if (epoch) this.#seen = numberOf(lastEventId);
+    Object.assign(this, { lastEventId: lastEventId ?? "", epoch: epoch ?? "" }); // null is what a page has stored at first
+    if (this.epoch) this.#seen = numberOf(this.lastEventId);
     globalThis.addEventListener?.("online", this.#retryNow);
     this.#open();
   }
@@ -54,7 +54,8 @@ export class Connection extends EventTarget {
     const id = ++this.#sends;
     return new Promise((resolve, reject) => {
       if (this.state === "closed") throw failure("closed", "the connection was closed");
-      const text = JSON.stringify({ idempotency_key: randomKey(), ...message, type: "message", id });
+      const idempotency_key = message.idempotency_key ?? randomKey();
+      const text = JSON.stringify({ ...message, idempotency_key, type: "message", id });
       this.#pending.set(id, { text, resolve, reject, sentAt: 0 });
       if (this.state === "replaying" || this.state === "live") this.#write(this.#pending.get(id));
     }).finally(() => this.#pending.delete(id));

@@ -80,21 +80,25 @@ async function proxyTo(server) {
   return Object.assign(proxy, { port: listener.address().port });
 }
 
-/** An acknowledgement that gets lost: the message is sent again, and stored once. */
+/** An acknowledgement that gets lost: the message is sent again, and stored once, whatever says that it has no key. */
 async function once_only(server) {
   const proxy = await proxyTo(server);
-  const channel = connect(`ws://127.0.0.1:${proxy.port}/api/ws/once`, { WebSocket });
-  await state(channel, "live");
-  proxy.isDeaf = true;
-  const sending = channel.send({ content: "once" });
-  while (!(await contents(server)).includes("once"));
-  proxy.isDeaf = false;
-  const again = next(channel, "message");
-  proxy.cut();
-  const eventId = await within(sending, "the acknowledgement");
-  const { id, content } = await again;
-  equal([content, Number(eventId.split("-")[1])], ["once", id], "what was sent again");
-  equal((await contents(server)).filter((text) => text === "once").length, 1, "copies");
+  const stored = { lastEventId: null, epoch: null }; // as a page finds them that has stored none yet
+  const channel = connect(`ws://127.0.0.1:${proxy.port}/api/ws/once`, { WebSocket, ...stored });
+  for (const keyed of [{}, { idempotency_key: undefined }, { idempotency_key: null }, { idempotency_key: "k" }]) {
+    await state(channel, "live");
+    const text = `once ${JSON.stringify(keyed)} ${"idempotency_key" in keyed}`;
+    proxy.isDeaf = true;
+    const sending = channel.send({ content: text, ...keyed });
+    while (!(await contents(server)).includes(text));
+    proxy.isDeaf = false;
+    const again = next(channel, "message");
+    proxy.cut();
+    const eventId = await within(sending, "the acknowledgement");
+    const { id, content } = await again;
+    equal([content, Number(eventId.split("-")[1])], [text, id], "what was sent again");
+    equal((await contents(server)).filter((stored) => stored === text).length, 1, `copies of ${text}`);
+  }
   channel.close();
 }
 
