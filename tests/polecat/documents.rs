@@ -8,6 +8,8 @@ use polecat::wire::codec::CloseCode;
 use polecat::wire::status::Status;
 
 use crate::support::process::run;
+use crate::support::socket::message;
+use crate::support::{Home, Http, Process, Socket, get, post};
 
 const README: &str = include_str!("../../README.md");
 const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
@@ -30,6 +32,49 @@ fn readme_and_help_say_the_same_of_every_flag() {
     }
     assert_eq!(helped.len(), listed.len(), "{helped:#?}\n{listed:#?}");
     assert!(helped.len() > 30, "{helped:#?}");
+}
+
+#[test]
+fn the_alarms_of_readme_are_of_what_there_is_and_silent_in_normal_use() {
+    let rules = README.split("```yaml\n").find(|block| block.starts_with("groups:")).expect("the rules");
+    let rules = rules.split("```").next().expect("their end");
+    let home = Home::new();
+    let flags = ["--max-log-bytes", "1000", "--max-logs-bytes", "2000", "--idle-timeout", "0.1"];
+    let process = Process::serve(&home.database(), &flags);
+    let mut idle = Http::connect(process.addr());
+    idle.get("/api/health").ok();
+    let mut subscriber = Socket::connect(process.addr(), "/api/ws/room");
+    for number in 0..20 {
+        post(
+            process.addr(),
+            "/api/messages",
+            &message("room", "a", &format!("{number} {}", "x".repeat(200))),
+        )
+        .ok();
+        subscriber.next_data();
+    }
+    idle.expect_end();
+    let metrics = get(process.addr(), "/metrics").text().to_owned();
+    let hits = |limit: &str| {
+        let start = format!("polecat_limit_hits_total{{limit=\"{limit}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("there is no limit {limit:?}")).to_owned()
+    };
+    for busy in ["log_bytes", "idle_time"] {
+        assert_ne!(hits(busy), "0", "{busy} is run into in normal use");
+    }
+    let limits = rules.split_once("limit=~\"").and_then(|(_, rest)| rest.split_once('"')).expect("limits").0;
+    for limit in limits.split('|') {
+        assert_eq!(hits(limit), "0", "{limit} would alarm in normal use");
+    }
+    let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    let words = rules.split(|letter: char| !is_name(letter));
+    let names = words.filter(|word| word.starts_with("polecat_") || word.starts_with("process_"));
+    let names = names.collect::<BTreeSet<_>>();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in names {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} is none of the metrics");
+    }
 }
 
 #[test]
