@@ -209,11 +209,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// A list cannot be read: that is said where it has not begun; else its end, which is missing, tells it.
+    /// A list cannot be read. If it has not begun, its client is told why. If it has, the connection ends without
+    /// the last chunk, after all that was written before: answers to earlier requests are in it.
     pub(super) fn fail_list(&mut self, connection: Id, error: &EngineError) {
         let Some(list) = self.lists.remove(&connection) else { return };
         if list.is_begun {
-            return self.die(connection.index, CloseReason::StoreFailed);
+            self.finish(connection.index, CloseReason::StoreFailed);
+            return self.queue_flush(connection.index);
         }
         let body = detail_body(&format!("the store is not available: {error}"));
         let extra = [("Retry-After", "1")];

@@ -7,6 +7,9 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
 use crate::wire::{Response, request, take_response};
 
+/// What a list of messages begins with.
+const MESSAGES: &str = "{\"messages\":[";
+
 /// What must come back.
 #[derive(Debug)]
 struct Due {
@@ -130,7 +133,7 @@ impl Publisher {
             0..=5 => self.publish(link, context),
             6 => {
                 let fields = if self.requests.is_multiple_of(2) { "Accept-Encoding: gzip\r\n" } else { "" };
-                self.say("GET", &list, fields, "", What::Read("{\"messages\":["), link);
+                self.say("GET", &list, fields, "", What::Read(MESSAGES), link);
             }
             7 => self.say("HEAD", "/api/channels", "", "", What::Read(""), link),
             8 => self.say("GET", "/api/summary", "", "", What::Read("{\"summary\":{"), link),
@@ -291,7 +294,11 @@ impl Behaviour for Publisher {
 
     fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
         let is_last = context.is_draining || self.stage == Stage::LastSaid;
-        let may_end = self.is_refused || context.may_end(link) || (is_last && context.may_be_dropped(link));
+        // A list that has begun and cannot be read on is cut off, so that its client knows.
+        let is_list = self.due.front().is_some_and(|due| matches!(due.what, What::Read(MESSAGES)));
+        let is_cut = is_list && context.ledger.borrow().failures > 0;
+        let may_end =
+            self.is_refused || is_cut || context.may_end(link) || (is_last && context.may_be_dropped(link));
         assert!(may_end || link.inbox.is_empty(), "{}: the rest of an answer is missing", self.name);
         assert!(
             may_end || context.is_draining || (self.stage == Stage::LastSaid && self.due.is_empty()),
