@@ -67,8 +67,9 @@ pub struct Driver<S> {
     /// When anything that is waited for last came.
     pub(super) progress_us: u64,
     pub(super) publishers: Vec<Publisher>,
-    /// Since when what is sent counts.
+    /// Since when what is sent counts, and until when.
     pub(super) counting_from_us: u64,
+    counting_to_us: u64,
     /// Whose turn it is to publish.
     pub(super) turn_of: usize,
     /// Messages that were due by the rate and were sent.
@@ -89,7 +90,7 @@ pub struct Driver<S> {
     pub(super) random: fastrand::Rng,
     /// What the server must answer to the key of the handshakes.
     pub(super) accept: String,
-    to_open: VecDeque<u32>,
+    pub(super) to_open: VecDeque<u32>,
     opened: u64,
     pub(super) handshaking: u32,
     pub(super) open: u32,
@@ -97,7 +98,7 @@ pub struct Driver<S> {
     rounds_done: u32,
     /// A connection that had not got all when that was last asked: as long as it has not,
     /// nobody else has to be looked at.
-    laggard: usize,
+    pub(super) laggard: usize,
 }
 
 /// Who publishes.
@@ -145,6 +146,7 @@ impl<S: Socket> Driver<S> {
             progress_us: 0,
             publishers,
             counting_from_us: u64::MAX,
+            counting_to_us: u64::MAX,
             turn_of: 0,
             sent_by_rate: 0,
             outstanding: 0,
@@ -270,6 +272,12 @@ impl<S: Socket> Driver<S> {
         due_us.saturating_sub(self.now_us)
     }
 
+    /// For how long what was sent has counted; 0 where it never did.
+    #[must_use]
+    pub const fn counted_us(&self) -> u64 {
+        self.counting_to_us.saturating_sub(self.counting_from_us)
+    }
+
     /// How far it is.
     #[must_use]
     pub const fn stage(&self) -> Stage {
@@ -350,7 +358,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    fn enter(&mut self, stage: Stage) {
+    pub(super) fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         self.stage_since_us = self.now_us;
         self.progress_us = self.now_us;
@@ -359,6 +367,7 @@ impl<S: Socket> Driver<S> {
             Stage::WarmUp => self.send_first(),
             Stage::Measuring => self.counting_from_us = self.now_us,
             Stage::Finishing => {
+                self.counting_to_us = self.now_us;
                 if self.plan.workload == Workload::Idle {
                     self.to_open.extend(self.publishers.iter().map(|publisher| publisher.peer));
                 }
@@ -373,17 +382,8 @@ impl<S: Socket> Driver<S> {
     }
 
     /// Whether nobody is connecting any more; who dribbles is not waited for.
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.to_open.is_empty() && self.handshaking == 0
-    }
-
-    fn give_up_handshakes(&mut self) {
-        for index in 0..self.plan.peers() {
-            let peer = &self.peers[index as usize];
-            if peer.phase == Phase::Handshake && peer.role != Role::Dribbler {
-                self.end(index, "no answer to the handshake");
-            }
-        }
     }
 
     /// All subscribers leave without a word, and come again; who has got nothing yet would
@@ -409,44 +409,10 @@ impl<S: Socket> Driver<S> {
         self.progress_us = self.now_us;
     }
 
-    /// Whether all that was sent has arrived.
-    fn is_through(&mut self) -> bool {
-        let published = self.published_in_order();
-        let has_all = |peer: &Peer<S>| match peer.role {
-            Role::Subscriber { .. } => peer.position >= published || peer.phase == Phase::Ended,
-            _ => true,
-        };
-        let is_due = self.plan.messages_max.is_some() && !self.is_said();
-        if self.outstanding > 0 || is_due || !self.is_connected() {
-            return false;
-        }
-        // From the one that was found last, once around.
-        let all = (self.laggard..self.peers.len()).chain(0..self.laggard);
-        let laggard = { all }.find(|index| !has_all(&self.peers[*index]));
-        self.laggard = laggard.unwrap_or_default();
-        laggard.is_none()
-    }
-
     /// Messages that every subscriber must get.
     #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
     pub(super) const fn published_in_order(&self) -> u32 {
         if self.publishers.is_empty() { 0 } else { self.tally.published as u32 }
-    }
-
-    /// What has not come by now does not come.
-    fn count_missing(&mut self) {
-        let published = self.published_in_order();
-        for peer in &self.peers {
-            match peer.role {
-                Role::Subscriber { .. } if peer.phase != Phase::Ended => {
-                    self.order.give_up(peer.position, published);
-                }
-                Role::Echo | Role::Poster if peer.phase != Phase::Ended => {
-                    self.order.faults.lost += u64::from(peer.sent - peer.position);
-                }
-                _ => {}
-            }
-        }
     }
 }
 

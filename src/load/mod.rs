@@ -10,3 +10,4 @@ pub mod peer;
 pub mod driver;
 mod traffic;
 mod publishing;
+mod finishing;

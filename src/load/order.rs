@@ -20,6 +20,8 @@ pub struct Order {
     awaited: u32,
     /// What counts as lost but may yet come, out of order.
     missed: BTreeSet<Missed>,
+    /// What was taken for a wrong echo, but may yet come: who, and which.
+    presumed: BTreeSet<(u32, u32)>,
     /// Whose messages all who are waited for have got; taken from here by whoever sends the next.
     pub completed: Vec<u16>,
     /// What was wrong.
@@ -71,6 +73,7 @@ impl Order {
             subscribers,
             awaited,
             missed: BTreeSet::new(),
+            presumed: BTreeSet::new(),
             completed: Vec::new(),
             faults: Faults::default(),
         }
@@ -122,6 +125,18 @@ impl Order {
         } else {
             self.faults.doubled += 1;
         }
+    }
+
+    /// Takes what came instead of an echo for a wrong one.
+    pub fn presume(&mut self, who: u32, sequence: u32) {
+        if self.presumed.len() < MISSED_MAX {
+            self.presumed.insert((who, sequence));
+        }
+    }
+
+    /// Whether something else was taken for this echo, which has come now.
+    pub fn was_presumed(&mut self, who: u32, sequence: u32) -> bool {
+        self.presumed.remove(&(who, sequence))
     }
 
     /// A subscriber at `position` is not there any more: nobody waits for it.

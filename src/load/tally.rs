@@ -76,7 +76,8 @@ pub struct Tally {
     pub received_bytes: u64,
     /// Payloads that were published.
     pub published: u64,
-    /// Echoes and answers that were not what had to come next.
+    /// Echoes, deliveries and answers that were not what had to come: other bytes, binary for text, or nothing that was
+    /// sent.
     pub wrong: u64,
     /// Connections that ended before the run did, by reason.
     pub ended: BTreeMap<String, u64>,

@@ -7,7 +7,7 @@ use crate::server::socket::Socket;
 use crate::wire::codec::{self, OpCode, Sender, Violation};
 use crate::wire::extension::is_agreed;
 use crate::wire::message::{Item, MessageDecoder, Step};
-use crate::wire::reply;
+use crate::wire::reply::{self, Offer, Reply};
 
 use super::driver::{Driver, Stage};
 use super::payload::Stamp;
@@ -167,13 +167,11 @@ impl<S: Socket> Driver<S> {
     fn shake_hands(&mut self, index: u32, inbox: &mut Inbox, input: &[u8]) -> usize {
         match reply::parse(input) {
             Ok(None) => 0,
-            Ok(Some(reply))
-                if self.plan.compresses && reply.status == 101 && !is_agreed(reply.extensions) =>
-            {
-                self.end(index, "compression is not agreed on");
-                0
-            }
-            Ok(Some(reply)) if reply.status == 101 && reply.accept == self.accept.as_bytes() => {
+            Ok(Some(reply)) if reply.status == 101 => {
+                if let Err(fault) = self.check_switching(&reply) {
+                    self.end(index, fault);
+                    return 0;
+                }
                 self.tally.handshakes += 1;
                 self.tally.handshake_latencies.record(self.now_us - inbox.since_us);
                 inbox.decoder = MessageDecoder::of(Sender::Server);
@@ -191,6 +189,12 @@ impl<S: Socket> Driver<S> {
         }
     }
 
+    fn check_switching(&self, reply: &Reply<'_>) -> Result<(), &'static str> {
+        let deflate = self.plan.compresses;
+        reply.check_switching(Offer { accept: &self.accept, protocol: "", deflate })?;
+        if deflate && !is_agreed(reply.extensions) { Err("compression is not agreed on") } else { Ok(()) }
+    }
+
     fn is_open(&mut self, index: u32) {
         let peer = &mut self.peers[index as usize];
         peer.phase = Phase::Open;
@@ -204,8 +208,8 @@ impl<S: Socket> Driver<S> {
 
     fn take_item(&mut self, index: u32, item: Item<'_>) {
         match item {
-            Item::Text(text) => self.take_message(index, text.as_bytes()),
-            Item::Binary(bytes) => self.take_message(index, bytes),
+            Item::Text(text) => self.take_message(index, text.as_bytes(), true),
+            Item::Binary(bytes) => self.take_message(index, bytes, false),
             Item::Ping(payload) => {
                 self.tally.pings += 1;
                 self.count_heartbeat();
@@ -225,15 +229,18 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    fn take_message(&mut self, index: u32, bytes: &[u8]) {
+    /// All that is sent is text, and what comes back must be.
+    fn take_message(&mut self, index: u32, bytes: &[u8], is_text: bool) {
         let peer = &mut self.peers[index as usize];
         match peer.role {
-            Role::Echo => {
-                let is_whole =
-                    bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, &self.filling);
-                let stamp = Stamp::parse(bytes).filter(|stamp| is_whole && stamp.sequence < peer.sent);
-                self.take_echo(index, stamp);
-            }
+            Role::Echo => match Stamp::parse(bytes).filter(|stamp| stamp.sequence < peer.sent) {
+                Some(stamp) => {
+                    let is_whole =
+                        bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, &self.filling);
+                    self.take_echo(index, stamp, is_whole && is_text);
+                }
+                None => self.take_stray(index),
+            },
             Role::Subscriber { .. } => match Stamp::find(bytes, self.hint) {
                 Some((stamp, at)) => {
                     self.hint = at;
@@ -241,7 +248,7 @@ impl<S: Socket> Driver<S> {
                         peer.last_id = event_id(bytes).unwrap_or(peer.last_id);
                     }
                     let is_whole = Stamp::is_whole(&bytes[at..], &self.filling);
-                    self.tally.wrong += u64::from(!is_whole);
+                    self.tally.wrong += u64::from(!(is_whole && is_text));
                     self.take_delivery(index, stamp);
                 }
                 None => {
@@ -291,7 +298,7 @@ impl<S: Socket> Driver<S> {
             self.end(index, "an answer to nothing");
             return 0;
         }
-        let found = Stamp::find(reply.body, self.hint);
+        let found = Stamp::find(&reply.body, self.hint);
         let stamp = if self.plan.status_only {
             let times = self.sent_times.get_mut(index as usize);
             let sent_us = times.and_then(VecDeque::pop_front).unwrap_or(self.now_us);
@@ -321,28 +328,36 @@ impl<S: Socket> Driver<S> {
         reply.consumed
     }
 
-    /// Takes in an echo, `None` where it is none of what was sent.
-    fn take_echo(&mut self, index: u32, stamp: Option<Stamp>) {
-        let peer = &self.peers[index as usize];
-        let (position, sent) = (peer.position, peer.sent);
-        match stamp {
-            Some(stamp) if stamp.sequence < position => {
+    /// Takes in what says to be the echo of something that was sent, and may be a wrong one.
+    fn take_echo(&mut self, index: u32, stamp: Stamp, is_right: bool) {
+        let position = self.peers[index as usize].position;
+        if stamp.sequence < position {
+            if !self.order.was_presumed(index, stamp.sequence) {
                 self.order.take_late(index, Stamp { publisher: NO_PUBLISHER, ..stamp });
-                return;
-            }
-            Some(stamp) => {
-                for missed in position..stamp.sequence {
-                    self.order.miss(index, NO_PUBLISHER, missed);
-                    self.go_on(index);
-                }
-            }
-            None if position >= sent => {
+            } else if is_right {
+                self.count(stamp.sent_us);
+            } else {
                 self.tally.wrong += 1;
-                return;
             }
-            None => {}
+            return;
         }
-        self.take_reply(index, stamp);
+        for missed in position..stamp.sequence {
+            self.order.miss(index, NO_PUBLISHER, missed);
+            self.go_on(index);
+        }
+        self.take_reply(index, Some(stamp).filter(|_| is_right));
+    }
+
+    /// Takes in what is the echo of nothing. It may be what became of the one that is due, of which nobody would
+    /// wait for another; or a greeting, after which that one comes.
+    fn take_stray(&mut self, index: u32) {
+        let peer = &self.peers[index as usize];
+        if peer.position < peer.sent {
+            self.order.presume(index, peer.position);
+            self.take_reply(index, None);
+        } else {
+            self.tally.wrong += 1;
+        }
     }
 
     /// Takes in an echo or an answer, `None` where it is not the one that had to come,

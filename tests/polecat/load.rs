@@ -2,6 +2,7 @@
 //! against bad ones (`load/bad.rs`), which it must catch. README.md, "Load".
 
 mod bad;
+mod interrupts;
 mod workloads;
 
 use std::net::TcpListener;

@@ -12,7 +12,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message, Utf8Bytes};
 
-use crate::wire::reply::{self, accept_of, write_upgrade};
+use crate::wire::reply::{self, Offer, accept_of, write_upgrade};
 use crate::wire::v1::SUBPROTOCOL;
 
 use super::server::{Failure, Server, excerpt};
@@ -51,23 +51,24 @@ impl<'s> Link<'s> {
         write_upgrade(server.name(), &server.url.below(target), &key, &offer, &mut request);
         let mut buffer = Vec::new();
         server.exchange(&mut stream, &request, HANDSHAKE_BYTES_MAX, &mut buffer)?;
-        let consumed = match reply::parse(&buffer) {
-            Ok(Some(reply)) if reply.status != 101 => return Err(server.refusal(reply.status, reply.body)),
-            Ok(Some(reply)) if reply.accept != accept_of(&key).as_bytes() => {
-                return Err(Failure::lasting(format!(
-                    "{} answers the handshake with another one's key; is it polecat?",
-                    server.name()
-                )));
-            }
-            Ok(Some(reply)) if reply.protocol != SUBPROTOCOL.as_bytes() => {
-                return Err(Failure::lasting(format!(
-                    "{} does not know {SUBPROTOCOL}, which this command needs",
-                    server.name()
-                )));
-            }
-            Ok(Some(reply)) => reply.consumed,
-            _ => return Err(Failure::lasting(format!("{} answers without an end", server.name()))),
+        let name = server.name();
+        let Ok(Some(reply)) = reply::parse(&buffer) else {
+            return Err(Failure::lasting(format!("{name} answers without an end")));
         };
+        if reply.status != 101 {
+            return Err(server.refusal(reply.status, &reply.body));
+        }
+        let accept = accept_of(&key);
+        let offer = Offer { accept: &accept, protocol: SUBPROTOCOL, deflate: false };
+        reply.check_switching(offer).map_err(|fault| {
+            Failure::lasting(format!("{name} answers the handshake wrongly ({fault}); is it polecat?"))
+        })?;
+        if reply.protocol.is_empty() {
+            return Err(Failure::lasting(format!(
+                "{name} does not know {SUBPROTOCOL}, which this command needs"
+            )));
+        }
+        let consumed = reply.consumed;
         stream.set_nonblocking(true).map_err(|error| server.broken(&error))?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))

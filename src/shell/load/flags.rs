@@ -21,6 +21,7 @@ const COUNT_MAX: i64 = 10_000_000;
     polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --window 16\n  \
     polecat load publish http://127.0.0.1:8010/api/messages -c 64\n  \
     polecat load storm ws://127.0.0.1:8010/api/ws/room -c 1000 --rounds 5\n\n\
+    Ctrl-C ends a run early, and the report comes nevertheless; a second one waits for nothing more.\n\n\
     Exit status: 0 where everything came that had to; 1 where something was lost, doubled or wrong, or a\n\
     connection ended; 2 for a wrong command line."
 )]

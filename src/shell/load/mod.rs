@@ -8,12 +8,15 @@ mod target;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, getrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tungstenite::handshake::client::generate_key;
 
 use crate::load::driver::{Driver, Stage};
@@ -107,6 +110,9 @@ struct Runner {
     progress: ProgressBar,
     /// Whether a line tells of each stage.
     stages: bool,
+    /// Whether somebody wants it to end, which the next turn does; and whether somebody wanted it.
+    stop: Arc<AtomicBool>,
+    is_interrupted: bool,
 }
 
 impl Runner {
@@ -119,6 +125,10 @@ impl Runner {
             if is_shown { ProgressBar::new(u64::from(run.plan.peers())) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len} {elapsed}") {
             progress.set_style(style);
+        }
+        let stop = Arc::default();
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         let sources = run.sources.or_else(|| Sources::found(addr, run.plan.peers()));
         Ok(Self {
@@ -133,6 +143,8 @@ impl Runner {
             connections: 0,
             progress,
             stages: run.stages,
+            stop,
+            is_interrupted: false,
         })
     }
 
@@ -156,6 +168,10 @@ impl Runner {
             }
             let now_us = self.now_us();
             self.driver.turn(now_us);
+            if self.stop.swap(false, Ordering::Relaxed) {
+                self.is_interrupted = true;
+                self.driver.stop(now_us);
+            }
             let next = self.driver.stage();
             if next != stage {
                 self.enter(stage, next);
@@ -192,6 +208,7 @@ impl Runner {
         }
         match next {
             Stage::Measuring => self.snapshots[2..].fill(snapshot),
+            Stage::Finishing if before == Stage::WarmUp => self.snapshots[2..].fill(snapshot),
             Stage::Finishing => self.snapshots[3] = snapshot,
             _ => {}
         }
@@ -254,7 +271,7 @@ impl Runner {
         let last = self.snapshot();
         let (plan, tally) = (self.driver.plan(), self.driver.tally());
         let faults = self.driver.order().faults;
-        let seconds = (end.at_us - begin.at_us) as f64 / 1e6;
+        let seconds = self.driver.counted_us() as f64 / 1e6;
         let connecting_seconds = (open.at_us - before.at_us) as f64 / 1e6;
         let connections = u64::from(self.connections);
         // After resumptions the handshakes are not those of the beginning.
@@ -267,6 +284,7 @@ impl Runner {
         Report {
             workload: plan.workload.name(),
             url: format!("{}{}", plan.endpoint.host, plan.endpoint.target),
+            interrupted: self.is_interrupted,
             connections: self.connections,
             alive: self.driver.alive(),
             seconds,

@@ -13,6 +13,8 @@ use crate::load::tally::Summary;
 pub(super) struct Report {
     pub(super) workload: &'static str,
     pub(super) url: String,
+    /// Whether it was ended early.
+    pub(super) interrupted: bool,
     /// Connections that were open when it began to count.
     pub(super) connections: u32,
     /// Those that were open at the end.
@@ -78,7 +80,8 @@ impl Report {
 
     /// The table.
     pub(super) fn table(&self) -> String {
-        let mut table = format!("{} {}\n", self.workload, self.url);
+        let early = if self.interrupted { ", interrupted" } else { "" };
+        let mut table = format!("{} {}{early}\n", self.workload, self.url);
         let rows = [self.connection_rows(), self.operation_rows(), self.server_rows(), self.fault_rows()];
         for (name, value) in rows.into_iter().flatten() {
             let _ = writeln!(table, "  {name:<30} {value}");

@@ -166,14 +166,24 @@ fn a_200_of_another_program_is_told() {
 fn a_handshake_that_is_wrong_is_told() {
     let head = "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
     let other_key = serving(saying(format!("{head}AAAA\r\nSec-WebSocket-Protocol: polecat.v1\r\n\r\n")));
-    let without_protocol = serving(Box::new(move |stream| {
-        let request = request_of(stream);
-        let key =
-            request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap_or_default();
-        write!(stream, "{head}{}\r\n\r\n", derive_accept_key(key.as_bytes())).ok();
-    }));
+    let switching = |more: &'static str| {
+        serving(Box::new(move |stream| {
+            let request = request_of(stream);
+            let key =
+                request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap_or_default();
+            write!(stream, "{head}{}\r\n{more}\r\n", derive_accept_key(key.as_bytes())).ok();
+        }))
+    };
+    let without_protocol = switching("");
+    let with_extension =
+        switching("Sec-WebSocket-Protocol: polecat.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n");
     for args in [FOLLOW, SEND] {
-        expect_line(other_key, args, "another one's key");
+        expect_line(other_key, args, "answers the handshake wrongly (wrong Sec-WebSocket-Accept)");
+        expect_line(
+            with_extension,
+            args,
+            "answers the handshake wrongly (an extension that was not offered)",
+        );
         expect_line(without_protocol, args, "does not know polecat.v1");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tungstenite::handshake::derive_accept_key;
 use tungstenite::{Message, WebSocket};
 
 use super::{Outcome, load};
@@ -20,6 +21,10 @@ enum Wrong {
     Double,
     SwapWithNext,
     Change,
+    /// Text comes back as binary.
+    AsBinary,
+    /// It comes after a text that nobody has sent.
+    AfterGreeting,
     Close,
     /// Nothing is said for so long.
     Stall(Duration),
@@ -54,32 +59,34 @@ fn send_on(
     let mut held = None;
     for number in 1.. {
         let Some(mut text) = next(socket) else { return };
-        let mut texts = Vec::new();
+        let mut messages = Vec::new();
         match wrong {
-            _ if number != TENTH => texts.push(text),
-            Wrong::Nothing => texts.push(text),
+            _ if number != TENTH => messages.push(Message::text(text)),
+            Wrong::Nothing => messages.push(Message::text(text)),
             Wrong::Lose => {}
-            Wrong::Double => texts.extend([text.clone(), text]),
+            Wrong::Double => messages.extend([Message::text(text.clone()), Message::text(text)]),
+            Wrong::AsBinary => messages.push(Message::binary(text)),
+            Wrong::AfterGreeting => messages.extend([Message::text("hello"), Message::text(text)]),
             Wrong::SwapWithNext => {
-                held = Some(text);
+                held = Some(Message::text(text));
                 continue;
             }
             Wrong::Change => {
                 let at = text.rfind('x').expect("filling");
                 text.replace_range(at..=at, "y");
-                texts.push(text);
+                messages.push(Message::text(text));
             }
             Wrong::Close => return,
             Wrong::Stall(time) => {
                 // Nobody says anything there: only the time passes.
                 let (_silent, channel) = mpsc::channel::<()>();
                 channel.recv_timeout(time).expect_err("silence");
-                texts.push(text);
+                messages.push(Message::text(text));
             }
         }
-        texts.extend(held.take());
-        for text in texts {
-            if socket.send(Message::text(text)).is_err() {
+        messages.extend(held.take());
+        for message in messages {
+            if socket.send(message).is_err() {
                 return;
             }
         }
@@ -124,7 +131,24 @@ struct Publisher {
 }
 
 impl Publisher {
+    /// Answers each request until there are no more.
+    fn serve(&mut self, mut answer: impl FnMut(&str) -> String) {
+        while let Some(body) = self.request() {
+            if self.stream.write_all(answer(&body).as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The body of the next request, which is answered with itself.
     fn next(&mut self) -> Option<String> {
+        let body = self.request()?;
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        self.stream.write_all(answer.as_bytes()).ok()?;
+        Some(body)
+    }
+
+    fn request(&mut self) -> Option<String> {
         loop {
             let text = String::from_utf8_lossy(&self.received).into_owned();
             if let Some((head, rest)) = text.split_once("\r\n\r\n") {
@@ -133,8 +157,6 @@ impl Publisher {
                     len.split("\r\n").next().and_then(|len| len.parse::<usize>().ok()).expect("a number");
                 if let Some(body) = rest.get(..len) {
                     self.received.drain(..head.len() + 4 + len);
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{body}");
-                    self.stream.write_all(answer.as_bytes()).ok()?;
                     return Some(body.to_owned());
                 }
             }
@@ -154,6 +176,8 @@ fn what_is_wrong_with_echoes_is_told_apart() {
         (Wrong::Double, [0, 1, 0, 0]),
         (Wrong::SwapWithNext, [0, 0, 1, 0]),
         (Wrong::Change, [0, 0, 0, 1]),
+        (Wrong::AsBinary, [0, 0, 0, 1]),
+        (Wrong::AfterGreeting, [0, 0, 0, 1]),
     ] {
         let outcome = echo(wrong);
         assert_eq!((outcome.status, outcome.faults()), (Some(1), faults), "{wrong:?}: {}", outcome.report);
@@ -170,12 +194,17 @@ fn what_is_wrong_with_deliveries_is_told_apart() {
         (Wrong::Double, [0, 1, 0, 0]),
         (Wrong::SwapWithNext, [0, 0, 1, 0]),
         (Wrong::Change, [0, 0, 0, 1]),
+        (Wrong::AsBinary, [0, 0, 0, 1]),
     ] {
         let outcome = fanout(wrong, &window);
         assert_eq!((outcome.status, outcome.faults()), (Some(1), faults), "{wrong:?}: {}", outcome.report);
         assert!(outcome.count("published") > 20, "it goes on: {}", outcome.report);
     }
-    fanout(Wrong::Nothing, &window).expect_good();
+    for right in [Wrong::Nothing, Wrong::AfterGreeting] {
+        let outcome = fanout(right, &window);
+        outcome.expect_good();
+        assert_eq!(outcome.count("other_texts"), u64::from(right == Wrong::AfterGreeting));
+    }
 }
 
 #[test]
@@ -191,25 +220,87 @@ fn a_connection_that_ends_too_early_is_told() {
 fn a_handshake_that_is_answered_wrongly_is_told() {
     for (answer, reason) in [
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "handshake answered 404"),
-        (
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
-            "handshake answered 101",
-        ),
         ("SSH-2.0-OpenSSH_9.0\r\n", "no HTTP response"),
     ] {
-        let (addr, thread) = in_thread(move |listener| {
-            let mut stream = accept(listener);
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).expect("a request");
-            stream.write_all(answer.as_bytes()).expect("it is taken");
-            // Until the other side has gone.
-            let _ = stream.read(&mut request);
-        });
-        let outcome = load(&["idle", &format!("ws://{addr}/"), "-n", "1", "--for", "0.1"]);
-        thread.join().expect("the server ends");
+        let outcome = idle(&[], move |_| answer.to_owned());
         outcome.expect_ended(reason, 1);
         assert_eq!(outcome.count("handshakes"), 0);
+    }
+}
+
+#[test]
+fn a_handshake_that_is_not_what_was_asked_for_is_told() {
+    const RIGHT: &str = "Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Accept: ACCEPT|";
+    const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover|";
+    let with = |more: &str| format!("{RIGHT}{more}");
+    let without =
+        |field: &str| RIGHT.split_inclusive('|').filter(|line| !line.starts_with(field)).collect::<String>();
+    for (flags, fields, reason) in [
+        (&[][..], RIGHT.replace("ACCEPT", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="), "wrong Sec-WebSocket-Accept"),
+        (&[], without("Sec-WebSocket-Accept"), "wrong Sec-WebSocket-Accept"),
+        (&[], without("Upgrade"), "101 without Upgrade: websocket"),
+        (&[], without("Connection"), "101 without Connection: Upgrade"),
+        (&[], with("Sec-WebSocket-Protocol: chat|"), "a subprotocol that was not offered"),
+        (&[], with(DEFLATE), "an extension that was not offered"),
+        (&["--compress"], with("Sec-WebSocket-Extensions: x-mux|"), "an extension that was not offered"),
+        (&["--compress"], with(&format!("{DEFLATE}{DEFLATE}")), "Sec-WebSocket-Extensions twice"),
+        (&["--compress"], RIGHT.to_owned(), "compression is not agreed on"),
+    ] {
+        let said = fields.clone();
+        let outcome = idle(flags, move |key| {
+            let head = format!("HTTP/1.1 101 Switching Protocols|{fields}|").replace('|', "\r\n");
+            head.replace("ACCEPT", &derive_accept_key(key.as_bytes()))
+        });
+        assert_eq!(outcome.count("handshakes"), 0, "{said}");
+        outcome.expect_ended(reason, 1);
+    }
+    for (flags, more) in [(&[][..], ""), (&["--compress"], DEFLATE)] {
+        let fields = with(more);
+        let outcome = idle(flags, move |key| {
+            let head = format!("HTTP/1.1 103 Early Hints||HTTP/1.1 101 Yes|{fields}|").replace('|', "\r\n");
+            head.replace("ACCEPT", &derive_accept_key(key.as_bytes()))
+        });
+        assert_eq!(outcome.count("handshakes"), 1, "{}", outcome.report);
+    }
+}
+
+/// `load idle` with one connection, whose handshake with some key is answered by `answer`.
+fn idle(flags: &[&str], answer: impl FnOnce(&str) -> String + Send + 'static) -> Outcome {
+    let (addr, thread) = in_thread(move |listener| {
+        let mut stream = accept(listener);
+        let mut request = [0; 4096];
+        let read = stream.read(&mut request).expect("a request");
+        let request_text = String::from_utf8_lossy(&request[..read]).into_owned();
+        let (_, key) = request_text.split_once("Sec-WebSocket-Key: ").expect("a key");
+        stream.write_all(answer(key.lines().next().expect("a line")).as_bytes()).expect("it is taken");
+        // Until the other side has gone.
+        let _ = stream.read(&mut request);
+    });
+    let url = format!("ws://{addr}/");
+    let outcome = load(&[&["idle", &url, "-n", "1", "--for", "0.1"], flags].concat());
+    thread.join().expect("the server ends");
+    outcome
+}
+
+#[test]
+fn an_answer_may_come_in_chunks_and_after_hints() {
+    for (place, before) in ["", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"].into_iter().enumerate() {
+        let (addr, thread) = in_thread(move |listener| {
+            let mut publisher = Publisher { stream: accept(listener), received: Vec::new() };
+            publisher.serve(|body| {
+                let (first, second) = body.split_at(body.len() / 2);
+                let chunk = |data: &str| format!("{:x};a=b\r\n{data}\r\n", data.len());
+                let chunks = if place == 0 { chunk(first) + &chunk(second) } else { chunk(body) };
+                format!(
+                    "{before}HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\nX: y\r\n\r\n"
+                )
+            });
+        });
+        let outcome =
+            load(&["publish", &format!("http://{addr}/"), "-c", "1", "--depth", "3", "--for", "0.2"]);
+        thread.join().expect("the server ends");
+        outcome.expect_good();
+        assert!(outcome.count("operations") > 10, "{}", outcome.report);
     }
 }
 
