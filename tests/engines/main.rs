@@ -28,6 +28,7 @@ mod sqlite;
 mod retention;
 mod clocks;
 mod ids;
+mod space;
 mod failures;
 mod measure;
 #[path = "../polecat/support/skip.rs"]

@@ -34,7 +34,7 @@ fn execute(path: &Path, sql: &str) {
 
 /// Settles whenever something is due, for so many milliseconds from [`NOW`], and
 /// returns how often that was.
-fn live_for(engine: &mut dyn Engine, until_ms: u64) -> usize {
+pub(crate) fn live_for(engine: &mut dyn Engine, until_ms: u64) -> usize {
     let (mut ms, mut settles) = (0, 0);
     while let Some(due) = engine.due_in_ms(after_ms(ms)).filter(|due| ms + due <= until_ms) {
         ms += due;

@@ -13,16 +13,13 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::examine::{newest, open_to_read, uri};
 use super::schema::{Verdict, damaged, explanation, inspect_schema, log_path};
+use super::shrink::{can_shrink, room};
 
 /// How long another program's lock is waited for: where the file has no write-ahead log, one that writes has it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Instructions of SQLite's machine between two reports: a few milliseconds.
 const REPORT_INTERVAL: i32 = 20_000;
-
-/// What the pages take that are in use.
-const BYTES: &str = "SELECT (page_count - freelist_count) * page_size
-       FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 
 /// What is in the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +71,14 @@ fn read(
         if let Verdict::Unusable(_) = verdict {
             return Ok(verdict);
         }
-        let bytes = connection.query_row(BYTES, (), |row| row.get::<_, i64>(0))?.unsigned_abs();
+        let (bytes, free) = room(&connection)?;
+        let bytes = bytes.saturating_sub(free);
         let handler = move || report(fs::metadata(&written).map_or(0, |file| file.len()).min(bytes), bytes);
         connection.progress_handler(REPORT_INTERVAL, Some(handler))?;
+        if !can_shrink(&connection)? {
+            // Of the copy; the file itself is not written to.
+            connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        }
         connection.execute("VACUUM INTO ?1", (uri(into),))?;
         Ok(verdict)
     });

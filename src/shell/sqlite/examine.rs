@@ -10,6 +10,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::schema::{CHECK_BYTES_MAX, Verdict, explanation, inspect_contents, log_path};
 
+use super::shrink::{can_shrink, room};
+
 /// What stands in the path of a URI as it is.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
@@ -24,6 +26,12 @@ pub(in crate::shell) struct Examined {
     pub(in crate::shell) newest_event: u64,
     /// Whether all of it was looked through, and not its schema and the ends of its tables only.
     pub(in crate::shell) is_whole: bool,
+    /// How large the file is.
+    pub(in crate::shell) bytes: u64,
+    /// How much of that is in pages that nothing is in.
+    pub(in crate::shell) free_bytes: u64,
+    /// Whether a server gives those back by itself.
+    pub(in crate::shell) can_shrink: bool,
 }
 
 /// Looks at the file at `path`, which is there; `is_in_use` says whether a server has it open.
@@ -35,15 +43,20 @@ pub(in crate::shell) fn examine(path: &Path, is_in_use: bool) -> Result<Examined
     let log_bytes = std::fs::metadata(log_path(path)).map_or(0, |log| log.len());
     let found = open_to_read(path, is_in_use || log_bytes > 0).and_then(|connection| {
         let verdict = inspect_contents(&connection)?;
-        Ok((verdict, newest(&connection, "messages")?, newest(&connection, "events")?))
+        let (_, free_bytes) = room(&connection)?;
+        let found = Examined {
+            newest_message: newest(&connection, "messages")?,
+            newest_event: newest(&connection, "events")?,
+            is_whole: i64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECK_BYTES_MAX),
+            bytes,
+            free_bytes,
+            can_shrink: can_shrink(&connection)?,
+        };
+        Ok((verdict, found))
     });
     match found {
-        Ok((Verdict::Usable, newest_message, newest_event)) => Ok(Examined {
-            newest_message,
-            newest_event,
-            is_whole: i64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECK_BYTES_MAX),
-        }),
-        Ok((Verdict::Unusable(reason), ..)) => Err(reason),
+        Ok((Verdict::Usable, found)) => Ok(found),
+        Ok((Verdict::Unusable(reason), _)) => Err(reason),
         Err(error) => Err(explanation(path, &error)),
     }
 }

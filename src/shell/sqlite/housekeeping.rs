@@ -15,6 +15,7 @@ use super::details::KeptCounts;
 use super::keys::Keys;
 use super::queries::Ids;
 use super::retention::Retention;
+use super::shrink::Shrink;
 
 /// Rows of each table that a step deletes, or twice as many as were stored since
 /// the last one.
@@ -29,11 +30,22 @@ const PAUSE_MS: u64 = 10;
 /// Milliseconds after a step that failed.
 const PAUSE_AFTER_FAILURE_MS: u64 = 10_000;
 
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    Nothing,
+    /// The file was written, and no record is gone.
+    Wrote,
+    /// Records are gone.
+    Deleted,
+}
+
 /// Deletes what is over.
 #[derive(Debug)]
 pub(super) struct Housekeeping {
     pub(super) keys: Keys,
     retention: Retention,
+    shrink: Shrink,
     clocks: Clocks,
     /// When to look whether records are to go.
     look_at_ms: Option<u64>,
@@ -45,10 +57,18 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(keys: Keys, retention: Retention) -> Self {
-        let look_at_ms = (!retention.keeps_all()).then_some(0);
-        let clocks = Clocks::default();
-        Self { keys, retention, clocks, look_at_ms, rest_until_ms: 0, stepped_at_ms: 0, appended: 0 }
+    /// `is_at_once` says that there is something to give back.
+    pub(super) fn new(keys: Keys, retention: Retention, shrink: Shrink, is_at_once: bool) -> Self {
+        Self {
+            look_at_ms: (is_at_once || !retention.keeps_all()).then_some(0),
+            keys,
+            retention,
+            shrink,
+            clocks: Clocks::default(),
+            rest_until_ms: 0,
+            stepped_at_ms: 0,
+            appended: 0,
+        }
     }
 
     /// Looks at the clocks, before anything is judged by them. `newest` are the newest ids.
@@ -89,7 +109,7 @@ impl Housekeeping {
         Some(due.max(until(self.rest_until_ms)))
     }
 
-    /// Makes a step and returns whether records are gone. `newest` is what was announced last.
+    /// Makes a step and says what it did. `newest` is what was announced last.
     pub(super) fn step(
         &mut self,
         connection: &Connection,
@@ -97,25 +117,25 @@ impl Housekeeping {
         kept: &mut KeptCounts,
         newest: Ids,
         now: Now,
-    ) -> bool {
+    ) -> Done {
         let rows_max = (2 * std::mem::take(&mut self.appended)).clamp(STEP_ROWS, STEP_ROWS_MAX);
         self.stepped_at_ms = now.monotonic_ms;
         match self.delete(connection, counts, kept, newest, rows_max, now) {
-            Ok((is_gone, is_cut)) => {
+            Ok((done, is_cut)) => {
                 let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.look_interval_ms() };
                 self.look_at_ms = interval.map(|ms| now.monotonic_ms.saturating_add(ms));
                 self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
-                is_gone
+                done
             }
             Err(error) => {
                 log::warn!("what is too old could not be deleted yet: {error}");
                 self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_AFTER_FAILURE_MS);
-                false
+                Done::Nothing
             }
         }
     }
 
-    /// Returns whether records are gone, and whether more have to go.
+    /// Returns also whether there is more to do.
     fn delete(
         &mut self,
         connection: &Connection,
@@ -124,12 +144,15 @@ impl Housekeeping {
         newest: Ids,
         rows_max: usize,
         now: Now,
-    ) -> rusqlite::Result<(bool, bool)> {
+    ) -> rusqlite::Result<(Done, bool)> {
         let moment = self.moment(now);
         let records = self.retention.step(connection, newest, rows_max, moment)?;
         let has_keys = self.keys.due_in_ms(moment) == Some(0);
         if records.is_empty() && !has_keys {
-            return Ok((false, records.is_cut));
+            return match self.shrink.over(connection)? {
+                0 => Ok((Done::Nothing, records.is_cut)),
+                pages => Ok((Done::Wrote, self.shrink.give_back(connection, pages)? || records.is_cut)),
+            };
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let mut deleted = Vec::new();
@@ -142,6 +165,8 @@ impl Housekeeping {
         if has_keys {
             self.keys.look(connection)?;
         }
-        Ok((!records.is_empty(), records.is_cut))
+        // What was deleted may have left pages: the next step gives them back.
+        let is_cut = records.is_cut || self.shrink.over(connection)? > 0;
+        Ok((if records.is_empty() { Done::Wrote } else { Done::Deleted }, is_cut))
     }
 }

@@ -14,6 +14,7 @@ mod details;
 mod keys;
 mod marks;
 mod retention;
+mod shrink;
 mod housekeeping;
 mod health;
 mod examine;
@@ -36,15 +37,16 @@ use clocks::Moment;
 use counts::Counts;
 use details::{Details, KeptCounts};
 use health::{Setback, Watch};
-use housekeeping::Housekeeping;
+use housekeeping::{Done, Housekeeping};
 use keys::Keys;
 use lists::Search;
 use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
+use shrink::Shrink;
 
 pub(super) use backup::copy;
-pub(super) use examine::examine;
+pub(super) use examine::{Examined, examine};
 pub use options::{Durability, StoreOptions};
 pub use schema::OpenError;
 pub(super) use schema::random_uuid;
@@ -135,6 +137,8 @@ impl SqliteEngine {
         }
         let known = Known::read(&connection)?;
         let keys = Keys::read(&connection, known.newest, options.idempotency_window_ms)?;
+        let shrink = Shrink::new(&connection)?;
+        let has_too_many_pages = shrink.over(&connection)? > 0;
         let log = WriteAheadLog::open(&connection)?;
         let engine = Self {
             epoch,
@@ -143,7 +147,7 @@ impl SqliteEngine {
             questions: VecDeque::new(),
             listings: VecDeque::new(),
             watch: Watch::new(),
-            housekeeping: Housekeeping::new(keys, Retention::new(options)),
+            housekeeping: Housekeeping::new(keys, Retention::new(options), shrink, has_too_many_pages),
             counts,
             commits: Commits::default(),
             kept: KeptCounts::default(),
@@ -216,10 +220,13 @@ impl SqliteEngine {
         }
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
-        if self.housekeeping.step(&self.connection, &mut self.counts, &mut self.kept, self.known.newest, now)
-        {
+        let newest = self.known.newest;
+        let done = self.housekeeping.step(&self.connection, &mut self.counts, &mut self.kept, newest, now);
+        if done != Done::Nothing {
             self.log.deleted(now);
-            match Ids::oldest(&self.connection, self.known.newest) {
+        }
+        if done == Done::Deleted {
+            match Ids::oldest(&self.connection, newest) {
                 Ok(oldest) => self.known.oldest = oldest,
                 Err(error) => log::error!("the oldest record could not be looked up: {error}"),
             }

@@ -208,6 +208,8 @@ fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Co
     if is_new(path) {
         // It would wait for the disk seven times, and holds nothing yet: who opens it waits once.
         connection.execute_batch("PRAGMA synchronous = OFF")?;
+        // So that pages can be given back one by one, see [`super::shrink`].
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {

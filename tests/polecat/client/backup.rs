@@ -89,6 +89,8 @@ fn a_copy_of_what_nobody_uses_leaves_nothing_beside_it() {
     let copy = Connection::open(other.database()).expect("a database");
     let count = copy.query_row("SELECT count(*) FROM messages", (), |row| row.get::<_, i64>(0));
     assert_eq!(count.expect("a count"), 100);
+    let mode = copy.query_row("PRAGMA auto_vacuum", (), |row| row.get::<_, i64>(0));
+    assert_eq!(mode.expect("a mode"), 2, "a copy of an old file gives its free pages back");
 }
 
 #[test]

@@ -103,6 +103,22 @@ fn who_uses_the_database_and_who_locks_it_is_told() {
 }
 
 #[test]
+fn pages_that_are_not_given_back_are_told() {
+    let home = Home::new();
+    let connection = old_database::create(&home.database(), old_database::SCHEMA);
+    let fill = "INSERT INTO messages (channel_id, author, content, timestamp) VALUES ('a', 'b', zeroblob(20000000), 'c')";
+    connection.execute_batch(&format!("{fill}; DELETE FROM messages")).expect("it is filled and emptied");
+    drop(connection);
+    let (level, text, command) = said_of(&home.database(), "free pages");
+    assert!(level == "warn" && text.starts_with("19.1 MiB of 19.1 MiB"), "{level} {text}");
+    let sql = command.split('\'').nth(1).expect("it is quoted");
+    Connection::open(home.database()).expect("a database").execute_batch(sql).expect("it does what it says");
+    assert!(std::fs::metadata(home.database()).expect("a file").len() < 100_000);
+    let ended = doctor(&home.database(), &[]);
+    assert!(!ended.stdout.contains("free pages"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_log_that_a_reader_keeps_is_told() {
     let home = Home::new();
     drop(old_database::create(&home.database(), old_database::SCHEMA));

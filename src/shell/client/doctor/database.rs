@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::super::super::sqlite::examine;
+use super::super::super::sqlite::{Examined, examine};
 use super::super::status::bytes;
 use super::Finding;
 use super::locks::{Holder, Kind, holders};
@@ -13,6 +13,9 @@ use super::locks::{Holder, Kind, holders};
 /// Below it publishing may soon fail.
 const FREE_BYTES_WARN: u64 = 256 << 20;
 const FREE_BYTES_BAD: u64 = 16 << 20;
+
+/// Pages that nothing is in, which are worth a word.
+const PAGES_BYTES_WARN: u64 = 16 << 20;
 
 /// A log that a server cannot copy back. It has no more than a quarter of that by itself.
 const LOG_BYTES_WARN: u64 = 64 << 20;
@@ -57,7 +60,7 @@ pub(super) fn findings(path: &Path) -> Vec<Finding> {
         let is_in_use = users.as_ref().is_some_and(|users| !users.is_empty());
         findings.push(locks(path, users));
         if fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-            findings.push(contents(path, is_in_use));
+            findings.extend(contents(path, is_in_use));
         }
     }
     findings.push(space(&folder));
@@ -126,7 +129,7 @@ fn locks(path: &Path, users: Option<Vec<Holder>>) -> Finding {
     Finding::ok(NAME, format!("{}; a second server would be refused", list(&users)))
 }
 
-fn contents(path: &Path, is_in_use: bool) -> Finding {
+fn contents(path: &Path, is_in_use: bool) -> Vec<Finding> {
     const NAME: &str = "contents";
     match examine(path, is_in_use) {
         Ok(found) => {
@@ -139,13 +142,33 @@ fn contents(path: &Path, is_in_use: bool) -> Finding {
                     quoted(path)
                 )
             };
-            Finding::ok(NAME, format!("sound: up to message {messages} and event {events}; {how}"))
+            let sound = format!("sound: up to message {messages} and event {events}; {how}");
+            std::iter::once(Finding::ok(NAME, sound)).chain(free_pages(path, found)).collect()
         }
         Err(reason) => {
             let (what, command) = reason.split_once("; ").unwrap_or((&reason, "name another file with --db"));
-            Finding::bad(NAME, what.trim_start_matches("it is "), command.replace("FILE", &quoted(path)))
+            vec![Finding::bad(
+                NAME,
+                what.trim_start_matches("it is "),
+                command.replace("FILE", &quoted(path)),
+            )]
         }
     }
+}
+
+/// What the file takes up of the disk although nothing is in it, if that is much.
+fn free_pages(path: &Path, found: Examined) -> Option<Finding> {
+    const NAME: &str = "free pages";
+    if found.free_bytes < PAGES_BYTES_WARN || found.free_bytes < found.bytes / 4 {
+        return None;
+    }
+    let text = format!("{} of {} are of what was deleted", bytes(found.free_bytes), bytes(found.bytes));
+    if found.can_shrink {
+        return Some(Finding::ok(NAME, format!("{text}; a server gives them back, a few at a time")));
+    }
+    let text = format!("{text}; they are used again for what comes, but not given back");
+    let command = "stop the server, and: sqlite3 FILE 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM'";
+    Some(Finding::warn(NAME, text, command.replace("FILE", &quoted(path))))
 }
 
 fn space(folder: &Path) -> Finding {
