@@ -2,6 +2,7 @@
 
 mod connections;
 mod numbers;
+mod schema;
 
 use serde_json::{Value, json};
 
