@@ -3,6 +3,7 @@
 
 mod options;
 mod opening;
+mod file;
 mod schema;
 mod queries;
 mod questions;
@@ -21,14 +22,12 @@ mod examine;
 mod backup;
 
 use std::collections::VecDeque;
-use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::descriptors;
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
 use crate::wire::protocol::ID_MAX;
@@ -36,6 +35,7 @@ use checkpoint::WriteAheadLog;
 use clocks::Moment;
 use counts::Counts;
 use details::{Details, KeptCounts};
+use file::DatabaseFile;
 use health::{Setback, Watch};
 use housekeeping::{Done, Housekeeping};
 use keys::Keys;
@@ -47,8 +47,9 @@ use shrink::Shrink;
 
 pub(super) use backup::copy;
 pub(super) use examine::{Examined, examine};
+pub use file::OpenError;
+pub(super) use file::{folder_of, is_taken, locate, other_names};
 pub use options::{Durability, StoreOptions};
-pub use schema::OpenError;
 pub(super) use schema::random_uuid;
 
 /// Appends that the queue keeps room for when it is empty.
@@ -71,31 +72,8 @@ pub struct SqliteEngine {
     commits: Commits,
     kept: KeptCounts,
     log: WriteAheadLog,
-    /// Kept from other polecats while this one runs. It is dropped after the
-    /// connection: closing any descriptor of the file gives SQLite's own locks up.
-    _lock: Option<File>,
-}
-
-/// Takes the file for this process alone, as far as polecats go: two would each
-/// tell their clients of half of what is published. Other programs may go on
-/// reading and writing it. The file is not locked where the file system knows no locks, and
-/// `None` where it cannot be opened once more.
-fn lock(path: &Path) -> Result<Option<File>, OpenError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        // Without the lock there could be two.
-        Err(error) if descriptors::are_lacking(&error) => return Err(OpenError::of_system(path, &error)),
-        Err(_) => return Ok(None),
-    };
-    match file.try_lock() {
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(OpenError::taken(path)),
-    }
-}
-
-/// Whether another polecat is using the file at `path`. It must not be open in this process.
-pub(super) fn is_taken(path: &Path) -> bool {
-    lock(path).is_err_and(|error| error == OpenError::taken(path))
+    /// Kept from other polecats while this one runs.
+    _file: Option<DatabaseFile>,
 }
 
 /// A record that waits for the commit.
@@ -115,15 +93,16 @@ impl SqliteEngine {
     /// Where the file cannot be opened, is no database, is damaged, or has tables
     /// of other shapes. A file that is refused for what is in it is not written to.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
-        let is_new = schema::is_new(path);
-        let (connection, epoch) = schema::open(path, options.durability)?;
-        let lock = lock(path)?;
-        if is_new && let Some(file) = &lock {
-            file.sync_all().map_err(|error| OpenError::unsynced(path, &error))?;
+        // Locked before anything is looked at: another polecat may be changing it.
+        let file = DatabaseFile::lock(path)?;
+        let is_new = file.is_new();
+        let (connection, epoch) = schema::open(&file, options.durability)?;
+        if is_new {
+            file.sync()?;
         }
-        let mut engine =
-            Self::with(connection, epoch, options).map_err(|error| OpenError::new(path, &error))?;
-        engine._lock = lock;
+        let mut engine = Self::with(connection, epoch, options)
+            .map_err(|error| OpenError::refusal(path, &schema::explanation(path, &error)))?;
+        engine._file = Some(file);
         Ok(engine)
     }
 
@@ -153,7 +132,7 @@ impl SqliteEngine {
             kept: KeptCounts::default(),
             log,
             connection,
-            _lock: None,
+            _file: None,
         };
         engine.be_patient();
         Ok(engine)

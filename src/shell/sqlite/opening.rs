@@ -1,10 +1,10 @@
 //! Why a file cannot be opened. SQLite says no more than that it cannot, so the system is asked.
 
 use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::super::descriptors::{explain, look_for_enough};
+use super::super::descriptors::{are_lacking, explain, look_for_enough};
 
 /// Bytes of the longest path that SQLite opens: of its 512, eight are for the names of the files beside it.
 const PATH_BYTES_MAX: usize = 504;
@@ -36,18 +36,29 @@ pub(super) fn explanation(path: &Path) -> String {
     if let Err(error) = look_for_enough() {
         return explain(&error);
     }
-    let len = whole(path).as_os_str().len();
-    if len > PATH_BYTES_MAX {
-        return format!(
-            "its path has {len} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name another file with --db"
-        );
-    }
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            format!("it cannot be opened ({error}); it and its folder must be readable and writable")
-        }
+    let refused = OpenOptions::new().read(true).write(true).open(path).err();
+    complaint_of_length(path).unwrap_or_else(|| match refused {
+        Some(error) if error.kind() != ErrorKind::NotFound => unopened(&error),
         _ => "it cannot be opened; it and its folder must be readable and writable".to_owned(),
+    })
+}
+
+/// Why the system did not open it.
+pub(super) fn unopened(error: &io::Error) -> String {
+    if are_lacking(error) {
+        return explain(error);
     }
+    format!("it cannot be opened ({error}); it and its folder must be readable and writable")
+}
+
+/// What is wrong with the length of `path`, if anything is.
+pub(super) fn complaint_of_length(path: &Path) -> Option<String> {
+    let len = whole(path).as_os_str().len();
+    (len > PATH_BYTES_MAX).then(|| {
+        format!(
+            "its path has {len} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name another file with --db"
+        )
+    })
 }
 
 /// The path as SQLite sees it: from the root, without symbolic links.

@@ -20,11 +20,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use super::super::descriptors::explain;
 use crate::wire::protocol::ID_MAX;
 
 use super::checkpoint::FILE_BYTES_MAX;
-use super::opening::{self, complaint_of_folder, complaint_of_kind};
+use super::file::{DatabaseFile, OpenError};
+use super::opening;
 use super::options::Durability;
 use super::queries::newest_in;
 
@@ -132,71 +132,27 @@ const KEYS_INDEX: &str = "CREATE INDEX polecat_keys_stored ON polecat_keys(store
 const OWN: [(&str, &str); 3] =
     [("polecat_meta", META), ("polecat_keys", KEYS), ("polecat_keys_stored", KEYS_INDEX)];
 
-/// Why a database file cannot be used: one line that names the file and says
-/// what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenError(String);
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-impl OpenError {
-    /// Another polecat has the file.
-    pub(super) fn taken(path: &Path) -> Self {
-        Self::refusal(path, "another polecat is using it; stop that, or name another file with --db")
-    }
-
-    /// The system does not let us.
-    pub(super) fn of_system(path: &Path, error: &std::io::Error) -> Self {
-        Self::refusal(path, &explain(error))
-    }
-
-    /// The disk does not take it.
-    pub(super) fn unsynced(path: &Path, error: &std::io::Error) -> Self {
-        Self::refusal(path, &format!("the disk does not keep it ({error}); name another file with --db"))
-    }
-
-    pub(super) fn new(path: &Path, error: &Error) -> Self {
-        Self::refusal(path, &explanation(path, error))
-    }
-
-    fn refusal(path: &Path, reason: &str) -> Self {
-        Self(format!("cannot use {} as the database: {reason}", path.display()))
-    }
-}
-
-/// Opens the file at `path`, or makes it, and leaves it with every table, index
-/// and trigger that the engine relies on.
+/// Opens `file` and leaves it with every table, index and trigger that the engine relies on.
 ///
 /// The name of the database, see [`crate::hub::engine::Engine::epoch`], is
 /// returned with it.
-pub(super) fn open(path: &Path, durability: Durability) -> Result<(Connection, String), OpenError> {
-    if let Some(reason) = complaint_of_kind(path) {
-        return Err(OpenError::refusal(path, reason));
-    }
-    if let Some(reason) = complaint_of_folder(path) {
-        return Err(OpenError::refusal(path, &reason));
-    }
-    match open_and_inspect(path, durability) {
+pub(super) fn open(file: &DatabaseFile, durability: Durability) -> Result<(Connection, String), OpenError> {
+    let refusal = |reason: &str| OpenError::refusal(&file.name, reason);
+    match open_and_inspect(file, durability) {
         Ok((connection, Verdict::Usable)) => {
-            let epoch = read_epoch(&connection).map_err(|error| OpenError::new(path, &error))?;
+            let epoch = read_epoch(&connection).map_err(|error| refusal(&explanation(&file.path, &error)))?;
             Ok((connection, epoch))
         }
-        Ok((_, Verdict::Unusable(reason))) => Err(OpenError::refusal(path, &reason)),
-        Err(error) => Err(OpenError::new(path, &error)),
+        Ok((_, Verdict::Unusable(reason))) => Err(refusal(&reason)),
+        Err(error) => Err(refusal(&explanation(&file.path, &error))),
     }
 }
 
-fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Connection, Verdict)> {
+fn open_and_inspect(file: &DatabaseFile, durability: Durability) -> rusqlite::Result<(Connection, Verdict)> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let has_log = std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0);
-    let connection = Connection::open_with_flags(path, flags)?;
+    let has_log = std::fs::metadata(log_path(&file.path)).is_ok_and(|log| log.len() > 0);
+    let connection = Connection::open_with_flags(&file.path, flags)?;
     // Until the file is accepted, not even a log left by a crash is copied into it. Where
     // there is none, closing removes the empty one that looking at the file has made.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
@@ -205,7 +161,7 @@ fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Co
     if matches!(verdict, Verdict::Unusable(_)) {
         return Ok((connection, verdict));
     }
-    if is_new(path) {
+    if file.is_new() {
         // It would wait for the disk seven times, and holds nothing yet: who opens it waits once.
         connection.execute_batch("PRAGMA synchronous = OFF")?;
         // So that pages can be given back one by one, see [`super::shrink`].
@@ -216,7 +172,7 @@ fn open_and_inspect(path: &Path, durability: Durability) -> rusqlite::Result<(Co
         let reason = "it can have no write-ahead log there; name a file on a local disk with --db";
         return Ok((connection, Verdict::Unusable(reason.to_owned())));
     }
-    bring_up_to_date(&connection, path)?;
+    bring_up_to_date(&connection, &file.name)?;
     connection.execute_batch(durability.pragma())?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok((connection, Verdict::Usable))
@@ -233,11 +189,6 @@ impl Durability {
             Self::Full => "PRAGMA synchronous = FULL",
         }
     }
-}
-
-/// Whether there is no database at `path` yet.
-pub(super) fn is_new(path: &Path) -> bool {
-    std::fs::metadata(path).map_or(true, |file| file.len() == 0)
 }
 
 /// Where SQLite keeps the write-ahead log of the file at `path`.
@@ -393,7 +344,7 @@ fn object(connection: &Connection, name: &str) -> rusqlite::Result<Option<(Strin
 }
 
 /// Adds what is missing, in one transaction.
-fn bring_up_to_date(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
     for (name, kind) in LATER_COLUMNS {
@@ -415,7 +366,7 @@ fn bring_up_to_date(connection: &Connection, path: &Path) -> rusqlite::Result<()
     let triggers = triggers();
     if !counts_are_kept(&transaction, &triggers)? {
         if transaction.query_row("SELECT EXISTS (SELECT 1 FROM messages)", (), |row| row.get::<_, bool>(0))? {
-            log::info!("counting the messages in {}, this once", path.display());
+            log::info!("counting the messages in {}, this once", name.display());
         }
         for (name, _) in &triggers {
             transaction.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;

@@ -1,12 +1,14 @@
 //! `polecat doctor`: README.md, "From the command line".
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::process::{Ended, run};
-use crate::support::{Home, Process, old_database, skip};
+use crate::support::socket::message;
+use crate::support::{Home, Process, old_database, post, skip};
 
 fn doctor(database: &Path, more: &[&str]) -> Ended {
     run(|command| {
@@ -137,6 +139,37 @@ fn a_folder_that_is_not_there_is_bad_and_no_database_is_fine() {
     assert!(level == "bad" && command.starts_with("mkdir -p '"), "{command}");
     assert_eq!(said_of(Path::new("off"), "database").0, "ok");
     assert_eq!(said_of(home.database().parent().expect("a folder"), "database").0, "bad");
+}
+
+#[test]
+fn the_file_that_a_name_leads_to_is_looked_at() {
+    let home = Home::new();
+    let (database, folder) = (home.database(), home.database().with_file_name("data"));
+    std::fs::create_dir(&folder).expect("a folder");
+    symlink("data/real.db", &database).expect("a link");
+    let server = Process::serve(&database, &[]);
+    post(server.addr(), "/api/messages", &message("room", "a", "1")).ok();
+    // A server that was killed leaves its log beside the file itself.
+    server.kill();
+    let (level, text, _) = said_of(&database, "database");
+    assert!(level == "ok" && text.contains("data/real.db: ") && text.contains("of log beside it"), "{text}");
+    let (level, text, _) = said_of(&database, "contents");
+    assert!(level == "ok" && text.starts_with("sound: up to message 1"), "{text}");
+    // One slash more does not make a host of the folder.
+    let (level, text, _) = said_of(Path::new(&format!("/{}", database.display())), "contents");
+    assert!(level == "ok" && text.starts_with("sound: up to message 1"), "{text}");
+    let named = |end: &str| format!("{}{end}", database.display());
+    for (name, reason) in [(named("/"), "Not a directory"), (named("-none/"), "ends as the name of a folder")]
+    {
+        let (level, text, command) = said_of(Path::new(&name), "database");
+        assert!(level == "bad" && text.contains(reason) && !command.is_empty(), "{level} {text} {command}");
+    }
+    std::fs::hard_link(folder.join("real.db"), folder.join("other.db")).expect("a hard link");
+    let (level, text, command) = said_of(&database, "database");
+    assert!(
+        level == "bad" && text.contains("it has 2 names") && command.starts_with("copy it"),
+        "{text} {command}"
+    );
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Files that are refused, and what is read of those that are not: PROTOCOL.md,
 //! "15. When the store fails".
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
 
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::process::{Ended, run};
@@ -14,6 +18,20 @@ fn start(database: &Path) -> Ended {
     run(|command| {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(database);
     })
+}
+
+/// The same in `folder`.
+fn start_in(folder: &Path, database: &Path) -> Ended {
+    run(|command| {
+        command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(database);
+    })
+}
+
+/// That the start was refused with a line that names the file as it was named, and says `reason`.
+fn expect_refusal(ended: &Ended, name: &str, reason: &str) {
+    let said = ended.stderr.join("\n");
+    assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{name}: {said}");
+    assert!(said.contains(name) && said.contains(reason), "{name}: no {reason:?} in {said}");
 }
 
 /// That the file is refused with a line that names it and says what to do, and that nothing is touched.
@@ -189,6 +207,125 @@ fn a_second_server_on_the_same_database() {
     third.kill();
     let fourth = home.serve();
     assert_eq!(get(fourth.addr(), "/api/messages").ok()["messages"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_second_server_is_refused_however_the_file_is_spelled() {
+    let home = Home::new();
+    let database = home.database();
+    let folder = database.parent().expect("a folder").to_owned();
+    let file = folder.to_string_lossy().into_owned();
+    std::fs::create_dir(folder.join("within")).expect("a folder");
+    symlink("polecat.db", folder.join("link.db")).expect("a link");
+    symlink("link.db", folder.join("link of a link.db")).expect("a link");
+    symlink(&folder, folder.join("there")).expect("a link");
+    let at = |name: &str| start_in(&folder, Path::new(name));
+    let spellings = [
+        "./polecat.db",
+        ".//polecat.db",
+        "within/../polecat.db",
+        "there/polecat.db",
+        "there/there/link.db",
+        "link.db",
+        "link of a link.db",
+        &format!("{file}/polecat.db"),
+        &format!("/{file}//polecat.db"),
+    ];
+    for first in ["polecat.db", "link of a link.db", "within/../there/polecat.db"] {
+        let server = Process::start(|command| {
+            command.current_dir(&folder).args(["serve", "--listen", "127.0.0.1:0", "--db", first]);
+        });
+        for spelling in spellings.into_iter().chain(["polecat.db"]) {
+            expect_refusal(&at(spelling), spelling, "another polecat is using it");
+        }
+        // A slash at the end is that of a folder, and there is none.
+        for spelling in ["polecat.db/", "polecat.db//", "polecat.db/.", "link.db/"] {
+            expect_refusal(&at(spelling), spelling, "Not a directory");
+        }
+        // Its other name comes now: a file that had it before its server started is refused below.
+        std::fs::hard_link(&database, folder.join("second.db")).expect("a hard link");
+        expect_refusal(&at("second.db"), "second.db", "another polecat is using it");
+        std::fs::remove_file(folder.join("second.db")).expect("it is there");
+        post(server.addr(), "/api/messages", &message("room", "a", first)).ok();
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().status.code(), Some(0));
+    }
+    let server = home.serve();
+    assert_eq!(get(server.addr(), "/api/messages").ok()["messages"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_name_is_the_name_of_a_file_and_nothing_else() {
+    let home = Home::new();
+    let folder = home.database().parent().expect("a folder").to_owned();
+    let names = ["polecat.db", "file:polecat.db", "file:polecat.db?mode=memory", "a%20b", "?", "#x", " "];
+    for (number, name) in names.into_iter().enumerate() {
+        let server = Process::start(|command| {
+            command.current_dir(&folder).args(["serve", "--listen", "127.0.0.1:0", "--db", name]);
+        });
+        let posted = post(server.addr(), "/api/messages", &message("room", "a", name)).ok();
+        assert_eq!(posted["message"]["id"], 1, "{name} is a database of its own");
+        expect_refusal(&start_in(&folder, Path::new(name)), name, "another polecat is using it");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().status.code(), Some(0));
+        assert!(folder.join(name).is_file(), "{name}");
+        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), number + 1, "{name}");
+    }
+    for (name, reason) in [
+        (":memory:", "--db off"),
+        ("new.db/", "it ends as the name of a folder"),
+        ("./", "it is a folder"),
+        ("/dev/null", "it is no file"),
+        ("none/polecat.db", "its folder does not exist"),
+        ("polecat.db/x.db", "its folder is a file"),
+    ] {
+        expect_refusal(&start_in(&folder, Path::new(name)), name, reason);
+    }
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), names.len(), "nothing was made");
+}
+
+#[test]
+fn a_file_with_two_names_is_refused_since_its_log_lies_beside_one_of_them() {
+    let home = Home::new();
+    filled(&home);
+    let second = home.database().with_file_name("second.db");
+    std::fs::hard_link(home.database(), &second).expect("a hard link");
+    for database in [&home.database(), &second] {
+        expect_refused(database, "copy it, or remove the other names");
+    }
+    std::fs::remove_file(&second).expect("it is there");
+    let server = home.serve();
+    assert_eq!(get(server.addr(), "/api/messages?limit=1").ok()["messages"][0]["id"], 200);
+}
+
+#[test]
+fn a_link_is_stored_behind_and_its_log_lies_there_too() {
+    let home = Home::new();
+    let folder = home.database().parent().expect("a folder").to_owned();
+    std::fs::create_dir(folder.join("data")).expect("a folder");
+    symlink("data/real.db", home.database()).expect("a link");
+    let server = Process::serve(&home.database(), &[]);
+    post(server.addr(), "/api/messages", &message("room", "a", "1")).ok();
+    server.kill();
+    let log = folder.join("data/real.db-wal");
+    assert!(std::fs::metadata(&log).is_ok_and(|log| log.len() > 0), "a crash leaves the log");
+    let files = || ["real.db", "real.db-wal"].map(|name| std::fs::read(folder.join("data").join(name)).ok());
+    // What is refused by the link is not written to either.
+    let other = Connection::open(folder.join("data/real.db")).expect("the database can be opened");
+    other.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("it can be set");
+    let sql = "ALTER TABLE messages RENAME TO kept; CREATE TABLE messages (id TEXT)";
+    other.execute_batch(sql).expect("it can be changed");
+    drop(other);
+    let before = files();
+    expect_refusal(&start(&home.database()), "polecat.db", "its table `messages`");
+    assert!(files() == before, "it is not touched");
+    let other = Connection::open(folder.join("data/real.db")).expect("the database can be opened");
+    other
+        .execute_batch("DROP TABLE messages; ALTER TABLE kept RENAME TO messages")
+        .expect("it can be mended");
+    drop(other);
+    let server = home.serve();
+    assert_eq!(get(server.addr(), "/api/messages").ok()["messages"][0]["content"], "1");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::super::super::sqlite::{Examined, examine};
+use super::super::super::sqlite::{Examined, examine, folder_of, locate, other_names};
 use super::super::status::bytes;
 use super::Finding;
 use super::locks::{Holder, Kind, holders};
@@ -46,15 +46,19 @@ pub(super) fn findings(path: &Path) -> Vec<Finding> {
     if path.as_os_str() == "off" {
         return vec![Finding::ok("database", "off: nothing is stored")];
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
+    let folder = folder_of(path);
     if !folder.is_dir() {
         let text = format!("{}: its folder does not exist", path.display());
-        return vec![Finding::bad("database", text, format!("mkdir -p {}", quoted(&folder)))];
+        return vec![Finding::bad("database", text, format!("mkdir -p {}", quoted(folder)))];
     }
-    let mut findings = vec![file(path, &folder)];
+    // Of a link, what it leads to: the log lies there.
+    let located = match locate(path) {
+        Ok(located) => located,
+        Err(reason) => return vec![unusable(path, &reason)],
+    };
+    let path = located.as_deref().unwrap_or(path);
+    let folder = folder_of(path);
+    let mut findings = vec![file(path, folder)];
     if path.is_file() && access(path, Access::READ_OK).is_ok() {
         let users = holders(path, Kind::Whole);
         let is_in_use = users.as_ref().is_some_and(|users| !users.is_empty());
@@ -63,9 +67,15 @@ pub(super) fn findings(path: &Path) -> Vec<Finding> {
             findings.extend(contents(path, is_in_use));
         }
     }
-    findings.push(space(&folder));
-    findings.push(file_system(&folder));
+    findings.push(space(folder));
+    findings.push(file_system(folder));
     findings
+}
+
+/// A file that no server could use, with a reason that says what to do behind a semicolon.
+fn unusable(path: &Path, reason: &str) -> Finding {
+    let (what, command) = reason.split_once("; ").unwrap_or((reason, "name another file with --db"));
+    Finding::bad("database", format!("{}: {what}", path.display()), command)
 }
 
 fn file(path: &Path, folder: &Path) -> Finding {
@@ -79,8 +89,8 @@ fn file(path: &Path, folder: &Path) -> Finding {
     let Ok(metadata) = fs::metadata(path) else {
         return Finding::ok(NAME, format!("{shown} is not there yet; the first start makes it"));
     };
-    if !metadata.is_file() {
-        return Finding::bad(NAME, format!("{shown} is no file"), "name another one with --db");
+    if let Some(reason) = other_names(&metadata) {
+        return unusable(path, &reason);
     }
     let beside = ["-wal", "-shm"].map(|end| {
         let mut name = path.as_os_str().to_owned();
