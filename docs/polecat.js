@@ -80,7 +80,9 @@ export class Connection extends EventTarget {
 
   #take(message) {
     const { type, payload, data, correlation_id: correlationId, event_id: eventId } = message;
-    if (data || correlationId) this.#handOn(message); // whatever its type: somebody has published it
+    // Whatever its type, even an empty one: what the server says of itself has neither.
+    const isPublished = data !== undefined || typeof correlationId === "string";
+    if (isPublished) this.#handOn(message);
     else if (type === "hello") this.#begin(payload);
     else if (type === "gap") this.#seen = Math.min(this.#seen, numberOf(payload.newest)); // older ones come again
     else if (type === "reconnect") this.#reconnectMs = payload.after_ms;
@@ -91,7 +93,7 @@ export class Connection extends EventTarget {
     if (this.state === "closed") return; // by a listener
     // Silence for longer than two heartbeats is the end of a connection that has broken without a word.
     this.#expectWithin(2.2 * this.server.heartbeat_interval_ms + 1000);
-    if (data || correlationId) return;
+    if (isPublished) return;
     if (type === "live") this.#change("live");
     this.#tell(type, message);
   }
@@ -100,7 +102,7 @@ export class Connection extends EventTarget {
     const number = numberOf(message.event_id);
     if (number <= this.#seen) return;
     this.#seen = number;
-    if (message.data) return this.#tell("message", message.data);
+    if (message.data !== undefined) return this.#tell("message", message.data);
     this.#tell("event", message);
     this.#tell(`event:${message.type}`, message);
   }

@@ -11,7 +11,7 @@ use polecat::ground::config::Limits;
 use polecat::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage, channel_name_error};
 use polecat::wire::http::{BadSegment, RequestDecoder, Step, http_date, percent_decode_segment};
 use polecat::wire::protocol::{
-    ClientMessage, Draft, Event, Sequence, timestamp, write_event, write_json, write_message,
+    ClientMessage, CorrelationId, Draft, Event, Sequence, timestamp, write_event, write_json, write_message,
 };
 use polecat::wire::v1::{ClientId, ErrorCode, Place, Said};
 use serde_json::Value;
@@ -148,13 +148,18 @@ fn check_posted_event(body: &[u8]) {
                 |key: &str| members.get(key).map_or(Value::Null, |value| parse(value.get().as_bytes()));
             assert_eq!(said("type").as_str(), Some(&*kind));
             assert!((1..=NAME_BYTES_MAX).contains(&kind.len()));
+            // Null and empty ones are none.
+            let given = said("correlation_id");
+            let given = given.as_str().filter(|id| !id.is_empty());
+            assert_eq!(correlation_id.as_ref().map(CorrelationId::as_str), given);
+            let correlation_id = correlation_id.unwrap_or_else(|| CorrelationId::made_up(42));
             let event = Event { kind, payload, correlation_id, timestamp: Rc::from("T") };
             assert!(event.weight() >= event.payload.len());
             let mut out = Vec::new();
             write_event(42, &event, &mut out);
             let sent = parse(&out);
             assert_eq!(sent["type"].as_str(), Some(&*event.kind));
-            assert_eq!(sent["correlation_id"].as_str(), said("correlation_id").as_str());
+            assert_eq!(sent["correlation_id"].as_str(), Some(event.correlation_id.as_str()));
             let empty = Value::Object(serde_json::Map::new());
             let payload = said("payload");
             assert_eq!(sent["payload"], if payload.is_null() { empty } else { payload });

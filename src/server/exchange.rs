@@ -2,7 +2,7 @@
 
 use crate::hub::engine::Health;
 use crate::wire::body::ConnectionRange;
-use crate::wire::protocol::write_json;
+use crate::wire::protocol::{CorrelationId, write_json};
 
 /// Said to browsers whose page may not talk to us.
 pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
@@ -39,7 +39,7 @@ pub(super) struct Exchange {
     pub(super) head_only: bool,
     pub(super) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.
-    pub(super) correlation_id: String,
+    pub(super) correlation_id: CorrelationId,
     /// The `Origin` of a browser's request, where its page may read the response.
     pub(super) origin: Option<String>,
 }

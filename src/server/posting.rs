@@ -44,8 +44,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 .map(|posted| Record::Message(posted.draft.into_message(posted.channel_id, timestamp)))
         } else {
             PostedEvent::parse(request.body, name_bytes_max).map(|posted| {
-                let correlation_id = posted.correlation_id.or_else(|| Some(exchange.correlation_id.clone()));
-                Record::Event(Event { kind: posted.kind, payload: posted.payload, correlation_id, timestamp })
+                let PostedEvent { kind, payload, correlation_id } = posted;
+                let correlation_id = correlation_id.unwrap_or_else(|| exchange.correlation_id.clone());
+                Record::Event(Event { kind, payload, correlation_id, timestamp })
             })
         };
         match record {

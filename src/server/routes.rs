@@ -9,7 +9,7 @@ use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors};
 use crate::wire::http::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
 };
-use crate::wire::protocol::write_json;
+use crate::wire::protocol::{CorrelationId, write_json};
 
 use super::connection::{Phase, Reading};
 use super::cors::is_preflight;
@@ -179,18 +179,19 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn exchange(&mut self, request: &Request<'_>) -> Exchange {
         let given = request.header("x-correlation-id");
         let usable = given
-            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+            .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()))
+            .and_then(|id| CorrelationId::new(id.to_owned()));
         Exchange {
             content: Content::Answer,
             head_only: matches!(request.method, Method::Head),
             keep_alive: request.keep_alive && !self.is_draining(),
-            correlation_id: usable.map_or_else(|| self.make_correlation_id(), str::to_owned),
+            correlation_id: usable.unwrap_or_else(|| self.make_correlation_id()),
             origin: self.allowed_origin(request).map(str::to_owned),
         }
     }
 
-    pub(super) fn make_correlation_id(&mut self) -> String {
-        uuid::Builder::from_random_bytes(self.random.u128(..).to_le_bytes()).into_uuid().to_string()
+    fn make_correlation_id(&mut self) -> CorrelationId {
+        CorrelationId::made_up(self.random.u128(..))
     }
 
     /// Of a connection on which nothing more is read, and whose request cannot be trusted.

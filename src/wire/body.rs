@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::json::{Shallow, is_object, members};
-use super::protocol::{Draft, Sequence, lenient_integer};
+use super::protocol::{CorrelationId, Draft, Sequence, lenient_integer};
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -140,7 +140,7 @@ pub struct PostedEvent {
     /// The text of a JSON object.
     pub payload: String,
     /// Where the body names one.
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<CorrelationId>,
 }
 
 impl PostedEvent {
@@ -169,7 +169,7 @@ impl PostedEvent {
                 false
             }
         };
-        let correlation_id = fields.optional_text("correlation_id");
+        let correlation_id = fields.optional_text("correlation_id").and_then(CorrelationId::new);
         match kind {
             Some(kind) if fields.errors.is_empty() => {
                 let payload = has_payload.then(|| raw_payload(text)).flatten().unwrap_or("{}").to_owned();

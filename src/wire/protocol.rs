@@ -46,6 +46,39 @@ impl Message {
     }
 }
 
+/// What an event was caused by: a text that is not empty. Every event has one, and the server's own messages
+/// have none: clients tell the two apart by it, since the types of events are free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorrelationId(String);
+
+impl CorrelationId {
+    /// The one that is given, unless it is empty.
+    #[must_use]
+    pub fn new(text: String) -> Option<Self> {
+        (!text.is_empty()).then_some(Self(text))
+    }
+
+    /// A UUID that is made of random bits.
+    #[must_use]
+    pub fn made_up(random: u128) -> Self {
+        Self(uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid().to_string())
+    }
+
+    /// That of an event which was stored without one: its own id, so that it is the same each time.
+    #[must_use]
+    pub fn of_event(id: u64) -> Self {
+        let mut text = Vec::with_capacity(16);
+        Sequence::Events.write(id, &mut text);
+        Self(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// An event of the stream on `/ws`, as it is stored; its id is the store's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -54,7 +87,7 @@ pub struct Event {
     /// The `payload`: the text of a JSON object.
     pub payload: String,
     /// What the event was caused by.
-    pub correlation_id: Option<String>,
+    pub correlation_id: CorrelationId,
     /// ISO 8601 in UTC with microseconds, see [`timestamp`].
     pub timestamp: Rc<str>,
 }
@@ -63,7 +96,7 @@ impl Event {
     /// Bytes that the event takes in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        96 + self.kind.len() + self.payload.len() + self.correlation_id.as_ref().map_or(0, String::len)
+        96 + self.kind.len() + self.payload.len() + self.correlation_id.0.len()
     }
 }
 
@@ -171,7 +204,7 @@ pub fn write_numbered(id: u64, message: &Message, out: &mut Vec<u8>) {
 
 /// Writes the envelope of a stored event.
 pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
-    let correlation_id = event.correlation_id.as_deref();
+    let correlation_id = Some(event.correlation_id.as_str());
     let place = (Sequence::Events, id);
     write_envelope(&event.kind, event.payload.as_bytes(), correlation_id, &event.timestamp, place, out);
 }
@@ -179,7 +212,8 @@ pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
 /// The answer to `{"type":"ping"}` on a channel.
 pub const PONG: &[u8] = b"{\"type\":\"pong\"}";
 
-/// Writes an envelope; `payload` is JSON, and `place` what `event_id` says.
+/// Writes an envelope; `payload` is JSON, and `place` what `event_id` says. The server's own messages have no
+/// `correlation_id`.
 pub fn write_envelope(
     kind: &str,
     payload: &[u8],

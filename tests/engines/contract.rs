@@ -60,9 +60,11 @@ fn records_come_back_as_they_were_stored(engine: &mut dyn Engine) {
     full.lane = Some(String::new());
     full.provider = Some("p".to_owned());
     full.token_count = Some(-3);
-    let mut bare = event("preview.ready");
-    bare.correlation_id = None;
-    let records = [Record::Message(full), Record::Message(message("kanal/ä b", "")), Record::Event(bare)];
+    let records = [full, message("kanal/ä b", "")]
+        .map(Record::Message)
+        .into_iter()
+        .chain([Record::Event(event("preview.ready"))]);
+    let records = records.collect::<Vec<_>>();
     store(engine, records.clone());
     let (messages, _) = page(engine, channel("kanal/ä b"), 0, 10, usize::MAX);
     assert_eq!(messages, [(1, records[0].clone()), (2, records[1].clone())]);

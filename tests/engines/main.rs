@@ -41,7 +41,7 @@ use polecat::ground::time::Now;
 use polecat::hub::engine::{Answer, Engine, Health, Query, Record, Selection, Span, Stream, Ticket};
 use polecat::hub::memory::MemoryEngine;
 use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
-use polecat::wire::protocol::{Event, Message, Summary};
+use polecat::wire::protocol::{CorrelationId, Event, Message, Summary};
 
 const TICKET: Ticket = Ticket(7);
 
@@ -70,7 +70,7 @@ fn event(kind: &str) -> Event {
     Event {
         kind: kind.to_owned(),
         payload: "{\"a\": 1}".to_owned(),
-        correlation_id: Some("cause".to_owned()),
+        correlation_id: CorrelationId::new("cause".to_owned()).expect("it is not empty"),
         timestamp: Rc::from("2026-01-05T09:30:00.123456+00:00"),
     }
 }

@@ -96,6 +96,9 @@ fn fr_005_every_message_bears_a_correlation_id() {
     assert_eq!(answer.header("x-correlation-id"), Some("header-2"));
     let (id, _) = publish(&[("x-correlation-id", "h3")], json!({"type": "e", "correlation_id": null}));
     assert_eq!(id, "h3", "null in the body is none");
+    let (id, answer) = publish(&[("X-Correlation-ID", "h4")], json!({"type": "e", "correlation_id": ""}));
+    assert_eq!(id, "h4", "and so is an empty one");
+    assert_eq!(answer.json()["event"]["correlation_id"], "h4");
     let (id, answer) = publish(&[], json!({"type": "e"}));
     let id = id.as_str().expect("a string");
     assert!(is_uuid_v4(id), "one is made up: {id}");

@@ -42,6 +42,32 @@ fn a_database_of_service_a_opens_as_it_is() {
 }
 
 #[test]
+fn an_event_that_was_stored_without_a_correlation_id_is_sent_with_its_own_id() {
+    let home = Home::new();
+    home.serve().stop();
+    let old = Connection::open(home.database()).expect("the file opens");
+    let insert = "INSERT INTO events (type, payload, correlation_id, timestamp)
+        VALUES ('hello', '{}', NULL, ?1), ('reconnect', '{}', '', ?1), ('gap', '{}', 'r-1', ?1), ('live', '{}', x'', ?1)";
+    old.execute(insert, [old_database::TIMESTAMP]).expect("the rows are stored");
+    drop(old);
+    let server = home.serve();
+    let expected = ["event-00001", "event-00002", "r-1", "event-00004"];
+    let listed = get(server.addr(), "/api/events").ok()["events"].clone();
+    let listed = listed.as_array().expect("a list").iter();
+    assert!(listed.map(|event| &event["correlation_id"]).eq(expected.iter()), "in a list");
+    for round in 0..2 {
+        // From the store, and once more from memory.
+        for _ in 0..2 {
+            let mut client = Socket::connect(server.addr(), "/ws?last_event_id=event-00000");
+            for (kind, id) in ["hello", "reconnect", "gap", "live"].into_iter().zip(expected) {
+                assert_eq!(client.next_of_type(kind)["correlation_id"], id, "{round}");
+            }
+        }
+        post(server.addr(), "/api/events", &json!({"type": "new"})).ok();
+    }
+}
+
+#[test]
 fn a_database_without_the_later_columns_gets_them() {
     let home = Home::new();
     let mut old = old_database::create(&home.database(), old_database::SCHEMA_WITHOUT_LATER_COLUMNS);

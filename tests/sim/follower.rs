@@ -10,9 +10,9 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
 use crate::store::EPOCH;
-use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, upgrade_v1};
+use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade_v1};
 
-/// What only the server says; all else is an event.
+/// What the server says of itself.
 const CONTROL: [&str; 8] = ["hello", "resumed", "gap", "live", "ack", "error", "reconnect", "heartbeat"];
 
 /// How far a connection is.
@@ -246,11 +246,11 @@ impl Follower {
         }
         let kind = text.strip_prefix("{\"type\":\"").and_then(|rest| rest.split('"').next());
         let kind = kind.expect("a type comes first");
-        let is_control = CONTROL.contains(&kind) || (kind == "health_status" && self.stream == EVENTS);
-        if is_control {
+        if is_of_server(text) {
+            let is_known = CONTROL.contains(&kind) || (kind == "health_status" && self.stream == EVENTS);
             let envelope: Value = serde_json::from_str(text).expect("a message is JSON");
-            assert_eq!(envelope.as_object().map(serde_json::Map::len), Some(5), "an envelope: {text}");
-            assert_eq!(envelope["correlation_id"], Value::Null, "nobody caused {text}");
+            let is_envelope = envelope.as_object().is_some_and(|envelope| envelope.len() == 5);
+            assert!(is_known && is_envelope, "{}: {text}", self.name);
             let (payload, cursor) = (&envelope["payload"], self.id(&envelope["event_id"]));
             if kind == "hello" {
                 self.hear_hello(payload, cursor, link, context);

@@ -84,13 +84,13 @@ impl Ledger {
                 (0, &*message.channel_id, key, text)
             }
             Record::Event(event) => {
-                let cause = event.correlation_id.as_deref().expect("an event has a cause");
+                let cause = event.correlation_id.as_str();
                 let text = format!(
                     "{{\"type\":\"{}\",\"payload\":{},\"correlation_id\":\"{cause}\",\
                      \"timestamp\":\"{}\",\"event_id\":\"event-{id:05}\"}}",
                     event.kind, event.payload, event.timestamp
                 );
-                (1, EVENTS, &*event.kind, text)
+                (1, EVENTS, cause, text)
             }
         };
         assert!(id > self.newest[which], "ids rise");
@@ -133,7 +133,7 @@ impl Ledger {
         for (id, record) in stored {
             let key = match record {
                 Record::Message(message) => message.content.split(' ').next().unwrap_or_default(),
-                Record::Event(event) => &*event.kind,
+                Record::Event(event) => event.correlation_id.as_str(),
             };
             *counts.entry((key.to_owned(), id)).or_default() += 1;
         }

@@ -81,7 +81,14 @@ impl Publisher {
             let content = format!("{key} {}", context.padding());
             format!("{{\"channel_id\":\"{channel}\",\"author\":\"{}\",\"content\":\"{content}\"}}", self.name)
         } else {
-            format!("{{\"type\":\"{key}\",\"payload\":{{\"p\":\"{}\"}}}}", context.padding())
+            // Types are free, those of the server's own messages, too.
+            let kinds =
+                ["scan.done", "hello", "reconnect", "heartbeat", "gap", "live", "health_status", "error"];
+            let kind = kinds[context.random.usize(..kinds.len())];
+            let padding = context.padding();
+            format!(
+                "{{\"type\":\"{kind}\",\"payload\":{{\"p\":\"{padding}\"}},\"correlation_id\":\"{key}\"}}"
+            )
         };
         let publish = Unsettled { key, is_message, body, is_in_flight: true };
         let is_kept_once = context.random.bool();

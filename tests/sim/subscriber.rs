@@ -4,7 +4,9 @@
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run};
-use crate::wire::{CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, push_frame, upgrade};
+use crate::wire::{
+    CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade,
+};
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +123,10 @@ impl Subscriber {
         if text == "{\"type\":\"pong\"}" {
             assert!(self.json_pongs_due > 0, "{}: a JSON pong for no ping", self.name);
             self.json_pongs_due -= 1;
-        } else if ["heartbeat", "health_status"].iter().any(|kind| is_of_type(text, kind)) {
+        } else if is_of_server(text) {
             // Neither is stored; both say how far this client is.
-            assert_eq!(self.stream, EVENTS, "a channel has neither");
+            let is_known = ["heartbeat", "health_status"].iter().any(|kind| is_of_type(text, kind));
+            assert!(is_known && self.stream == EVENTS, "{}: {text}", self.name);
             if is_of_type(text, "health_status") {
                 self.told.as_mut().expect("it is open").take(text);
             }

@@ -87,6 +87,11 @@ pub(crate) fn deflate(message: &[u8]) -> Vec<u8> {
     payload
 }
 
+/// Whether the server says this of itself, by its `correlation_id`: the types of events are free.
+pub(crate) fn is_of_server(text: &str) -> bool {
+    text.contains(",\"correlation_id\":null,\"timestamp\":")
+}
+
 /// A request for a WebSocket.
 pub(crate) fn upgrade(target: &str, last_event_id: Option<&str>) -> Vec<u8> {
     upgrade_with(target, &last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n")))

@@ -88,6 +88,12 @@ impl<'t> Incoming<'t> {
         serde_json::from_str(text).map_err(|error| nonsense(text, &error))
     }
 
+    /// Whether it was published: a message has data, and an event a correlation id. What the server says of
+    /// itself has neither, and its type is for nobody else to use; those of events are free.
+    pub(super) const fn is_published(&self) -> bool {
+        self.data.is_some() || self.correlation_id.is_some()
+    }
+
     /// The payload, which has this form in a message of this type.
     pub(super) fn payload<T: Deserialize<'t>>(&self) -> Result<T, Failure> {
         let json = self.payload.map_or("null", RawValue::get);

@@ -13,7 +13,7 @@ use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Row, Rows};
 
 use crate::hub::engine::{Record, Stream};
-use crate::wire::protocol::{Event, Message};
+use crate::wire::protocol::{CorrelationId, Event, Message};
 
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (channel_id, author, content, timestamp, lane, provider, token_count)
@@ -48,7 +48,7 @@ pub(super) fn insert(connection: &Connection, record: &Record) -> rusqlite::Resu
             connection.prepare_cached(INSERT_EVENT)?.execute((
                 &event.kind,
                 &event.payload,
-                &event.correlation_id,
+                event.correlation_id.as_str(),
                 &*event.timestamp,
             ))?;
         }
@@ -203,10 +203,12 @@ pub(super) fn message(row: &Row<'_>, channel: Option<&Rc<str>>) -> rusqlite::Res
 }
 
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let id = integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs();
+    let correlation_id = optional_text(row.get_ref(3)?).and_then(CorrelationId::new);
     Ok(Event {
         kind: text(row.get_ref(1)?),
         payload: text(row.get_ref(2)?),
-        correlation_id: optional_text(row.get_ref(3)?),
+        correlation_id: correlation_id.unwrap_or_else(|| CorrelationId::of_event(id)),
         timestamp: Rc::from(text(row.get_ref(4)?)),
     })
 }

@@ -102,8 +102,9 @@ fn a_gap_is_told_and_another_database_is_followed_from_its_beginning() {
 fn events_that_are_called_like_control_messages_are_shown() {
     let server = Server::start();
     let kinds = ["error", "ack", "gap", "hello", "reconnect", "message", "heartbeat"];
-    for kind in kinds {
-        assert!(ask(server.addr(), &["event", kind]).status.success());
+    for (kind, correlation_id) in kinds.into_iter().zip(["r-1", "", "r-2", ""].into_iter().cycle()) {
+        let event = ["event", kind, "--correlation-id", correlation_id];
+        assert!(ask(server.addr(), &event).status.success());
     }
     let ended = ask(server.addr(), &["tail", "--from", "beginning", "-n", "7"]);
     let shown = ended.stdout.lines().filter_map(|line| line.split(' ').nth(3));

@@ -51,6 +51,53 @@ async function typed(server) {
   events.close();
 }
 
+/** Whatever an event is called and whatever its correlation id is, if it has one it was published. */
+async function presence(server) {
+  let socket;
+  class Fake {
+    constructor() {
+      socket = this;
+      this.closes = 0;
+    }
+    close() {
+      this.closes += 1;
+    }
+  }
+  const say = (message) => socket.onmessage({ data: JSON.stringify(message) });
+  const envelope = (type, number, cause, payload = {}) => ({ type, payload, correlation_id: cause, timestamp: "", event_id: `event-0000${number}` });
+  const events = connect("ws://127.0.0.1:1/ws", { WebSocket: Fake });
+  const seen = [];
+  const told = [];
+  events.on("event", ({ type, correlation_id: cause }) => seen.push([type, cause]));
+  for (const type of ["hello", "reconnect", "gap", "live", "error", "ack", "news"]) events.on(type, () => told.push(type));
+  say(envelope("hello", 0, null, { epoch: "e", heartbeat_interval_ms: 1000, message_bytes_max: 10 }));
+  say(envelope("live", 0, null));
+  const types = ["hello", "reconnect", "gap", "live", "error", "ack"];
+  types.forEach((type, place) => say(envelope(type, place + 1, "", { after_ms: 1e9, epoch: "other" })));
+  say(envelope("news", 6, null));
+  equal(seen, types.map((type) => [type, ""]), "the events");
+  equal(told, ["hello", "live", "news"], "the server's words");
+  equal([events.state, events.epoch, events.lastEventId, socket.closes], ["live", "e", "event-00006", 0], "the connection");
+  events.close();
+  const channel = connect("ws://127.0.0.1:1/api/ws/a", { WebSocket: Fake });
+  const messages = [];
+  channel.on("message", (data) => messages.push(data));
+  say(envelope("hello", 0, null, { epoch: "e", heartbeat_interval_ms: 1000, message_bytes_max: 10 }));
+  for (const [place, data] of [null, 0, "", {}].entries()) say({ type: "message", data, event_id: `message-0000${place + 1}` });
+  equal(messages, [null, 0, "", {}], "what has data is a message");
+  channel.close();
+  // The server's own: an empty one is made up.
+  const real = open(server, "/ws");
+  await state(real, "live");
+  for (const type of types) {
+    const event = next(real, `event:${type}`);
+    await publish(server, "/api/events", { type, correlation_id: "" });
+    check((await event).correlation_id !== "", "the correlation id");
+  }
+  equal(real.state, "live", "the connection");
+  real.close();
+}
+
 async function refusals(server) {
   const channel = open(server, "/api/ws/refusals");
   equal(await refusal(channel.send({ content: 5 })), "wrong_type", "content that is no text");
@@ -209,6 +256,6 @@ async function resume(server) {
   readers.forEach((reader, place) => reader.check([["rest", "ws"], ["event"]][place]));
 }
 
-await run(binary, ["--heartbeat-interval", "0.2"], [typed, refusals, once_only, silence, reconnects]);
+await run(binary, ["--heartbeat-interval", "0.2"], [typed, presence, refusals, once_only, silence, reconnects]);
 await run(binary, [], [gaps]);
 await run(binary, [], [resume]);

@@ -1,6 +1,6 @@
 """polecat by the package `websockets`: with_websockets.py BINARY"""
 
-import asyncio, http.client, itertools, json, urllib.error, urllib.request
+import asyncio, http.client, itertools, json, pathlib, urllib.error, urllib.request
 from urllib.parse import urlencode
 
 from websockets import Headers, connect
@@ -195,6 +195,34 @@ async def resume(server):
         reader.check(publishers)
 
 
+async def documented(server):
+    """The client of PROTOCOL 14.7, on a channel and on /ws, over a kill: each once, whatever its type."""
+    document = (pathlib.Path(__file__).parents[3] / "PROTOCOL.md").read_text()
+    code = compile(document.split("```python\n")[1].split("```")[0], "PROTOCOL.md", "exec")
+    types = ["hello", "reconnect", "gap", "live", "heartbeat", "error", "message"]
+    for path, first in (("/api/ws/documented", "message-00000"), ("/ws", "event-00000")):
+        names = {"__name__": "client"}
+        exec(code, names)
+        names["URL"] = server.ws(path)
+        seen = asyncio.Queue()
+        follower = names["Follower"](seen.put_nowait, event_id=first)
+        following = asyncio.create_task(follower.follow())
+        for number, kind in enumerate(types):
+            if path == "/ws":
+                body = {"type": kind, "payload": {"after_ms": 1e9, "epoch": "other"}, "correlation_id": ""}
+                expected = (await publish(server, "/api/events", body))["event"]
+            else:
+                body = {"channel_id": "documented", "author": "a", "content": kind}
+                expected = (await publish(server, "/api/messages", body))["message"]
+            async with asyncio.timeout(PATIENCE):
+                equal(await seen.get(), expected, "what is handed on")
+            if number == 3:
+                server.kill()
+                await asyncio.to_thread(server.start)
+        check(seen.empty() and follower.epoch != "other", "it was told more than was published")
+        following.cancel()
+
+
 async def main():
     with Server("--heartbeat-interval", "2") as server:
         for part in (broadcasts, pings, subprotocol, sizes, closes):
@@ -203,6 +231,9 @@ async def main():
     with Server() as server:
         await resume(server)
         print("ok resume")
+    with Server() as server:
+        await documented(server)
+        print("ok documented")
 
 
 asyncio.run(main())

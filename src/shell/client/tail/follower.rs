@@ -68,8 +68,7 @@ impl Follower {
     /// Takes what the server says next.
     pub(super) fn take(&mut self, text: &str) -> Result<Step, Failure> {
         let incoming = Incoming::parse(text)?;
-        // What is stored has one, whatever its type; what the server says of itself has none.
-        if self.sequence == Sequence::Events && incoming.correlation_id.is_some() {
+        if incoming.is_published() {
             return self.record(&incoming);
         }
         let step = match &*incoming.kind {
@@ -81,11 +80,8 @@ impl Follower {
                 let Reconnect { after_ms } = incoming.payload()?;
                 Step::Reconnect { after_ms }
             }
-            "heartbeat" | "pong" | "ack" | "error" => Step::Nothing,
-            "health_status" if self.sequence == Sequence::Events => health(&incoming.payload()?),
-            "message" if self.sequence == Sequence::Messages => return self.record(&incoming),
-            _ if self.sequence == Sequence::Events => return self.record(&incoming),
-            // What later versions may have.
+            "health_status" => health(&incoming.payload()?),
+            // Heartbeats, and what later versions may have.
             _ => Step::Nothing,
         };
         if let Some(id) = self.id_of(&incoming) {

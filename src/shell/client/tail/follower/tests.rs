@@ -84,10 +84,20 @@ fn rubbish_is_an_error_and_the_unknown_is_ignored() {
     }
     assert_eq!(follower.take(r#"{"type":"novelty","payload":[1]}"#).unwrap(), Step::Nothing);
     let mut events = Follower::new(None, None);
-    let novelty = r#"{"type":"novelty","payload":{},"event_id":"event-00001"}"#;
-    assert_eq!(events.take(novelty).unwrap(), Step::Show);
-    let imitated = r#"{"type":"gap","payload":{},"correlation_id":"x","event_id":"event-00002"}"#;
-    assert_eq!(events.take(imitated).unwrap(), Step::Show);
+    let novelty = r#"{"type":"novelty","payload":{},"correlation_id":null,"event_id":"event-00001"}"#;
+    assert_eq!(events.take(novelty).unwrap(), Step::Nothing);
+    for (id, cause) in ["x", ""].into_iter().enumerate() {
+        let imitated = format!(
+            r#"{{"type":"gap","payload":{{}},"correlation_id":"{cause}","event_id":"event-0000{}"}}"#,
+            id + 2
+        );
+        assert_eq!(events.take(&imitated).unwrap(), Step::Show, "{cause:?}");
+    }
+    // A message is what has data, whatever it is called.
+    let called = r#"{"type":"hello","data":{"id":8},"event_id":"message-00008"}"#;
+    assert_eq!(follower.take(called).unwrap(), Step::Show);
+    let without = r#"{"type":"message","event_id":"message-00009"}"#;
+    assert_eq!(follower.take(without).unwrap(), Step::Nothing);
     let degraded = r#"{"type":"health_status","payload":{"status":"degraded","reason":"full"},"event_id":"event-00001"}"#;
     assert!(matches!(events.take(degraded).unwrap(), Step::Tell(_)));
 }
