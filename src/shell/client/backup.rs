@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::super::sqlite::copy;
+use super::super::sqlite::{copy, locate, other_names};
 use super::print;
 use super::status::bytes;
 
@@ -51,15 +51,18 @@ impl Backup {
             io::ErrorKind::NotFound => refused("it is not there; name the database with --db"),
             _ => refused(&error.to_string()),
         })?;
-        if !metadata.is_file() {
-            return Err(refused("it is no file; name the database with --db"));
+        if let Some(reason) = other_names(&metadata).filter(|_| metadata.is_file()) {
+            return Err(refused(&reason));
         }
+        // Of a link, what it leads to: the log lies there.
+        let located = locate(&self.database).map_err(|reason| refused(&reason))?;
+        let database = located.unwrap_or_else(|| self.database.clone());
         self.must_not_exist()?;
         let stop = interrupted().map_err(|error| format!("cannot handle signals: {error}"))?;
         let part = Part::create(&self.file, metadata.mode() & 0o777)?;
         let bar = progress_bar(self.quiet);
         let shown = bar.clone();
-        let copied = copy(&self.database, &part.path, move |written, of| {
+        let copied = copy(&database, &part.path, move |written, of| {
             shown.set_length(of);
             shown.set_position(written);
             shown.set_message(if written < of { "copying" } else { "checking" });

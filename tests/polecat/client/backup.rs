@@ -1,7 +1,7 @@
 //! `polecat backup`: README.md, "The file".
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::command::{Running, on_a_terminal};
 use crate::support::process::{Ended, run};
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, get, old_database, skip};
+use crate::support::{Home, Http, PATIENCE, Process, get, old_database, post, skip};
 
 fn backup(database: &Path, file: &Path, more: &[&str]) -> Ended {
     run(|command| {
@@ -71,6 +71,28 @@ fn a_copy_of_a_server_that_goes_on_storing_is_whole_and_of_one_moment() {
     let mut http = Http::connect(process.addr());
     let next = http.post("/api/messages", &message("room", "ann", "x")).ok();
     assert_eq!(next["message"]["id"], kept + 1, "and no message of it is missing");
+    process.kill();
+}
+
+#[test]
+fn a_copy_by_a_link_has_what_is_in_the_log_alone() {
+    let (home, other) = (Home::new(), Home::new());
+    let real = home.database().with_file_name("real.db");
+    symlink("real.db", home.database()).expect("a link");
+    let process = Process::serve(&home.database(), &[]);
+    for content in ["1", "2", "3"] {
+        post(process.addr(), "/api/messages", &message("room", "ann", content)).ok();
+    }
+    let copy = other.database();
+    let ended = backup(&home.database(), &copy, &[]);
+    assert!(ended.status.success() && ended.stdout.contains(": up to message 3 and"), "{ended:?}");
+    fs::remove_file(&copy).expect("it is there");
+    // By another name of the file it could not be found.
+    fs::hard_link(&real, home.database().with_file_name("other.db")).expect("a hard link");
+    let ended = backup(&home.database().with_file_name("other.db"), &copy, &[]);
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.join("\n").contains("it has 2 names"), "{ended:?}");
+    assert!(!copy.exists(), "no copy");
     process.kill();
 }
 
