@@ -394,7 +394,7 @@ fn messages_are_read_by_id() {
         ("limit=1.5", "limit"),
         ("after=x", "after"),
         ("after=-1", "after"),
-        ("before=message-00005", "before"),
+        ("before=event-00005", "before"),
         ("before=18446744073709551616", "before"),
     ] {
         let response = http.get(&format!("/api/messages?{query}"));

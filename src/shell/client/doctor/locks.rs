@@ -28,9 +28,14 @@ struct Lock {
     inode: u64,
 }
 
+/// How often the kernel's table is read: it is given out in pieces, and while others lock and unlock, a lock
+/// between two of them is passed over now and then.
+const READINGS: usize = 5;
+
 /// Who holds such a lock of the file at `path`; `None` where the system does not tell.
 pub(super) fn holders(path: &Path, kind: Kind) -> Option<Vec<Holder>> {
-    let table = fs::read_to_string("/proc/locks").ok()?;
+    let read = |_| fs::read_to_string("/proc/locks").ok();
+    let table = (0..READINGS).map(read).collect::<Option<String>>()?;
     let Ok(file) = fs::metadata(path) else { return Some(Vec::new()) };
     let locks = table.lines().filter_map(|line| parse(line, kind));
     let mut pids = locks.filter(|lock| lock.inode == file.ino()).map(|lock| lock.pid).collect::<Vec<_>>();
