@@ -40,6 +40,9 @@ pub struct Connection<S> {
     pub phase: Phase,
     /// Whether and why it is read.
     pub reading: Reading,
+    /// Whether its id is in the queue of those to be read. It stays there if the connection is not to be read any
+    /// more, and serves again if it is.
+    pub is_in_read_queue: bool,
     /// Whether and why it is written.
     pub writing: Writing,
     /// How it gets its messages.
@@ -175,7 +178,7 @@ impl Endpoint {
 pub enum Reading {
     /// The socket was read empty; a readiness event marks it again.
     Idle,
-    /// It is in the queue of those to be read, once.
+    /// It is in the queue of those to be read.
     Queued,
     /// The same, until the socket says that it is empty: more may be there than an
     /// event has told of, or the end.
@@ -259,6 +262,7 @@ impl<S> Connection<S> {
             pending: 0,
             phase: Phase::Handshake,
             reading: Reading::Idle,
+            is_in_read_queue: false,
             writing: Writing::Ready,
             encoding: Encoding::Plain,
         }

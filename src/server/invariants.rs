@@ -1,6 +1,6 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
-use crate::ground::id::NONE;
+use crate::ground::id::{Id, NONE};
 use crate::hub::engine::{Engine, Stream};
 use crate::hub::entry::Encoding;
 
@@ -74,6 +74,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         assert_eq!(private_bytes.sum::<usize>(), self.outboxes_bytes, "bytes of outboxes");
         let inboxes = self.connections.iter().filter_map(|(_, connection)| connection.inbox.as_ref());
         assert_eq!(inboxes.map(|inbox| inbox.bytes).sum::<usize>(), self.inboxes_bytes, "bytes of inboxes");
+        expect_once(self.read_queue.iter(), "a connection is queued once to be read");
+        expect_once(self.flush_queue.iter(), "a connection is queued once to be flushed");
+        expect_once(self.stalled.iter(), "a connection is held up once");
+        expect_once(self.lists_due.iter(), "a list is due once");
         let mut on_fifos = 0;
         let mut members = 0;
         for (index, connection) in &self.connections {
@@ -155,11 +159,19 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let queued = |writing| matches!(writing, Writing::Queued | Writing::Blocked | Writing::Paging);
         assert!(connection.outbox.is_none() || queued(connection.writing), "what is unsent will be sent");
+        let is_in_read_queue = self.read_queue.contains(&connection.id(index));
+        assert_eq!(connection.is_in_read_queue, is_in_read_queue, "who is in the queue knows it");
         if matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty) {
-            assert!(self.read_queue.contains(&connection.id(index)), "who is marked is in the queue");
+            assert!(is_in_read_queue, "who is marked is in the queue");
         }
         if connection.reading == Reading::Awaiting {
             assert!(connection.pending > 0, "an answer that is awaited will come");
         }
     }
+}
+
+fn expect_once<'a>(queue: impl Iterator<Item = &'a Id>, what: &str) {
+    let mut ids: Vec<_> = queue.collect();
+    ids.sort_unstable();
+    assert!(ids.is_sorted_by(|left, right| left < right), "{what}: {ids:?}");
 }

@@ -43,7 +43,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 break;
             }
             let Some(id) = self.read_queue.pop_front() else { break };
-            if self.find(id).is_some() {
+            if let Some(connection) = self.find(id) {
+                connection.is_in_read_queue = false;
                 bytes_left = bytes_left.saturating_sub(self.read(id, &mut buffer));
             }
         }
@@ -67,7 +68,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 _ => return read_bytes,
             };
             if read_bytes >= self.config.budgets.read_bytes_per_connection {
-                self.read_queue.push_back(id);
+                self.put_in_read_queue(index);
                 return read_bytes;
             }
             match self.at(index).socket.read(buffer) {
@@ -252,8 +253,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = self.at(index);
         debug_assert!(!matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty));
         connection.reading = Reading::QueuedToEmpty;
-        let id = connection.id(index);
-        self.read_queue.push_back(id);
+        self.put_in_read_queue(index);
+    }
+
+    /// Puts a connection in the queue, unless it is there: nobody is read twice in a turn.
+    pub(super) fn put_in_read_queue(&mut self, index: u32) {
+        let connection = self.at(index);
+        if !std::mem::replace(&mut connection.is_in_read_queue, true) {
+            let id = connection.id(index);
+            self.read_queue.push_back(id);
+        }
     }
 
     /// Gives the scratch space back, if one connection has made it large.

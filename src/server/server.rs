@@ -262,7 +262,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 Reading::Idle => {
                     connection.reading =
                         if readiness.read_closed { Reading::QueuedToEmpty } else { Reading::Queued };
-                    self.read_queue.push_back(connection.id(index));
+                    self.put_in_read_queue(index);
                 }
                 Reading::Queued if readiness.read_closed => connection.reading = Reading::QueuedToEmpty,
                 // It will be read in any case, until it would block.

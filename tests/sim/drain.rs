@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::options::Options;
 use crate::peer::{CLOSE, Peer, TEXT};
+use crate::pipe::Manners;
 use crate::wire::{close_payload, request};
 use crate::world::World;
 
@@ -137,4 +138,25 @@ fn who_is_told_when_comes_when_all_are_gone_and_not_all_at_once() {
         let come = comes_at.iter().filter(|at| within.contains(*at)).count();
         assert!((CROWD / 30..CROWD / 4).contains(&come), "{come} in {within:?}");
     }
+}
+
+/// Seed 15374: a connection that is sent away while it is queued was queued once more, to read its end.
+#[test]
+fn who_is_sent_away_while_it_is_queued_is_read_once_in_a_turn() {
+    let mut options = Options::default();
+    options.config.limits.outbox_bytes_max = 1;
+    options.config.budgets.read_bytes_per_connection = 1;
+    let mut world = World::new(options, 1);
+    // It takes its response in parts, so that what it says next is not read before it has all of it.
+    let mut peer = Peer::with_manners(Manners { down_max: 100, ..Manners::default() }, &mut world);
+    peer.say(&request("GET", "/api/health", "first", "", ""));
+    world.rest();
+    peer.say(&request("GET", "/api/health", "second", "", ""));
+    world.shut_down();
+    while !peer.is_over() {
+        assert!(peer.sip(100) > 0, "the response goes on");
+        // Each turn is checked: what it reads of a connection is within the budget.
+        world.rest();
+    }
+    assert_eq!(peer.responses().iter().map(|response| response.status).collect::<Vec<_>>(), [200]);
 }
