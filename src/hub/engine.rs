@@ -289,6 +289,8 @@ pub struct Commits {
     pub checkpoint_us: Histogram,
     /// Bytes of the write-ahead log that are yet to be copied back, about.
     pub wal_pending_bytes: u64,
+    /// Records that are in the file and that a search does not find: it is damaged.
+    pub faults: u64,
 }
 
 /// Stores records and gives them back, later. No id is above [`crate::wire::protocol::ID_MAX`]: an append that would get one

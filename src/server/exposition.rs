@@ -186,7 +186,9 @@ impl Exposition {
         let help = "Time for which copying the write-ahead log back into the database held the loop";
         page.times("polecat_checkpoint_duration_seconds", help, &commits.checkpoint_us)?;
         let help = "Bytes of the write-ahead log that are yet to be copied back, about";
-        page.gauge("polecat_wal_pending_bytes", help, commits.wal_pending_bytes)
+        page.gauge("polecat_wal_pending_bytes", help, commits.wal_pending_bytes)?;
+        let help = "Records that are in the database and are not found: it is damaged";
+        page.gauge("polecat_store_faults", help, commits.faults)
     }
 
     /// By the names that all programs have for it.

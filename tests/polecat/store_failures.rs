@@ -1,5 +1,6 @@
 //! A store that cannot be written for a while: PROTOCOL.md, "15. When the store fails".
 
+mod damage;
 mod files;
 mod history;
 

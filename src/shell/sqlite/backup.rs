@@ -12,8 +12,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::examine::{newest, open_to_read, uri};
-use super::schema::{Verdict, damaged, explanation, inspect_schema, log_path};
+use super::schema::{Verdict, explanation, inspect_schema, log_path};
 use super::shrink::{can_shrink, room};
+use super::verify::damaged;
 
 /// How long another program's lock is waited for: where the file has no write-ahead log, one that writes has it.
 const PATIENCE: Duration = Duration::from_secs(30);

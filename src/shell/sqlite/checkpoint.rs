@@ -91,15 +91,19 @@ impl WriteAheadLog {
         self.wrote(MEASURE_BYTES, now);
     }
 
+    /// Milliseconds until nothing was written for a moment.
+    pub(super) fn quiet_in_ms(&self, now: Now) -> u64 {
+        self.written_ms.saturating_add(QUIET_MS).saturating_sub(now.monotonic_ms)
+    }
+
     /// Milliseconds until [`WriteAheadLog::rest`] has something to do.
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         if self.unmeasured >= MEASURE_BYTES || self.is_over(BUSY_BYTES_MAX) {
             return Some(0);
         }
-        let until = |at_ms: u64| at_ms.saturating_sub(now.monotonic_ms);
-        let quiet = until(self.written_ms.saturating_add(QUIET_MS));
+        let quiet = self.quiet_in_ms(now);
         let grown = self.is_over(IDLE_BYTES_MAX).then_some(quiet);
-        let retry = self.retry_at_ms.map(|at_ms| until(at_ms).max(quiet));
+        let retry = self.retry_at_ms.map(|at_ms| at_ms.saturating_sub(now.monotonic_ms).max(quiet));
         [grown, retry].into_iter().flatten().min()
     }
 
@@ -114,8 +118,7 @@ impl WriteAheadLog {
             let begun = Instant::now();
             let before = self.bytes;
             self.copy_back(connection);
-            let is_quiet = now.monotonic_ms >= self.written_ms.saturating_add(QUIET_MS);
-            if is_quiet && self.bytes == 0 && self.file_bytes > FILE_BYTES_MAX {
+            if self.quiet_in_ms(now) == 0 && self.bytes == 0 && self.file_bytes > FILE_BYTES_MAX {
                 self.run(connection, "PRAGMA wal_checkpoint(TRUNCATE)");
             }
             self.retry_at_ms = self.is_unfinished().then_some(now.monotonic_ms.saturating_add(RETRY_MS));

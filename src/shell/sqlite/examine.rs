@@ -8,9 +8,10 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::schema::{CHECK_BYTES_MAX, Verdict, explanation, inspect_contents, log_path};
+use super::schema::{Verdict, explanation, inspect_contents, log_path};
 
 use super::shrink::{can_shrink, room};
+use super::verify::CHECK_BYTES_MAX;
 
 /// What stands in the path of a URI as it is.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');

@@ -11,7 +11,10 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::opening::{complaint_of_folder, complaint_of_kind, complaint_of_length, unopened};
+use super::opening::{
+    complaint_of_folder, complaint_of_kind, complaint_of_length, complaint_of_permissions, complaint_of_size,
+    unopened,
+};
 
 /// Who may read and write a new file, less what the process's mask takes away: as SQLite has it.
 const MODE: u32 = 0o644;
@@ -74,6 +77,9 @@ impl DatabaseFile {
             return Err(reason);
         }
         let path = fs::canonicalize(name).map_err(|error| unopened(&error))?;
+        if let Some(reason) = complaint_of_permissions(&path) {
+            return Err(reason);
+        }
         Ok(Self { name: name.to_owned(), path, file })
     }
 
@@ -110,9 +116,10 @@ pub(in crate::shell) fn locate(name: &Path) -> Result<Option<PathBuf>, String> {
         return Err(reason.to_owned());
     }
     match fs::metadata(name) {
-        Ok(_) => {
+        Ok(found) => {
             let path = fs::canonicalize(name).map_err(|error| unopened(&error))?;
-            complaint_of_length(&path).map_or(Ok(Some(path)), Err)
+            let complaint = complaint_of_length(&path).or_else(|| complaint_of_size(&path, found.len()));
+            complaint.map_or(Ok(Some(path)), Err)
         }
         Err(error) => match complaint_of_folder(name).or_else(|| complaint_of_length(name)) {
             Some(reason) => Err(reason),

@@ -6,6 +6,7 @@ mod opening;
 mod file;
 mod schema;
 mod queries;
+mod verify;
 mod questions;
 mod lists;
 mod checkpoint;
@@ -44,6 +45,7 @@ use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
 use shrink::Shrink;
+use verify::Verification;
 
 pub(super) use backup::copy;
 pub(super) use examine::{Examined, examine};
@@ -72,6 +74,7 @@ pub struct SqliteEngine {
     commits: Commits,
     kept: KeptCounts,
     log: WriteAheadLog,
+    verification: Verification,
     /// Kept from other polecats while this one runs.
     _file: Option<DatabaseFile>,
 }
@@ -121,6 +124,7 @@ impl SqliteEngine {
         let log = WriteAheadLog::open(&connection)?;
         let engine = Self {
             epoch,
+            verification: Verification::new(&connection, known)?,
             known,
             appends: Vec::new(),
             questions: VecDeque::new(),
@@ -316,6 +320,9 @@ impl Engine for SqliteEngine {
             self.wait_for_locks(Duration::ZERO);
             self.log.rest(&self.connection, now, &mut self.commits);
             self.be_patient();
+        } else if self.verification.due_in_ms(now) == Some(0) && self.log.quiet_in_ms(now) == 0 {
+            self.verification.step(&self.connection, now);
+            self.commits.faults = self.verification.faults;
         }
     }
 
@@ -325,7 +332,8 @@ impl Engine for SqliteEngine {
         }
         // Nothing is deleted while nothing can be stored.
         let house = self.watch.due_in_ms(now).or_else(|| self.housekeeping.due_in_ms(now));
-        [house, self.log.due_in_ms(now)].into_iter().flatten().min()
+        let verification = self.verification.due_in_ms(now).map(|due| due.max(self.log.quiet_in_ms(now)));
+        [house, self.log.due_in_ms(now), verification].into_iter().flatten().min()
     }
 
     fn health(&self) -> &Health {
@@ -352,6 +360,7 @@ fn statements() -> impl Iterator<Item = &'static str> {
         .chain(keys::ALL)
         .chain(retention::ALL)
         .chain(health::ALL)
+        .chain(verify::ALL)
 }
 
 /// What came of one transaction.

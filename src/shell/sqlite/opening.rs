@@ -4,10 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 use super::super::descriptors::{are_lacking, explain, look_for_enough};
 
 /// Bytes of the longest path that SQLite opens: of its 512, eight are for the names of the files beside it.
 const PATH_BYTES_MAX: usize = 504;
+
+/// Bytes of the shortest database there is: one page.
+const DATABASE_BYTES_MIN: u64 = 512;
 
 /// Why no database can be at `path`, whatever is in it.
 pub(super) fn complaint_of_kind(path: &Path) -> Option<&'static str> {
@@ -16,6 +21,35 @@ pub(super) fn complaint_of_kind(path: &Path) -> Option<&'static str> {
         kind if !kind.is_file() => Some("it is no file; name another one with --db"),
         _ => None,
     }
+}
+
+/// Why the file at `path`, which has so many bytes, can be no database. SQLite finds that out by itself, but takes a file
+/// of a single byte for one that is new.
+pub(super) fn complaint_of_size(path: &Path, bytes: u64) -> Option<String> {
+    let has_log = || fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let is_too_short = (1..DATABASE_BYTES_MIN).contains(&bytes) && !has_log();
+    is_too_short.then(|| "it is not an SQLite database; name another file with --db".to_owned())
+}
+
+/// Why this process cannot write to the file at `path`, or to those beside it. SQLite would find out only when it has
+/// made some of these, and leave them there.
+pub(super) fn complaint_of_permissions(path: &Path) -> Option<String> {
+    let beside = ["-wal", "-shm"].map(|end| beside(path, end));
+    let files = std::iter::once(path).chain(beside.iter().map(PathBuf::as_path));
+    for file in files.filter(|file| file.exists()) {
+        if let Err(error) = access(file, Access::READ_OK | Access::WRITE_OK) {
+            let what = if file == path { "it".to_owned() } else { file.display().to_string() };
+            return Some(format!("{what} may not be written ({error}); change its permissions"));
+        }
+    }
+    None
+}
+
+/// The file beside a database whose name ends so.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// What is wrong with the folder of `path`, if anything is.

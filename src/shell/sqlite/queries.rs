@@ -93,6 +93,14 @@ impl Ids {
     }
 }
 
+/// The type and the SQL text of what has this name in the schema.
+pub(super) fn object(connection: &Connection, name: &str) -> rusqlite::Result<Option<(String, String)>> {
+    let mut statement = connection
+        .prepare("SELECT type, coalesce(sql, '') FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE")?;
+    let mut rows = statement.query((name,))?;
+    rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+}
+
 /// The newest id that `table`, which is there, has ever given.
 pub(super) fn newest_in(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     let sql = format!(

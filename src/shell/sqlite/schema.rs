@@ -12,7 +12,6 @@
 //! Everything that can be found wrong is looked for before the first write, so
 //! that a file which is refused is left as it was, byte for byte.
 
-use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,11 +25,8 @@ use super::checkpoint::FILE_BYTES_MAX;
 use super::file::{DatabaseFile, OpenError};
 use super::opening;
 use super::options::Durability;
-use super::queries::newest_in;
-
-/// Files up to this size are looked through from end to end when they are opened, which takes
-/// a third of a second for the largest of them, and two where they have to come from the disk.
-pub(super) const CHECK_BYTES_MAX: i64 = 64 << 20;
+use super::queries::{newest_in, object};
+use super::verify::{check, damaged};
 
 /// How long opening waits for another program to let go of the file.
 const OPENING_PATIENCE: Duration = Duration::from_secs(1);
@@ -229,7 +225,7 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
 /// Looks at what is in the file alone.
 pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verdict> {
     match inspect_schema(connection)? {
-        Verdict::Usable => check(connection),
+        Verdict::Usable => Ok(check(connection)?.map_or(Verdict::Usable, Verdict::Unusable)),
         unusable @ Verdict::Unusable(_) => Ok(unusable),
     }
 }
@@ -269,20 +265,6 @@ pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdic
         }
     }
     Ok(Verdict::Usable)
-}
-
-/// Looks for damage in the whole file, unless that takes too long.
-fn check(connection: &Connection) -> rusqlite::Result<Verdict> {
-    let bytes: i64 = connection.query_row(
-        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
-        (),
-        |row| row.get(0),
-    )?;
-    if bytes > CHECK_BYTES_MAX {
-        return Ok(Verdict::Usable);
-    }
-    let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
-    Ok(if found == "ok" { Verdict::Usable } else { Verdict::Unusable(damaged(&found.replace('\n', " "))) })
 }
 
 /// Whether `table` is not there yet, or can be used: with the id as it must be,
@@ -333,14 +315,6 @@ fn index_is_sound(connection: &Connection, index: &str, column: &str) -> rusqlit
         connection.query_row(&probe, (), |_| Ok(()))?;
     }
     Ok(true)
-}
-
-/// The type and the SQL text of what has this name in the schema.
-fn object(connection: &Connection, name: &str) -> rusqlite::Result<Option<(String, String)>> {
-    let mut statement = connection
-        .prepare("SELECT type, coalesce(sql, '') FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE")?;
-    let mut rows = statement.query((name,))?;
-    rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// Adds what is missing, in one transaction.
@@ -415,10 +389,6 @@ fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> ru
     counts.chain(&mut expected).try_fold(true, |all, (name, sql)| {
         Ok(all && object(connection, name)?.is_some_and(|(_, found)| found == sql))
     })
-}
-
-pub(super) fn damaged(how: &dyn fmt::Display) -> String {
-    format!("it is damaged ({how}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`")
 }
 
 /// What went wrong and what to do, in words for whoever started the server.

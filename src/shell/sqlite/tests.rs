@@ -333,3 +333,71 @@ fn patience_is_short_while_locked_out_and_comes_back() {
     publish(&mut engine, [message("a", String::new())]);
     assert_eq!(patience(&engine), 250);
 }
+
+/// An engine on a file of which one byte is changed: `find` says which, in which page of what kind.
+fn damaged_engine(kind: u8, find: impl Fn(&[u8]) -> Option<usize>) -> (TempDir, SqliteEngine) {
+    const PAGE_BYTES: usize = 1024;
+    let (folder, mut engine) = new_engine();
+    publish(
+        &mut engine,
+        (0..5_000).map(|number| message(["a room", "another room"][number % 2], String::new())),
+    );
+    drop(engine);
+    let path = folder.path().join("polecat.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Every 205th page from the second on is of pointers.
+    let pages = bytes.chunks_exact_mut(PAGE_BYTES).enumerate().filter(|(number, _)| number % 205 != 1);
+    let mut pages = pages.map(|(_, page)| page).filter(|page| page[0] == kind);
+    assert!(pages.any(|page| find(page).map(|at| page[at] ^= 1).is_some()), "no such page");
+    std::fs::write(&path, bytes).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let engine = SqliteEngine::with(connection, String::new(), &StoreOptions::default()).unwrap();
+    (folder, engine)
+}
+
+/// Looks through all of it; returns the steps that this took and the faults that were found.
+fn look_through(engine: &mut SqliteEngine) -> (usize, u64) {
+    engine.verification = Verification::of_all(engine.known);
+    let (mut now, mut steps) = (NOW, 0);
+    while let Some(due) = engine.due_in_ms(now) {
+        now.monotonic_ms += due;
+        engine.settle(now, 0, &mut Vec::new());
+        engine.rest(now);
+        steps += 1;
+        assert!(steps < 1_000, "it spins");
+    }
+    (steps, engine.commits().unwrap().faults)
+}
+
+#[test]
+fn a_bit_that_leads_searches_astray_is_noticed() {
+    const INNER_OF_INDEX: u8 = 2;
+    const INNER_OF_TABLE: u8 = 5;
+    // The cell in the middle of the page: which page is below, and the last key in that.
+    let cell = |page: &[u8]| {
+        let place = 12 + usize::from(u16::from_be_bytes([page[3], page[4]])) / 2 * 2;
+        usize::from(u16::from_be_bytes([page[place], page[place + 1]])) + 4
+    };
+    // A key of the index is its length, the head of a record, and that: a channel first.
+    let channel = |page: &[u8]| Some(cell(page) + 1 + usize::from(page[cell(page) + 1]));
+    let (_folder, mut engine) = damaged_engine(INNER_OF_INDEX, channel);
+    let (steps, faults) = look_through(&mut engine);
+    assert!((20..40).contains(&steps), "a few rows at a time: {steps}");
+    assert!(faults > 10, "{faults}");
+    // A key of the table is an id, in one byte or two.
+    let last_id = |page: &[u8]| Some(cell(page) + usize::from(page[cell(page)] >= 0x80));
+    let (_folder, mut engine) = damaged_engine(INNER_OF_TABLE, last_id);
+    assert!(look_through(&mut engine).1 > 0);
+}
+
+#[test]
+fn a_sound_file_has_no_faults() {
+    let (folder, mut engine) = new_engine();
+    publish(&mut engine, (0..1_000).map(|_| message("a", String::new())));
+    assert_eq!(engine.verification.due_in_ms(NOW), None, "so small a file was looked through on opening");
+    engine.connection.execute_batch("DELETE FROM messages WHERE id BETWEEN 100 AND 900").unwrap();
+    let writer = Connection::open(folder.path().join("polecat.db")).unwrap();
+    let odd = "INSERT INTO messages (id, channel_id, author, content, timestamp) VALUES (-5, x'00', '', '', ''), (0, 7, '', '', '')";
+    writer.execute_batch(odd).unwrap();
+    assert_eq!(look_through(&mut engine).1, 0);
+}

@@ -1,8 +1,12 @@
 //! Files that are refused, and what is read of those that are not: PROTOCOL.md,
 //! "15. When the store fails".
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use rusqlite::Connection;
@@ -35,7 +39,7 @@ fn expect_refusal(ended: &Ended, name: &str, reason: &str) {
 }
 
 /// That the file is refused with a line that names it and says what to do, and that nothing is touched.
-fn expect_refused(database: &Path, remedy: &str) {
+pub(super) fn expect_refused(database: &Path, remedy: &str) {
     let before = std::fs::read(database).expect("the file");
     let ended = start(database);
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -110,7 +114,7 @@ fn a_lack_of_descriptors_at_the_start_is_named_as_that() {
             let home = Home::new();
             let database = home.database();
             let ended = run(|command| {
-                let binary = std::mem::replace(command, std::process::Command::new("sh"));
+                let binary = std::mem::replace(command, Command::new("sh"));
                 let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
                 command.args(["-c", &script]).arg(binary.get_program()).args([
                     "--listen",
@@ -134,7 +138,7 @@ fn a_lack_of_descriptors_at_the_start_is_named_as_that() {
 }
 
 /// A database with messages, closed.
-fn filled(home: &Home) -> Vec<u8> {
+pub(super) fn filled(home: &Home) -> Vec<u8> {
     let server = home.serve();
     for number in 0..200 {
         post(server.addr(), "/api/messages", &message("room", "a", &number.to_string().repeat(200))).ok();
@@ -159,31 +163,56 @@ fn what_is_no_file() {
 #[test]
 fn a_file_that_is_no_database() {
     let home = Home::new();
-    for bytes in [&b"no database at all"[..], &[0xff; 10_000], b"SQLite format 3\0"] {
+    for bytes in [&b"x"[..], b"no database at all", &[0xff; 10_000], b"SQLite format 3\0"] {
         std::fs::write(home.database(), bytes).expect("a file");
         expect_refused(&home.database(), "; name another file with --db");
     }
 }
 
 #[test]
-fn a_database_that_is_damaged() {
+fn a_file_that_this_user_may_not_write() {
+    const NOBODY: u32 = 65_534;
     let home = Home::new();
-    let good = filled(&home);
-    let mut schema = good.clone();
-    schema[100..400].fill(0x55);
-    let mut header = good.clone();
-    header[16..24].fill(0xff);
-    let mut middle = good.clone();
-    middle[good.len() / 2..][..1024].fill(0xa5);
-    let (damaged, none) = ("; restore a copy of it", "; name another file with --db");
-    let cut = good[..5000].to_vec();
-    for (bytes, remedy) in [(schema, damaged), (header, none), (middle, damaged), (cut, damaged)] {
-        std::fs::write(home.database(), &bytes).expect("a file");
-        expect_refused(&home.database(), remedy);
+    filled(&home);
+    let folder = home.database().parent().expect("a folder").to_owned();
+    let is_root = rustix::process::geteuid().is_root();
+    // Permissions are nothing to root: another user takes a binary of its own.
+    let binary = folder.join("polecat");
+    if is_root {
+        std::fs::copy(env!("CARGO_BIN_EXE_polecat"), &binary).expect("a copy");
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o777)).expect("a folder for all");
     }
-    std::fs::write(home.database(), &good).expect("a file");
-    let server = home.serve();
-    assert_eq!(get(server.addr(), "/api/messages?limit=1").ok()["messages"][0]["id"], 200);
+    let refused = |what: &str| {
+        let ended = run(|command| {
+            if is_root {
+                *command = Command::new(&binary);
+                command.uid(NOBODY).gid(NOBODY);
+            }
+            command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(home.database());
+        });
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
+        let reason = format!("{what} may not be written (Permission denied");
+        assert!(ended.stderr[0].contains(&reason), "{reason}: {ended:?}");
+    };
+    let set_mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("it can be set");
+    };
+    let beside = || {
+        let names =
+            std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let mut names = names.map(|name| name.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        names.retain(|name| name.starts_with("polecat.db-"));
+        names
+    };
+    set_mode(&home.database(), 0o444);
+    refused("it");
+    assert_eq!(beside(), [""; 0], "nothing is left beside it");
+    set_mode(&home.database(), 0o666);
+    let log = home.database().with_file_name("polecat.db-wal");
+    std::fs::write(&log, "").expect("a log");
+    set_mode(&log, 0o444);
+    refused(&log.canonicalize().expect("a path").to_string_lossy());
+    assert_eq!(beside(), ["polecat.db-wal"]);
 }
 
 #[test]
