@@ -14,7 +14,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 use super::examine::{newest, open_to_read, uri};
 use super::schema::{Verdict, explanation, inspect_schema, log_path};
 use super::shrink::{can_shrink, room};
-use super::verify::damaged;
+use super::verify::{damaged, misled};
 
 /// How long another program's lock is waited for: where the file has no write-ahead log, one that writes has it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,14 +47,15 @@ pub(in crate::shell) fn copy(
         let is_shared = is_open(path);
         let state = state(path);
         fs::write(into, []).map_err(|error| error.to_string())?;
-        read(path, is_shared, into, report.clone())?;
+        let outcome = read(path, is_shared, into, report.clone());
         if is_shared {
             copy_log_back(path);
+        } else if is_open(path) || state != self::state(path) {
+            // A server has been started: what was read is of several moments, and may even look damaged.
+            continue;
         }
-        if is_shared || (!is_open(path) && state == self::state(path)) {
-            return check(into, report).map_err(|error| reason(into, &error))?;
-        }
-        // A server has been started: what was read is of several moments.
+        outcome?;
+        return check(into, report).map_err(|error| reason(into, &error))?;
     }
 }
 
@@ -111,7 +112,9 @@ fn check(
     connection.progress_handler(REPORT_INTERVAL, Some(move || report(bytes, bytes)))?;
     let found: String = connection.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0))?;
     if found != "ok" {
-        return Ok(Err(damaged(&found.replace('\n', " "))));
+        let found = found.replace('\n', " ");
+        let is_of_index = found.contains(" index ");
+        return Ok(Err(if is_of_index { misled(&found) } else { damaged(&found) }));
     }
     let (newest_message, newest_event) = (newest(&connection, "messages")?, newest(&connection, "events")?);
     Ok(Ok(Copied { bytes, newest_message, newest_event }))

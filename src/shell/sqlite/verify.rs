@@ -50,7 +50,7 @@ pub(super) fn check(connection: &Connection) -> rusqlite::Result<Option<String>>
     let mut rows = statement.query((i64::MIN, i64::MAX))?;
     while let Some(row) = rows.next()? {
         if !row.get::<_, bool>(1)? {
-            return Ok(Some(misled("messages", row.get(0)?)));
+            return Ok(Some(unfound("messages", row.get(0)?)));
         }
     }
     Ok(None)
@@ -66,12 +66,16 @@ pub(super) fn damaged(how: &dyn fmt::Display) -> String {
     format!("it is damaged ({how}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`")
 }
 
-/// The same where the row `id` is not found where it is looked for.
-pub(super) fn misled(table: &str, id: i64) -> String {
+/// The same where what is wrong may be with its indexes alone.
+pub(super) fn misled(how: &dyn fmt::Display) -> String {
     format!(
-        "it is damaged (row {id} of {table} is there, and is not found); stop what uses it and make its indexes anew with \
-         `sqlite3 FILE REINDEX`; if that does not help, restore a copy of it"
+        "it is damaged ({how}); stop what uses it and make its indexes anew with `sqlite3 FILE REINDEX`, or if that does not \
+         help, restore a copy of it"
     )
+}
+
+fn unfound(table: &str, id: i64) -> String {
+    misled(&format_args!("row {id} of {table} is there, and is not found"))
 }
 
 /// Looks through a large file, once.
@@ -126,7 +130,7 @@ impl Verification {
                 if let Some(id) = misled.first()
                     && self.faults == 0
                 {
-                    log::error!("the database: {}", self::misled(table.name, *id));
+                    log::error!("the database: {}", unfound(table.name, *id));
                 }
                 self.faults += misled.len() as u64;
                 if is_last {

@@ -165,14 +165,17 @@ fn what_is_damaged_is_told_and_no_copy_is_left() {
     let mut misled = sound;
     let entry = misled.windows(7).rposition(|bytes| bytes.starts_with(b"room") && &bytes[4..] != b"old");
     misled[entry.expect("an entry of the index")] = b'R';
-    for contents in
-        [garbled, misled, b"this is no database, but as long as the head of one is, and more. ".repeat(9)]
-    {
+    let other_text = b"this is no database, but as long as the head of one is, and more. ".repeat(9);
+    for (contents, remedy) in [
+        (garbled, "restore a copy of it, or save what is left"),
+        (misled, "make its indexes anew with `sqlite3 FILE REINDEX`"),
+        (other_text, "it is not an SQLite database"),
+    ] {
         fs::write(home.database(), &contents).expect("it can be written");
         let ended = backup(&home.database(), &other.database(), &[]);
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
         let [line] = ended.stderr.as_slice() else { panic!("one line: {ended:?}") };
-        assert!(line.contains("it is damaged") || line.contains("it is not an SQLite database"), "{line}");
+        assert!(line.contains(remedy), "{remedy}: {line}");
         assert_eq!(names_beside(&other.database()).len(), 0, "{line}");
     }
 }
