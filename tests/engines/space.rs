@@ -71,6 +71,28 @@ fn a_file_whose_pages_come_and_go_does_not_shrink_and_grow() {
 }
 
 #[test]
+fn while_a_reader_keeps_the_log_nothing_is_moved_into_it() {
+    let (_folder, path) = place();
+    fill(&path);
+    let mut engine = open_with(&path, &StoreOptions { retain_messages: Some(10), ..StoreOptions::default() });
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    // Enough that it is noticed.
+    publish(&mut engine, "a", &[&*"z".repeat(100_000)].repeat(30));
+    live_for(&mut engine, 60_000);
+    assert_eq!(engine.oldest_message(), 821);
+    let free = number(&path, "freelist_count");
+    assert!(free > 3 << 10, "{free}");
+    reader.execute_batch("COMMIT").unwrap();
+    live_for(&mut engine, 120_000);
+    run_at(&mut engine, after_ms(120_000));
+    engine.append(Record::Message(message("a", "x")), None, None);
+    run_at(&mut engine, after_ms(120_000));
+    live_for(&mut engine, 300_000);
+    assert!(number(&path, "freelist_count") <= 1 << 10);
+}
+
+#[test]
 fn what_was_deleted_before_the_start_goes_back_though_all_is_kept() {
     let (_folder, path) = place();
     fill(&path);

@@ -107,6 +107,11 @@ impl WriteAheadLog {
         [grown, retry].into_iter().flatten().min()
     }
 
+    /// Whether the last checkpoint had to leave much of it.
+    pub(super) const fn is_held(&self) -> bool {
+        self.bytes_left > IDLE_BYTES_MAX
+    }
+
     /// Measures the log if much was added, and does a checkpoint if the loop is quiet and
     /// there is enough to be copied, or if there is too much. Waits for nobody, if the connection does not.
     pub(super) fn rest(&mut self, connection: &Connection, now: Now, commits: &mut Commits) {
@@ -129,7 +134,7 @@ impl WriteAheadLog {
 
     /// Whether something could not be done.
     const fn is_unfinished(&self) -> bool {
-        self.bytes_left > IDLE_BYTES_MAX || self.file_bytes > FILE_BYTES_MAX
+        self.is_held() || self.file_bytes > FILE_BYTES_MAX
     }
 
     /// Whether there is more than `bytes_max` of it, and enough more than the last

@@ -45,7 +45,7 @@ pub(super) enum Done {
 pub(super) struct Housekeeping {
     pub(super) keys: Keys,
     retention: Retention,
-    shrink: Shrink,
+    pub(super) shrink: Shrink,
     clocks: Clocks,
     /// When to look whether records are to go.
     look_at_ms: Option<u64>,

@@ -204,6 +204,7 @@ impl SqliteEngine {
         // Others may have the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
         let newest = self.known.newest;
+        self.housekeeping.shrink.is_held = self.log.is_held();
         let done = self.housekeeping.step(&self.connection, &mut self.counts, &mut self.kept, newest, now);
         if done != Done::Nothing {
             self.log.deleted(now);

@@ -19,12 +19,14 @@ pub(super) struct Shrink {
     is_able: bool,
     page_bytes: i64,
     is_going_on: bool,
+    /// Whether a reader keeps the log from being copied back: what is moved would only be added to that.
+    pub(super) is_held: bool,
 }
 
 impl Shrink {
     pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
         let (is_able, page_bytes) = (can_shrink(connection)?, pragma(connection, "PRAGMA page_size")?);
-        Ok(Self { is_able, page_bytes, is_going_on: false })
+        Ok(Self { is_able, page_bytes, is_going_on: false, is_held: false })
     }
 
     /// Gives back some of so many pages; returns whether there are more to go.
@@ -40,7 +42,7 @@ impl Shrink {
 
     /// Free pages that are too many. Once it is begun, it goes on until there are none: it does not begin for a few.
     pub(super) fn over(&self, connection: &Connection) -> rusqlite::Result<i64> {
-        if !self.is_able {
+        if !self.is_able || self.is_held {
             return Ok(0);
         }
         let (pages, free) = (pragma(connection, PAGES)?, pragma(connection, FREE_PAGES)?);
