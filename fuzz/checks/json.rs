@@ -13,7 +13,7 @@ use polecat::wire::http::{BadSegment, RequestDecoder, Step, http_date, percent_d
 use polecat::wire::protocol::{
     ClientMessage, CorrelationId, Draft, Event, Sequence, timestamp, write_event, write_json, write_message,
 };
-use polecat::wire::v1::{ClientId, ErrorCode, Place, Said};
+use polecat::wire::v1::{ClientId, ErrorCode, Gap, Place, Said};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -118,7 +118,7 @@ fn check_said(text: &str) {
     }
     // What a client asked for is repeated to it.
     let mut out = Vec::new();
-    place.write_gap(text, 1, 2, &mut out);
+    place.write_gap(&Gap { requested: text, agreed: 0, oldest: 1, newest: 2 }, &mut out);
     assert_eq!(parse(&out)["payload"]["requested"].as_str(), Some(text));
 }
 

@@ -10,6 +10,8 @@ use crate::ground::histogram::Histogram;
 use crate::ground::time::Now;
 use crate::wire::protocol::{Event, Message, Summary};
 
+use super::terms::Terms;
+
 /// What is stored: one line of one of the two id sequences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -299,8 +301,9 @@ pub trait Engine {
     /// Which engine it is, as `/api/health` says.
     fn kind(&self) -> &'static str;
 
-    /// Names this database among all others: made at random once.
-    fn epoch(&self) -> &str;
+    /// From when ids are: what clients are told of it, and what is believed of theirs. The same as long as the
+    /// process runs, also where it fails to store that it has begun.
+    fn terms(&self) -> &Terms;
 
     /// The newest committed message id, over all channels; 0 where there is none.
     fn newest_message(&self) -> u64;
@@ -356,8 +359,8 @@ impl Engine for Box<dyn Engine> {
         (**self).kind()
     }
 
-    fn epoch(&self) -> &str {
-        (**self).epoch()
+    fn terms(&self) -> &Terms {
+        (**self).terms()
     }
 
     fn newest_message(&self) -> u64 {

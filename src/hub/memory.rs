@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Selection, Span, Stream, Ticket};
+use super::terms::{Term, Terms};
 use crate::ground::map::Map;
 use crate::ground::time::Now;
 use crate::wire::protocol::{Event, ID_MAX};
@@ -20,7 +21,7 @@ use kept::{Cut, Kept, Messages};
 /// holds a message that nobody was told of.
 #[derive(Debug)]
 pub struct MemoryEngine {
-    epoch: String,
+    terms: Terms,
     messages: Messages,
     events: Kept<Event>,
     messages_max: usize,
@@ -68,7 +69,7 @@ impl MemoryEngine {
     #[must_use]
     pub fn starting_at(newest_message: u64, newest_event: u64) -> Self {
         Self {
-            epoch: "00000000-0000-4000-8000-000000000000".to_owned(),
+            terms: one_term("00000000-0000-4000-8000-000000000000"),
             messages: Messages::after(newest_message),
             events: Kept::after(newest_event),
             messages_max: Self::RECORDS_MAX_DEFAULT,
@@ -112,11 +113,20 @@ impl MemoryEngine {
         self
     }
 
-    /// Names the database; else all of them have the same name.
+    /// Names the first term; else that of all engines has the same name.
     #[must_use]
     pub fn with_epoch(mut self, epoch: &str) -> Self {
-        epoch.clone_into(&mut self.epoch);
+        self.terms = one_term(epoch);
         self
+    }
+
+    /// Begins another term, as each start does of an engine that stores.
+    pub fn begin_term(&mut self, name: &str) {
+        self.terms.begin(&Term {
+            name: Rc::from(name),
+            first_message: self.newest_message() + 1,
+            first_event: self.newest_event() + 1,
+        });
     }
 
     /// Remembers keys for `window_ms` milliseconds.
@@ -324,8 +334,8 @@ impl Engine for MemoryEngine {
         "memory"
     }
 
-    fn epoch(&self) -> &str {
-        &self.epoch
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     fn newest_message(&self) -> u64 {
@@ -388,6 +398,13 @@ impl Engine for MemoryEngine {
     fn is_storing(&self) -> bool {
         false
     }
+}
+
+/// All ids are of one term.
+fn one_term(name: &str) -> Terms {
+    let mut terms = Terms::default();
+    terms.begin(&Term { name: Rc::from(name), first_message: 1, first_event: 1 });
+    terms
 }
 
 /// The keys of the records that are kept: no more than there are of those.

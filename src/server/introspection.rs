@@ -181,7 +181,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             uptime_ms: self.moment.now.monotonic_ms.saturating_sub(self.started_ms),
             engine: EngineState {
                 kind: self.engine.kind(),
-                epoch: self.engine.epoch(),
+                epoch: self.engine.terms().epoch(),
                 newest_message: numbered(Sequence::Messages, self.engine.newest_message()),
                 newest_event: numbered(Sequence::Events, self.engine.newest_event()),
                 records_waiting: self.engine_backlog_records,

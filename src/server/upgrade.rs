@@ -8,12 +8,13 @@ use crate::ground::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::engine::{Engine, Query, Stream, Ticket};
 use crate::hub::entry::Encoding;
+use crate::hub::terms::Terms;
 use crate::wire::body::channel_name_error;
 use crate::wire::codec::{CloseCode, OpCode};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
-use crate::wire::v1::{Hello, SUBPROTOCOL};
+use crate::wire::v1::{Gap, Hello, SUBPROTOCOL};
 
 use super::connection::{Endpoint, Level, Phase, Writing};
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
@@ -140,7 +141,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let Phase::Open(endpoint) = self.at(index).phase else { return };
         let Some((sequence, level)) = endpoint.subscription() else { return };
         let kept = self.kept(stream);
-        let start = Start::of(request, sequence, kept, self.engine.epoch());
+        let start = Start::of(request, sequence, kept, self.engine.terms());
         let (channel, slot) = self.registry.join(stream, index);
         let connection = &mut self.connections[index as usize];
         self.subscribers[connection.encoding as usize] += 1;
@@ -149,8 +150,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         connection.cursor = match start {
             Start::Live => kept.newest,
             Start::After(id) => id,
-            // An old client gets all there is; one that is told of the gap, too.
-            Start::Gap(_) => kept.oldest.saturating_sub(1),
+            // A client that is not told of the gap gets the same.
+            Start::Gap { agreed, .. } => agreed.max(kept.oldest.saturating_sub(1)),
         };
         // The answers to what it asked before it was upgraded may have filled its socket.
         let (cursor, is_lagging) = (connection.cursor, connection.is_lagging());
@@ -180,7 +181,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let timestamp = self.moment.timestamp();
         let Some(place) = self.at(index).place(&timestamp) else { return };
         let hello = Hello {
-            epoch: self.engine.epoch(),
+            epoch: self.engine.terms().epoch(),
             channel: match stream {
                 Stream::Events => None,
                 Stream::Channel(name) => Some(name),
@@ -196,10 +197,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.write_message(index, OpCode::Text, &text);
         match start {
             Start::Live => self.go_live(index),
-            Start::Gap(requested) => {
-                self.write_text(index, |out| {
-                    place.write_gap(requested, kept.oldest, kept.newest, out);
-                });
+            Start::Gap { requested, agreed } => {
+                let gap = Gap { requested, agreed: *agreed, oldest: kept.oldest, newest: kept.newest };
+                self.write_text(index, |out| place.write_gap(&gap, out));
                 self.queue_flush(index);
             }
             Start::After(from) => {
@@ -247,7 +247,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let mut requested = Vec::new();
             sequence.write(cursor, &mut requested);
             let requested = String::from_utf8_lossy(&requested);
-            self.write_text(index, |out| place.write_gap(&requested, oldest, newest, out));
+            let gap = Gap { requested: &requested, agreed: cursor, oldest, newest };
+            self.write_text(index, |out| place.write_gap(&gap, out));
             self.push_scratch(index);
         }
     }
@@ -279,13 +280,20 @@ enum Start<'b> {
     Live,
     /// After an id that it has.
     After(u64),
-    /// It named an id, as here, that does not say what it has: we never gave it
-    /// out, it is of another database, or something after it is no longer kept.
-    Gap(Cow<'b, str>),
+    /// It named an id that does not say what it has, or something after it is no longer kept.
+    Gap {
+        /// What it named.
+        requested: Cow<'b, str>,
+        /// The last id that means the same to it and here.
+        agreed: u64,
+    },
 }
 
 impl<'b> Start<'b> {
-    fn of(request: &Request<'b>, sequence: Sequence, kept: Kept, epoch: &str) -> Self {
+    /// An id is believed if its term is known and has given it, and if all that came after it is kept; one that
+    /// comes without a term, if it could be ours. A term need not have begun below the id: after
+    /// a restart that has lost nothing, older ids are named with the new term, too.
+    fn of(request: &Request<'b>, sequence: Sequence, kept: Kept, terms: &Terms) -> Self {
         // One that is no UTF-8 is an id that we never gave out, not none.
         let last_seen = request
             .header_values("last-event-id")
@@ -294,12 +302,14 @@ impl<'b> Start<'b> {
             .map(String::from_utf8_lossy)
             .or_else(|| request.query_value("last_event_id").filter(|id| !id.is_empty()));
         let Some(last_seen) = last_seen else { return Self::Live };
-        let same_epoch = request.query_value("epoch").is_none_or(|given| given.is_empty() || given == epoch);
-        match sequence.parse(&last_seen) {
-            Some(id) if same_epoch && (kept.oldest.saturating_sub(1)..=kept.newest).contains(&id) => {
-                Self::After(id)
-            }
-            _ => Self::Gap(last_seen),
+        let id = sequence.parse(&last_seen);
+        let agreed = id.and_then(|id| match request.query_value("epoch").filter(|epoch| !epoch.is_empty()) {
+            None => (id <= kept.newest).then_some(id),
+            Some(epoch) => Some(id.min(kept.newest).min(terms.agreed(&epoch, sequence)?)),
+        });
+        match agreed {
+            Some(agreed) if id == Some(agreed) && agreed + 1 >= kept.oldest => Self::After(agreed),
+            _ => Self::Gap { requested: last_seen, agreed: agreed.unwrap_or(0) },
         }
     }
 }

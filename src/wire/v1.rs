@@ -28,7 +28,7 @@ pub struct Place<'a> {
 /// The first message.
 #[derive(Debug, Clone, Copy)]
 pub struct Hello<'a> {
-    /// Names the database; an id of another one means nothing here.
+    /// Names the start of the server that gave the ids which follow; repeated with the id to resume from.
     pub epoch: &'a str,
     /// The channel, or `None` for events.
     pub channel: Option<&'a str>,
@@ -42,6 +42,19 @@ pub struct Hello<'a> {
     pub message_bytes_max: usize,
     /// Whether what is published outlives the server's process.
     pub stored: bool,
+}
+
+/// What may be missing.
+#[derive(Debug, Clone, Copy)]
+pub struct Gap<'a> {
+    /// The id after which it may be, as the client gave it.
+    pub requested: &'a str,
+    /// The last id that means the same to the client and here.
+    pub agreed: u64,
+    /// The oldest id that can be replayed.
+    pub oldest: u64,
+    /// The newest.
+    pub newest: u64,
 }
 
 /// Why a message was not taken.
@@ -117,16 +130,23 @@ impl Place<'_> {
         self.write("resumed", &Payload { from: self.id(from), count }, out);
     }
 
-    /// Writes `gap`: what came after `requested` cannot be told; all that is kept
+    /// Writes `gap`: what came after `requested` cannot be told; all after `agreed` that is kept
     /// follows, then `live`.
-    pub fn write_gap(self, requested: &str, oldest: u64, newest: u64, out: &mut Vec<u8>) {
+    pub fn write_gap(self, gap: &Gap<'_>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload<'a> {
             requested: &'a str,
+            agreed: String,
             oldest: String,
             newest: String,
         }
-        self.write("gap", &Payload { requested, oldest: self.id(oldest), newest: self.id(newest) }, out);
+        let payload = Payload {
+            requested: gap.requested,
+            agreed: self.id(gap.agreed),
+            oldest: self.id(gap.oldest),
+            newest: self.id(gap.newest),
+        };
+        self.write("gap", &payload, out);
     }
 
     /// Writes `live`: the replay is through.
@@ -318,8 +338,10 @@ mod tests {
                 r#""resumed","payload":{"from":"message-00004","count":2}"#,
             ),
             (
-                written(|place, out| place.write_gap("x", 3, 19, out)),
-                r#""gap","payload":{"requested":"x","oldest":"message-00003","newest":"message-00019"}"#,
+                written(|place, out| {
+                    place.write_gap(&Gap { requested: "x", agreed: 2, oldest: 3, newest: 19 }, out);
+                }),
+                r#""gap","payload":{"requested":"x","agreed":"message-00002","oldest":"message-00003","newest":"message-00019"}"#,
             ),
             (written(|place, out| place.write_live(out)), r#""live","payload":{}"#),
             (

@@ -267,3 +267,51 @@ fn part_with_a_limit_on_files() {
     let stored = [(1, "before".to_owned()), (2, "afterwards".to_owned())];
     assert_eq!(newest(&mut open(&path), None, 9, usize::MAX), stored);
 }
+
+#[test]
+fn a_start_on_a_full_disk_is_degraded_and_ids_keep_their_meaning() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_passed(&mut part("failures::part_that_starts_on_a_full_disk", folder.path()));
+}
+
+#[test]
+#[ignore = "a part of another test"]
+fn part_that_starts_on_a_full_disk() {
+    let Some(folder) = folder_of_this_part() else { return };
+    let path = folder.join("polecat.db");
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false))).unwrap();
+    let mut engine = open(&path);
+    let sound = engine.terms().epoch().to_owned();
+    publish(&mut engine, "a", &["1", "2", "3"]);
+    store(&mut engine, [Record::Event(event("e"))]);
+    // A reader elsewhere, so that the log can only grow.
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    drop(engine);
+    let unlimited = getrlimit(Resource::Fsize);
+    let length = fs::metadata(folder.join("polecat.db-wal")).unwrap().len();
+    setrlimit(Resource::Fsize, Rlimit { current: Some(length), maximum: unlimited.maximum }).unwrap();
+
+    let mut engine = open(&path);
+    assert!(reason(&engine).starts_with("the disk does not work"), "{}", reason(&engine));
+    let first = engine.terms().epoch().to_owned();
+    assert_eq!(agreed(&engine, &first), Some((u64::MAX, u64::MAX)));
+    assert_eq!(agreed(&engine, &sound), Some((3, 1)));
+    assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![1, 2, 3], 3), "what is there can be read");
+    assert!(!is_stored(&mut engine, "lost", NOW));
+    drop(engine);
+    let mut engine = open(&path);
+    assert_eq!(agreed(&engine, &first), Some((3, 1)), "a start that has given nothing is none to a client");
+
+    setrlimit(Resource::Fsize, unlimited).unwrap();
+    let second = engine.terms().epoch().to_owned();
+    run_at(&mut engine, after_ms(1_000));
+    assert_eq!(engine.health(), &Health::Sound, "by itself");
+    assert!(is_stored(&mut engine, "4", after_ms(1_000)));
+    assert_eq!(engine.terms().epoch(), second, "clients were told so, and nothing else");
+    drop(engine);
+    let engine = open(&path);
+    assert_eq!(agreed(&engine, &second), Some((4, 1)), "it is stored with the first id");
+    assert_eq!(agreed(&engine, &first), Some((3, 1)));
+    assert_eq!(agreed(&engine, &sound), Some((3, 1)));
+}

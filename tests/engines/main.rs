@@ -30,6 +30,7 @@ mod clocks;
 mod ids;
 mod space;
 mod failures;
+mod terms;
 mod measure;
 #[path = "../polecat/support/skip.rs"]
 mod skip;
@@ -41,7 +42,7 @@ use polecat::ground::time::Now;
 use polecat::hub::engine::{Answer, Engine, Health, Query, Record, Selection, Span, Stream, Ticket};
 use polecat::hub::memory::MemoryEngine;
 use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
-use polecat::wire::protocol::{CorrelationId, Event, Message, Summary};
+use polecat::wire::protocol::{CorrelationId, Event, Message, Sequence, Summary};
 
 const TICKET: Ticket = Ticket(7);
 
@@ -246,4 +247,10 @@ fn summary(engine: &mut dyn Engine) -> Summary {
         Answer::Summary { ticket: TICKET, summary } => summary,
         other => panic!("not a summary: {other:?}"),
     }
+}
+
+/// The last message id and the last event id that mean the same here and where that is the epoch.
+fn agreed(engine: &dyn Engine, epoch: &str) -> Option<(u64, u64)> {
+    let of = |sequence| engine.terms().agreed(epoch, sequence);
+    of(Sequence::Messages).zip(of(Sequence::Events))
 }

@@ -92,8 +92,8 @@ fn memory_recovers_by_itself() {
 
 #[test]
 fn memory_has_the_name_it_was_given() {
-    assert_eq!(MemoryEngine::default().epoch().len(), 36);
-    assert_eq!(MemoryEngine::default().with_epoch("other").epoch(), "other");
+    assert_eq!(MemoryEngine::default().terms().epoch().len(), 36);
+    assert_eq!(MemoryEngine::default().with_epoch("other").terms().epoch(), "other");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn what_is_kept_begins_with_the_first(engine: &mut dyn Engine) {
 
 fn a_new_store_is_sound(engine: &mut dyn Engine) {
     assert_eq!(engine.health(), &Health::Sound);
-    assert_eq!(engine.epoch().len(), 36, "{}", engine.epoch());
+    assert_eq!(engine.terms().epoch().len(), 36, "{}", engine.terms().epoch());
     publish(engine, "a", &["1"]);
     assert_eq!(engine.health(), &Health::Sound);
 }

@@ -34,6 +34,7 @@ mod supervised;
 mod store;
 mod store_failures;
 mod strict;
+mod terms;
 mod v1;
 mod violations;
 mod websocket;

@@ -51,12 +51,15 @@ fn hello_tells_where_the_client_is_and_what_binds_it() {
 }
 
 #[test]
-fn an_epoch_names_a_database_over_restarts() {
+fn an_epoch_names_one_start_of_one_database() {
     let home = Home::new();
     let epoch =
         |server: &Server| Socket::connect_v1(server.addr(), "/ws").next_payload("hello")["epoch"].clone();
-    let first = epoch(&home.serve());
-    assert_eq!(epoch(&home.serve()), first);
+    let server = home.serve();
+    let first = epoch(&server);
+    assert_eq!(epoch(&server), first, "it is the same for all");
+    server.stop();
+    assert_ne!(epoch(&home.serve()), first);
     assert_ne!(epoch(&Server::start()), first);
 }
 

@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use polecat::ground::time::Now;
 use polecat::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
+use polecat::hub::terms::Terms;
 
 use crate::host::{Demand, Host};
 use crate::model::Ledger;
 use crate::options::EngineOptions;
-use crate::store::{Append, EPOCH, Store};
+use crate::store::{Append, Store};
 
 /// How long after a failure it looks by itself whether that is over.
 const PROBE_INTERVAL_MS: u64 = 1_000;
@@ -29,6 +30,8 @@ pub(crate) struct NodeEngine {
     host: Rc<Host>,
     ledger: Rc<RefCell<Ledger>>,
     options: EngineOptions,
+    /// As the store knew them when the process began.
+    terms: Terms,
     random: fastrand::Rng,
     settles: u64,
     /// What waits for its commit, with the settle in which that is due.
@@ -56,6 +59,7 @@ impl NodeEngine {
             host: Rc::clone(host),
             ledger: Rc::clone(ledger),
             options: options.clone(),
+            terms: store.borrow().terms(),
             random: fastrand::Rng::with_seed(seed),
             settles: 0,
             appends: VecDeque::new(),
@@ -151,8 +155,8 @@ impl Engine for NodeEngine {
         "simulated"
     }
 
-    fn epoch(&self) -> &str {
-        EPOCH
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     fn newest_message(&self) -> u64 {

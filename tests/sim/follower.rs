@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
+use crate::asked::Asked;
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
@@ -30,14 +31,6 @@ enum Stage {
     Live,
     Closing,
     Closed(u16),
-}
-
-/// From where it asked to go on.
-#[derive(Debug, Clone)]
-struct Asked {
-    text: String,
-    id: Option<u64>,
-    is_same_epoch: bool,
 }
 
 /// Something to be stored once.
@@ -303,8 +296,10 @@ impl Follower {
                     "{name}: a gap after {:?}",
                     self.asked
                 );
-                let asked = self.asked.as_ref().map(|asked| &*asked.text);
-                assert_eq!(payload["requested"].as_str(), asked, "{name}");
+                let asked = self.asked.as_ref().expect("it has asked");
+                assert_eq!(payload["requested"].as_str(), Some(&*asked.text), "{name}");
+                let agreed = parse_id(&self.stream, &payload["agreed"]);
+                assert_eq!(agreed, asked.agreed(self.kept.1), "{name}: {asked:?}");
                 let kept =
                     (parse_id(&self.stream, &payload["oldest"]), parse_id(&self.stream, &payload["newest"]));
                 assert_eq!(kept, self.kept, "{name}: hello said so");
@@ -363,7 +358,10 @@ impl Follower {
         let (start, stage) = match &self.asked {
             None => (newest, Stage::LiveAtOnce),
             Some(asked) if is_known(asked) => (asked.id.unwrap(), Stage::Answer { is_resumable: true }),
-            Some(_) => (oldest.saturating_sub(1), Stage::Answer { is_resumable: false }),
+            Some(asked) => {
+                let agreed = asked.agreed(newest);
+                (agreed.max(oldest.saturating_sub(1)), Stage::Answer { is_resumable: false })
+            }
         };
         assert_eq!(cursor, start, "{}: where it stands after {:?}", self.name, self.asked);
         self.run = Some(Run::told(&context.ledger.borrow(), &self.stream, start));
@@ -387,6 +385,7 @@ impl Follower {
 /// Retention has overtaken the client: `oldest` follows its cursor.
 fn take_later_gap(run: &mut Run, ledger: &Ledger, stream: &str, payload: &Value, cursor: u64) {
     run.take_gap(ledger, parse_id(stream, &payload["requested"]), cursor);
+    assert_eq!(payload["agreed"], payload["requested"], "it has all up to there");
     assert_eq!(parse_id(stream, &payload["oldest"]), cursor + 1, "what is kept follows");
 }
 

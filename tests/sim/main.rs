@@ -7,6 +7,7 @@
 //! those that fail are named at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod asked;
 mod breaker;
 mod client;
 mod delivery;

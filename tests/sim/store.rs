@@ -7,6 +7,7 @@ use std::rc::Rc;
 use polecat::ground::time::Now;
 use polecat::hub::engine::{Answer, Engine, Query, Record, Ticket};
 use polecat::hub::memory::MemoryEngine;
+use polecat::hub::terms::Terms;
 
 use crate::host::Shared;
 use crate::model::Ledger;
@@ -46,6 +47,10 @@ impl Store {
 
     pub(crate) fn newest(&self) -> [u64; 2] {
         [self.inner.newest_message(), self.inner.newest_event()]
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        self.inner.terms().clone()
     }
 
     fn note_oldest(&self) {

@@ -50,8 +50,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) const fn new() -> Self {
-        Self { health: Health::Sound, probe_at_ms: 0, bytes: 0 }
+    /// Where `failed` is what has failed already, it looks at once whether that is over.
+    pub(super) fn new(failed: Option<Setback>) -> Self {
+        let health = failed.map_or(Health::Sound, |setback| Health::Degraded(setback.to_string()));
+        Self { health, probe_at_ms: 0, bytes: 0 }
     }
 
     pub(super) const fn health(&self) -> &Health {

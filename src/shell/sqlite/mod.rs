@@ -4,7 +4,6 @@
 mod options;
 mod opening;
 mod file;
-mod schema;
 mod queries;
 mod verify;
 mod questions;
@@ -19,6 +18,8 @@ mod retention;
 mod shrink;
 mod housekeeping;
 mod health;
+mod terms;
+mod schema;
 mod examine;
 mod backup;
 
@@ -31,6 +32,7 @@ use rusqlite::Connection;
 
 use crate::ground::time::Now;
 use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
+use crate::hub::terms::Terms;
 use crate::wire::protocol::ID_MAX;
 use checkpoint::WriteAheadLog;
 use clocks::Moment;
@@ -45,6 +47,7 @@ use queries::{Bounds, Ids, Known};
 use questions::{Listing, Progress, Question};
 use retention::Retention;
 use shrink::Shrink;
+use terms::NewTerm;
 use verify::Verification;
 
 pub(super) use backup::copy;
@@ -52,7 +55,7 @@ pub(super) use examine::{Examined, examine};
 pub use file::OpenError;
 pub(super) use file::{folder_of, is_taken, locate, other_names};
 pub use options::{Durability, StoreOptions};
-pub(super) use schema::random_uuid;
+pub(super) use terms::random_uuid;
 
 /// Appends that the queue keeps room for when it is empty.
 const APPENDS_CAPACITY_IDLE: usize = 1024;
@@ -61,7 +64,9 @@ const APPENDS_CAPACITY_IDLE: usize = 1024;
 #[derive(Debug)]
 pub struct SqliteEngine {
     connection: Connection,
-    epoch: String,
+    terms: Terms,
+    /// The current term, where its row is not in the file yet.
+    unstored_term: Option<NewTerm>,
     known: Known,
     appends: Vec<Append>,
     questions: VecDeque<(Question, Ticket)>,
@@ -99,17 +104,17 @@ impl SqliteEngine {
         // Locked before anything is looked at: another polecat may be changing it.
         let file = DatabaseFile::lock(path)?;
         let is_new = file.is_new();
-        let (connection, epoch) = schema::open(&file, options.durability)?;
+        let connection = schema::open(&file, options.durability)?;
         if is_new {
             file.sync()?;
         }
-        let mut engine = Self::with(connection, epoch, options)
+        let mut engine = Self::with(connection, options)
             .map_err(|error| OpenError::refusal(path, &schema::explanation(path, &error)))?;
         engine._file = Some(file);
         Ok(engine)
     }
 
-    fn with(connection: Connection, epoch: String, options: &StoreOptions) -> rusqlite::Result<Self> {
+    fn with(connection: Connection, options: &StoreOptions) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(2 * statements().count());
         let mut counts = Counts::default();
         // Which triggers run is decided before statements are compiled.
@@ -117,19 +122,22 @@ impl SqliteEngine {
         for sql in statements() {
             connection.prepare_cached(sql)?;
         }
+        let (terms, unstored) = terms::begin(&connection, options.durability)?;
+        let (unstored_term, failed) = unstored.unzip();
         let known = Known::read(&connection)?;
         let keys = Keys::read(&connection, known.newest, options.idempotency_window_ms)?;
         let shrink = Shrink::new(&connection)?;
         let has_too_many_pages = shrink.over(&connection)? > 0;
         let log = WriteAheadLog::open(&connection)?;
         let engine = Self {
-            epoch,
+            terms,
+            unstored_term,
             verification: Verification::new(&connection, known)?,
             known,
             appends: Vec::new(),
             questions: VecDeque::new(),
             listings: VecDeque::new(),
-            watch: Watch::new(),
+            watch: Watch::new(failed.map(Setback::from)),
             housekeeping: Housekeeping::new(keys, Retention::new(options), shrink, has_too_many_pages),
             counts,
             commits: Commits::default(),
@@ -147,8 +155,11 @@ impl SqliteEngine {
         let begun = Instant::now();
         let moment = self.housekeeping.moment(now);
         let keys = &self.housekeeping.keys;
-        match store(&self.connection, &self.appends, keys, &mut self.counts, self.known.newest, moment) {
+        let term = self.unstored_term.as_ref();
+        let newest = self.known.newest;
+        match store(&self.connection, term, &self.appends, keys, &mut self.counts, newest, moment) {
             Ok(Stored { outcomes, newest, has_keys }) => {
+                self.unstored_term = None;
                 self.known.newest = newest;
                 if has_keys {
                     self.housekeeping.keys.noted(moment);
@@ -260,8 +271,8 @@ impl Engine for SqliteEngine {
         "sqlite"
     }
 
-    fn epoch(&self) -> &str {
-        &self.epoch
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     fn newest_message(&self) -> u64 {
@@ -394,10 +405,11 @@ impl Outcome {
     }
 }
 
-/// Inserts all of `appends` in one transaction, but for those whose key was used.
-/// `newest` are the ids known so far. Where it fails, the transaction is to be ended.
+/// Inserts all of `appends` in one transaction, but for those whose key was used, and before them `term`,
+/// to which they belong, if that is not stored yet. `newest` are the ids known so far. Where it fails, the transaction is to be ended.
 fn store(
     connection: &Connection,
+    term: Option<&NewTerm>,
     appends: &[Append],
     keys: &Keys,
     counts: &mut Counts,
@@ -406,6 +418,9 @@ fn store(
 ) -> Result<Stored, Setback> {
     connection.prepare_cached(BEGIN)?.execute(())?;
     let mut tally = counts.begin(connection)?;
+    if let Some(term) = term {
+        term.store(connection)?;
+    }
     let (mut outcomes, mut has_keys) = (Vec::with_capacity(appends.len()), false);
     for Append { record, key, .. } in appends {
         if let Some(key) = key

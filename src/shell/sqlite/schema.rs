@@ -12,7 +12,6 @@
 //! Everything that can be found wrong is looked for before the first write, so
 //! that a file which is refused is left as it was, byte for byte.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use super::file::{DatabaseFile, OpenError};
 use super::opening;
 use super::options::Durability;
 use super::queries::{newest_in, object};
+use super::terms::{self, random_uuid};
 use super::verify::{check, damaged};
 
 /// How long opening waits for another program to let go of the file.
@@ -125,20 +125,18 @@ const KEYS: &str = "CREATE TABLE polecat_keys (
 const KEYS_INDEX: &str = "CREATE INDEX polecat_keys_stored ON polecat_keys(stored)";
 
 /// Tables and an index of our own, which nobody else has a reason to change.
-const OWN: [(&str, &str); 3] =
-    [("polecat_meta", META), ("polecat_keys", KEYS), ("polecat_keys_stored", KEYS_INDEX)];
+const OWN: [(&str, &str); 4] = [
+    ("polecat_meta", META),
+    ("polecat_keys", KEYS),
+    ("polecat_keys_stored", KEYS_INDEX),
+    ("polecat_terms", terms::TABLE),
+];
 
 /// Opens `file` and leaves it with every table, index and trigger that the engine relies on.
-///
-/// The name of the database, see [`crate::hub::engine::Engine::epoch`], is
-/// returned with it.
-pub(super) fn open(file: &DatabaseFile, durability: Durability) -> Result<(Connection, String), OpenError> {
+pub(super) fn open(file: &DatabaseFile, durability: Durability) -> Result<Connection, OpenError> {
     let refusal = |reason: &str| OpenError::refusal(&file.name, reason);
     match open_and_inspect(file, durability) {
-        Ok((connection, Verdict::Usable)) => {
-            let epoch = read_epoch(&connection).map_err(|error| refusal(&explanation(&file.path, &error)))?;
-            Ok((connection, epoch))
-        }
+        Ok((connection, Verdict::Usable)) => Ok(connection),
         Ok((_, Verdict::Unusable(reason))) => Err(refusal(&reason)),
         Err(error) => Err(refusal(&explanation(&file.path, &error))),
     }
@@ -179,7 +177,7 @@ impl Durability {
     /// power cut at the next checkpoint, which is also the only place that waits
     /// for the disk (but for the log's header, once each time it starts anew). FULL:
     /// every commit waits for the disk.
-    const fn pragma(self) -> &'static str {
+    pub(super) const fn pragma(self) -> &'static str {
         match self {
             Self::Normal => "PRAGMA synchronous = NORMAL",
             Self::Full => "PRAGMA synchronous = FULL",
@@ -337,6 +335,7 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
         }
     }
     transaction.execute("INSERT OR IGNORE INTO polecat_meta VALUES ('epoch', ?1)", (random_uuid(),))?;
+    transaction.execute(terms::OLDEST, ())?;
     let triggers = triggers();
     if !counts_are_kept(&transaction, &triggers)? {
         if transaction.query_row("SELECT EXISTS (SELECT 1 FROM messages)", (), |row| row.get::<_, bool>(0))? {
@@ -353,23 +352,6 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
         }
     }
     transaction.commit()
-}
-
-fn read_epoch(connection: &Connection) -> rusqlite::Result<String> {
-    let sql = "SELECT CAST(value AS TEXT) FROM polecat_meta WHERE name = 'epoch'";
-    connection.query_row(sql, (), |row| Ok(row.get::<_, Option<String>>(0)?.unwrap_or_default()))
-}
-
-/// A UUID of randomness from the operating system, by way of what the standard
-/// library keys its hash maps with.
-pub(in crate::shell) fn random_uuid() -> String {
-    let state = RandomState::new();
-    let halves = [state.hash_one(0), state.hash_one(1)].map(u128::from);
-    uuid::Builder::from_u128(halves[0] << 64 | halves[1])
-        .with_variant(uuid::Variant::RFC4122)
-        .with_version(uuid::Version::Random)
-        .into_uuid()
-        .to_string()
 }
 
 /// The names and texts of all triggers.

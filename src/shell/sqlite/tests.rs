@@ -351,7 +351,7 @@ fn damaged_engine(kind: u8, find: impl Fn(&[u8]) -> Option<usize>) -> (TempDir, 
     assert!(pages.any(|page| find(page).map(|at| page[at] ^= 1).is_some()), "no such page");
     std::fs::write(&path, bytes).unwrap();
     let connection = Connection::open(&path).unwrap();
-    let engine = SqliteEngine::with(connection, String::new(), &StoreOptions::default()).unwrap();
+    let engine = SqliteEngine::with(connection, &StoreOptions::default()).unwrap();
     (folder, engine)
 }
 
@@ -400,4 +400,15 @@ fn a_sound_file_has_no_faults() {
     let odd = "INSERT INTO messages (id, channel_id, author, content, timestamp) VALUES (-5, x'00', '', '', ''), (0, 7, '', '', '')";
     writer.execute_batch(odd).unwrap();
     assert_eq!(look_through(&mut engine).1, 0);
+}
+
+#[test]
+fn a_start_leaves_the_durability_as_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for (durability, level) in [(Durability::Normal, 1), (Durability::Full, 2)] {
+        let options = StoreOptions { durability, ..StoreOptions::default() };
+        let engine = SqliteEngine::open(&folder.path().join("polecat.db"), &options).unwrap();
+        let found: i64 = engine.connection.query_row("PRAGMA synchronous", (), |row| row.get(0)).unwrap();
+        assert_eq!(found, level);
+    }
 }

@@ -88,9 +88,7 @@ impl Listener {
     }
 
     fn greet(self, hello: &Value, epoch: &mut Option<String>, last: &mut Option<String>, run: &mut Run) {
-        let ours = hello["payload"]["epoch"].as_str().expect("an epoch");
-        assert_eq!(epoch.as_deref().unwrap_or(ours), ours, "the database stays the same");
-        *epoch = Some(ours.to_owned());
+        *epoch = Some(hello["payload"]["epoch"].as_str().expect("an epoch").to_owned());
         if last.is_none() {
             run.start = number(hello["event_id"].as_str().expect("an id"));
         }

@@ -123,8 +123,10 @@ fn an_id_that_says_nothing_is_a_gap() {
             let target = format!("{path}?last_event_id={requested}{query}");
             let mut client = Socket::connect_v1(server.addr(), &target);
             let (gap, replayed) = replay(&mut client, "gap");
-            let kept = [format!("{name}-00001"), format!("{name}-00004")];
-            assert_eq!(gap, json!({"requested": requested, "oldest": kept[0], "newest": kept[1]}));
+            let [none, oldest, newest] = [0, 1, 4].map(|number| format!("{name}-{number:05}"));
+            let expected =
+                json!({"requested": requested, "agreed": none, "oldest": oldest, "newest": newest});
+            assert_eq!(gap, expected, "{target}");
             assert_eq!(replayed, ids(name, 1..=4), "{target}");
         }
         let target = format!("{path}?last_event_id={name}-00002&epoch={epoch}");
@@ -158,6 +160,7 @@ fn an_id_whose_successors_are_no_longer_kept_is_a_gap() {
             let target = format!("{path}?last_event_id={name}-{requested:05}");
             let (gap, replayed) = replay(&mut Socket::connect_v1(server.addr(), &target), "gap");
             assert_eq!(gap["oldest"], format!("{name}-00041"));
+            assert_eq!(gap["agreed"], gap["requested"], "what came after it is gone, and not the id");
             assert_eq!(replayed, ids(name, 41..=50));
         }
         for (from, left) in [(40, 41..=50), (45, 46..=50)] {
