@@ -121,6 +121,8 @@ impl Exposition {
         }
         let metrics = &self.metrics;
         page.counter("polecat_connections_accepted", "Connections accepted", metrics.accepted)?;
+        let help = "Connections lost before they were accepted, by their peer or on their way";
+        page.counter("polecat_connections_lost", help, metrics.lost)?;
         let closed = CloseReason::ALL.iter().map(|reason| (reason.name(), metrics.closed_for(*reason)));
         page.counters("polecat_connections_closed", "Connections ended, by the reason", "reason", closed)?;
         page.counter("polecat_upgrades", "WebSocket handshakes completed", metrics.upgrades)?;

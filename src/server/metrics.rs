@@ -140,6 +140,8 @@ pub struct CodedBytes {
 pub struct Metrics {
     /// Connections accepted.
     pub accepted: u64,
+    /// Connections lost before they were accepted.
+    pub lost: u64,
     /// Connections ended, by [`CloseReason`].
     pub closed: [u64; CloseReason::ALL.len()],
     /// WebSocket handshakes completed.
@@ -191,9 +193,10 @@ impl Metrics {
 
     /// Every counter that is no [`CloseReason`] and no [`Limit`], with its name.
     #[must_use]
-    pub const fn counters(&self) -> [(&'static str, u64); 24] {
+    pub const fn counters(&self) -> [(&'static str, u64); 25] {
         [
             ("accepted", self.accepted),
+            ("lost", self.lost),
             ("upgrades", self.upgrades),
             ("requests", self.requests),
             ("foreign_origins", self.foreign_origins),

@@ -246,6 +246,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.metrics.limits.count(Limit::Descriptors);
     }
 
+    /// Counts a connection that was lost before it could be accepted.
+    pub const fn count_lost(&mut self) {
+        self.metrics.lost += 1;
+    }
+
     /// Tells what has changed about the socket at `index`. Only marks it; the work
     /// is done in the turn.
     pub fn ready(&mut self, index: u32, readiness: Readiness) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::event::Source as _;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use service_binding::{Binding, Listener as Inherited};
 use socket2::{Domain, SockRef, Type};
 
@@ -32,8 +33,11 @@ pub(super) const BACKLOG: i32 = 4096;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOT_SENT_BYTES_MAX: u32 = 128 << 10;
 
-/// How long accepting rests when the system has no descriptor or memory for it.
+/// How long accepting rests when it would fail again at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that may be lost one after the other before accepting rests: a firewall may refuse them all.
+const LOST_MAX: usize = 64;
 
 /// Connections turned away before accepting rests again.
 const TURNED_AWAY_MAX: usize = 64;
@@ -168,17 +172,21 @@ impl Listeners {
         }
         self.paused_until = None;
         let mut budget = server.config().budgets.accepts;
+        let mut lost = 0;
         let count = self.listeners.len();
         let first = self.first;
         for place in (0..count).map(|offset| (first + offset) % count) {
             while self.listeners[place].is_ready && budget > 0 {
                 budget -= 1;
-                if let Err(error) = self.accept_one(place, registry, server) {
-                    if !std::mem::replace(&mut self.are_failing, true) {
-                        log::warn!("new connections are turned away until this is over: {error}");
-                    }
-                    self.turn_away(place, server);
-                    self.paused_until = Some(Instant::now() + PAUSE);
+                let Err(error) = self.accept_one(place, registry, server) else { continue };
+                let failure = Failure::of(&error);
+                if failure == Failure::Connection {
+                    log::debug!("a connection was lost before it was accepted: {error}");
+                    server.count_lost();
+                    lost += 1;
+                }
+                if failure != Failure::Connection || lost == LOST_MAX {
+                    self.pause(place, failure, &error, server);
                     return;
                 }
             }
@@ -186,7 +194,25 @@ impl Listeners {
         self.first = (first + 1) % count;
     }
 
-    /// Accepts a connection, if there is one. Fails where the system has no means for it.
+    /// Accepts nobody for a moment. If the system has no means for another connection, those who wait are told.
+    fn pause<E: Engine>(
+        &mut self,
+        place: usize,
+        failure: Failure,
+        error: &io::Error,
+        server: &mut Server<TcpSocket, E>,
+    ) {
+        if !std::mem::replace(&mut self.are_failing, true) {
+            let becomes = if failure == Failure::System { "turned away" } else { "not accepted" };
+            log::warn!("new connections are {becomes} until this is over: {error}");
+        }
+        if failure == Failure::System {
+            self.turn_away(place, server);
+        }
+        self.paused_until = Some(Instant::now() + PAUSE);
+    }
+
+    /// Accepts a connection, if there is one.
     fn accept_one<E: Engine>(
         &mut self,
         place: usize,
@@ -206,7 +232,6 @@ impl Listeners {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.is_ready = false,
-            Err(error) if is_of_the_connection(&error) => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -300,10 +325,82 @@ fn source(addr: IpAddr) -> Source {
     }
 }
 
-/// Whether accepting failed for this one connection only, so that the next may succeed.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    )
+/// Why nobody could be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// This one connection was lost, by its peer or on its way: the next may be accepted.
+    Connection,
+    /// The system has no descriptor or memory for another one.
+    System,
+    /// The listener itself does not work.
+    Listener,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        let is_one_of =
+            |errors: &[Errno]| errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+        if is_one_of(LACKING) {
+            Self::System
+        } else if is_one_of(LOST) {
+            Self::Connection
+        } else {
+            Self::Listener
+        }
+    }
+}
+
+const LACKING: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+
+/// What was wrong with a connection while it waited: Linux reports that by `accept` (accept(2), "Error handling").
+const LOST: &[Errno] = &[
+    Errno::CONNABORTED,
+    Errno::CONNRESET,
+    Errno::HOSTDOWN,
+    Errno::HOSTUNREACH,
+    Errno::INTR,
+    Errno::NETDOWN,
+    Errno::NETRESET,
+    Errno::NETUNREACH,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Errno::NONET,
+    Errno::NOPROTOOPT,
+    Errno::OPNOTSUPP,
+    // Of a firewall.
+    Errno::PERM,
+    Errno::PROTO,
+    Errno::TIMEDOUT,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_no_lack_of_descriptors() {
+        let failure = |errno: Errno| Failure::of(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        for lost in [
+            Errno::NETDOWN,
+            Errno::PROTO,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::HOSTUNREACH,
+            Errno::OPNOTSUPP,
+            Errno::NETUNREACH,
+            Errno::PERM,
+            Errno::CONNABORTED,
+            Errno::CONNRESET,
+            Errno::TIMEDOUT,
+            Errno::INTR,
+        ] {
+            assert_eq!(failure(lost), Failure::Connection, "{lost}");
+        }
+        for lacking in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert_eq!(failure(lacking), Failure::System, "{lacking}");
+        }
+        for broken in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT] {
+            assert_eq!(failure(broken), Failure::Listener, "{broken}");
+        }
+        assert_eq!(Failure::of(&io::ErrorKind::Other.into()), Failure::Listener);
+    }
 }
