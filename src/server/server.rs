@@ -201,6 +201,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.moment.advance(now, self.clock.stamp());
     }
 
+    /// Tells when the poll begins: what a turn takes is no part of the sleep. A shell whose turns take no time need not.
+    pub fn end_turn(&mut self, now: Now) {
+        self.metrics.stalled_ms += self.clock.end_turn(now);
+    }
+
+    /// Tells that the process was stopped in the poll. Comes before [`Server::wake`].
+    pub const fn note_stop(&mut self) {
+        self.clock.note_stop();
+    }
+
     /// The index that the next accepted connection will have.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "descriptors are counted in 31 bits")]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::hub::engine::Engine;
 use crate::hub::memory::MemoryEngine;
@@ -100,6 +100,8 @@ pub struct Reactor {
     /// Whether children may have ended that nobody has waited for. We start none, but process 1 of a container
     /// gets all whose parents are gone, and a shell that becomes us leaves us its own.
     has_defunct: Arc<AtomicBool>,
+    /// Set by SIGCONT.
+    was_continued: Arc<AtomicBool>,
     supervisor: Option<Supervisor>,
     /// When it is asked how much memory is in use, where that has a limit.
     memory_due: Option<Instant>,
@@ -158,6 +160,7 @@ impl Reactor {
             is_asked: Arc::default(),
             is_hung_up: Arc::default(),
             has_defunct: Arc::default(),
+            was_continued: Arc::default(),
             supervisor: None,
             memory_due: is_limited.then_some(clock.origin),
             handle: Handle { stop: Arc::default(), waker },
@@ -181,7 +184,7 @@ impl Reactor {
     }
 
     /// Lets SIGTERM and SIGINT stop it, a second one of them end the process, SIGUSR1 tell
-    /// what was counted so far, SIGCHLD reap children, and SIGHUP do nothing.
+    /// what was counted so far, SIGCHLD reap children, SIGCONT say that it was stopped, and SIGHUP do nothing.
     ///
     /// # Errors
     ///
@@ -195,7 +198,12 @@ impl Reactor {
             signal_hook::flag::register(signal, Arc::clone(stop))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        let flags = [(SIGUSR1, &self.is_asked), (SIGHUP, &self.is_hung_up), (SIGCHLD, &self.has_defunct)];
+        let flags = [
+            (SIGUSR1, &self.is_asked),
+            (SIGHUP, &self.is_hung_up),
+            (SIGCHLD, &self.has_defunct),
+            (SIGCONT, &self.was_continued),
+        ];
         for (signal, flag) in flags {
             signal_hook::flag::register(signal, Arc::clone(flag))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
@@ -282,6 +290,7 @@ impl Reactor {
     fn look(&mut self) -> io::Result<()> {
         let mut timeout = self.poll_timeout();
         let left = Instant::now();
+        self.server.end_turn(self.clock.at(left));
         for round in 0..ROUNDS_MAX {
             let mut is_cut_short = match self.poll.poll(&mut self.events, timeout) {
                 Ok(()) => false,
@@ -296,6 +305,9 @@ impl Reactor {
                 let woken = Instant::now();
                 // Stopped after it had found something, and before it could tell.
                 is_cut_short |= timeout.is_some_and(|timeout| woken - left > timeout + LATE);
+                if self.was_continued.swap(false, Ordering::Relaxed) {
+                    self.server.note_stop();
+                }
                 self.server.wake(self.clock.at(woken));
                 self.server.note_lap(lap(self.woken, left, timeout, woken));
                 self.woken = woken;

@@ -85,3 +85,20 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
     }
     process.kill();
 }
+
+#[test]
+fn a_stop_within_a_sleep_is_told_from_the_sleep() {
+    let home = Home::new();
+    // Nothing falls due for a minute, so that it sleeps, and would have slept on.
+    let process = Process::serve(&home.database(), &["--heartbeat-interval", "60", "--idle-timeout", "60"]);
+    let mut http = Http::connect(process.addr());
+    let mut stalled =
+        || http.get("/api/health?verbose=1").ok()["loop"]["stalled_ms"].as_u64().expect("a time");
+    let before = stalled();
+    process.signal(Signal::STOP);
+    // Its clients are of no matter here: they keep the time.
+    Swarm::default().run_for(2 * INTERVAL);
+    process.signal(Signal::CONT);
+    let told = stalled() - before;
+    assert!(told >= 500, "{told} ms of two seconds in which it was stopped");
+}

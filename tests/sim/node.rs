@@ -40,6 +40,8 @@ const IDLE_TURNS_MAX: u32 = 300;
 
 /// A poll that returns this much later than asked for is ordinary; more is a stall.
 const LATENESS_MS_MAX: u64 = 100;
+/// Later than this it was stopped, and nobody knows since when.
+const STOP_MS_MIN: u64 = 1_000;
 
 /// What the nodes of a world share.
 pub(crate) struct Ground {
@@ -230,6 +232,7 @@ impl Node {
         let passed = now_ms - self.turned_at_ms;
         self.turned_at_ms = now_ms;
         self.attended_ms += match self.timeout_ms {
+            Some(timeout_ms) if passed >= timeout_ms + STOP_MS_MIN => LATENESS_MS_MAX,
             Some(timeout_ms) => passed.min(timeout_ms + LATENESS_MS_MAX),
             None => passed,
         };

@@ -34,6 +34,29 @@ fn a_stall_of_three_intervals_closes_nobody() {
 }
 
 #[test]
+fn who_was_asked_just_before_a_stall_has_its_whole_interval_after_it() {
+    for answers in [true, false] {
+        let mut world = World::new(Options::default(), 1);
+        let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
+        // Asked at the second heartbeat; the process is stopped 20 ms later, and the answers are not there yet.
+        world.pass(2 * INTERVAL_MS + 20);
+        world.sleep_through(10 * INTERVAL_MS);
+        world.rest();
+        assert_eq!(world.server().connections(), 3, "cut off on waking");
+        world.pass(INTERVAL_MS - 200);
+        assert_eq!(world.server().connections(), 3, "cut off before the interval is over");
+        if answers {
+            for peer in &mut peers {
+                assert!(peer.frames().iter().any(|(opcode, _)| *opcode == PING), "it is asked");
+                peer.say_frame(PONG, b"");
+            }
+        }
+        world.pass(200);
+        assert_eq!(world.server().connections(), if answers { 3 } else { 0 });
+    }
+}
+
+#[test]
 fn a_peer_that_vanished_is_closed_an_interval_after_it_was_asked() {
     let mut world = World::new(Options::default(), 1);
     let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
