@@ -367,7 +367,9 @@ fn packages(manifest: &str) -> Vec<String> {
 /// Sections named as `FILE.md, "Heading"` that the file does not have.
 fn citations(source: &Source, document: impl Fn(&str) -> String) -> Vec<String> {
     let mut faults = Vec::new();
-    for file in ["PROTOCOL.md", "ARCHITECTURE.md", "README.md"] {
+    let documents = ["PROTOCOL.md", "ARCHITECTURE.md", "README.md"];
+    let readers = ["docs/operating.md", "docs/command-line.md", "docs/clients.md", "docs/load.md"];
+    for file in documents.into_iter().chain(readers) {
         let start = format!("{file}, \"");
         for (place, _) in source.text.match_indices(&start) {
             let heading = source.text[place + start.len()..].split('"').next().unwrap_or_default();

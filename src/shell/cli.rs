@@ -258,7 +258,12 @@ mod tests {
     #[test]
     fn the_examples_are_command_lines() {
         let cli = Cli::command();
-        let mut text = include_str!("../../README.md").replace("\ntarget/release/", "\n  ");
+        let documents = [
+            include_str!("../../README.md"),
+            include_str!("../../docs/command-line.md"),
+            include_str!("../../docs/load.md"),
+        ];
+        let mut text = documents.concat().replace("\ntarget/release/", "\n  ");
         let below = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
         for command in cli.get_subcommands().chain(below) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

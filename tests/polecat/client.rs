@@ -1,4 +1,4 @@
-//! The command line's other side, as a user runs it: README.md, "From the command line", which speaks
+//! The command line's other side, as a user runs it: docs/command-line.md, "The command line", which speaks
 //! PROTOCOL.md, "14. polecat.v1", and "3. The HTTP API".
 
 mod backup;

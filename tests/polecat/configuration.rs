@@ -1,4 +1,4 @@
-//! Flags, the environment, exit codes and signals: README.md, "Flags".
+//! Flags, the environment, exit codes and signals: docs/operating.md, "Flags".
 
 use std::net::TcpListener;
 

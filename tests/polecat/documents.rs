@@ -1,4 +1,4 @@
-//! What the documents list is what there is, and the other way round: README.md, "Flags", and
+//! What the documents list is what there is, and the other way round: docs/operating.md, "Flags", and
 //! PROTOCOL.md, "13. Tables".
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,7 @@ use crate::support::socket::message;
 use crate::support::{Home, Http, Process, Socket, get, post};
 
 const README: &str = include_str!("../../README.md");
+const OPERATING: &str = include_str!("../../docs/operating.md");
 const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 
 /// A flag as it is described, or the heading of a group of them.
@@ -22,21 +23,21 @@ enum Described {
 }
 
 #[test]
-fn readme_and_help_say_the_same_of_every_flag() {
+fn the_table_and_help_say_the_same_of_every_flag() {
     let help = run(|command| {
         command.args(["serve", "--help"]);
     });
-    let (helped, listed) = (flags_of_help(&help.stdout), flags_of_readme());
+    let (helped, listed) = (flags_of_help(&help.stdout), flags_of_table());
     for (of_help, of_readme) in helped.iter().zip(&listed) {
-        assert_eq!(of_help, of_readme, "left: --help, right: README.md");
+        assert_eq!(of_help, of_readme, "left: --help, right: docs/operating.md");
     }
     assert_eq!(helped.len(), listed.len(), "{helped:#?}\n{listed:#?}");
     assert!(helped.len() > 30, "{helped:#?}");
 }
 
 #[test]
-fn the_alarms_of_readme_are_of_what_there_is_and_silent_in_normal_use() {
-    let rules = README.split("```yaml\n").find(|block| block.starts_with("groups:")).expect("the rules");
+fn the_alarms_that_are_recommended_are_of_what_there_is_and_silent_in_normal_use() {
+    let rules = OPERATING.split("```yaml\n").find(|block| block.starts_with("groups:")).expect("the rules");
     let rules = rules.split("```").next().expect("their end");
     let home = Home::new();
     let flags = ["--max-log-bytes", "1000", "--max-logs-bytes", "2000", "--idle-timeout", "0.1"];
@@ -110,7 +111,15 @@ fn the_flags_that_documents_name_exist() {
         "--path",
     ];
     known.extend(foreign.map(str::to_owned));
-    for (name, document) in [("README.md", README), ("PROTOCOL.md", PROTOCOL)] {
+    let documents = [
+        ("README.md", README),
+        ("PROTOCOL.md", PROTOCOL),
+        ("docs/operating.md", OPERATING),
+        ("docs/command-line.md", include_str!("../../docs/command-line.md")),
+        ("docs/clients.md", include_str!("../../docs/clients.md")),
+        ("docs/load.md", include_str!("../../docs/load.md")),
+    ];
+    for (name, document) in documents {
         let unknown = flags_in(document).into_iter().filter(|flag| !known.contains(flag));
         assert_eq!(unknown.collect::<Vec<_>>(), Vec::<String>::new(), "{name}");
     }
@@ -122,7 +131,9 @@ fn the_files_that_documents_name_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let is_part = |character: char| character.is_ascii_alphanumeric() || "/._-".contains(character);
     let mut found = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "PROTOCOL.md", "tests/README.md"] {
+    let documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "PROTOCOL.md", "tests/README.md"];
+    let readers = ["docs/operating.md", "docs/command-line.md", "docs/clients.md", "docs/load.md"];
+    for document in documents.into_iter().chain(readers) {
         let text = std::fs::read_to_string(root.join(document)).expect("a document");
         let words = text.split(|character| !is_part(character)).map(|word| word.trim_end_matches('.'));
         for word in words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder))) {
@@ -196,9 +207,9 @@ fn flags_in(text: &str) -> BTreeSet<String> {
     words.filter(is_flag).map(str::to_owned).collect()
 }
 
-/// The rows of the table of README.md, without its markup.
-fn flags_of_readme() -> Vec<Described> {
-    let (_, section) = README.split_once("\n## Flags\n").expect("a section");
+/// The rows of the table of flags, without its markup.
+fn flags_of_table() -> Vec<Described> {
+    let (_, section) = OPERATING.split_once("\n## Flags\n").expect("a section");
     let (section, _) = section.split_once("\n## ").expect("another one");
     let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|'));
     rows.skip_while(|row| !row.starts_with("---"))

@@ -1,5 +1,5 @@
 //! `polecat load`, run as a user would: against a server of ours, which does well, and
-//! against bad ones (`load/bad.rs`), which it must catch. README.md, "Load".
+//! against bad ones (`load/bad.rs`), which it must catch. docs/load.md, "Load tests".
 
 mod bad;
 mod interrupts;

@@ -1,4 +1,4 @@
-//! Nothing stored, `--db off`: PROTOCOL.md, "8. Guarantees", and README.md, "Flags".
+//! Nothing stored, `--db off`: PROTOCOL.md, "8. Guarantees", and docs/operating.md, "Flags".
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A process that something else starts, watches and follows with another: README.md, "Running it for real", and
+//! A process that something else starts, watches and follows with another: docs/operating.md, "As a service", and
 //! PROTOCOL.md, "11. WebSocket rules".
 
 mod notices;

@@ -21,13 +21,13 @@ fn lint(text: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// A block of README.md that begins with `start`, checked as what it is.
-fn check_of_readme(what: &str, start: &str) {
-    let readme = include_str!("../../README.md");
-    let block = readme.split("```yaml\n").find(|block| block.starts_with(start)).expect("the block");
+/// A block of docs/operating.md that begins with `start`, checked as what it is.
+fn check_of_document(what: &str, start: &str) {
+    let document = include_str!("../../docs/operating.md");
+    let block = document.split("```yaml\n").find(|block| block.starts_with(start)).expect("the block");
     let block = block.split("```").next().expect("its end");
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let file = folder.path().join("readme.yml");
+    let file = folder.path().join("block.yml");
     std::fs::write(&file, block).expect("a file");
     let output = Command::new("promtool").args(["check", what]).arg(&file).output();
     let output = output.expect("promtool can be run");
@@ -35,10 +35,10 @@ fn check_of_readme(what: &str, start: &str) {
 }
 
 #[test]
-fn promtool_reads_the_readme() {
+fn promtool_reads_what_is_recommended() {
     if tool::are_there(&[Path::new("promtool")]) {
-        check_of_readme("config", "scrape_configs:");
-        check_of_readme("rules", "groups:");
+        check_of_document("config", "scrape_configs:");
+        check_of_document("rules", "groups:");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `polecat backup`: README.md, "The file".
+//! `polecat backup`: docs/operating.md, "The database file".
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,4 +1,4 @@
-//! `polecat doctor`: README.md, "From the command line".
+//! `polecat doctor`: docs/command-line.md, "The command line".
 
 use std::os::unix::fs::symlink;
 use std::path::Path;

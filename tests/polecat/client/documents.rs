@@ -1,4 +1,4 @@
-//! Completions and the manual: README.md, "From the command line".
+//! Completions and the manual: docs/command-line.md, "The command line".
 
 use std::collections::BTreeSet;
 

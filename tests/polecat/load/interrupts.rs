@@ -1,4 +1,4 @@
-//! A run that is interrupted says what it came to so far: README.md, "Load".
+//! A run that is interrupted says what it came to so far: docs/load.md, "Load tests".
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! What a supervisor is told: README.md, "Running it for real".
+//! What a supervisor is told: docs/operating.md, "As a service".
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};

@@ -1,4 +1,4 @@
-//! The units of `contrib/`, as systemd judges them: README.md, "Running it for real".
+//! The units of `contrib/`, as systemd judges them: docs/operating.md, "As a service".
 
 use std::path::Path;
 use std::process::Command;

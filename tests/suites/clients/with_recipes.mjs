@@ -1,4 +1,4 @@
-// The recipes of README.md, as they stand there but for ports and names: with_recipes.mjs BINARY PACKAGES
+// The recipes of docs/clients.md and docs/operating.md, as they stand there but for ports and names: with_recipes.mjs BINARY PACKAGES
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +17,8 @@ import { run } from "./server.mjs";
 
 const [binary, packages] = process.argv.slice(2);
 const { WebSocket } = createRequire(`${resolve(packages)}/`)("ws");
-const README = readFileSync(new URL("../../../README.md", import.meta.url), "utf8").split("\n## Recipes\n")[1].split("\n## ")[0];
+const read = (name) => readFileSync(new URL(`../../../docs/${name}.md`, import.meta.url), "utf8");
+const RECIPES = read("clients") + read("operating");
 const has = (program) => process.env.PATH.split(delimiter).concat("/usr/sbin").some((folder) => isThere(join(folder, program)));
 
 function isThere(path) {
@@ -31,7 +32,7 @@ function isThere(path) {
 
 /** The text of the recipe in that language, for a server on another port. */
 function recipe(language, server) {
-  const [, text] = README.match(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "ms"));
+  const [, text] = RECIPES.match(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "ms"));
   check(text.includes(":8010"), `the recipe in ${language} does not name the port`);
   return text.replaceAll(":8010", `:${server.port}`);
 }
