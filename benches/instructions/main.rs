@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
 mod hall;
+mod mirror;
 mod paths;
 mod recorded;
 mod valgrind;

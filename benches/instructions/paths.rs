@@ -11,6 +11,7 @@ use polecat::wire::message::{Item, MessageDecoder};
 use polecat::wire::protocol::{Message, write_message};
 
 use crate::hall::{Client, Hall, masked, post, repeated, upgrade};
+use crate::mirror::load_echo;
 
 /// One path.
 pub(crate) struct Path {
@@ -28,7 +29,7 @@ const DEPTH: u32 = 16;
 const MEMBERS: u32 = 1000;
 const IDLE: u32 = 10_000;
 
-pub(crate) const PATHS: [Path; 15] = [
+pub(crate) const PATHS: [Path; 16] = [
     Path { name: "frame-64-bytes", run: frame_64_bytes, times: 20_000, operations: 1 },
     Path { name: "frame-64-kib", run: frame_64_kib, times: 500, operations: 1 },
     Path { name: "fragmented-text-4-kib", run: fragmented_text, times: 2_000, operations: 1 },
@@ -44,6 +45,7 @@ pub(crate) const PATHS: [Path; 15] = [
     Path { name: "v1-message-with-ack", run: v1_message, times: 2_000, operations: 1 },
     Path { name: "delivery-to-1000", run: fan_out, times: 100, operations: MEMBERS },
     Path { name: "heartbeat-of-10000", run: heartbeats, times: 3, operations: IDLE },
+    Path { name: "load-echo-of-4-kib", run: load_echo_of_4_kib, times: 200, operations: DEPTH },
 ];
 
 /// Decodes `frame` again and again, each time from a fresh copy as a read would bring it.
@@ -251,6 +253,12 @@ fn fan_out(times: u32) {
     }
     let wanted = 1 + u64::from(times);
     assert!(members.iter().all(|member| member.writes() == wanted), "everyone gets each message");
+}
+
+/// What our own load generator does for each message, with a server that unmasks it and sends it back.
+#[inline(never)]
+fn load_echo_of_4_kib(times: u32) {
+    load_echo(times, DEPTH, 4 << 10);
 }
 
 /// Intervals in which everyone gets a heartbeat, and answers those that ask for it: every second.

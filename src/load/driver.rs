@@ -10,7 +10,7 @@ use crate::wire::extension::{EXTENSIONS_FIELD, OFFER};
 use crate::wire::reply::{accept_of, write_upgrade};
 
 use super::order::Order;
-use super::payload::filling;
+use super::payload::blank;
 use super::peer::{Inbox, NO_PUBLISHER, Peer, Phase, Role};
 use super::plan::{Plan, Publishing, Workload};
 use super::tally::Tally;
@@ -78,8 +78,8 @@ pub struct Driver<S> {
     pub(super) sent_times: Vec<VecDeque<u64>>,
     /// Messages and requests on their way.
     pub(super) outstanding: u64,
-    /// What fills all payloads.
-    pub(super) filling: Vec<u8>,
+    /// The payload that was sent last: the next differs in its front alone.
+    pub(super) payload: Vec<u8>,
     /// For all connections, as in the server.
     pub(super) inflater: Inflater,
     /// Where the last payload was found in a message.
@@ -135,7 +135,7 @@ impl<S: Socket> Driver<S> {
             to_open: (0..plan.peers())
                 .filter(|index| !(publishers_later && plan.publishes(*index)))
                 .collect(),
-            filling: filling(plan.payload_bytes, plan.compresses),
+            payload: blank(plan.payload_bytes, plan.compresses),
             inflater: Inflater::default(),
             plan,
             peers,

@@ -15,36 +15,36 @@ pub struct Stamp {
     pub sent_us: u64,
 }
 
-/// What fills a payload of `bytes` bytes: one letter again and again; or, where it is to be compressed, text that
+/// A payload of `bytes` bytes, of which [`Stamp::write_over`] changes what it tells: one letter again and again; or, where it is to be compressed, text that
 /// shrinks about as much as JSON with numbers and names in it does.
 #[must_use]
-pub fn filling(bytes: usize, is_compressed: bool) -> Vec<u8> {
-    let len = bytes.saturating_sub(STAMP_BYTES);
+pub fn blank(bytes: usize, is_compressed: bool) -> Vec<u8> {
+    let len = bytes.max(STAMP_BYTES);
     if !is_compressed {
         return vec![b'x'; len];
     }
     const NAMES: [&str; 8] = ["pressure", "speed", "voltage", "width", "load", "torque", "humidity", "phase"];
     let mut random = fastrand::Rng::with_seed(len as u64);
-    let mut filling = Vec::with_capacity(len + 64);
-    while filling.len() < len {
+    let mut blank = Vec::with_capacity(len + 64);
+    while blank.len() < len {
         let (name, value) = (NAMES[random.usize(..NAMES.len())], random.u32(..1_000_000));
-        filling
-            .extend_from_slice(format!("(name: {name}, value: {value}, unit: {}), ", value % 7).as_bytes());
+        blank.extend_from_slice(format!("(name: {name}, value: {value}, unit: {}), ", value % 7).as_bytes());
     }
-    filling.truncate(len);
-    filling
+    blank.truncate(len);
+    blank
 }
 
 impl Stamp {
-    /// Appends a payload with that [`filling`].
-    pub fn write(self, filling: &[u8], out: &mut Vec<u8>) {
-        out.push(b'@');
-        push_hex(u64::from(self.publisher), 3, out);
-        out.push(b'.');
-        push_hex(u64::from(self.sequence), 8, out);
-        out.push(b'.');
-        push_hex(self.sent_us, 10, out);
-        out.extend_from_slice(filling);
+    /// Makes a payload tell this: only its front changes.
+    pub fn write_over(self, payload: &mut [u8]) {
+        if let Some(stamp) = payload.first_chunk_mut::<STAMP_BYTES>() {
+            stamp[0] = b'@';
+            write_hex(u64::from(self.publisher), &mut stamp[1..4]);
+            stamp[4] = b'.';
+            write_hex(u64::from(self.sequence), &mut stamp[5..13]);
+            stamp[13] = b'.';
+            write_hex(self.sent_us, &mut stamp[14..]);
+        }
     }
 
     /// What the payload that begins with `bytes` tells.
@@ -61,11 +61,10 @@ impl Stamp {
         })
     }
 
-    /// Whether `text` begins with a payload with that filling, and what may end it in JSON, so far as that can
-    /// be told without its numbers.
+    /// Whether `text` begins with a payload such as `payload`, but for what it tells, and what may end it in JSON.
     #[must_use]
-    pub fn is_whole(text: &[u8], filling: &[u8]) -> bool {
-        let rest = text.get(STAMP_BYTES..).and_then(|text| text.strip_prefix(filling));
+    pub fn is_whole(text: &[u8], payload: &[u8]) -> bool {
+        let rest = text.get(STAMP_BYTES..).and_then(|text| text.strip_prefix(&payload[STAMP_BYTES..]));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'"')))
     }
 
@@ -88,10 +87,11 @@ impl Stamp {
     }
 }
 
-fn push_hex(value: u64, digits: u32, out: &mut Vec<u8>) {
+fn write_hex(mut value: u64, digits: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for place in (0..digits).rev() {
-        out.push(DIGITS[(value >> (4 * place) & 0xF) as usize]);
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(value & 0xF) as usize];
+        value >>= 4;
     }
 }
 
@@ -114,11 +114,17 @@ mod tests {
 
     const STAMP: Stamp = Stamp { publisher: 0xABC, sequence: 7, sent_us: 1_234_567 };
 
+    fn payload(bytes: usize, is_compressed: bool) -> Vec<u8> {
+        let mut payload = blank(bytes, is_compressed);
+        STAMP.write_over(&mut payload);
+        payload
+    }
+
     #[test]
     fn what_is_written_is_found_wherever_it_is() {
         let mut text = b"{\"a\":\"me@home\",\"content\":\"".to_vec();
         let at = text.len();
-        STAMP.write(&filling(40, false), &mut text);
+        text.extend(payload(40, false));
         assert_eq!(text.len(), at + 40);
         for hint in [0, at, at + 1, 10_000] {
             assert_eq!(Stamp::find(&text, hint), Some((STAMP, at)));
@@ -129,10 +135,9 @@ mod tests {
 
     #[test]
     fn a_changed_payload_is_seen() {
-        let mut text = Vec::new();
-        STAMP.write(&filling(30, false), &mut text);
+        let mut text = payload(30, false);
         text.push(b'"');
-        let is_whole = |text: &[u8], bytes| Stamp::is_whole(text, &filling(bytes, false));
+        let is_whole = |text: &[u8], bytes| Stamp::is_whole(text, &blank(bytes, false));
         assert!(is_whole(&text, 30) && is_whole(&text[..30], 30));
         assert!(!is_whole(&text, 29) && !is_whole(&text, 31) && !is_whole(&text, 99));
         text[28] = b'y';
@@ -141,9 +146,8 @@ mod tests {
 
     #[test]
     fn what_is_to_be_compressed_shrinks_like_json() {
-        let mut text = br#"{"type":"message","content":""#.to_vec();
-        STAMP.write(&filling(1000, true), &mut text);
-        assert!(Stamp::is_whole(&text[29..], &filling(1000, true)) && text.len() == 1029);
+        let text = [&br#"{"type":"message","content":""#[..], &payload(1000, true)].concat();
+        assert!(Stamp::is_whole(&text[29..], &blank(1000, true)) && text.len() == 1029);
         let mut deflater = Deflater::default();
         let len = deflater.deflate(Window::Full, &text).map_or(usize::MAX, <[u8]>::len);
         assert!((250..500).contains(&len), "{len}");
@@ -151,8 +155,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_never_shorter_than_what_it_tells() {
-        let mut text = Vec::new();
-        STAMP.write(&filling(1, true), &mut text);
+        let text = payload(1, true);
         assert_eq!((text.len(), Stamp::parse(&text)), (STAMP_BYTES, Some(STAMP)));
     }
 }

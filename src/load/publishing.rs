@@ -1,8 +1,10 @@
 //! What is sent: echoes and requests that follow one another on each connection, and
-//! what publishers publish, within a window or at a rate.
+//! what publishers publish, within a window or at a rate; and how it gets to the socket.
+
+use std::io;
 
 use crate::server::socket::Socket;
-use crate::wire::codec::OpCode;
+use crate::wire::codec::{OpCode, write_masked_frame};
 use crate::wire::reply::write_post;
 
 use super::driver::{Driver, Stage};
@@ -49,10 +51,10 @@ impl<S: Socket> Driver<S> {
         if is_post {
             self.post(stamp);
         } else {
-            let mut payload = Vec::with_capacity(self.plan.payload_bytes);
-            let stamp = Stamp { publisher: 0, ..stamp };
-            stamp.write(&self.filling, &mut payload);
+            let mut payload = std::mem::take(&mut self.payload);
+            Stamp { publisher: 0, ..stamp }.write_over(&mut payload);
             self.say(OpCode::Text, &payload);
+            self.payload = payload;
         }
     }
 
@@ -122,7 +124,8 @@ impl<S: Socket> Driver<S> {
             self.post(stamp);
         } else {
             let mut text = b"{\"type\":\"message\",\"author\":\"load\",\"content\":\"".to_vec();
-            stamp.write(&self.filling, &mut text);
+            stamp.write_over(&mut self.payload);
+            text.extend_from_slice(&self.payload);
             text.extend_from_slice(b"\"}");
             self.say(OpCode::Text, &text);
         }
@@ -146,8 +149,77 @@ impl<S: Socket> Driver<S> {
         for part in before {
             body.extend_from_slice(part);
         }
-        stamp.write(&self.filling, &mut body);
+        stamp.write_over(&mut self.payload);
+        body.extend_from_slice(&self.payload);
         body.extend_from_slice(after);
         write_post(&endpoint.host, &endpoint.target, "", &body, &mut self.scratch);
     }
+
+    /// Puts a frame into the scratch.
+    pub(super) fn say(&mut self, opcode: OpCode, payload: &[u8]) {
+        let mask = self.random.u32(..).to_ne_bytes();
+        write_masked_frame(opcode, payload, mask, &mut self.scratch);
+    }
+
+    /// Sends what is in the scratch, at once where nothing else waits to be sent.
+    pub(super) fn send_scratch(&mut self, index: u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let peer = &mut self.peers[index as usize];
+        if let (Some(socket), None) = (&mut peer.socket, &peer.outbox) {
+            match write(socket, &scratch) {
+                Ok(written) if written == scratch.len() => {}
+                Ok(written) => peer.outbox.get_or_insert_default().push(&scratch[written..]),
+                Err(error) => self.end(index, &error.kind().to_string()),
+            }
+        } else if let Some(outbox) = &mut peer.outbox {
+            outbox.push(&scratch);
+            self.flush(index);
+        }
+        scratch.clear();
+        self.scratch = scratch;
+    }
+
+    /// Writes what waits for that. Returns whether the connection is still there.
+    pub(super) fn flush(&mut self, index: u32) -> bool {
+        let peer = &mut self.peers[index as usize];
+        let Some(socket) = &mut peer.socket else { return false };
+        while let Some(outbox) = &mut peer.outbox {
+            let front = outbox.front();
+            match write(socket, front) {
+                Ok(written) => {
+                    let is_blocked = written < front.len();
+                    outbox.consume(written);
+                    if outbox.is_empty() {
+                        peer.outbox = None;
+                    }
+                    if is_blocked {
+                        return true;
+                    }
+                }
+                Err(error) => {
+                    self.end(index, &error.kind().to_string());
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Writes as much as the socket takes, and says how much that was.
+fn write(socket: &mut impl Socket, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match socket.write(&bytes[written..]) {
+            Ok(0) => break,
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // So says a socket that is not connected yet, too.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::server::socket::Socket;
-use crate::wire::codec::{self, OpCode, Sender, Violation};
+use crate::wire::codec::{OpCode, Sender, Violation};
 use crate::wire::extension::is_agreed;
 use crate::wire::message::{Item, MessageDecoder, Step};
 use crate::wire::reply::{self, Offer, Reply};
@@ -236,7 +236,7 @@ impl<S: Socket> Driver<S> {
             Role::Echo => match Stamp::parse(bytes).filter(|stamp| stamp.sequence < peer.sent) {
                 Some(stamp) => {
                     let is_whole =
-                        bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, &self.filling);
+                        bytes.len() == self.plan.payload_bytes && Stamp::is_whole(bytes, &self.payload);
                     self.take_echo(index, stamp, is_whole && is_text);
                 }
                 None => self.take_stray(index),
@@ -247,7 +247,7 @@ impl<S: Socket> Driver<S> {
                     if self.plan.rounds > 0 {
                         peer.last_id = event_id(bytes).unwrap_or(peer.last_id);
                     }
-                    let is_whole = Stamp::is_whole(&bytes[at..], &self.filling);
+                    let is_whole = Stamp::is_whole(&bytes[at..], &self.payload);
                     self.tally.wrong += u64::from(!(is_whole && is_text));
                     self.take_delivery(index, stamp);
                 }
@@ -306,7 +306,7 @@ impl<S: Socket> Driver<S> {
         } else {
             found.and_then(|(stamp, at)| {
                 self.hint = at;
-                Stamp::is_whole(&reply.body[at..], &self.filling).then_some(stamp)
+                Stamp::is_whole(&reply.body[at..], &self.payload).then_some(stamp)
             })
         };
         let is_right = |stamp: &Stamp| {
@@ -392,53 +392,6 @@ impl<S: Socket> Driver<S> {
         if sent_us >= self.counting_from_us {
             self.tally.latencies.record(self.now_us.saturating_sub(sent_us));
         }
-    }
-
-    /// Puts a frame into the scratch.
-    pub(super) fn say(&mut self, opcode: OpCode, payload: &[u8]) {
-        let mask = self.random.u32(..).to_ne_bytes();
-        codec::write_masked_frame(opcode, payload, mask, &mut self.scratch);
-    }
-
-    /// Sends what is in the scratch, at once where nothing else waits to be sent.
-    pub(super) fn send_scratch(&mut self, index: u32) {
-        let scratch = std::mem::take(&mut self.scratch);
-        let peer = &mut self.peers[index as usize];
-        if !scratch.is_empty() && peer.socket.is_some() {
-            peer.outbox.get_or_insert_default().push(&scratch);
-            self.flush(index);
-        }
-        self.scratch = scratch;
-        self.scratch.clear();
-    }
-
-    /// Writes what waits for that. Returns whether the connection is still there.
-    fn flush(&mut self, index: u32) -> bool {
-        let peer = &mut self.peers[index as usize];
-        let Some(socket) = &mut peer.socket else { return false };
-        while let Some(outbox) = &mut peer.outbox {
-            match socket.write(outbox.front()) {
-                Ok(0) => break,
-                Ok(written) => {
-                    outbox.consume(written);
-                    if outbox.is_empty() {
-                        peer.outbox = None;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // So says a socket that is not connected yet, too.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
-                {
-                    return true;
-                }
-                Err(error) => {
-                    self.end(index, &error.kind().to_string());
-                    return false;
-                }
-            }
-        }
-        true
     }
 
     /// A connection is over before the run is.

@@ -277,9 +277,14 @@ impl Runner {
         // After resumptions the handshakes are not those of the beginning.
         let first_handshakes = if plan.workload == Workload::Storm { connections } else { tally.handshakes };
         let server = self.server_usage(last.server, first_handshakes);
-        let client = before.client.zip(open.client).map(|(first, open_usage)| ClientUsage {
-            cpu_ns_per_operation: cpu_ns(begin.client, end.client).and_then(|cpu| per(cpu, tally.operations)),
-            resident_bytes_per_connection: per(grown(first, open_usage), connections),
+        let client = before.client.zip(open.client).map(|(first, open_usage)| {
+            let cpu = cpu_ns(begin.client, end.client);
+            let cpu_ns_per_operation = cpu.and_then(|cpu| per(cpu, tally.operations));
+            let cpu_share = cpu.and_then(|cpu| per(cpu / 1e3, end.at_us - begin.at_us));
+            ClientUsage {
+                resident_bytes_per_connection: per(grown(first, open_usage), connections),
+                ..ClientUsage::new(cpu_ns_per_operation, cpu_share, plan.rate.is_some())
+            }
         });
         Report {
             workload: plan.workload.name(),

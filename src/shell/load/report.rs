@@ -67,7 +67,27 @@ pub(super) struct ServerUsage {
 #[derive(Debug, Serialize)]
 pub(super) struct ClientUsage {
     pub(super) cpu_ns_per_operation: Option<f64>,
+    /// Of the time that counted, how much was spent on a processor, and whether that is all that one thread can do.
+    pub(super) cpu_share: Option<f64>,
+    pub(super) is_limit: bool,
     pub(super) resident_bytes_per_connection: Option<f64>,
+}
+
+/// A thread that is on a processor for more than this share of the time hardly ever waits for anything.
+const SHARE_OF_LIMIT: f64 = 0.9;
+
+impl ClientUsage {
+    /// `has_rate` says whether it sends when that is due, and not as fast as it can: then it looks at the clock again
+    /// and again instead of waiting, and is busy without being in the way.
+    pub(super) fn new(cpu_ns_per_operation: Option<f64>, cpu_share: Option<f64>, has_rate: bool) -> Self {
+        let is_limit = !has_rate && cpu_share.is_some_and(|share| share >= SHARE_OF_LIMIT);
+        Self { cpu_ns_per_operation, cpu_share, is_limit, resident_bytes_per_connection: None }
+    }
+
+    fn text(&self) -> Option<String> {
+        let limit = if self.is_limit { ": the client is the limit, not the server" } else { "" };
+        Some(format!("{:.0} % of a processor{limit}", self.cpu_share? * 100.0))
+    }
 }
 
 impl Report {
@@ -82,7 +102,14 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let early = if self.interrupted { ", interrupted" } else { "" };
         let mut table = format!("{} {}{early}\n", self.workload, self.url);
-        let rows = [self.connection_rows(), self.operation_rows(), self.server_rows(), self.fault_rows()];
+        let client = self.client.as_ref().and_then(ClientUsage::text).map(|text| ("client", text));
+        let rows = [
+            self.connection_rows(),
+            self.operation_rows(),
+            client.into_iter().collect(),
+            self.server_rows(),
+            self.fault_rows(),
+        ];
         for (name, value) in rows.into_iter().flatten() {
             let _ = writeln!(table, "  {name:<30} {value}");
         }
@@ -172,4 +199,24 @@ fn latency_text(latency: &Summary) -> String {
         ms(latency.p999),
         ms(latency.max)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_busy_all_the_time_is_the_limit() {
+        for (share, has_rate, is_limit) in
+            [(0.97, false, true), (0.9, false, true), (0.89, false, false), (1.0, true, false)]
+        {
+            let usage = ClientUsage::new(None, Some(share), has_rate);
+            assert_eq!(usage.is_limit, is_limit, "{share}");
+            let text = usage.text().unwrap_or_default();
+            assert_eq!(text.ends_with(": the client is the limit, not the server"), is_limit, "{text}");
+            assert!(text.starts_with(&format!("{:.0} %", share * 100.0)), "{text}");
+        }
+        let unknown = ClientUsage::new(None, None, false);
+        assert!(!unknown.is_limit && unknown.text().is_none());
+    }
 }
