@@ -62,6 +62,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut members_left = self.config.budgets.sweep_members;
         while members_left > 0 && self.write_bytes_left > 0 {
             let mut slice = self.config.budgets.sweep_members_per_channel.min(members_left);
+            let mut is_finished = false;
             while slice > 0 && self.write_bytes_left > 0 {
                 match self.registry.sweep_next() {
                     Some(Step::Member(index)) => {
@@ -72,11 +73,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
                             self.flush(index);
                         }
                     }
-                    Some(Step::Finished) => break,
+                    Some(Step::Finished) => {
+                        is_finished = true;
+                        break;
+                    }
                     None => return,
                 }
             }
-            if slice == 0 {
+            // Whichever budget has ended it: the next turn begins with another channel.
+            if !is_finished {
                 self.registry.sweep_later();
             }
         }
@@ -87,6 +92,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn send_pages(&mut self, reserved: usize) {
         let mut budget = self.config.budgets.flushes;
         while let Some(mut page) = self.pages.pop_front() {
+            let waiting = page.waiters.len();
             while budget > 0
                 && self.write_bytes_left > reserved
                 && self.encoders.may_write()
@@ -100,9 +106,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     self.send_page(id.index, &mut page);
                 }
             }
-            if !page.waiters.is_empty() {
-                self.pages.push_front(page);
-                return;
+            // The next turn begins with another page, if this one has had its share.
+            if page.waiters.len() == waiting && waiting > 0 {
+                return self.pages.push_front(page);
+            } else if !page.waiters.is_empty() {
+                return self.pages.push_back(page);
             }
         }
     }

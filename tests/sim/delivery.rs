@@ -87,6 +87,52 @@ fn a_sweep_ends_for_this_turn_with_the_write_that_reaches_the_budget() {
 }
 
 #[test]
+fn a_channel_of_large_frames_does_not_keep_another_waiting() {
+    let mut options = Options::default();
+    options.config.budgets.write_bytes = 1_000;
+    let mut world = World::new(options, 1);
+    let many: Vec<_> = (0..20).map(|_| Peer::open("/api/ws/a", &mut world)).collect();
+    let mut other = Peer::open("/api/ws/b", &mut world);
+    let mut publisher = Peer::connect(&mut world);
+    publisher.say(&[post("a", &format!("k0 {}", "x".repeat(500))), post("b", "k1")].concat());
+    world.rest_until(|world| world.ledger.borrow().len() == 2);
+    // Each turn has bytes for two of the many: they would take ten.
+    for _ in 0..3 {
+        world.turn();
+    }
+    assert_eq!(other.texts().len(), 1, "it waits for all of the other channel");
+    assert!(many.iter().any(|member| member.wire.borrow().waiting() == 0), "the other channel is under way");
+}
+
+#[test]
+fn a_page_for_many_does_not_keep_another_waiting() {
+    let mut options = Options::default();
+    options.config.budgets.write_bytes = 1_000;
+    // All have asked before the first is answered.
+    (options.engine.late_ms_min, options.engine.late_ms_max) = (1_000, 1_000);
+    let mut world = World::new(options, 1);
+    let mut publisher = Peer::connect(&mut world);
+    publisher.say(&[post("a", &format!("k0 {}", "x".repeat(500))), post("b", "k1")].concat());
+    world.pass(1_000);
+    let mut resume = |target: &str| {
+        let mut peer = Peer::connect(&mut world);
+        peer.shake_hands(target, Some("message-00000"), &mut world);
+        peer
+    };
+    let many: Vec<_> = (0..20).map(|_| resume("/api/ws/a")).collect();
+    let other = resume("/api/ws/b");
+    let is_told = |peer: &Peer| peer.wire.borrow().waiting() > 0;
+    world.rest();
+    assert!(!many.iter().any(is_told) && !is_told(&other), "the pages are not there yet");
+    world.sleep_through(1_000);
+    for _ in 0..3 {
+        world.turn();
+    }
+    assert!(is_told(&other), "it waits for all who have asked for the other page");
+    assert!(!many.iter().all(is_told), "they are under way");
+}
+
+#[test]
 fn a_leave_within_a_sweep_costs_nobody_anything() {
     // A second message would make good what the first one's sweep has missed.
     for (leaver, is_last) in (0..5).flat_map(|leaver| [(leaver, true), (leaver, false)]) {
