@@ -8,7 +8,7 @@
 const BACKOFF_MS = 1000; // doubles with each failure; what is waited is a random part of it
 const BACKOFF_MS_MAX = 30_000;
 const HELLO_MS_MAX = 15_000; // until a new connection that says nothing counts as dead
-const RESEND_MS_MAX = 240_000; // less than the time for which the server remembers an idempotency key
+const RESEND_WITHIN = 0.8; // of the time for which the server remembers an idempotency key: what is on its way takes time, too
 const SUBSCRIBE_TOKEN_REFUSED = 4400; // the one close that coming again cannot mend
 
 /** With the `lastEventId` and the `epoch` that a connection had when it was left, it goes on from there.
@@ -56,7 +56,7 @@ export class Connection extends EventTarget {
       if (this.state === "closed") throw failure("closed", "the connection was closed");
       const idempotency_key = message.idempotency_key ?? randomKey();
       const text = JSON.stringify({ ...message, idempotency_key, type: "message", id });
-      this.#pending.set(id, { text, resolve, reject, sentAt: 0 });
+      this.#pending.set(id, { text, resolve, reject, sentAt: null, windowMs: Infinity, isSentAgain: false });
       if (this.state === "replaying" || this.state === "live") this.#write(this.#pending.get(id));
     }).finally(() => this.#pending.delete(id));
   }
@@ -87,7 +87,7 @@ export class Connection extends EventTarget {
     else if (type === "gap") this.#seen = Math.min(this.#seen, numberOf(payload.newest)); // older ones come again
     else if (type === "reconnect") this.#reconnectMs = payload.after_ms;
     else if (type === "ack") this.#pending.get(payload.id)?.resolve(payload.event_id);
-    else if (type === "error") this.#pending.get(payload.id)?.reject(failure(payload.code, payload.message));
+    else if (type === "error") this.#refuse(this.#pending.get(payload.id), payload.code, payload.message);
     else if (type === "live") this.#failures = 0;
     if (eventId) this.lastEventId = eventId; // all up to it has been handed on
     if (this.state === "closed") return; // by a listener
@@ -116,11 +116,19 @@ export class Connection extends EventTarget {
 
   #write(sending) {
     const bytes = new TextEncoder().encode(sending.text).length;
-    if (bytes > this.server.message_bytes_max) return sending.reject(failure("too_long", `it has ${bytes} bytes`));
-    sending.sentAt ||= Date.now();
-    const isLate = Date.now() - sending.sentAt > RESEND_MS_MAX;
-    if (isLate) return sending.reject(failure("unknown", "it may be stored, or not"));
+    // Of a server that says nothing, a key is not known to be remembered. One that comes after another may remember less.
+    sending.windowMs = Math.min(sending.windowMs, this.server.idempotency_window_ms ?? 0);
+    sending.isSentAgain = sending.sentAt !== null;
+    const isLate = sending.isSentAgain && msSince(sending.sentAt) >= RESEND_WITHIN * sending.windowMs;
+    if (isLate) return this.#refuse(sending, "unknown", "it may be stored, or not");
+    if (bytes > this.server.message_bytes_max) return this.#refuse(sending, "too_long", `it has ${bytes} bytes`);
+    sending.sentAt ??= clocks();
     this.#socket.send(sending.text);
+  }
+
+  /** Where an answer was lost, no other says that it is not stored. */
+  #refuse(sending, code, reason) {
+    sending?.reject(failure(sending.isSentAgain ? "unknown" : code, reason));
   }
 
   #expectWithin(milliseconds) {
@@ -141,7 +149,7 @@ export class Connection extends EventTarget {
     this.#drop();
     globalThis.removeEventListener?.("online", this.#retryNow);
     this.#change("closed", { code, reason });
-    const refuse = ({ reject, sentAt }) => reject(failure(sentAt ? "unknown" : "closed", "the connection was closed"));
+    const refuse = ({ reject, sentAt }) => reject(failure(sentAt !== null ? "unknown" : "closed", "the connection was closed"));
     this.#pending.forEach(refuse);
   }
 
@@ -161,6 +169,9 @@ export class Connection extends EventTarget {
 }
 
 const numberOf = (eventId) => Number(eventId.split("-")[1]) || 0; // of `message-00017`, 17
+/** One clock may stand still while the machine sleeps, and the other may be set back: the later one counts. */
+const clocks = () => [performance.now(), Date.now()];
+const msSince = (then) => Math.max(...clocks().map((now, which) => now - then[which]));
 const failure = (code, reason) => Object.assign(new Error(reason), { code });
 /** `crypto.randomUUID` is there on encrypted pages only. */
 const randomKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");

@@ -305,6 +305,9 @@ pub trait Engine {
     /// process runs, also where it fails to store that it has begun.
     fn terms(&self) -> &Terms;
 
+    /// Milliseconds for which the key of an append is remembered.
+    fn idempotency_window_ms(&self) -> u64;
+
     /// The newest committed message id, over all channels; 0 where there is none.
     fn newest_message(&self) -> u64;
 
@@ -361,6 +364,10 @@ impl Engine for Box<dyn Engine> {
 
     fn terms(&self) -> &Terms {
         (**self).terms()
+    }
+
+    fn idempotency_window_ms(&self) -> u64 {
+        (**self).idempotency_window_ms()
     }
 
     fn newest_message(&self) -> u64 {

@@ -338,6 +338,10 @@ impl Engine for MemoryEngine {
         &self.terms
     }
 
+    fn idempotency_window_ms(&self) -> u64 {
+        self.keys.window_ms
+    }
+
     fn newest_message(&self) -> u64 {
         self.messages.kept.newest
     }

@@ -1,6 +1,8 @@
 //! What the engine answers, and what that sets off: logs grow from here only,
 //! and nobody is told of a record before its answer.
 
+use std::rc::Rc;
+
 use crate::ground::frame::Frame;
 use crate::ground::id::Id;
 use crate::hub::engine::{Answer, Engine, EngineError, Record, Ticket};
@@ -30,7 +32,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.metrics.repeated += 1;
                 self.take_off_backlog(weight);
                 if let Some(ticket) = ticket {
-                    self.answer_stored(ticket, id, &record, &[("Idempotency-Replayed", "true")]);
+                    self.answer_stored(ticket, id, &record, true);
                 }
             }
             Answer::Count { ticket, count } => self.apply_count(ticket, count),
@@ -73,12 +75,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let hits = &mut self.metrics.limits;
         self.registry.publish(&record.stream(), id, self.moment.stamp, hits, || encode(id, record, scratch));
         if let Some(ticket) = ticket {
-            self.answer_stored(ticket, id, record, &[]);
+            self.answer_stored(ticket, id, record, false);
         }
     }
 
     /// Tells whoever appended `record` that it is stored as `id`.
-    fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, extra: &[(&str, &str)]) {
+    fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, is_repeated: bool) {
         match self.take_ask(ticket) {
             Some(Ask::Request { connection, exchange }) => {
                 let mut body = Vec::with_capacity(ANSWER_BYTES + record.weight());
@@ -94,6 +96,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     }
                 }
                 body.push(b'}');
+                let window = Rc::clone(&self.idempotency_window);
+                let extra = [("Idempotency-Window", &*window), ("Idempotency-Replayed", "true")];
+                let extra = &extra[..1 + usize::from(is_repeated)];
                 self.answer(connection, &exchange, Status::OK, &body, extra);
             }
             Some(Ask::Publish { connection, id: Some(client_id) }) => {

@@ -55,7 +55,7 @@ impl Exchange {
             ("Access-Control-Allow-Credentials", with_origin("true")),
             (
                 "Access-Control-Expose-Headers",
-                with_origin("X-Correlation-ID, Idempotency-Replayed, Link, Retry-After"),
+                with_origin("X-Correlation-ID, Idempotency-Window, Idempotency-Replayed, Link, Retry-After"),
             ),
             // Also where there is none: a cache must not show one page what another was answered.
             ("Vary", if self.content == Content::List { "Origin, Accept-Encoding" } else { "Origin" }),

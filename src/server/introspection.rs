@@ -61,6 +61,7 @@ struct EngineState<'a> {
     epoch: &'a str,
     newest_message: String,
     newest_event: String,
+    idempotency_window_ms: u64,
     records_waiting: usize,
 }
 
@@ -184,6 +185,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 epoch: self.engine.terms().epoch(),
                 newest_message: numbered(Sequence::Messages, self.engine.newest_message()),
                 newest_event: numbered(Sequence::Events, self.engine.newest_event()),
+                idempotency_window_ms: self.engine.idempotency_window_ms(),
                 records_waiting: self.engine_backlog_records,
             },
             connections: self.count_connections(),

@@ -3,6 +3,7 @@
 //! `turn.rs` for what a turn does, in its order.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use slab::Slab;
 
@@ -99,6 +100,8 @@ pub struct Server<S, E> {
     pub(super) encoders: Encoders,
     pub(super) batch: Batch,
     pub(super) random: fastrand::Rng,
+    /// Seconds for which the key of an append is remembered, as text.
+    pub(super) idempotency_window: Rc<str>,
     /// As subscribers of events were told last.
     pub(super) health: Health,
     pub(super) admission: Admission,
@@ -146,9 +149,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub fn new(config: Config, engine: E, seed: u64, now: Now) -> Self {
         let registry =
             Registry::new(&config.limits, &config.timeouts, engine.newest_message(), engine.newest_event());
+        let idempotency_window = Rc::from((engine.idempotency_window_ms() as f64 / 1e3).to_string());
         Self {
             config,
             engine,
+            idempotency_window,
             connections: Slab::new(),
             registry,
             clock: AttendedClock::new(now),

@@ -190,6 +190,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             newest: kept.newest,
             heartbeat_interval_ms: self.config.timeouts.heartbeat_interval_ms,
             message_bytes_max: self.config.limits.message_bytes_max,
+            idempotency_window_ms: self.engine.idempotency_window_ms(),
             stored: self.engine.is_storing(),
         };
         let mut text = Vec::new();

@@ -40,6 +40,8 @@ pub struct Hello<'a> {
     pub heartbeat_interval_ms: u32,
     /// The largest message that is taken.
     pub message_bytes_max: usize,
+    /// How long an idempotency key is remembered.
+    pub idempotency_window_ms: u64,
     /// Whether what is published outlives the server's process.
     pub stored: bool,
 }
@@ -105,6 +107,7 @@ impl Place<'_> {
             newest: String,
             heartbeat_interval_ms: u32,
             message_bytes_max: usize,
+            idempotency_window_ms: u64,
             stored: bool,
         }
         let payload = Payload {
@@ -115,6 +118,7 @@ impl Place<'_> {
             newest: self.id(hello.newest),
             heartbeat_interval_ms: hello.heartbeat_interval_ms,
             message_bytes_max: hello.message_bytes_max,
+            idempotency_window_ms: hello.idempotency_window_ms,
             stored: hello.stored,
         };
         self.write("hello", &payload, out);
@@ -323,13 +327,14 @@ mod tests {
             newest: 19,
             heartbeat_interval_ms: 25_000,
             message_bytes_max: 1_048_576,
+            idempotency_window_ms: 300_000,
             stored: true,
         };
         let server = concat!("polecat/", env!("CARGO_PKG_VERSION"));
         assert_eq!(
             written(|place, out| place.write_hello(&hello, out)),
             format!(
-                r#"{{"type":"hello","payload":{{"server":"{server}","epoch":"E","channel":"general","oldest":"message-00003","newest":"message-00019","heartbeat_interval_ms":25000,"message_bytes_max":1048576,"stored":true}}"#
+                r#"{{"type":"hello","payload":{{"server":"{server}","epoch":"E","channel":"general","oldest":"message-00003","newest":"message-00019","heartbeat_interval_ms":25000,"message_bytes_max":1048576,"idempotency_window_ms":300000,"stored":true}}"#
             )
         );
         for (text, expected) in [

@@ -29,7 +29,8 @@ fn hello_tells_where_the_client_is_and_what_binds_it() {
     assert!(epoch.as_str().is_some_and(|epoch| !epoch.is_empty()), "{epoch}");
     let expected = json!({"server": concat!("polecat/", env!("CARGO_PKG_VERSION")), "epoch": epoch,
         "channel": "caf\u{e9}", "oldest": "message-00001", "newest": "message-00003",
-        "heartbeat_interval_ms": 12_345, "message_bytes_max": 4321, "stored": true});
+        "heartbeat_interval_ms": 12_345, "message_bytes_max": 4321, "idempotency_window_ms": 300_000,
+        "stored": true});
     assert_eq!(hello["payload"], expected);
     assert_eq!((&hello["type"], &hello["correlation_id"]), (&json!("hello"), &Value::Null));
     assert_eq!(hello["event_id"], "message-00003", "who did not ask for a replay has it all");

@@ -159,6 +159,10 @@ impl Engine for NodeEngine {
         &self.terms
     }
 
+    fn idempotency_window_ms(&self) -> u64 {
+        self.store.borrow().idempotency_window_ms()
+    }
+
     fn newest_message(&self) -> u64 {
         self.store.borrow().newest()[0]
     }

@@ -352,6 +352,7 @@ impl Follower {
         let config = &context.options.config;
         assert_eq!(payload["heartbeat_interval_ms"], config.timeouts.heartbeat_interval_ms);
         assert_eq!(payload["message_bytes_max"], config.limits.message_bytes_max);
+        assert_eq!(payload["idempotency_window_ms"], context.options.engine.window_ms);
         let is_known = |asked: &Asked| {
             asked.is_same_epoch && asked.id.is_some_and(|id| id + 1 >= oldest && id <= newest)
         };

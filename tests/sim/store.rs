@@ -53,6 +53,10 @@ impl Store {
         self.inner.terms().clone()
     }
 
+    pub(crate) fn idempotency_window_ms(&self) -> u64 {
+        self.inner.idempotency_window_ms()
+    }
+
     fn note_oldest(&self) {
         let oldest = [self.inner.oldest_message(), self.inner.oldest_event()];
         self.shared.oldest.set(oldest);

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::wire::json::check;
-use crate::wire::reply::write_post;
+use crate::wire::reply::{write_get, write_post};
 
 use super::super::sqlite::random_uuid;
 use super::again::Again;
 use super::send::parse_key;
+use super::sent::{Moment, Sent};
 use super::server::{Failure, Server, excerpt};
 use super::wait::pause;
 use super::{parse_seconds, print, tell};
@@ -26,12 +27,13 @@ const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The id of the event is printed once it is stored. Where the answer does not come, it is sent again \
-    with the same idempotency key, so that the server stores it once.\n\n\
+    with the same idempotency key, so that the server stores it once; but not once the server may have forgotten the key: \
+    then it may be stored or not.\n\n\
     Examples:\n  \
     polecat event scan_started\n  \
     polecat event scan_started '{\"project\":7}'\n  \
     polecat event scan_finished --correlation-id r-1 - < result.json\n\n\
-    Exit status: 0 where it is stored; 1 where not, and stderr says why; 2 for a wrong command line."
+    Exit status: 0 where it is stored; 1 where not, or where that is unknown, and stderr says why; 2 for a wrong command line."
 )]
 pub(in crate::shell) struct Event {
     /// The type
@@ -101,13 +103,17 @@ impl Event {
         let server = &self.server;
         write_post(server.name(), &server.url.below("/api/events"), &field, &body, &mut request);
         let mut again = Again::new(self.retry, Some(PATIENCE));
+        let mut sent = None;
         loop {
-            let failure = match self.post(&request, &mut again) {
+            let failure = match self.post(&request, &mut again, &mut sent) {
                 Ok(_) if self.quiet => return Ok(()),
                 Ok(id) => return print(&format!("{id}\n")).map(|_| ()),
                 Err(failure) => failure,
             };
-            let wait = again.after(&failure)?;
+            let wait = again.after(&failure).map_err(|line| match sent {
+                Some(_) => format!("the event may be stored, or not: {line}"),
+                None => line,
+            })?;
             tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
             pause(wait, false).map_err(|error| format!("cannot wait: {error}"))?;
         }
@@ -129,8 +135,28 @@ impl Event {
         object(&text).map_err(|error| format!("the payload is {error}"))
     }
 
-    /// One attempt; returns the event's id.
-    fn post(&self, request: &[u8], again: &mut Again) -> Result<String, Failure> {
+    /// For how long the server remembers a key; not at all if it does not say.
+    fn memory(&self) -> Result<Duration, Failure> {
+        #[derive(Deserialize)]
+        struct Health {
+            engine: Engine,
+        }
+        #[derive(Deserialize)]
+        struct Engine {
+            idempotency_window_ms: u64,
+        }
+        let mut request = Vec::new();
+        write_get(self.server.name(), &self.server.url.below("/api/health?verbose=1"), &mut request);
+        let answer = self.server.ask(&request)?;
+        match serde_json::from_slice::<Health>(&answer.body) {
+            Ok(Health { engine }) => Ok(Duration::from_millis(engine.idempotency_window_ms)),
+            Err(_) if answer.status == 503 => Err(self.server.refusal(answer.status, &answer.body)),
+            Err(_) => Ok(Duration::ZERO),
+        }
+    }
+
+    /// One attempt; returns the event's id. `sent` says since when it may be stored.
+    fn post(&self, request: &[u8], again: &mut Again, sent: &mut Option<Sent>) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Stored {
             event: Named,
@@ -141,7 +167,16 @@ impl Event {
         }
         let stream = self.server.connect()?;
         again.connected();
-        let answer = self.server.ask_on(stream, request)?;
+        if let Some(sent) = sent {
+            sent.check(self.memory()?, Moment::now()).map_err(Failure::lasting)?;
+        }
+        let began = Moment::now();
+        let answer = self.server.ask_on(stream, request);
+        // What stands between may answer, too, and does not know.
+        if !matches!(&answer, Ok(answer) if is_decided(answer.status)) {
+            sent.get_or_insert(Sent::new(began, Duration::MAX));
+        }
+        let answer = answer?;
         if answer.status != 200 {
             return Err(self.server.refusal(answer.status, &answer.body));
         }
@@ -153,6 +188,11 @@ impl Event {
             ))),
         }
     }
+}
+
+/// Whether an answer of this status says for sure that the event is stored, or that it is not.
+const fn is_decided(status: u16) -> bool {
+    matches!(status, 200..=499 | 501 | 503 | 505)
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub(super) struct Hello {
     pub(super) epoch: String,
     pub(super) heartbeat_interval_ms: u64,
     pub(super) message_bytes_max: u64,
+    /// 0 where it says nothing: then it may remember no key.
+    #[serde(default)]
+    pub(super) idempotency_window_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,6 +4,7 @@
 mod show;
 mod server;
 mod again;
+mod sent;
 mod wait;
 mod link;
 mod incoming;

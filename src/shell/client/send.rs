@@ -14,6 +14,7 @@ use super::again::Again;
 use super::incoming::{Acknowledged, Hello, Incoming, Reconnect, Refused};
 use super::lines::{Line, Lines};
 use super::link::{Got, Link, SENT_BYTES_MAX};
+use super::sent::Moment;
 use super::server::{Failure, Server, excerpt};
 use super::tail::silence_after;
 use super::wait::{Awaited, pause, wait};
@@ -34,13 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[command(
     after_help = "Without a text, each line of standard input is a message. The id of each is printed once it is \
     stored. After a break it connects again and sends what was not acknowledged once more, with the same idempotency \
-    key, so that the server stores it once.\n\n\
+    key, so that the server stores it once; but not what the server may have forgotten the key of: that may be stored or \
+    not.\n\n\
     Examples:\n  \
     polecat send general hello\n  \
     polecat send general --author ann --lane ops hello\n  \
     journalctl -f -u nginx | polecat send logs --quiet\n  \
     polecat send jobs --idempotency-key nightly-2026-11-25 done\n\n\
-    Exit status: 0 where all is stored; 1 where something is not, and stderr says what; 2 for a wrong command line."
+    Exit status: 0 where all is stored; 1 where something is not, or that is unknown, and stderr says what; 2 for a wrong command line."
 )]
 pub(in crate::shell) struct Send {
     /// The channel
@@ -108,6 +110,7 @@ impl Send {
             lines,
             again: Again::new(self.retry, Some(PATIENCE)),
             message_bytes_max: 0,
+            memory: Duration::ZERO,
             paused: None,
             prints: !self.quiet,
         };
@@ -124,6 +127,8 @@ struct Sending<'s> {
     again: Again,
     /// What the server takes, as it has said; nothing is read before.
     message_bytes_max: usize,
+    /// For how long the server remembers a key, as it has said.
+    memory: Duration,
     /// Until when nothing is sent, since the store does not work.
     paused: Option<Instant>,
     prints: bool,
@@ -163,6 +168,7 @@ impl Sending<'_> {
             Some(number) if self.lines.is_some() => {
                 format!("{line}; line {number} and what follows it may not be stored")
             }
+            Some(_) if self.queue.is_doubtful() => format!("the message may be stored, or not: {line}"),
             _ => line,
         }
     }
@@ -191,8 +197,7 @@ impl Sending<'_> {
                 continue;
             }
             if silence_max.is_some() {
-                self.fill();
-                self.send_some(&mut link)?;
+                self.fill_and_send(&mut link)?;
             }
             link.flush()?;
             if silence_max.is_some() && self.is_done() {
@@ -265,6 +270,18 @@ impl Sending<'_> {
         Ok(())
     }
 
+    fn fill_and_send(&mut self, link: &mut Link<'_>) -> Result<(), Failure> {
+        loop {
+            let refused = self.queue.refused();
+            self.fill();
+            self.send_some(link)?;
+            // What is refused makes room for more.
+            if self.queue.refused() == refused {
+                return Ok(());
+            }
+        }
+    }
+
     /// Makes messages of lines.
     fn fill(&mut self) {
         let Some(lines) = &mut self.lines else { return };
@@ -289,7 +306,10 @@ impl Sending<'_> {
         }
         self.paused = None;
         while !link.has_unsent() {
-            let Some(text) = self.queue.next_to_send(self.message_bytes_max) else { return Ok(()) };
+            let Some(text) = self.queue.next_to_send(self.message_bytes_max, self.memory, Moment::now())
+            else {
+                return Ok(());
+            };
             link.send(text)?;
         }
         Ok(())
@@ -303,6 +323,7 @@ impl Sending<'_> {
                 self.again.connected();
                 let max = usize::try_from(hello.message_bytes_max).unwrap_or(usize::MAX);
                 self.message_bytes_max = max.clamp(1, SENT_BYTES_MAX);
+                self.memory = Duration::from_millis(hello.idempotency_window_ms);
                 *silence_max = Some(silence_after(hello.heartbeat_interval_ms, self.send.server.timeout));
             }
             "ack" => {

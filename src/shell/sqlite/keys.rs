@@ -48,6 +48,10 @@ impl Keys {
         Ok(keys)
     }
 
+    pub(super) const fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.span.is_none()
     }

@@ -275,6 +275,10 @@ impl Engine for SqliteEngine {
         &self.terms
     }
 
+    fn idempotency_window_ms(&self) -> u64 {
+        self.housekeeping.keys.window_ms()
+    }
+
     fn newest_message(&self) -> u64 {
         self.known.newest.message
     }

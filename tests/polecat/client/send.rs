@@ -73,6 +73,68 @@ fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
 }
 
 #[test]
+fn what_is_older_than_the_server_remembers_is_unknown_and_not_sent_again() {
+    // Nobody tries again sooner.
+    let server = Server::start_with(|options| options.store.idempotency_window_ms = 10);
+    let addr = server.addr();
+    let is_there = |content: &str| contents(addr, "room").iter().any(|stored| stored == content);
+    for (args, input, last, lost) in [
+        (
+            &["send", "room", "--window", "2", "--retry", "20"][..],
+            "1\n2\n3\n4\n",
+            "2",
+            &["line 1", "line 2"][..],
+        ),
+        (&["send", "room", "only", "--retry", "20"], "", "only", &["the message"]),
+    ] {
+        let proxy = Proxy::before(addr, b"\"type\":\"live\"");
+        let mut send = Running::start(proxy.addr, args);
+        send.write(input);
+        send.end_input();
+        let begun = Instant::now();
+        while !is_there(last) {
+            assert!(begun.elapsed() < PATIENCE, "what is sent arrives");
+        }
+        // No answer has come back: the next one, which is another's message, ends the connection.
+        proxy.cut();
+        post(addr, "/api/messages", &message("room", "other", "cut")).ok();
+        let (status, ids, told) = send.wait();
+        assert_eq!((status.code(), ids.len()), (Some(1), if input.is_empty() { 0 } else { 2 }), "{told:?}");
+        for what in lost {
+            let is_told = |told: &&String| told.contains(&format!("{what} may be stored, or not"));
+            assert_eq!(told.iter().filter(is_told).count(), 1, "{told:?}");
+        }
+    }
+    assert_eq!(contents(addr, "room"), ["1", "2", "cut", "3", "4", "only", "cut"], "each once");
+
+    let proxy = Proxy::before(addr, b"");
+    let (status, ids, told) = Running::start(proxy.addr, &["event", "once", "--retry", "20"]).wait();
+    assert!(told.iter().any(|line| line.contains("the event may be stored, or not")), "{told:?}");
+    assert_eq!((status.code(), ids.len()), (Some(1), 0), "{told:?}");
+    assert_eq!(ask(addr, &["event", "next"]).stdout, "event-00002\n", "once");
+}
+
+#[test]
+fn what_the_store_refused_is_sent_again_however_short_the_window_is() {
+    let home = Home::new();
+    let server = Process::serve(&home.database(), &["--idempotency-window", "0.01"]);
+    let addr = server.addr();
+    let other = Connection::open(home.database()).expect("the database can be opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is to be had");
+    let mut commands =
+        [Running::start(addr, &["send", "room", "kept"]), Running::start(addr, &["event", "kept"])];
+    for command in &mut commands {
+        command.told("trying again in");
+    }
+    other.execute_batch("COMMIT").expect("the lock can be let go");
+    for command in commands {
+        let (status, ids, told) = command.wait();
+        assert!(status.success() && ids.len() == 1, "{ids:?} {told:?}");
+    }
+    assert_eq!(contents(addr, "room"), ["kept"]);
+}
+
+#[test]
 fn what_waits_for_input_connects_again_when_there_is_some() {
     let home = Home::new();
     let server = serve(&home.database(), None, &[]);

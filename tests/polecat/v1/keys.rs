@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use polecat::shell::options::Options;
 use serde_json::{Value, json};
 
 use crate::support::http::request;
@@ -156,6 +157,37 @@ fn a_key_is_remembered_over_a_restart() {
     client.next_of_type("live");
     client.send_json(&json!({"type": "message", "id": 1, "idempotency_key": "k"}));
     assert_eq!(client.next_payload("ack")["event_id"], "message-00001");
+}
+
+#[test]
+fn the_window_is_told_to_everyone_who_could_send_again() {
+    let memory = |options: &mut Options| options.database = None;
+    let file = |_: &mut Options| {};
+    for (ms, seconds) in [(300_000, "300"), (10, "0.01"), (86_400_000, "86400"), (1_500, "1.5")] {
+        for tweak in [memory as fn(&mut Options), file] {
+            let server = Server::start_with(|options| {
+                options.store.idempotency_window_ms = ms;
+                tweak(options);
+            });
+            let addr = server.addr();
+            for target in ["/api/ws/room", "/ws"] {
+                let hello = Socket::connect_v1(addr, target).next_payload("hello");
+                assert_eq!(hello["idempotency_window_ms"], ms, "{target}");
+            }
+            for (target, body) in
+                [("/api/messages", message("room", "a", "c")), ("/api/events", json!({"type": "t"}))]
+            {
+                // First, repeated, and without a key.
+                for key in ["k", "k", ""] {
+                    let answer = post_with(addr, target, key, &body);
+                    answer.ok();
+                    assert_eq!(answer.header("idempotency-window"), Some(seconds), "{target}");
+                }
+            }
+            let health = get(addr, "/api/health?verbose=1").ok();
+            assert_eq!(health["engine"]["idempotency_window_ms"], ms);
+        }
+    }
 }
 
 #[test]

@@ -94,6 +94,7 @@ async function cors(server) {
   const first = await (await post(body)).json();
   const again = await post(body);
   equal(again.headers.get("Idempotency-Replayed"), "true", "the mark of a replay");
+  equal(again.headers.get("Idempotency-Window"), "300", "for how long a key is remembered");
   equal(again.headers.get("X-Correlation-ID"), "page", "the correlation id");
   equal(await again.json(), first, "the replay of a POST");
   const wrong = await fetch(server.http("/api/messages"), { method: "POST", body: new Blob(["{}"], { type: "application/json" }) });

@@ -149,6 +149,80 @@ async function once_only(server) {
   channel.close();
 }
 
+/** What is older than the server remembers is not sent again, whichever clock says so: one stands still while the
+ * machine sleeps, the other may be set back. */
+async function too_old(server) {
+  const real = { date: Date.now, performance: performance.now };
+  const cases = [
+    [{ date: 850e3 }, "unknown"],
+    [{ performance: 850e3, date: -1e9 }, "unknown"],
+    [{ date: 700e3 }, "none"],
+  ];
+  for (const [jump, code] of cases) {
+    const proxy = await proxyTo(server);
+    const channel = connect(`ws://127.0.0.1:${proxy.port}/api/ws/old`, { WebSocket });
+    await state(channel, "live");
+    equal(channel.server.idempotency_window_ms, 1_000_000, "what hello says");
+    proxy.isDeaf = true;
+    const content = JSON.stringify(jump);
+    const sending = refusal(channel.send({ content }));
+    while (!(await contents(server)).includes(content));
+    proxy.isDeaf = false;
+    Date.now = () => real.date() + (jump.date ?? 0);
+    performance.now = () => real.performance.call(performance) + (jump.performance ?? 0);
+    proxy.cut();
+    equal(await sending, code, "what becomes of it");
+    [Date.now, performance.now] = [real.date, real.performance];
+    equal((await contents(server)).filter((text) => text === content).length, 1, "copies");
+    channel.close();
+  }
+}
+
+/** Of two servers, one after the other, the one that remembers less counts; of one that says nothing, nothing. */
+async function windows() {
+  const real = [performance.now, Date.now];
+  const cases = [
+    [1000, 500, 390, true],
+    [1000, 500, 410, false],
+    [500, 1000, 410, false],
+    [1000, undefined, 0, false],
+  ];
+  for (const [first, second, afterMs, isSentAgain] of cases) {
+    let socket;
+    const sent = [];
+    class Fake {
+      constructor() {
+        socket = this;
+      }
+      send(text) {
+        sent.push(text);
+      }
+      close() {}
+    }
+    const hello = (windowMs) => {
+      const payload = { epoch: "e", heartbeat_interval_ms: 1e6, message_bytes_max: 1000, idempotency_window_ms: windowMs };
+      socket.onmessage({ data: JSON.stringify({ type: "hello", payload, correlation_id: null, event_id: "message-00000" }) });
+    };
+    let now = 1000;
+    performance.now = Date.now = () => now;
+    const channel = connect("ws://127.0.0.1:1/api/ws/a", { WebSocket: Fake });
+    hello(first);
+    const sending = refusal(channel.send({ content: "x" }));
+    const connecting = next(channel, "state", ({ state }) => state === "connecting");
+    socket.onclose({ code: 1006, reason: "" });
+    await connecting;
+    now += afterMs;
+    hello(second);
+    equal(sent.length, isSentAgain ? 2 : 1, `times that it was sent, of ${first} and ${second} after ${afterMs}`);
+    // That it is not stored now does not say that it was not before.
+    const refused = { id: JSON.parse(sent[0]).id, code: "store_unavailable", message: "" };
+    socket.onmessage?.({ data: JSON.stringify({ type: "error", payload: refused, correlation_id: null, event_id: "message-00000" }) });
+    channel.close();
+    equal(await sending, "unknown", "what becomes of it");
+    [performance.now, Date.now] = real;
+  }
+}
+
 /** A server that says nothing any more, on a connection that is still there. */
 async function silence(server) {
   const channel = open(server, "/api/ws/silence");
@@ -258,4 +332,5 @@ async function resume(server) {
 
 await run(binary, ["--heartbeat-interval", "0.2"], [typed, presence, refusals, once_only, silence, reconnects]);
 await run(binary, [], [gaps]);
+await run(binary, ["--idempotency-window", "1000"], [too_old, windows]);
 await run(binary, [], [resume]);

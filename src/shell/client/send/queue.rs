@@ -1,11 +1,12 @@
 //! What is not acknowledged yet, in its order.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
+use super::super::sent::{Moment, Sent};
 use super::super::tell;
 
 /// Bytes in a queue, beyond which it takes no more; one message may be longer.
@@ -49,6 +50,10 @@ struct Entry {
     number: u64,
     text: String,
     is_under_way: bool,
+    /// Where it may be stored.
+    sent: Option<Sent>,
+    /// Whether an answer was lost.
+    is_doubtful: bool,
 }
 
 /// Messages that are not known to be stored.
@@ -109,25 +114,33 @@ impl Queue {
         };
         let Ok(text) = serde_json::to_string(&outgoing) else { return };
         self.bytes += text.len();
-        self.entries.push_back(Entry { number, text, is_under_way: false });
+        let entry = Entry { number, text, is_under_way: false, sent: None, is_doubtful: false };
+        self.entries.push_back(entry);
     }
 
-    /// The next one to be sent, which counts as sent. Those that the server would not take are refused.
-    pub(super) fn next_to_send(&mut self, bytes_max: usize) -> Option<&str> {
+    /// The next one to be sent, which counts as sent. Those that the server would not take are refused, and so are
+    /// those that it might store twice, since it remembers keys for `memory`.
+    pub(super) fn next_to_send(&mut self, bytes_max: usize, memory: Duration, now: Moment) -> Option<&str> {
         if self.under_way >= self.window {
             return None;
         }
         let index = loop {
             let index = self.entries.iter().position(|entry| !entry.is_under_way)?;
-            let Entry { number, text, .. } = &self.entries[index];
-            if text.len() <= bytes_max {
-                break index;
-            }
-            let number = *number;
-            self.refused_for_good(
-                number,
-                &format!("longer than the {bytes_max} bytes that the server takes"),
-            );
+            let entry = &mut self.entries[index];
+            let is_too_long = entry.text.len() > bytes_max;
+            let why = match &mut entry.sent {
+                _ if is_too_long => format!("longer than the {bytes_max} bytes that the server takes"),
+                Some(sent) => match sent.check(memory, now) {
+                    Ok(()) => break index,
+                    Err(why) => why,
+                },
+                None => {
+                    entry.sent = Some(Sent::new(now, memory));
+                    break index;
+                }
+            };
+            let number = entry.number;
+            self.refused_for_good(number, &why);
         };
         if self.under_way == 0 {
             self.answered = Instant::now();
@@ -141,25 +154,28 @@ impl Queue {
     /// The server has it; returns whether that is news.
     pub(super) fn stored(&mut self, number: u64) -> bool {
         self.answered = Instant::now();
-        self.remove(number)
+        self.remove(number).is_some()
     }
 
-    /// It is to be sent again.
+    /// It is not stored, and is to be sent again.
     pub(super) fn refused_for_now(&mut self, number: u64) {
         self.answered = Instant::now();
-        if let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number)
-            && std::mem::take(&mut self.entries[index].is_under_way)
-        {
-            self.under_way -= 1;
+        if let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) {
+            let entry = &mut self.entries[index];
+            if !entry.is_doubtful {
+                entry.sent = None;
+            }
+            self.under_way -= usize::from(std::mem::take(&mut entry.is_under_way));
         }
     }
 
-    /// It will not be stored.
+    /// It is not sent any more, and not stored unless an answer was lost.
     pub(super) fn refused_for_good(&mut self, number: u64, why: &str) {
         self.answered = Instant::now();
-        if self.remove(number) {
+        if let Some(entry) = self.remove(number) {
             let what = if self.has_lines { format!("line {number}") } else { "the message".to_owned() };
-            self.refuse(&format!("{what} is not stored: {why}"));
+            let how = if entry.is_doubtful { "may be stored, or not" } else { "is not stored" };
+            self.refuse(&format!("{what} {how}: {why}"));
         }
     }
 
@@ -172,7 +188,7 @@ impl Queue {
     /// What was under way when the connection broke.
     pub(super) fn send_all_again(&mut self) {
         for entry in &mut self.entries {
-            entry.is_under_way = false;
+            entry.is_doubtful |= std::mem::take(&mut entry.is_under_way);
         }
         self.under_way = 0;
     }
@@ -182,14 +198,12 @@ impl Queue {
         self.window = (self.window / 2).max(1);
     }
 
-    fn remove(&mut self, number: u64) -> bool {
-        let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) else {
-            return false;
-        };
-        let Some(entry) = self.entries.remove(index) else { return false };
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let index = self.entries.binary_search_by_key(&number, |entry| entry.number).ok()?;
+        let entry = self.entries.remove(index)?;
         self.bytes -= entry.text.len();
         self.under_way -= usize::from(entry.is_under_way);
-        true
+        Some(entry)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -205,7 +219,12 @@ impl Queue {
         self.entries.front().map(|entry| entry.number)
     }
 
-    /// How many will not be stored.
+    /// Whether the first may be stored nevertheless.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.entries.front().is_some_and(|entry| entry.is_doubtful)
+    }
+
+    /// How many will not be stored, or are not known to be.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
     }
@@ -221,6 +240,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// For how long the server remembers a key.
+    const MEMORY: Duration = Duration::from_secs(10);
+
     fn queue() -> Queue {
         let form = Form { author: Some("a".to_owned()), lane: None, provider: None, token_count: None };
         Queue::new(form, "k".to_owned(), 3)
@@ -234,21 +256,23 @@ mod tests {
             queue.push(number, "x");
         }
         assert!(!queue.has_room());
-        let first = queue.next_to_send(1000).unwrap().to_owned();
+        let next =
+            |queue: &mut Queue, ms| queue.next_to_send(1000, MEMORY, Moment::at_ms(ms)).map(str::to_owned);
+        let first = next(&mut queue, 0).unwrap();
         assert_eq!(
             first,
             r#"{"type":"message","id":1,"idempotency_key":"k-1","author":"a","content":"x","lane":null,"provider":null,"token_count":null}"#
         );
-        assert!(queue.next_to_send(1000).unwrap().contains("k-2"));
+        assert!(next(&mut queue, 0).unwrap().contains("k-2"));
         assert!(queue.answered().is_some());
         assert!(queue.stored(2) && !queue.stored(2) && !queue.stored(77));
         queue.send_all_again();
         assert_eq!((queue.first(), queue.answered()), (Some(1), None));
-        assert_eq!(queue.next_to_send(1000), Some(&*first));
-        assert!(queue.next_to_send(1000).unwrap().contains("k-3"));
-        assert_eq!(queue.next_to_send(1000), None);
+        assert_eq!(next(&mut queue, 7_999), Some(first.clone()));
+        assert!(next(&mut queue, 7_999).unwrap().contains("k-3"));
+        assert_eq!(next(&mut queue, 7_999), None);
         queue.refused_for_now(1);
-        assert_eq!(queue.next_to_send(1000), Some(&*first));
+        assert_eq!(next(&mut queue, 7_999), Some(first));
         queue.refused_for_good(1, "why");
         assert!(queue.stored(3) && queue.is_empty() && queue.answered().is_none());
         assert_eq!((queue.refused(), queue.bytes, queue.under_way), (1, 0, 0));
@@ -259,7 +283,35 @@ mod tests {
         let mut queue = queue();
         queue.push(1, &"x".repeat(2000));
         queue.push(2, "y");
-        assert!(queue.next_to_send(1000).unwrap().contains("k-2"));
+        assert!(queue.next_to_send(1000, MEMORY, Moment::at_ms(0)).unwrap().contains("k-2"));
         assert_eq!((queue.refused(), queue.first()), (1, Some(2)));
+    }
+    #[test]
+    fn what_may_be_stored_is_not_sent_again_once_its_key_may_be_forgotten() {
+        let mut queue = queue();
+        for number in 1..=3 {
+            queue.push(number, "x");
+        }
+        let next = |queue: &mut Queue, ms| {
+            queue.next_to_send(1000, MEMORY, Moment::at_ms(ms)).map(|text| text.contains("\"k-1\""))
+        };
+        assert_eq!((next(&mut queue, 0), next(&mut queue, 0)), (Some(true), Some(false)));
+        // The store has refused the second, and no answer was lost: its age begins anew.
+        queue.refused_for_now(2);
+        queue.send_all_again();
+        assert_eq!(next(&mut queue, 8_000), Some(false), "the second, not the first");
+        assert_eq!((queue.refused(), queue.first()), (1, Some(2)));
+        // Refused after an answer was lost: it may be stored nevertheless.
+        queue.send_all_again();
+        assert_eq!(next(&mut queue, 15_999), Some(false));
+        queue.refused_for_now(2);
+        assert_eq!(next(&mut queue, 16_000), Some(false), "the third");
+        assert_eq!((queue.refused(), queue.first()), (2, Some(3)));
+        // A server that says nothing of keys takes what was not sent, and nothing else.
+        queue.send_all_again();
+        queue.push(4, "x");
+        let text = queue.next_to_send(1000, Duration::ZERO, Moment::at_ms(16_000)).unwrap();
+        assert!(text.contains("\"k-4\""));
+        assert_eq!((queue.refused(), queue.first(), queue.bytes), (3, Some(4), queue.entries[0].text.len()));
     }
 }
