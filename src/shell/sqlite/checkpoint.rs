@@ -11,7 +11,7 @@
 //!
 //! A checkpoint never waits for other programs. A reader elsewhere that keeps a
 //! transaction open keeps the log from being copied, so it is tried again now and then until that has gone. What has
-//! gathered by then is copied at once, and holds the loop for 5 to 10 ms for each MiB: SQLite copies all that it may
+//! gathered by then is copied at once, and holds the loop for 5 to 10 ms for each MiB, or longer on a slow disk: SQLite copies all that it may
 //! or nothing, and remembers nothing of a checkpoint that was interrupted. Only another thread or process could
 //! copy beside the loop; the copy of a backup does so for what it has held up itself. So it is timed, counted
 //! and, if it is long, told.
