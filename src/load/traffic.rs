@@ -17,6 +17,9 @@ use super::plan::Workload;
 /// Bytes of the largest message that is taken.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of the longest answer to a handshake.
+const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes that a slow reader reads at once.
 const SIP_BYTES: usize = 4 << 10;
 
@@ -117,6 +120,10 @@ impl<S: Socket> Driver<S> {
             let consumed = self.decode(index, &mut inbox, &mut rest);
             rest.drain(..consumed);
             inbox.rest = rest;
+        }
+        let is_poster = self.peers[index as usize].role == Role::Poster;
+        if inbox.rest.len() > if is_poster { MESSAGE_BYTES_MAX } else { HANDSHAKE_BYTES_MAX } {
+            self.end(index, "an answer without an end");
         }
         let peer = &mut self.peers[index as usize];
         let is_unfinished = !inbox.rest.is_empty() || !inbox.decoder.is_idle();

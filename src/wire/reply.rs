@@ -282,6 +282,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_the_front_holds_for_the_whole() {
+        let texts = [
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a\r\nab\r\n0\r\nX: y\r\n\r\n",
+            "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
+            "HTTP/1.1 404 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nabHTTP/1.1",
+        ];
+        for seed in 0..3_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut bytes = random.choice(texts).unwrap_or_default().as_bytes().to_vec();
+            for _ in 0..random.usize(..4) {
+                let place = random.usize(..bytes.len());
+                bytes[place] = *random.choice(b"\r\n0f; :,x\0\xff").unwrap_or(&0);
+            }
+            let whole = parse(&bytes);
+            for end in 0..bytes.len() {
+                let front = parse(&bytes[..end]);
+                assert!(
+                    front == Ok(None) || front == whole,
+                    "seed {seed}, {end} bytes: {front:?}, {whole:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn the_accept_key_is_that_of_the_rfc() {
         assert_eq!(accept_of("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }

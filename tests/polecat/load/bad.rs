@@ -283,6 +283,26 @@ fn idle(flags: &[&str], answer: impl FnOnce(&str) -> String + Send + 'static) ->
 }
 
 #[test]
+fn an_answer_that_does_not_end_is_not_held() {
+    let outcome = idle(&[], |_| format!("HTTP/1.1 101 Yes\r\nX: {}", "x".repeat(100_000)));
+    outcome.expect_ended("an answer without an end", 1);
+    let (addr, thread) = in_thread(move |listener| {
+        let mut publisher = Publisher { stream: accept(listener), received: Vec::new() };
+        publisher.request().expect("a request");
+        let mut part = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n".to_owned();
+        // Until the other side has gone.
+        while publisher.stream.write_all(part.as_bytes()).is_ok() {
+            part = "x".repeat(1 << 20);
+        }
+    });
+    let outcome =
+        load(&["publish", &format!("http://{addr}/"), "-c", "1", "--for", "0.1", "--patience", "300"]);
+    thread.join().expect("the server ends");
+    outcome.expect_ended("an answer without an end", 1);
+    assert_eq!(outcome.count("lost"), 1);
+}
+
+#[test]
 fn an_answer_may_come_in_chunks_and_after_hints() {
     for (place, before) in ["", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"].into_iter().enumerate() {
         let (addr, thread) = in_thread(move |listener| {
