@@ -81,7 +81,8 @@ fn whatever_it_does_it_tells_what_came_of_it() {
             assert_eq!(outcome.report["interrupted"], true, "{args:?}: {}", outcome.report);
             assert!(outcome.count("connections") >= 2, "{}", outcome.report);
             assert_eq!(outcome.count("connections"), outcome.count("alive"), "{}", outcome.report);
-            if stage == "warming-up" {
+            // Two of them have nothing to warm up.
+            if stage == "warming-up" && !["idle", "storm"].contains(&args[0]) {
                 assert_eq!(outcome.count("operations"), 0, "{}", outcome.report);
             }
         }
