@@ -152,6 +152,6 @@ fn a_supervisor_that_cannot_be_reached_is_reported_once() {
     process.next_logged(UNREACHABLE);
     process.signal(Signal::TERM);
     let ended = process.wait();
-    let warnings = ended.stderr.iter().filter(|line| line.contains(" WARN ")).collect::<Vec<_>>();
+    let warnings = ended.stderr.iter().filter(|line| line.contains(UNREACHABLE)).collect::<Vec<_>>();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
 }
