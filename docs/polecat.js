@@ -11,7 +11,7 @@ const HELLO_MS_MAX = 15_000; // until a new connection that says nothing counts 
 const RESEND_WITHIN = 0.8; // of the time for which the server remembers an idempotency key: what is on its way takes time, too
 const SUBSCRIBE_TOKEN_REFUSED = 4400; // the one close that coming again cannot mend
 
-/** With the `lastEventId` and the `epoch` that a connection had when it was left, it goes on from there.
+/** With the `lastEventId` and the `epoch` that a connection had when it was left, it goes on from there. The two belong together.
  * @param {string} url of a channel or of `/ws`, also relative to the page
  * @param {{lastEventId?: string, epoch?: string, WebSocket?: Function}} [options] */
 export const connect = (url, options = {}) => new Connection(url, options);
@@ -19,13 +19,13 @@ export const connect = (url, options = {}) => new Connection(url, options);
 /** `on` and `addEventListener` take, by name, what comes. Of a channel: `message`, what GET /api/messages has of it. Of
  * `/ws`: `event` and `event:TYPE`, {type, payload, correlation_id, timestamp, event_id}. Of both: `state` ({state,
  * afterMs, code, reason}), and what the server itself says, in the form of events: `hello`, `resumed`, `gap`
- * (something may be missing), `live`, `heartbeat`, `reconnect`, `health_status`, `error`. */
+ * (something may be missing, and what came after its `agreed` is not there any more), `live`, `heartbeat`, `reconnect`, `health_status`, `error`. */
 export class Connection extends EventTarget {
   /** @type {"connecting" | "replaying" | "live" | "waiting" | "closed"} */ state = "closed";
   /** What the server has said of itself, its payload of `hello`. */ server = null;
   #url; #WebSocket; #socket; #timer; #reconnectMs;
   #failures = 0; #sends = 0;
-  #seen = 0; // the number of the last that was handed on, in this epoch
+  #seen; // the number of the last that was handed on and means the same to the server
   #pending = new Map(); // what was not acknowledged yet, by id
   #retryNow = () => this.state === "waiting" && this.#open();
 
@@ -35,7 +35,7 @@ export class Connection extends EventTarget {
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#WebSocket = WebSocket;
     Object.assign(this, { lastEventId: lastEventId ?? "", epoch: epoch ?? "" }); // null is what a page has stored at first
-    if (this.epoch) this.#seen = numberOf(this.lastEventId);
+    this.#seen = numberOf(this.lastEventId);
     globalThis.addEventListener?.("online", this.#retryNow);
     this.#open();
   }
@@ -84,12 +84,14 @@ export class Connection extends EventTarget {
     const isPublished = data !== undefined || typeof correlationId === "string";
     if (isPublished) this.#handOn(message);
     else if (type === "hello") this.#begin(payload);
-    else if (type === "gap") this.#seen = Math.min(this.#seen, numberOf(payload.newest)); // older ones come again
+    else if (type === "gap") this.#seen = Math.min(this.#seen, numberOf(payload.agreed ?? "")); // those above it are others here
     else if (type === "reconnect") this.#reconnectMs = payload.after_ms;
     else if (type === "ack") this.#pending.get(payload.id)?.resolve(payload.event_id);
     else if (type === "error") this.#refuse(this.#pending.get(payload.id), payload.code, payload.message);
     else if (type === "live") this.#failures = 0;
-    if (eventId) this.lastEventId = eventId; // all up to it has been handed on
+    // All up to it has been handed on. After `hello` there may be a gap, and where a break swallows that, it has to be told again.
+    const isAnswered = isPublished || type !== "hello" || !this.lastEventId;
+    if (eventId && isAnswered) Object.assign(this, { lastEventId: eventId, epoch: this.server.epoch });
     if (this.state === "closed") return; // by a listener
     // Silence for longer than two heartbeats is the end of a connection that has broken without a word.
     this.#expectWithin(2.2 * this.server.heartbeat_interval_ms + 1000);
@@ -108,8 +110,7 @@ export class Connection extends EventTarget {
   }
 
   #begin(server) {
-    if (server.epoch !== this.epoch) this.#seen = 0; // another database: its ids have begun anew
-    Object.assign(this, { server, epoch: server.epoch });
+    this.server = server;
     this.#change("replaying");
     for (const sending of this.#pending.values()) this.#write(sending);
   }

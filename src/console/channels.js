@@ -88,7 +88,7 @@ function fill(row, { channel_id: name, subscribers, kept, newest }) {
 
 /** One channel that is looked at. */
 class Channel {
-  #log; #connection = null; #epoch = null; #isLoading = false; #hasAll = false; #isClosed = false;
+  #log; #connection = null; #isLoading = false; #hasAll = false; #isClosed = false;
 
   constructor(name) {
     this.name = name;
@@ -107,7 +107,7 @@ class Channel {
   /** The newest messages, and all that come. */
   async #begin() {
     this.#connection?.close();
-    this.#connection = this.#epoch = null;
+    this.#connection = null;
     this.#tellState("connecting", STATES.connecting);
     const messages = await this.#ask({});
     if (this.#isClosed) return;
@@ -120,12 +120,11 @@ class Channel {
     this.#connection = connection;
     connection.on("message", (message) => this.#log.append([row(message)]));
     connection.on("state", ({ state }) => this.#tellState(state, STATES[state]));
-    connection.on("hello", ({ payload }) => {
-      // Another database: what is shown is not of it.
-      if (this.#epoch && this.#epoch !== payload.epoch) queueMicrotask(() => this.#isClosed || this.#begin());
-      this.#epoch = payload.epoch;
+    connection.on("gap", ({ payload }) => {
+      this.#note(`after ${payload.requested} something may be missing`);
+      // Some of what is shown is not in this database.
+      if (payload.agreed !== payload.requested) queueMicrotask(() => this.#isClosed || this.#begin());
     });
-    connection.on("gap", ({ payload }) => this.#note(`after ${payload.requested} something may be missing`));
   }
 
   async #goBack() {

@@ -43,6 +43,8 @@ pub(super) struct Resumed {
 #[derive(Debug, Deserialize)]
 pub(super) struct Gap {
     pub(super) requested: String,
+    #[serde(default)]
+    pub(super) agreed: Option<String>,
     pub(super) oldest: String,
 }
 

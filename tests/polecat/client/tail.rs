@@ -99,6 +99,45 @@ fn a_gap_is_told_and_another_database_is_followed_from_its_beginning() {
 }
 
 #[test]
+fn a_restored_copy_is_followed_from_where_it_was_made() {
+    let home = Home::new();
+    let server = serve(&home.database(), None, &[]);
+    let addr = server.addr();
+    let publish = |contents: &[&str]| {
+        for content in contents {
+            post(addr, "/api/messages", &message("room", "ann", content)).ok();
+        }
+    };
+    publish(&["1", "2", "3"]);
+    let copy = home.database().with_file_name("copy.db");
+    let copied = ask(
+        addr,
+        &["backup", copy.to_str().expect("a path"), "--db", home.database().to_str().expect("a path")],
+    );
+    assert!(copied.status.success(), "{copied:?}");
+    publish(&["lost 4", "lost 5"]);
+    let mut tail = Running::start(addr, &["tail", "room", "--from", "message-00001"]);
+    let shown = tail.lines(4);
+    assert!(shown[3].ends_with(" ann: lost 5"), "{shown:?}");
+    server.signal(Signal::TERM);
+    assert!(server.wait().status.success());
+    tail.told("trying again in");
+    // It has its messages before anybody can ask for them.
+    std::fs::copy(copy, home.database()).expect("the file");
+    let unseen = home.serve();
+    for content in ["new 4", "new 5", "new 6"] {
+        post(unseen.addr(), "/api/messages", &message("room", "ann", content)).ok();
+    }
+    unseen.stop();
+    let _server = serve(&home.database(), Some(addr), &[]);
+    let line = tail.told("gap: ");
+    assert!(line.contains("after message-00003"), "{line}");
+    let contents =
+        tail.lines(3).iter().map(|line| line.split(": ").nth(1).map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(contents, ["new 4", "new 5", "new 6"].map(|content| Some(content.to_owned())));
+}
+
+#[test]
 fn events_that_are_called_like_control_messages_are_shown() {
     let server = Server::start();
     let kinds = ["error", "ack", "gap", "hello", "reconnect", "message", "heartbeat"];

@@ -1,6 +1,6 @@
 """What the Python clients have in common: the server as a process that can be killed, and checks."""
 
-import contextlib, json, os, re, subprocess, sys, tempfile, time
+import contextlib, json, os, pathlib, re, subprocess, sys, tempfile, time
 
 PATIENCE = 20  # seconds until what must happen counts as missing
 MESSAGE_BYTES_MAX = 1024 * 1024  # the server's default
@@ -26,7 +26,7 @@ class Server(contextlib.AbstractContextManager):
 
     def listens(self):
         command = [sys.argv[1], "serve", "--listen", f"127.0.0.1:{self.port}", "--log-level", "off"]
-        command += ["--db", os.path.join(self.folder.name, "polecat.db"), *self.flags]
+        command += ["--db", self.database, *self.flags]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("POLECAT_")}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         line = self.process.stderr.readline()
@@ -44,6 +44,19 @@ class Server(contextlib.AbstractContextManager):
 
     def ask_to_stop(self):
         self.process.terminate()
+
+    def stop(self):
+        self.ask_to_stop()
+        self.process.wait(PATIENCE)
+
+    @property
+    def database(self):
+        return pathlib.Path(self.folder.name, "polecat.db")
+
+    def back_up(self):
+        copy = pathlib.Path(self.folder.name, "copy.db")
+        subprocess.run([sys.argv[1], "backup", copy, "--db", self.database], check=True, capture_output=True)
+        return copy
 
     def __exit__(self, *_):
         self.kill()

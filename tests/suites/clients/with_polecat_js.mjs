@@ -291,6 +291,47 @@ async function gaps(server) {
   check(lastEventId !== "", "it knows no id");
 }
 
+/** Sockets that say what a part wants, and on what URLs they were opened. */
+function script() {
+  const sockets = [];
+  class Scripted {
+    constructor(url) {
+      sockets.push(this);
+      this.query = new URL(url).search;
+    }
+    send() {}
+    close() {}
+  }
+  const said = (type, number, payload = {}) => ({ type, payload, correlation_id: null, timestamp: "", event_id: `message-${number}` });
+  const say = (...messages) => messages.forEach((message) => sockets.at(-1).onmessage({ data: JSON.stringify(message) }));
+  const lose = (connection) => {
+    sockets.at(-1).onclose({ code: 1006, reason: "" });
+    return state(connection, "connecting");
+  };
+  const hello = (epoch, number) => said("hello", number, { epoch, heartbeat_interval_ms: 25_000, message_bytes_max: 1000 });
+  return { Scripted, sockets, said, say, lose, hello };
+}
+
+/** A database that went back: what is above `agreed` is handed on anew, a new epoch alone changes nothing, and a gap that
+ * a break swallows is asked for again. */
+async function terms() {
+  const { Scripted, sockets, said, say, lose, hello } = script();
+  const channel = connect("ws://127.0.0.1/api/ws/c", { WebSocket: Scripted, lastEventId: "message-00015", epoch: "old" });
+  const seen = [];
+  channel.on("message", (data) => seen.push(data));
+  const message = (number) => ({ type: "message", data: number, event_id: `message-${number}` });
+  say(hello("new", "00010"));
+  await lose(channel);
+  equal(sockets.at(-1).query, "?last_event_id=message-00015&epoch=old", "what is asked for again");
+  const gap = said("gap", "00010", { requested: "message-00015", agreed: "message-00010", oldest: "message-00001", newest: "message-00012" });
+  say(hello("new", "00010"), gap, message(10), message(11), message(12), said("live", "00012"));
+  equal([seen, channel.lastEventId, channel.epoch], [[11, 12], "message-00012", "new"], "after a gap");
+  await lose(channel);
+  say(hello("newer", "00012"), said("resumed", "00012", { from: "message-00012", count: 1 }), message(12), message(13));
+  equal([seen, channel.lastEventId, channel.epoch], [[11, 12, 13], "message-13", "newer"], "after a restart");
+  channel.close();
+}
+
 /** Two publishers and two followers over kills: each message once, in its order. */
 async function resume(server) {
   const acknowledged = new Count();
@@ -331,6 +372,6 @@ async function resume(server) {
 }
 
 await run(binary, ["--heartbeat-interval", "0.2"], [typed, presence, refusals, once_only, silence, reconnects]);
-await run(binary, [], [gaps]);
+await run(binary, [], [gaps, terms]);
 await run(binary, ["--idempotency-window", "1000"], [too_old, windows]);
 await run(binary, [], [resume]);

@@ -1,6 +1,6 @@
 """polecat by the package `websockets`: with_websockets.py BINARY"""
 
-import asyncio, http.client, itertools, json, pathlib, urllib.error, urllib.request
+import asyncio, http.client, itertools, json, pathlib, shutil, urllib.error, urllib.request
 from urllib.parse import urlencode
 
 from websockets import Headers, connect
@@ -195,10 +195,14 @@ async def resume(server):
         reader.check(publishers)
 
 
+def documented_client():
+    document = (pathlib.Path(__file__).parents[3] / "PROTOCOL.md").read_text()
+    return compile(document.split("```python\n")[1].split("```")[0], "PROTOCOL.md", "exec")
+
+
 async def documented(server):
     """The client of PROTOCOL 14.7, on a channel and on /ws, over a kill: each once, whatever its type."""
-    document = (pathlib.Path(__file__).parents[3] / "PROTOCOL.md").read_text()
-    code = compile(document.split("```python\n")[1].split("```")[0], "PROTOCOL.md", "exec")
+    code = documented_client()
     types = ["hello", "reconnect", "gap", "live", "heartbeat", "error", "message"]
     for path, first in (("/api/ws/documented", "message-00000"), ("/ws", "event-00000")):
         names = {"__name__": "client"}
@@ -223,6 +227,40 @@ async def documented(server):
         following.cancel()
 
 
+async def restored(server):
+    """The client of PROTOCOL 14.7, and a copy that is put back while it is away."""
+    names = {"__name__": "client"}
+    exec(documented_client(), names)
+    names["URL"] = server.ws("/api/ws/restored")
+    seen = asyncio.Queue()
+    follower = names["Follower"](seen.put_nowait, event_id="message-00000")
+
+    async def sees(*contents):
+        for content in contents:
+            async with asyncio.timeout(PATIENCE):
+                equal((await seen.get())["content"], content, "what is handed on")
+
+    async def say(*contents):
+        for content in contents:
+            await publish(server, "/api/messages", {"channel_id": "restored", "author": "a", "content": content})
+
+    following = asyncio.create_task(follower.follow())
+    await say("1", "2")
+    await sees("1", "2")
+    copy = server.back_up()
+    await say("lost 3", "lost 4")
+    await sees("lost 3", "lost 4")
+    following.cancel()
+    server.stop()
+    shutil.copy(copy, server.database)
+    server.start()
+    await say("3", "4", "5")
+    following = asyncio.create_task(follower.follow())
+    await sees("3", "4", "5")
+    check(seen.empty(), "it was told more than was published")
+    following.cancel()
+
+
 async def main():
     with Server("--heartbeat-interval", "2") as server:
         for part in (broadcasts, pings, subprotocol, sizes, closes):
@@ -234,6 +272,8 @@ async def main():
     with Server() as server:
         await documented(server)
         print("ok documented")
+        await restored(server)
+        print("ok restored")
 
 
 asyncio.run(main())

@@ -16,9 +16,13 @@ pub(super) struct Follower {
     sequence: Sequence,
     /// What to resume after; `None` as long as only what comes is wanted.
     cursor: Option<u64>,
-    /// The last id that was shown, within this epoch.
-    shown: u64,
+    /// Under which that was given.
     epoch: Option<String>,
+    /// What `hello` has said, until the next message: if a gap follows and a break swallows it, it has to be
+    /// asked for again.
+    next_epoch: Option<String>,
+    /// The last id that was shown and means the same to the server.
+    shown: u64,
     /// Connections that have said hello.
     hellos: u64,
     /// Whether everything is shown from the oldest on, so that nobody can miss what is older.
@@ -51,7 +55,17 @@ impl Follower {
             }
             None => ("/ws".to_owned(), Sequence::Events),
         };
-        Self { path, sequence, cursor: after, shown: 0, epoch: None, hellos: 0, wants_all: after == Some(0) }
+        let (epoch, next_epoch, shown) = (None, None, 0);
+        Self {
+            path,
+            sequence,
+            cursor: after,
+            epoch,
+            next_epoch,
+            shown,
+            hellos: 0,
+            wants_all: after == Some(0),
+        }
     }
 
     /// What to ask the server for next.
@@ -84,8 +98,10 @@ impl Follower {
             // Heartbeats, and what later versions may have.
             _ => Step::Nothing,
         };
-        if let Some(id) = self.id_of(&incoming) {
-            self.cursor = Some(id);
+        if let Some(id) = self.id_of(&incoming)
+            && (incoming.kind != "hello" || self.cursor.is_none())
+        {
+            self.stands_at(id);
         }
         Ok(step)
     }
@@ -93,12 +109,7 @@ impl Follower {
     fn hello(&mut self, hello: &Hello) -> Step {
         const EPOCH_BYTES_MAX: usize = 255;
         self.hellos += 1;
-        let epoch = hello.epoch.chars().take(EPOCH_BYTES_MAX).collect::<String>();
-        if self.epoch.as_ref().is_some_and(|known| *known != epoch) {
-            // Its ids have nothing to do with those before.
-            self.shown = 0;
-        }
-        self.epoch = Some(epoch);
+        self.next_epoch = Some(hello.epoch.chars().take(EPOCH_BYTES_MAX).collect());
         Step::Hello { heartbeat_ms: hello.heartbeat_interval_ms }
     }
 
@@ -112,10 +123,21 @@ impl Follower {
         })
     }
 
-    fn gap(&self, gap: &Gap) -> Step {
+    fn gap(&mut self, gap: &Gap) -> Step {
+        let id = |text: &str| self.sequence.parse(text);
+        let agreed = gap.agreed.as_deref().and_then(id).unwrap_or(0);
+        let went_back = id(&gap.requested).is_some_and(|requested| requested > agreed);
+        self.shown = self.shown.min(agreed);
         let oldest = excerpt(&gap.oldest);
         Step::Tell(if self.hellos < 2 && self.wants_all {
             format!("gap: what was older than {oldest} is not kept any more")
+        } else if went_back {
+            format!(
+                "gap: {} is not what it was: the server's database is another one, or went back to an earlier moment; \
+                 what it has after {} follows",
+                excerpt(&gap.requested),
+                self.id(agreed)
+            )
         } else {
             format!(
                 "gap: something may be missing after {}; what is kept from {oldest} on follows",
@@ -132,12 +154,20 @@ impl Follower {
                 excerpt(id)
             )));
         };
-        self.cursor = Some(id);
+        self.stands_at(id);
         if id <= self.shown {
             return Ok(Step::Nothing);
         }
         self.shown = id;
         Ok(Step::Show)
+    }
+
+    /// All up to `id` was sent.
+    fn stands_at(&mut self, id: u64) {
+        self.cursor = Some(id);
+        if let Some(epoch) = self.next_epoch.take() {
+            self.epoch = Some(epoch);
+        }
     }
 
     fn id_of(&self, incoming: &Incoming<'_>) -> Option<u64> {

@@ -18,8 +18,10 @@ fn message(id: u64) -> String {
     )
 }
 
-fn gap(requested: &str) -> String {
-    format!(r#"{{"requested":"{requested}","oldest":"message-00003","newest":"message-00009"}}"#)
+fn gap(requested: &str, agreed: &str) -> String {
+    format!(
+        r#"{{"requested":"{requested}","agreed":"{agreed}","oldest":"message-00003","newest":"message-00009"}}"#
+    )
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn a_gap_is_told_and_nothing_is_shown_twice() {
     follower.take(&hello("e", 2)).unwrap();
     assert_eq!(follower.take(&message(5)).unwrap(), Step::Show);
     follower.take(&hello("e", 5)).unwrap();
-    let told = follower.take(&control("gap", &gap("message-00005"), 0)).unwrap();
+    let told = follower.take(&control("gap", &gap("message-00005", "message-00005"), 5)).unwrap();
     assert!(matches!(&told, Step::Tell(line) if line.contains("message-00005")), "{told:?}");
     assert_eq!(follower.take(&message(3)).unwrap(), Step::Nothing);
     assert_eq!(follower.take(&message(5)).unwrap(), Step::Nothing);
@@ -57,13 +59,57 @@ fn a_gap_is_told_and_nothing_is_shown_twice() {
 #[test]
 fn another_database_is_begun_anew() {
     let mut follower = Follower::new(Some("c"), Some(0));
-    follower.take(&hello("e", 0)).unwrap();
-    let told = follower.take(&control("gap", &gap("message-00000"), 0)).unwrap();
+    follower.take(&hello("e", 2)).unwrap();
+    let told = follower.take(&control("gap", &gap("message-00000", "message-00000"), 2)).unwrap();
     assert!(matches!(&told, Step::Tell(line) if line.contains("older than message-00003")), "{told:?}");
     assert_eq!(follower.take(&message(8)).unwrap(), Step::Show);
-    follower.take(&hello("other", 8)).unwrap();
-    follower.take(&control("gap", &gap("message-00008"), 0)).unwrap();
+    follower.take(&hello("other", 0)).unwrap();
+    follower.take(&control("gap", &gap("message-00008", "message-00000"), 0)).unwrap();
     assert_eq!(follower.take(&message(1)).unwrap(), Step::Show);
+    // A server that does not say how far both agree.
+    follower.take(&hello("third", 0)).unwrap();
+    let bare = r#"{"requested":"message-00001","oldest":"message-00001","newest":"message-00009"}"#;
+    follower.take(&control("gap", bare, 0)).unwrap();
+    assert_eq!(follower.take(&message(1)).unwrap(), Step::Show);
+}
+
+#[test]
+fn a_database_that_went_back_is_followed_from_where_both_agree() {
+    let mut follower = Follower::new(Some("c"), Some(9));
+    follower.take(&hello("e", 9)).unwrap();
+    for id in 10..=15 {
+        assert_eq!(follower.take(&message(id)).unwrap(), Step::Show);
+    }
+    follower.take(&hello("other", 10)).unwrap();
+    let told = follower.take(&control("gap", &gap("message-00015", "message-00010"), 10)).unwrap();
+    assert!(matches!(&told, Step::Tell(line) if line.contains("after message-00010")), "{told:?}");
+    assert_eq!(follower.take(&message(10)).unwrap(), Step::Nothing);
+    assert_eq!(follower.take(&message(11)).unwrap(), Step::Show);
+}
+
+#[test]
+fn another_epoch_alone_means_nothing() {
+    let mut follower = Follower::new(Some("c"), Some(4));
+    follower.take(&hello("e", 4)).unwrap();
+    assert_eq!(follower.take(&message(5)).unwrap(), Step::Show);
+    follower.take(&hello("other", 5)).unwrap();
+    follower.take(&control("resumed", r#"{"from":"message-00005","count":1}"#, 5)).unwrap();
+    assert_eq!(follower.target(), "/api/ws/c?last_event_id=message-00005&epoch=other");
+    assert_eq!(follower.take(&message(5)).unwrap(), Step::Nothing);
+    assert_eq!(follower.take(&message(6)).unwrap(), Step::Show);
+}
+
+#[test]
+fn a_gap_that_a_break_has_swallowed_is_asked_for_again() {
+    let mut follower = Follower::new(Some("c"), None);
+    follower.take(&hello("e", 5)).unwrap();
+    let target = "/api/ws/c?last_event_id=message-00005&epoch=e";
+    assert_eq!(follower.target(), target, "it has not asked, so it has missed nothing");
+    follower.take(&hello("other", 2)).unwrap();
+    assert_eq!(follower.target(), target);
+    follower.take(&hello("other", 2)).unwrap();
+    follower.take(&control("gap", &gap("message-00005", "message-00002"), 2)).unwrap();
+    assert_eq!(follower.target(), "/api/ws/c?last_event_id=message-00002&epoch=other");
 }
 
 #[test]
