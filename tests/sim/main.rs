@@ -17,6 +17,7 @@ mod follower;
 mod health;
 mod host;
 mod lifetime;
+mod load;
 mod model;
 mod node;
 mod options;

@@ -6,6 +6,9 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
+/// The key of RFC 6455, section 1.3.
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
 pub(crate) const CONTINUE: u8 = 0;
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const CLOSE: u8 = 8;
@@ -105,7 +108,7 @@ pub(crate) fn upgrade_v1(target: &str) -> Vec<u8> {
 fn upgrade_with(target: &str, fields: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: polecat\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{fields}\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{fields}\r\n"
     )
     .into_bytes()
 }

@@ -217,6 +217,11 @@ impl World {
         self.turn();
     }
 
+    /// Lets so much time pass in which no server attends.
+    pub(crate) fn skip(&mut self, ms: u64) {
+        self.set_now(self.now_ms + ms);
+    }
+
     fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.shared.now_ms.set(now_ms);
