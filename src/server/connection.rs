@@ -40,11 +40,11 @@ pub struct Connection<S> {
     pub phase: Phase,
     /// Whether and why it is read.
     pub reading: Reading,
-    /// Whether its id is in the queue of those to be read. It stays there if the connection is not to be read any
-    /// more, and serves again if it is.
-    pub is_in_read_queue: bool,
     /// Whether and why it is written.
     pub writing: Writing,
+    /// The queues that its id is in. It stays there if the connection does not wait for its turn any more, and
+    /// serves again if it does.
+    pub queues: Queues,
     /// How it gets its messages.
     pub encoding: Encoding,
 }
@@ -53,6 +53,40 @@ pub struct Connection<S> {
 // with a socket of four bytes, and the slab adds nothing to it.
 const _: () = assert!(size_of::<Connection<u32>>() <= 64);
 const _: () = assert!(size_of::<Option<Connection<u32>>>() == size_of::<Connection<u32>>());
+
+/// A queue of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Queue {
+    /// Of those to be read.
+    Read = 1,
+    /// Of those to be flushed.
+    Flush = 2,
+}
+
+/// Those that a connection is in, each once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queues(u8);
+
+impl Queues {
+    /// Whether it is in that one.
+    #[must_use]
+    pub const fn has(self, queue: Queue) -> bool {
+        self.0 & queue as u8 != 0
+    }
+
+    /// Enters one; returns whether it was not there.
+    pub const fn enter(&mut self, queue: Queue) -> bool {
+        let is_new = !self.has(queue);
+        self.0 |= queue as u8;
+        is_new
+    }
+
+    /// Leaves one.
+    pub const fn leave(&mut self, queue: Queue) {
+        self.0 &= !(queue as u8);
+    }
+}
 
 /// What is being done with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,8 +296,8 @@ impl<S> Connection<S> {
             pending: 0,
             phase: Phase::Handshake,
             reading: Reading::Idle,
-            is_in_read_queue: false,
             writing: Writing::Ready,
+            queues: Queues::default(),
             encoding: Encoding::Plain,
         }
     }

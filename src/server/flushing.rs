@@ -10,7 +10,7 @@ use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::Step;
 
 use super::batch::{Batch, Range};
-use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Reading, Writing};
+use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Queue, Reading, Writing};
 use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
@@ -48,7 +48,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 break;
             }
             let Some(id) = self.flush_queue.pop_front() else { break };
-            if self.find(id).is_some_and(|connection| connection.writing == Writing::Queued) {
+            let Some(connection) = self.find(id) else { continue };
+            connection.queues.leave(Queue::Flush);
+            if connection.writing == Writing::Queued {
                 self.flush(id.index);
             }
         }
@@ -164,6 +166,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = self.at(index);
         if connection.writing == Writing::Ready {
             connection.writing = Writing::Queued;
+            self.put_in_flush_queue(index);
+        }
+    }
+
+    /// Puts a connection in the queue, unless it is there.
+    pub(super) fn put_in_flush_queue(&mut self, index: u32) {
+        let connection = self.at(index);
+        if connection.queues.enter(Queue::Flush) {
             let id = connection.id(index);
             self.flush_queue.push_back(id);
         }

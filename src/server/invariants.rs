@@ -4,7 +4,7 @@ use crate::ground::id::{Id, NONE};
 use crate::hub::engine::{Engine, Stream};
 use crate::hub::entry::Encoding;
 
-use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
+use super::connection::{Connection, Endpoint, Phase, Queue, Reading, Writing};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
@@ -160,7 +160,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let queued = |writing| matches!(writing, Writing::Queued | Writing::Blocked | Writing::Paging);
         assert!(connection.outbox.is_none() || queued(connection.writing), "what is unsent will be sent");
         let is_in_read_queue = self.read_queue.contains(&connection.id(index));
-        assert_eq!(connection.is_in_read_queue, is_in_read_queue, "who is in the queue knows it");
+        assert_eq!(connection.queues.has(Queue::Read), is_in_read_queue, "who is in the queue knows it");
+        let is_in_flush_queue = self.flush_queue.contains(&connection.id(index));
+        assert_eq!(
+            connection.queues.has(Queue::Flush),
+            is_in_flush_queue,
+            "who is in the other queue knows it"
+        );
+        if connection.writing == Writing::Queued {
+            assert!(is_in_flush_queue, "who is to be flushed is in the queue");
+        }
         if matches!(connection.reading, Reading::Queued | Reading::QueuedToEmpty) {
             assert!(is_in_read_queue, "who is marked is in the queue");
         }

@@ -10,7 +10,7 @@ use crate::wire::codec::{self, CloseCode};
 use crate::wire::http::{Refusal, RequestDecoder, Status, begins_head};
 use crate::wire::message::MessageDecoder;
 
-use super::connection::{Decoder, Endpoint, Inbox, Phase, Reading};
+use super::connection::{Decoder, Endpoint, Inbox, Phase, Queue, Reading};
 use super::metrics::CloseReason;
 use super::server::Server;
 use super::socket::Socket;
@@ -44,7 +44,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             let Some(id) = self.read_queue.pop_front() else { break };
             if let Some(connection) = self.find(id) {
-                connection.is_in_read_queue = false;
+                connection.queues.leave(Queue::Read);
                 bytes_left = bytes_left.saturating_sub(self.read(id, &mut buffer));
             }
         }
@@ -259,7 +259,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Puts a connection in the queue, unless it is there: nobody is read twice in a turn.
     pub(super) fn put_in_read_queue(&mut self, index: u32) {
         let connection = self.at(index);
-        if !std::mem::replace(&mut connection.is_in_read_queue, true) {
+        if connection.queues.enter(Queue::Read) {
             let id = connection.id(index);
             self.read_queue.push_back(id);
         }

@@ -275,7 +275,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             connection.heard = self.moment.stamp;
             self.lagging -= usize::from(connection.is_lagging());
             connection.writing = Writing::Queued;
-            self.flush_queue.push_back(connection.id(index));
+            self.put_in_flush_queue(index);
         }
         if readiness.readable || readiness.read_closed {
             match connection.reading {
