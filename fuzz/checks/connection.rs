@@ -327,6 +327,7 @@ fn tight_budgets() -> Budgets {
         deadlines: 1,
         page_records: 2,
         page_bytes: 300,
+        count_records: 2,
         engine_reads: 1,
         coded_bytes: 200,
     }

@@ -194,6 +194,8 @@ pub struct Budgets {
     pub page_records: usize,
     /// Bytes of records at which a page of history ends.
     pub page_bytes: usize,
+    /// Records counted for one subscriber that resumes; beyond that, there are more.
+    pub count_records: u64,
     /// Pages and answers read from the store.
     pub engine_reads: usize,
 }
@@ -215,6 +217,7 @@ impl Default for Budgets {
             deadlines: 1024,
             page_records: 256,
             page_bytes: 128 << 10,
+            count_records: 4096,
             engine_reads: 16,
         }
     }

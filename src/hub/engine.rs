@@ -92,7 +92,7 @@ pub enum Query {
         /// Weight at which the page ends.
         bytes_max: usize,
     },
-    /// How many records of `stream` have `after < id <= through`.
+    /// How many records of `stream` have `after < id <= through`, counted up to `count_max`.
     Count {
         /// Whose records.
         stream: Stream,
@@ -100,6 +100,8 @@ pub enum Query {
         after: u64,
         /// The id of the last that counts.
         through: u64,
+        /// Where counting may end.
+        count_max: u64,
     },
     /// Which records of `of` are between `after` and `before`: with `after` the first ones beyond that
     /// id, else the newest ones. At most `records_max`, and at least one but no more once their weights reach `bytes_max`.
@@ -219,6 +221,8 @@ pub enum Answer {
         ticket: Ticket,
         /// How many.
         count: u64,
+        /// Whether there are more.
+        is_cut: bool,
     },
     /// Answers [`Query::Span`].
     Span {

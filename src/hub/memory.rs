@@ -230,7 +230,7 @@ impl MemoryEngine {
                 };
                 Answer::Page { ticket, records, through }
             }
-            Query::Count { stream, after, through } => {
+            Query::Count { stream, after, through, count_max } => {
                 let count = match stream {
                     Stream::Events => {
                         let before_first = (*after).max(self.events.oldest() - 1);
@@ -238,7 +238,7 @@ impl MemoryEngine {
                     }
                     Stream::Channel(name) => self.messages.count(name, *after, *through),
                 };
-                Answer::Count { ticket, count }
+                Answer::Count { ticket, count: count.min(*count_max), is_cut: count > *count_max }
             }
             Query::Span { of, after, before, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);

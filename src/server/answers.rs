@@ -35,7 +35,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     self.answer_stored(ticket, id, &record, true);
                 }
             }
-            Answer::Count { ticket, count } => self.apply_count(ticket, count),
+            Answer::Count { ticket, count, is_cut } => self.apply_count(ticket, count, is_cut),
             Answer::Refused { ticket, weight, error } => {
                 self.metrics.refused += 1;
                 self.take_off_backlog(weight);
@@ -118,14 +118,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Tells a subscriber how much it missed; that follows.
-    fn apply_count(&mut self, ticket: Ticket, count: u64) {
-        let Some(Ask::Resume { connection, from }) = self.take_ask(ticket) else { return };
+    fn apply_count(&mut self, ticket: Ticket, count: u64, is_cut: bool) {
+        let Some(Ask::Resume { connection, from, .. }) = self.take_ask(ticket) else { return };
         if let Some(subscriber) = self.find(connection)
             && subscriber.writing == Writing::Paging
         {
             subscriber.writing = Writing::Ready;
             self.lagging -= 1;
-            self.tell(connection, |place, out| place.write_resumed(from, count, out));
+            self.tell(connection, |place, out| place.write_resumed(from, count, is_cut, out));
             self.queue_flush(connection.index);
         }
     }
@@ -180,8 +180,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     pub(super) fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
         let ask = self.asks.try_remove(usize::try_from(ticket.0).ok()?);
-        if matches!(&ask, Some(Ask::List { .. })) {
-            self.lists_asked -= 1;
+        match &ask {
+            Some(Ask::List { .. }) => self.lists_asked -= 1,
+            Some(Ask::Resume { .. } | Ask::Page { .. }) => self.history_asked -= 1,
+            _ => {}
         }
         ask
     }
@@ -193,6 +195,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             _ => return,
         };
         self.pages_asked.remove(&(serial, after));
+        if !self.is_awaited(&waiters, after) {
+            return;
+        }
         let scratch = &mut self.scratch;
         let entry = |(id, record): &(u64, Record)| Entry::new(*id, encode(*id, record, scratch));
         let entries = records.iter().map(entry).collect();

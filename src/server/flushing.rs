@@ -5,14 +5,14 @@ use std::io::{self, IoSlice};
 use crate::ground::frame::Frame;
 use crate::ground::id::NONE;
 use crate::hub::channel::Run;
-use crate::hub::engine::{Engine, Query, Ticket};
+use crate::hub::engine::Engine;
 use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::Step;
 
 use super::batch::{Batch, Range};
 use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Queue, Reading, Writing};
 use super::metrics::CloseReason;
-use super::server::{Ask, Page, Server};
+use super::server::{Page, Server};
 use super::socket::Socket;
 
 /// Frames that go out by one gathered write.
@@ -309,36 +309,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         self.set_phase(index, Phase::Lingering(farewell));
         self.queue_read(index);
-    }
-
-    /// Asks the engine for what comes after a cursor that is behind its log. All
-    /// cursors at one place share the answer.
-    fn ask_for_page(&mut self, index: u32) {
-        self.notice_gap(index);
-        let connection = &mut self.connections[index as usize];
-        connection.writing = Writing::Paging;
-        self.lagging += 1;
-        let (id, after) = (connection.id(index), connection.cursor);
-        let channel = self.registry.channel(connection.channel);
-        let key = (channel.serial, after);
-        if let Some(ticket) = self.pages_asked.get(&key)
-            && let Some(Ask::Page { waiters, .. }) =
-                usize::try_from(*ticket).ok().and_then(|key| self.asks.get_mut(key))
-        {
-            waiters.push(id);
-            return;
-        }
-        let ask = Ask::Page { serial: channel.serial, after, waiters: vec![id] };
-        let ticket = self.asks.insert(ask) as u64;
-        self.pages_asked.insert(key, ticket);
-        self.metrics.pages += 1;
-        let query = Query::Page {
-            stream: channel.stream.clone(),
-            after,
-            records_max: self.config.budgets.page_records,
-            bytes_max: self.config.budgets.page_bytes,
-        };
-        self.engine.ask(query, Ticket(ticket));
     }
 
     /// Puts what was collected in the scratch behind all that waits to be sent.

@@ -104,6 +104,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let pages = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Page { .. })).count();
         assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
+        let history = |ask: &Ask| matches!(ask, Ask::Page { .. } | Ask::Resume { .. });
+        let history = self.asks.iter().filter(|(_, ask)| history(ask)).count();
+        assert_eq!(history, self.history_due.len() + self.history_asked, "history is due, or asked for");
         let asked = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::List { .. })).count();
         assert_eq!(asked, self.lists_asked, "lists that are being read");
     }

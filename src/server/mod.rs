@@ -18,6 +18,7 @@ mod batch;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;
 mod private;
+mod history;
 mod turn;
 mod reading;
 mod messages;

@@ -54,6 +54,10 @@ pub struct Server<S, E> {
     pub(super) asks: Slab<Ask>,
     /// Pages that are being read, by channel serial and cursor: looked up only.
     pub(super) pages_asked: Map<(u64, u64), u64>,
+    /// Questions about history that the engine was not asked yet, in their order.
+    pub(super) history_due: VecDeque<Ticket>,
+    /// Questions about history that the engine has yet to answer.
+    pub(super) history_asked: usize,
     /// Pages that are read, and who has yet to be sent them.
     pub(super) pages: VecDeque<Page>,
     /// Responses that are ready but come after ones that are not; looked up only.
@@ -110,7 +114,7 @@ pub struct Server<S, E> {
     generations: u32,
 }
 
-/// Who waits for an answer of the engine.
+/// Who waits for an answer of the engine, or to be asked about.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// An HTTP client.
@@ -122,7 +126,7 @@ pub(super) enum Ask {
     /// A subscriber that wants to hear whether a message of its own is stored.
     Publish { connection: Id, id: Option<ClientId> },
     /// A subscriber that has to be told how much it missed, before it gets that.
-    Resume { connection: Id, from: u64 },
+    Resume { connection: Id, from: u64, through: u64 },
     /// Subscribers whose cursors are all at `after`, behind the log of their channel.
     Page { serial: u64, after: u64, waiters: Vec<Id> },
 }
@@ -165,6 +169,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             dead: Vec::new(),
             asks: Slab::new(),
             pages_asked: Map::default(),
+            history_due: VecDeque::new(),
+            history_asked: 0,
             pages: VecDeque::new(),
             held: Map::default(),
             engine_backlog_bytes: 0,
@@ -277,6 +283,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             connection.writing = Writing::Queued;
             self.put_in_flush_queue(index);
         }
+        let connection = &mut self.connections[index as usize];
         if readiness.readable || readiness.read_closed {
             match connection.reading {
                 Reading::Idle => {

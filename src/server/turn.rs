@@ -38,6 +38,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         self.read_all();
         self.ask_for_lists();
+        self.ask_for_history();
         self.settle();
         self.drain();
         self.notify();
@@ -107,6 +108,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             || !self.pages.is_empty()
             || !self.inspections.is_empty()
             || self.has_lists_to_ask_for()
+            || self.has_history_to_ask_for()
             || self.registry.has_sweeps()
             || self.registry.has_notices()
             || self.engine.due_in_ms(self.moment.now) == Some(0)
@@ -123,6 +125,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // Ids of who is gone may be in there still.
             self.read_queue.shrink_to_fit();
             self.flush_queue.shrink_to_fit();
+            self.history_due.shrink_to_fit();
         }
     }
 }

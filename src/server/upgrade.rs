@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::ground::id::NONE;
 use crate::ground::limit::Limit;
 use crate::hub::channel::Run;
-use crate::hub::engine::{Engine, Query, Stream, Ticket};
+use crate::hub::engine::{Engine, Stream, Ticket};
 use crate::hub::entry::Encoding;
 use crate::hub::terms::Terms;
 use crate::wire::body::channel_name_error;
@@ -213,11 +213,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 let was_lagging = connection.is_lagging();
                 connection.writing = Writing::Paging;
                 self.lagging += usize::from(!was_lagging);
-                let connection = self.at(index);
-                let ask = Ask::Resume { connection: connection.id(index), from: *from };
+                let connection = self.at(index).id(index);
+                let ask = Ask::Resume { connection, from: *from, through: kept.newest };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
-                let stream = stream.clone();
-                self.engine.ask(Query::Count { stream, after: *from, through: kept.newest }, ticket);
+                self.history_due.push_back(ticket);
             }
         }
     }

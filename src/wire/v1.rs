@@ -124,14 +124,15 @@ impl Place<'_> {
         self.write("hello", &payload, out);
     }
 
-    /// Writes `resumed`: `count` messages after `from` follow, then `live`.
-    pub fn write_resumed(self, from: u64, count: u64, out: &mut Vec<u8>) {
+    /// Writes `resumed`: `count` messages after `from` follow, or `more`, then `live`.
+    pub fn write_resumed(self, from: u64, count: u64, more: bool, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload {
             from: String,
             count: u64,
+            more: bool,
         }
-        self.write("resumed", &Payload { from: self.id(from), count }, out);
+        self.write("resumed", &Payload { from: self.id(from), count, more }, out);
     }
 
     /// Writes `gap`: what came after `requested` cannot be told; all after `agreed` that is kept
@@ -339,8 +340,8 @@ mod tests {
         );
         for (text, expected) in [
             (
-                written(|place, out| place.write_resumed(4, 2, out)),
-                r#""resumed","payload":{"from":"message-00004","count":2}"#,
+                written(|place, out| place.write_resumed(4, 2, false, out)),
+                r#""resumed","payload":{"from":"message-00004","count":2,"more":false}"#,
             ),
             (
                 written(|place, out| {

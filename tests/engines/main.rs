@@ -211,8 +211,21 @@ fn newest(
 }
 
 fn count(engine: &mut dyn Engine, stream: Stream, after: u64, through: u64) -> u64 {
-    match ask(engine, Query::Count { stream, after, through }) {
-        Answer::Count { ticket: TICKET, count } => count,
+    let (count, is_cut) = count_up_to(engine, stream, after, through, u64::MAX);
+    assert!(!is_cut, "nothing is left out");
+    count
+}
+
+/// The same up to a number, and whether there are more.
+fn count_up_to(
+    engine: &mut dyn Engine,
+    stream: Stream,
+    after: u64,
+    through: u64,
+    count_max: u64,
+) -> (u64, bool) {
+    match ask(engine, Query::Count { stream, after, through, count_max }) {
+        Answer::Count { ticket: TICKET, count, is_cut } => (count, is_cut),
         other => panic!("not a count: {other:?}"),
     }
 }

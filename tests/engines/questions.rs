@@ -38,6 +38,11 @@ fn a_count_is_of_one_stream_and_a_range(engine: &mut dyn Engine) {
         assert_eq!(count(engine, Stream::Events, after, through), of_events, "{after} to {through}");
     }
     assert_eq!(count(engine, channel("c"), 0, u64::MAX), 0);
+    for (count_max, counted) in [(0, (0, true)), (2, (2, true)), (3, (3, false)), (4, (3, false))] {
+        assert_eq!(count_up_to(engine, channel("a"), 0, u64::MAX, count_max), counted);
+        assert_eq!(count_up_to(engine, Stream::Events, 0, u64::MAX, count_max), counted);
+        assert_eq!(count_up_to(engine, channel("c"), 0, u64::MAX, count_max), (0, false));
+    }
 }
 
 fn a_count_fits_the_page_that_it_announces(engine: &mut dyn Engine) {

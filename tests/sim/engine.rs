@@ -187,6 +187,7 @@ impl Engine for NodeEngine {
     }
 
     fn ask(&mut self, query: Query, ticket: Ticket) {
+        self.host.questions.set(self.host.questions.get() + 1);
         match query {
             Query::Page { records_max, bytes_max, .. } => {
                 let mut demand = self.host.demand.get();

@@ -54,6 +54,8 @@ pub(crate) struct Host {
     pub(crate) lists: Cell<usize>,
     /// How many answers the engine gave.
     pub(crate) answers: Cell<u64>,
+    /// How many questions it was asked.
+    pub(crate) questions: Cell<u64>,
     /// What the server asked of the engine in this turn.
     pub(crate) demand: Cell<Demand>,
     /// Steps until the process dies; a step is a socket call or a part of a settle.

@@ -15,6 +15,7 @@ mod drain;
 mod engine;
 mod follower;
 mod health;
+mod history;
 mod host;
 mod lifetime;
 mod load;

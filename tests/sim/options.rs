@@ -200,6 +200,7 @@ fn budgets(random: &mut fastrand::Rng) -> Budgets {
         deadlines: pick(random, &[1, 3, 1024]),
         page_records: pick(random, &[1, 3, 256]),
         page_bytes: pick(random, &[1, 500, 128 << 10]),
+        count_records: pick(random, &[1, 4_096]),
         engine_reads: pick(random, &[1, 16]),
         coded_bytes: pick(random, &[1, 1_000, 2 << 20]),
     }

@@ -77,6 +77,11 @@ impl World {
     }
 
     /// A connection to the first server, in its backlog.
+    /// How many questions the engine was asked.
+    pub(crate) fn questions(&self) -> u64 {
+        self.nodes[0].host.questions.get()
+    }
+
     pub(crate) fn connect(&mut self, manners: Manners) -> SharedWire {
         let node = &mut self.nodes[0];
         let wire = Rc::new(RefCell::new(Wire::new(manners, 1, Rc::clone(&node.host))));

@@ -38,6 +38,9 @@ pub(super) struct Hello {
 #[derive(Debug, Deserialize)]
 pub(super) struct Resumed {
     pub(super) count: u64,
+    /// Whether not all were counted; older servers count all.
+    #[serde(default)]
+    pub(super) more: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -304,7 +304,9 @@ impl Engine for SqliteEngine {
             Query::Page { stream, after, records_max, bytes_max } => {
                 Question::Page { stream, after, bounds: Bounds { records_max, bytes_max } }
             }
-            Query::Count { stream, after, through } => Question::Count { stream, after, through, counted: 0 },
+            Query::Count { stream, after, through, count_max } => {
+                Question::Count { stream, after, through, count_max }
+            }
             Query::Span { of, after, before, records_max, bytes_max } => {
                 Question::Span(Search::new(of, after, before, Bounds { records_max, bytes_max }))
             }

@@ -1,7 +1,5 @@
 //! What the store is asked, and the steps in which it is answered.
 
-use std::rc::Rc;
-
 use rusqlite::{Connection, Row};
 
 use crate::hub::engine::{Answer, Record, Selection, Stream, Ticket};
@@ -44,7 +42,7 @@ pub(super) enum Question {
     Page { stream: Stream, after: u64, bounds: Bounds },
     Span(Search),
     List { of: Selection, after: u64, through: u64, bounds: Bounds },
-    Count { stream: Stream, after: u64, through: u64, counted: u64 },
+    Count { stream: Stream, after: u64, through: u64, count_max: u64 },
 }
 
 /// What a step of a question has come to.
@@ -84,40 +82,40 @@ impl Question {
             Self::List { of, after, through, bounds } => {
                 slice(connection, &of, (after, through), bounds, ticket)?
             }
-            Self::Count { stream: Stream::Events, after, through, .. } => {
+            Self::Count { stream: Stream::Events, after, through, count_max } => {
                 // Their ids rise by one and only the oldest are ever missing.
                 let before_first = after.max(known.oldest.event - 1);
-                Answer::Count { ticket, count: through.min(newest.event).saturating_sub(before_first) }
+                let count = through.min(newest.event).saturating_sub(before_first);
+                Answer::Count { ticket, count: count.min(count_max), is_cut: count > count_max }
             }
-            Self::Count { stream: Stream::Channel(name), after, through, counted } => {
-                return count(connection, ticket, &name, after, through.min(newest.message), counted);
+            Self::Count { stream: Stream::Channel(name), after, through, count_max } => {
+                let through = through.min(newest.message);
+                let (count, is_cut) = count(connection, &name, after, through, count_max)?;
+                Answer::Count { ticket, count, is_cut }
             }
         };
         Ok(Progress::Done(answer))
     }
 }
 
-/// Counts entries of the channel's index, the rows themselves are not read.
+/// Counts entries of the channel's index, the rows themselves are not read. Returns also whether there are more.
 fn count(
     connection: &Connection,
-    ticket: Ticket,
-    name: &Rc<str>,
+    name: &str,
     after: u64,
     through: u64,
-    mut counted: u64,
-) -> rusqlite::Result<Progress> {
+    count_max: u64,
+) -> rusqlite::Result<(u64, bool)> {
     let mut statement = connection.prepare_cached(CHANNEL_COUNT)?;
-    let mut rows = statement.query((&**name, row_id(after), row_id(through)))?;
-    let mut rows_left = COUNT_ROWS;
-    while let Some(row) = rows.next()? {
-        counted += 1;
-        rows_left -= 1;
-        if rows_left == 0 {
-            let (stream, after) = (Stream::Channel(Rc::clone(name)), row.get::<_, i64>(0)?.unsigned_abs());
-            return Ok(Progress::Unfinished(Question::Count { stream, after, through, counted }));
+    let mut rows = statement.query((name, row_id(after), row_id(through)))?;
+    let mut counted = 0;
+    while rows.next()?.is_some() {
+        if counted == count_max {
+            return Ok((counted, true));
         }
+        counted += 1;
     }
-    Ok(Progress::Done(Answer::Count { ticket, count: counted }))
+    Ok((counted, false))
 }
 
 /// `page` is the records and whether they were cut short.

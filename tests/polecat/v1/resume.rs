@@ -49,7 +49,7 @@ fn a_resume_comes_before_live_and_is_counted() {
         let target = format!("{path}?last_event_id={name}-00002");
         let mut client = Socket::connect_v1(server.addr(), &target);
         let (resumed, replayed) = replay(&mut client, "resumed");
-        assert_eq!(resumed, json!({"from": format!("{name}-00002"), "count": 3}));
+        assert_eq!(resumed, json!({"from": format!("{name}-00002"), "count": 3, "more": false}));
         assert_eq!(replayed, ids(name, 3..=5));
         client.expect_nothing_more();
 
@@ -62,7 +62,26 @@ fn a_resume_comes_before_live_and_is_counted() {
         let newest = Socket::connect_v1(server.addr(), path).next_payload("hello")["newest"].clone();
         let newest = newest.as_str().expect("a string");
         let mut client = Socket::connect_v1(server.addr(), &format!("{path}?last_event_id={newest}"));
-        assert_eq!(replay(&mut client, "resumed"), (json!({"from": newest, "count": 0}), vec![]));
+        assert_eq!(
+            replay(&mut client, "resumed"),
+            (json!({"from": newest, "count": 0, "more": false}), vec![])
+        );
+    }
+}
+
+#[test]
+fn of_a_long_history_only_the_beginning_is_counted() {
+    let server = Server::start_with(|options| options.config.budgets.count_records = 3);
+    publish(server.addr(), 5);
+    for (path, name) in [("/ws", "event"), ("/api/ws/room", "message")] {
+        for (after, count, more) in [(0, 3, true), (1, 3, true), (2, 3, false), (3, 2, false)] {
+            let target = format!("{path}?last_event_id={name}-0000{after}");
+            let mut client = Socket::connect_v1(server.addr(), &target);
+            let (resumed, replayed) = replay(&mut client, "resumed");
+            let from = format!("{name}-0000{after}");
+            assert_eq!(resumed, json!({"from": from, "count": count, "more": more}));
+            assert_eq!(replayed, ids(name, after + 1..=5), "all of it follows");
+        }
     }
 }
 

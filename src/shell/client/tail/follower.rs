@@ -113,12 +113,13 @@ impl Follower {
         Step::Hello { heartbeat_ms: hello.heartbeat_interval_ms }
     }
 
-    fn resumed(&self, Resumed { count }: Resumed) -> Step {
+    fn resumed(&self, Resumed { count, more }: Resumed) -> Step {
         if self.hellos < 2 {
             return Step::Nothing;
         }
         Step::Tell(match count {
             0 => "connected again; nothing was missed".to_owned(),
+            _ if more => format!("connected again; more than {count} that came meanwhile follow"),
             _ => format!("connected again; {count} that came meanwhile follow"),
         })
     }
