@@ -18,8 +18,9 @@ use super::tally::Tally;
 /// Handshakes that may be under way at once.
 const HANDSHAKES_MAX: u32 = 256;
 
-/// Bytes read from a socket at once, into the one buffer that all share.
-const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes read from a socket at once, into the one buffer that all share: what one connection may read before the next
+/// has its turn, so that few messages are cut in two.
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// How often slow readers read and dribblers dribble.
 pub(super) const TICK_US: u64 = 100_000;
