@@ -76,8 +76,8 @@ pub struct Limits {
     /// Bytes of unfinished messages and requests of all connections together; the one
     /// that goes beyond is ended.
     pub inboxes_bytes_max: usize,
-    /// Unsent private bytes of all connections together, at which no more lists of
-    /// messages are made.
+    /// Bytes that all connections together have yet to be sent, beside a few of each, at which who would
+    /// add to that waits.
     pub outboxes_bytes_max: usize,
     /// Bytes of the frames that one channel keeps in memory.
     pub log_bytes_max: usize,

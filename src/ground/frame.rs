@@ -3,9 +3,18 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::deadline::Link;
+
 /// Encoded bytes, made once and shared by all who get them. `Rc` keeps the
 /// promise of one thread by the compiler's hand.
 pub type Frame = Rc<[u8]>;
+
+/// Frames up to this size count for each outbox that holds one. A larger one counts once, however
+/// many outboxes hold it.
+pub const SMALL_BYTES: usize = 16 << 10;
+
+/// Sent bytes that stay in memory before what follows them is moved to the front.
+const SENT_BYTES_MAX: usize = 4 << 10;
 
 /// What one connection still has to be sent that no log holds: the rest of a
 /// partly written frame, control frames, HTTP responses.
@@ -16,11 +25,22 @@ pub type Frame = Rc<[u8]>;
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
     len: usize,
+    /// Unsent bytes of its own chunks.
+    private_bytes: usize,
+    /// What its chunks hold in memory, see [`Self::held_bytes`].
+    held_bytes: usize,
+    /// Shared frames larger than [`SMALL_BYTES`].
+    large_frames: usize,
+    /// Bytes in front that end a frame whose beginning was sent. Its owner keeps it.
+    pub begun_bytes: usize,
+    /// Its place among the outboxes that hold much, while it is one of them.
+    pub link: Link,
 }
 
 #[derive(Debug)]
 enum Chunk {
     Shared { frame: Frame, start: usize },
+    Static { bytes: &'static [u8] },
     Owned { bytes: Vec<u8>, start: usize },
 }
 
@@ -28,7 +48,43 @@ impl Chunk {
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared { frame, start } => &frame[*start..],
+            Self::Static { bytes } => bytes,
             Self::Owned { bytes, start } => &bytes[*start..],
+        }
+    }
+
+    /// Bytes of memory that are held for this outbox alone, or as if they were.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Shared { frame, .. } if frame.len() > SMALL_BYTES => 0,
+            Self::Shared { frame, .. } => frame.len(),
+            Self::Static { .. } => 0,
+            Self::Owned { bytes, .. } => bytes.capacity(),
+        }
+    }
+
+    /// The frame, where it is a large one.
+    fn large_frame(&self) -> Option<&Frame> {
+        match self {
+            Self::Shared { frame, .. } if frame.len() > SMALL_BYTES => Some(frame),
+            _ => None,
+        }
+    }
+
+    /// Drops the first `sent` bytes, and their memory once that is worth the copy of what follows.
+    fn consume(&mut self, sent: usize) {
+        match self {
+            Self::Shared { start, .. } => *start += sent,
+            Self::Static { bytes } => *bytes = &bytes[sent..],
+            Self::Owned { bytes, start } => {
+                *start += sent;
+                // Each byte is moved as often as others were sent, at most.
+                if *start > SENT_BYTES_MAX && *start >= bytes.len() - *start {
+                    bytes.drain(..*start);
+                    bytes.shrink_to_fit();
+                    *start = 0;
+                }
+            }
         }
     }
 }
@@ -46,11 +102,28 @@ impl Outbox {
         self.len == 0
     }
 
-    /// Bytes still to be written that are no rest of a shared frame.
+    /// Bytes still to be written that are neither of a shared frame nor static.
     #[must_use]
-    pub fn private_bytes(&self) -> usize {
-        let private = |chunk: &Chunk| matches!(chunk, Chunk::Owned { .. });
-        self.chunks.iter().filter(|chunk| private(chunk)).map(|chunk| chunk.as_slice().len()).sum()
+    pub const fn private_bytes(&self) -> usize {
+        self.private_bytes
+    }
+
+    /// Bytes of memory that it holds, sent ones and room for more among them, but for what is in
+    /// [`Self::large_frames`].
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether it holds a shared frame larger than [`SMALL_BYTES`].
+    #[must_use]
+    pub const fn has_large_frames(&self) -> bool {
+        self.large_frames > 0
+    }
+
+    /// The shared frames larger than [`SMALL_BYTES`].
+    pub fn large_frames(&self) -> impl Iterator<Item = &Frame> {
+        self.chunks.iter().filter_map(Chunk::large_frame)
     }
 
     /// Appends a copy of `bytes`.
@@ -59,10 +132,15 @@ impl Outbox {
             return;
         }
         self.len += bytes.len();
+        self.private_bytes += bytes.len();
         if let Some(Chunk::Owned { bytes: last, .. }) = self.chunks.back_mut() {
+            self.held_bytes -= last.capacity();
             last.extend_from_slice(bytes);
+            self.held_bytes += last.capacity();
         } else {
-            self.chunks.push_back(Chunk::Owned { bytes: bytes.to_vec(), start: 0 });
+            let bytes = bytes.to_vec();
+            self.held_bytes += bytes.capacity();
+            self.chunks.push_back(Chunk::Owned { bytes, start: 0 });
         }
     }
 
@@ -70,8 +148,22 @@ impl Outbox {
     pub fn push_shared(&mut self, frame: Frame, start: usize) {
         if start < frame.len() {
             self.len += frame.len() - start;
-            self.chunks.push_back(Chunk::Shared { frame, start });
+            self.push_chunk(Chunk::Shared { frame, start });
         }
+    }
+
+    /// Appends what is part of the binary, without a copy.
+    pub fn push_static(&mut self, bytes: &'static [u8]) {
+        if !bytes.is_empty() {
+            self.len += bytes.len();
+            self.push_chunk(Chunk::Static { bytes });
+        }
+    }
+
+    fn push_chunk(&mut self, chunk: Chunk) {
+        self.held_bytes += chunk.held_bytes();
+        self.large_frames += usize::from(chunk.large_frame().is_some());
+        self.chunks.push_back(chunk);
     }
 
     /// What is next on the wire; empty only where the whole outbox is.
@@ -80,29 +172,50 @@ impl Outbox {
         self.chunks.front().map_or(&[], Chunk::as_slice)
     }
 
-    /// Drops the first `written` bytes. Returns how many of them were no rest of a
-    /// shared frame.
-    pub fn consume(&mut self, mut written: usize) -> usize {
-        debug_assert!(written <= self.len);
-        self.len -= written;
-        let mut private_bytes = 0;
-        while let Some(chunk) = self.chunks.front_mut() {
-            let left = chunk.as_slice().len();
-            let consumed = left.min(written);
-            written -= consumed;
-            match chunk {
-                Chunk::Shared { start, .. } => *start += consumed,
-                Chunk::Owned { start, .. } => {
-                    *start += consumed;
-                    private_bytes += consumed;
-                }
-            }
-            if consumed < left {
-                break;
-            }
-            self.chunks.pop_front();
+    /// Drops the first `sent` bytes of [`Self::front`]. Returns a large frame that it does not hold
+    /// any more.
+    pub fn consume(&mut self, sent: usize) -> Option<Frame> {
+        let chunk = self.chunks.front_mut()?;
+        let left = chunk.as_slice().len();
+        debug_assert!(sent <= left);
+        self.len -= sent;
+        if matches!(chunk, Chunk::Owned { .. }) {
+            self.private_bytes -= sent;
         }
-        private_bytes
+        self.held_bytes -= chunk.held_bytes();
+        if sent < left {
+            chunk.consume(sent);
+            self.held_bytes += chunk.held_bytes();
+            return None;
+        }
+        let done = self.chunks.pop_front()?;
+        let frame = done.large_frame().cloned();
+        self.large_frames -= usize::from(frame.is_some());
+        frame
+    }
+
+    /// Drops all but the first `kept` bytes, and returns the large frames that it does not hold any
+    /// more.
+    pub fn truncate(&mut self, kept: usize) -> Vec<Frame> {
+        let mut chunks = std::mem::take(&mut self.chunks).into_iter();
+        let mut dropped = Vec::new();
+        let mut left = kept;
+        *self = Self { begun_bytes: self.begun_bytes, link: self.link, ..Self::default() };
+        for chunk in chunks.by_ref() {
+            let slice = chunk.as_slice();
+            let take = slice.len().min(left);
+            left -= take;
+            if take == slice.len() {
+                let is_owned = matches!(chunk, Chunk::Owned { .. });
+                self.len += take;
+                self.private_bytes += if is_owned { take } else { 0 };
+                self.push_chunk(chunk);
+            } else {
+                dropped.extend(chunk.large_frame().cloned());
+                self.push(&slice[..take]);
+            }
+        }
+        dropped
     }
 }
 
@@ -116,18 +229,80 @@ mod tests {
         outbox.push_shared(Rc::from(&b"abcdef"[..]), 2);
         outbox.push(b"gh");
         outbox.push(b"ij");
-        outbox.push_shared(Rc::from(&b"kl"[..]), 2);
-        assert_eq!(outbox.len(), 8);
-        assert_eq!(outbox.private_bytes(), 4);
+        outbox.push_static(b"kl");
+        outbox.push_shared(Rc::from(&b"mn"[..]), 2);
+        assert_eq!((outbox.len(), outbox.private_bytes()), (10, 4));
         let mut seen = Vec::new();
-        let mut private_bytes = 0;
         while !outbox.is_empty() {
             let take = outbox.front().len().min(3);
             seen.extend_from_slice(&outbox.front()[..take]);
-            private_bytes += outbox.consume(take);
+            assert!(outbox.consume(take).is_none());
         }
-        assert_eq!(private_bytes, 4);
-        assert_eq!(seen, b"cdefghij");
+        assert_eq!(seen, b"cdefghijkl");
         assert!(outbox.front().is_empty());
+        assert_eq!((outbox.private_bytes(), outbox.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_sent_is_given_back_though_it_never_runs_empty() {
+        let mut outbox = Outbox::default();
+        let mut next = 0_u8;
+        let mut sent = 0_u8;
+        outbox.push(&[0; 0]);
+        for _ in 0..1_000 {
+            let piece: Vec<u8> = std::iter::repeat_with(|| {
+                next = next.wrapping_add(1);
+                next
+            })
+            .take(10_000)
+            .collect();
+            outbox.push(&piece);
+            while outbox.len() > 20_000 {
+                let take = outbox.front().len().min(700);
+                for byte in &outbox.front()[..take] {
+                    sent = sent.wrapping_add(1);
+                    assert_eq!(*byte, sent);
+                }
+                outbox.consume(take);
+            }
+            let held: usize = outbox.chunks.iter().map(Chunk::held_bytes).sum();
+            assert_eq!(held, outbox.held_bytes());
+            assert!(held < 100_000, "{held} bytes for {}", outbox.len());
+        }
+    }
+
+    #[test]
+    fn large_frames_are_told_apart_and_given_back() {
+        let large: Frame = Rc::from(vec![1; SMALL_BYTES + 1]);
+        let small: Frame = Rc::from(vec![2; SMALL_BYTES]);
+        let mut outbox = Outbox::default();
+        outbox.push_shared(large.clone(), 1);
+        outbox.push_shared(small, 1);
+        assert_eq!((outbox.held_bytes(), outbox.large_frames().count()), (SMALL_BYTES, 1));
+        assert!(outbox.consume(SMALL_BYTES - 1).is_none() && outbox.has_large_frames());
+        assert_eq!(outbox.consume(1), Some(large.clone()));
+        assert!(!outbox.has_large_frames());
+        assert!(outbox.consume(SMALL_BYTES - 1).is_none());
+        assert!(outbox.is_empty() && outbox.held_bytes() == 0);
+    }
+
+    #[test]
+    fn what_is_behind_a_place_is_dropped() {
+        let large: Frame = Rc::from(vec![7; SMALL_BYTES + 1]);
+        for kept in 0..=12 {
+            let mut outbox = Outbox::default();
+            outbox.push(b"abcd");
+            outbox.push_static(b"efgh");
+            outbox.push(b"ijkl");
+            outbox.push_shared(large.clone(), 0);
+            assert_eq!(outbox.truncate(kept), std::slice::from_ref(&large));
+            assert_eq!(outbox.len(), kept);
+            let mut left = Vec::new();
+            while !outbox.is_empty() {
+                left.extend_from_slice(outbox.front());
+                outbox.consume(outbox.front().len());
+            }
+            assert_eq!(left, &b"abcdefghijkl"[..kept]);
+        }
     }
 }

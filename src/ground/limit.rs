@@ -55,7 +55,7 @@ limits! {
     ChannelNameBytes = "channel_name_bytes",
     /// Unsent bytes of one connection: it was not read.
     OutboxBytes = "outbox_bytes",
-    /// Unsent bytes of all connections: a list was answered 503.
+    /// Unsent bytes of all connections: one was not read, or not sent history, or was closed for it.
     UnsentBytes = "unsent_bytes",
     /// Unfinished messages and requests of all connections: Close 1013, or 503.
     InboxBytes = "inbox_bytes",

@@ -263,6 +263,22 @@ pub enum Answer {
     },
 }
 
+/// Bytes of records and names in the answers of one [`Engine::settle`] after which no further question is
+/// looked up in it.
+pub const SETTLE_BYTES_MAX: usize = 1 << 20;
+
+impl Answer {
+    /// Bytes that the answer to a question takes in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Page { records, .. } => records.iter().map(|(_, record)| record.weight()).sum(),
+            Self::ChannelDetails { channels, .. } => channels.iter().map(ChannelDetail::weight).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// Why the engine could not do what it was asked: the world's fault, never the peer's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineError(pub String);
@@ -334,8 +350,8 @@ pub trait Engine {
     fn ask(&mut self, query: Query, ticket: Ticket);
 
     /// Does what is due and appends the answers that are ready: first those of
-    /// appends, then those of at most `reads_max` steps of questions. Never blocks on
-    /// anything but the store itself.
+    /// appends, then those of at most `reads_max` steps of questions, or of fewer once they weigh
+    /// [`SETTLE_BYTES_MAX`]. Never blocks on anything but the store itself.
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>);
 
     /// Does what is due and concerns nobody who waits. Comes after a turn, when all that was

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use super::engine::{Answer, Engine, EngineError, Health, Query, Record, Selection, Span, Stream, Ticket};
+use super::engine::{
+    Answer, Engine, EngineError, Health, Query, Record, SETTLE_BYTES_MAX, Selection, Span, Stream, Ticket,
+};
 use super::terms::{Term, Terms};
 use crate::ground::map::Map;
 use crate::ground::time::Now;
@@ -376,9 +378,14 @@ impl Engine for MemoryEngine {
             answers.push(answer);
         }
         self.probe(now);
+        let mut bytes = 0;
         for _ in 0..reads_max {
+            if bytes >= SETTLE_BYTES_MAX {
+                break;
+            }
             let Some((query, ticket)) = self.questions.pop_front() else { break };
             let answer = self.look_up(&query, ticket);
+            bytes += answer.weight();
             self.held.push_back((self.settles + u64::from(self.delay_settles), answer));
         }
         while self.held.front().is_some_and(|(due, _)| *due <= self.settles)

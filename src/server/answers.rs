@@ -183,6 +183,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match &ask {
             Some(Ask::List { .. }) => self.lists_asked -= 1,
             Some(Ask::Resume { .. } | Ask::Page { .. }) => self.history_asked -= 1,
+            Some(Ask::Channels { .. }) => self.inspections.note_channels_asked(false),
             _ => {}
         }
         ask
@@ -200,9 +201,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let scratch = &mut self.scratch;
         let entry = |(id, record): &(u64, Record)| Entry::new(*id, encode(*id, record, scratch));
-        let entries = records.iter().map(entry).collect();
+        let entries = records.iter().map(entry).collect::<Vec<_>>();
         self.clear_scratch();
-        self.pages.push_back(Page { entries, after, through, waiters });
+        let bytes = entries.iter().map(Entry::bytes).sum();
+        self.pages.push_back(Page { entries, bytes, after, through, waiters });
     }
 }
 

@@ -4,7 +4,7 @@
 use slab::Slab;
 
 use crate::ground::deadline::{Link, Links};
-use crate::ground::frame::{Frame, Outbox};
+use crate::ground::frame::Outbox;
 use crate::ground::id::{Id, NONE};
 use crate::ground::time::Stamp;
 use crate::hub::entry::Encoding;
@@ -217,8 +217,10 @@ pub enum Reading {
     /// The same, until the socket says that it is empty: more may be there than an
     /// event has told of, or the end.
     QueuedToEmpty,
-    /// It does not read what it asked for: it is read again when its outbox is empty.
+    /// It has yet to take what it asked for: it is read again when its outbox is empty.
     Full,
+    /// All connections together hold too much that is unsent: it is read again when there is room.
+    NoRoom,
     /// The engine has too much to do: it is read again when that has caught up.
     Stalled,
     /// An answer that it waits for has to be sent before what follows.
@@ -238,6 +240,8 @@ pub enum Writing {
     Blocked,
     /// A page of history is waited for, or how much of it there is.
     Paging,
+    /// All connections together hold too much that is unsent: history goes on when there is room.
+    NoRoom,
 }
 
 /// What has arrived of something unfinished.
@@ -307,24 +311,10 @@ impl<S> Connection<S> {
         Id { index, generation: self.generation }
     }
 
-    /// Bytes in the outbox that are no rest of a shared frame.
+    /// Bytes in the outbox that are neither of a shared frame nor static.
     #[must_use]
     pub fn private_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.private_bytes())
-    }
-
-    /// Appends a copy of `bytes` to the outbox.
-    pub fn push(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.outbox.get_or_insert_default().push(bytes);
-        }
-    }
-
-    /// Appends the rest of a partly written frame to the outbox.
-    pub fn push_shared(&mut self, frame: Frame, start: usize) {
-        if start < frame.len() {
-            self.outbox.get_or_insert_default().push_shared(frame, start);
-        }
     }
 
     /// What messages of `polecat.v1` to it have in common; `None` where it is no
@@ -336,9 +326,9 @@ impl<S> Connection<S> {
     }
 
     /// Whether it is a subscriber that takes less than it is sent: its socket is full, or
-    /// history is being read for it.
+    /// history is being read for it, or waits for room.
     pub const fn is_lagging(&self) -> bool {
-        self.channel != NONE && matches!(self.writing, Writing::Blocked | Writing::Paging)
+        self.channel != NONE && matches!(self.writing, Writing::Blocked | Writing::Paging | Writing::NoRoom)
     }
 
     /// Whether it speaks HTTP.
@@ -346,10 +336,20 @@ impl<S> Connection<S> {
         matches!(self.phase, Phase::Handshake | Phase::Request | Phase::KeepAlive)
     }
 
+    /// Whether what it has sent is worked on, as far as that waits for nothing.
+    pub const fn may_go_on(&self) -> bool {
+        matches!(self.reading, Reading::Idle | Reading::Queued | Reading::QueuedToEmpty)
+    }
+
     /// Whether it is our doing that what it has sent is not read yet.
     #[must_use]
     pub const fn is_unread(&self) -> bool {
-        matches!(self.reading, Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled)
+        match self.reading {
+            Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled => true,
+            // Who has something to take shows by that that it lives.
+            Reading::NoRoom => self.outbox.is_none(),
+            Reading::Idle | Reading::Full | Reading::Awaiting | Reading::Over => false,
+        }
     }
 
     /// Whether it is our doing that it is not sent what there is.

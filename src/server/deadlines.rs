@@ -41,6 +41,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         {
             self.close_is_late(index);
         }
+        self.expire_holders(&mut budget);
         self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
     }
 
@@ -74,7 +75,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         }
         let idle = self.registry.idle_due_in(now);
-        let server = [next, idle, self.drain_due_in_ms()].into_iter().flatten().min().map(u64::from);
+        let server = [next, idle, self.drain_due_in_ms(), self.holders_due_in_ms()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(u64::from);
         [server, self.engine.due_in_ms(self.moment.now)].into_iter().flatten().min()
     }
 

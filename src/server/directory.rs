@@ -1,13 +1,14 @@
 //! `GET /api/channels?detail=1`: what the engine keeps of channels, put together with who is
 //! on them. The engine reads its part in steps; ours is in the order of the names already.
 
+use crate::ground::id::Id;
 use crate::hub::engine::{ChannelDetail, Engine, Query, Ticket};
 use crate::wire::body::ChannelRange;
 use crate::wire::http::Status;
 use crate::wire::protocol::{Sequence, write_json};
 
 use super::exchange::Exchange;
-use super::introspection::{LATER, LIST_BYTES_MAX, numbered, unread};
+use super::introspection::{LIST_BYTES_MAX, numbered};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
@@ -21,20 +22,16 @@ struct ListedChannel<'a> {
 
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Asks the engine what is kept of channels.
-    pub(super) fn ask_for_channels(&mut self, index: u32, exchange: Exchange, range: ChannelRange) {
+    pub(super) fn ask_for_channels(&mut self, connection: Id, exchange: Exchange, range: ChannelRange) {
         let (after, channels_max) = (range.after.clone(), range.limit);
-        let connection = self.expect_answer(index, &exchange);
         let ticket = Ticket(self.asks.insert(Ask::Channels { connection, exchange, range }) as u64);
+        self.inspections.note_channels_asked(true);
         self.engine.ask(Query::ChannelDetails { after, channels_max, bytes_max: LIST_BYTES_MAX }, ticket);
-        self.wait(index);
     }
 
     /// Puts what the engine keeps of channels together with who is on them.
     pub(super) fn apply_channel_details(&mut self, ticket: Ticket, stored: &[ChannelDetail], is_cut: bool) {
         let Some(Ask::Channels { connection, exchange, range }) = self.take_ask(ticket) else { return };
-        if self.has_many_unread() {
-            return self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &unread(), &LATER);
-        }
         let body = self.channels_page(&range, stored, is_cut);
         self.answer(connection, &exchange, Status::OK, &body, &[]);
     }

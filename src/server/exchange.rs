@@ -1,7 +1,6 @@
 //! What a response has in common with its request.
 
 use crate::hub::engine::Health;
-use crate::wire::body::ConnectionRange;
 use crate::wire::protocol::{CorrelationId, write_json};
 
 /// Said to browsers whose page may not talk to us.
@@ -9,17 +8,6 @@ pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; s
 
 /// The media type of nearly all bodies.
 pub(super) const JSON: &str = "application/json";
-
-/// What is asked about the server itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inspection {
-    /// `GET /api/health?verbose=1`
-    Health,
-    /// `GET /api/connections`
-    Connections(ConnectionRange),
-    /// `GET /metrics`
-    Metrics,
-}
 
 /// What a response holds, as far as its fields depend on that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +21,7 @@ pub(super) enum Content {
 }
 
 /// What of a request its response depends on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Exchange {
     pub(super) content: Content,
     pub(super) head_only: bool,

@@ -72,7 +72,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 ),
                 ("polecat_log_bytes", "Newest messages in memory", self.registry.logs_bytes() as u64),
                 ("polecat_inbox_bytes", "What has arrived and is not finished", self.inboxes_bytes as u64),
-                ("polecat_outbox_bytes", "Answers that are not sent yet", self.outboxes_bytes as u64),
+                ("polecat_outbox_bytes", "Answers that are not sent yet", self.unsent.held_bytes() as u64),
             ],
             subscribers: Encoding::ALL
                 .map(|encoding| (encoding.name(), self.subscribers[encoding as usize] as u64)),

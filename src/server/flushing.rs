@@ -18,6 +18,15 @@ use super::socket::Socket;
 /// Frames that go out by one gathered write.
 const GATHER_MAX: usize = 64;
 
+/// What a write of frames came to.
+struct Written {
+    sent: Sent,
+    /// Frames that went out, the last one at least in part.
+    delivered: usize,
+    /// That one, and how much of it was sent, where that is not all.
+    rest: Option<(Frame, usize)>,
+}
+
 /// What one attempt to send came to.
 enum Sent {
     /// So many bytes went out; there may be more to send.
@@ -56,6 +65,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         self.send_pages(if self.registry.has_sweeps() { budget / 4 } else { 0 });
         self.sweep();
+        self.shed_holders();
     }
 
     /// Offers the newest frames of channels to their members: a slice of one
@@ -135,8 +145,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 encode_front(page.entries.iter_mut(), encoding, (usize::MAX, usize::MAX), &mut make);
             }
             let mut at = 0;
-            while at < page.entries.len() && connection.outbox.is_none() {
-                let (sent, delivered) = write_frames(connection, page.entries[at..].iter(), usize::MAX, None);
+            while at < page.entries.len() && self.at(index).outbox.is_none() {
+                if self.must_wait_for_room(index, &page.entries[at]) {
+                    return self.write_with_room(index);
+                }
+                let connection = &mut self.connections[index as usize];
+                let Written { sent, delivered, rest } =
+                    write_frames(connection, page.entries[at..].iter(), usize::MAX, None);
+                self.push_shared_rest(index, rest);
                 match sent {
                     Sent::Bytes(len) => {
                         self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
@@ -145,7 +161,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     Sent::Failed => return self.die(index, CloseReason::SocketError),
                     // The page is read again when there is room: a slow reader holds none.
                     _ => {
-                        connection.writing = Writing::Blocked;
+                        self.at(index).writing = Writing::Blocked;
                         self.lagging += 1;
                         return;
                     }
@@ -155,10 +171,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.metrics.delivery_writes += 1;
             }
             if at == page.entries.len() {
+                let connection = self.at(index);
                 connection.cursor = connection.cursor.max(page.through);
             }
         }
         self.queue_flush(index);
+    }
+
+    /// Whether the rest of a message of a page might be more than there is room for.
+    fn must_wait_for_room(&self, index: u32, entry: &Entry) -> bool {
+        let frame = entry.frame(self.connections[index as usize].encoding);
+        frame.is_some_and(|frame| self.is_too_large(frame))
+    }
+
+    fn push_shared_rest(&mut self, index: u32, rest: Option<(Frame, usize)>) {
+        if let Some(rest) = rest {
+            self.unsent.push_shared_rest(&mut self.connections, index, self.moment.stamp, rest);
+        }
     }
 
     /// Marks a connection to be flushed in this turn or the next.
@@ -222,19 +251,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// One write: what is private first, then what the log holds beyond the cursor.
     fn send_some(&mut self, index: u32, budget: usize) -> Sent {
         let connection = &mut self.connections[index as usize];
-        if let Some(outbox) = &mut connection.outbox {
+        if let Some(outbox) = &connection.outbox {
             let front = outbox.front();
             let sent =
                 write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
             if let Sent::Bytes(len) = sent {
-                self.outboxes_bytes -= outbox.consume(len);
-                if outbox.is_empty() {
-                    connection.outbox = None;
-                    // However much its channel still holds for it: the answer to a
-                    // ping may be among what it was not read for.
-                    if connection.reading == Reading::Full {
-                        self.queue_read(index);
-                    }
+                self.unsent.consume(&mut self.connections, index, self.moment.stamp, len);
+                // However much its channel still holds for it: the answer to a
+                // ping may be among what it was not read for.
+                let connection = self.at(index);
+                if connection.outbox.is_none() && connection.reading == Reading::Full {
+                    self.queue_read(index);
                 }
                 self.note_progress(index);
             }
@@ -252,8 +279,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
                 let serial = self.registry.channel(connection.channel).serial;
-                let (sent, delivered) =
+                let Written { sent, delivered, rest } =
                     write_frames(connection, entries, budget, Some((&mut self.batch, serial)));
+                self.push_shared_rest(index, rest);
                 self.metrics.deliveries += delivered as u64;
                 self.metrics.delivery_writes += u64::from(delivered > 0);
                 sent
@@ -337,7 +365,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
             }
             if self.at(index).phase != Phase::Dead {
-                self.push(index, &scratch[sent..]);
+                self.push_unsent(index, &scratch, sent);
             }
         }
         let connection = self.at(index);
@@ -351,14 +379,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
 /// Writes messages that `connection` has not been sent, from its cursor on, in its encoding, and
 /// moves the cursor along. A frame that went out in part counts as sent: its
-/// rest is in the outbox then, before everything else. Returns how many frames count so. What others get, too, is
+/// rest has to go before everything else. What others get, too, is
 /// taken from `batch`, given with the serial number of their channel.
 fn write_frames<'a, S: Socket>(
     connection: &mut Connection<S>,
     entries: impl ExactSizeIterator<Item = &'a Entry> + DoubleEndedIterator + Clone,
     budget: usize,
     batch: Option<(&mut Batch, u64)>,
-) -> (Sent, usize) {
+) -> Written {
     let encoding = connection.encoding;
     let is_one = entries.len() == 1;
     let last = entries.clone().next_back().map_or(0, |entry| entry.id);
@@ -379,17 +407,17 @@ fn write_frames<'a, S: Socket>(
                 })
             });
             match together {
-                Some((sent, Some((count, through)))) => {
+                Some((sent, Some((delivered, through)))) => {
                     connection.cursor = through;
-                    return (sent, count);
+                    return Written { sent, delivered, rest: None };
                 }
                 Some((sent, None)) => sent,
                 None => write_gathered(&mut connection.socket, frames.clone(), budget),
             }
         }
     };
-    let Sent::Bytes(mut left) = sent else { return (sent, 0) };
-    let mut delivered = 0;
+    let (mut delivered, mut rest) = (0, None);
+    let Sent::Bytes(mut left) = sent else { return Written { sent, delivered, rest } };
     for (id, frame) in frames {
         if left == 0 {
             break;
@@ -397,12 +425,12 @@ fn write_frames<'a, S: Socket>(
         delivered += 1;
         connection.cursor = id;
         if left < frame.len() {
-            connection.push_shared(frame.clone(), left);
+            rest = Some((frame.clone(), left));
             break;
         }
         left -= frame.len();
     }
-    (sent, delivered)
+    Written { sent, delivered, rest }
 }
 
 /// One write of several frames.

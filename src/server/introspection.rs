@@ -1,6 +1,7 @@
 //! What the server says of itself. Each question waits for the turn after the one in which it
 //! was asked, and one is answered in a turn: so the shell, which is told that there is
-//! one, can say what only it knows, and many who ask at once hold nobody up.
+//! one, can say what only it knows, and many who ask at once hold nobody up. Where there is no room for what is
+//! unsent, one answer of each kind is made, and the next of that kind when that is taken.
 
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::ser::{Serialize, Serializer};
@@ -14,10 +15,12 @@ use crate::wire::protocol::{Sequence, write_json};
 use crate::wire::v1::SUBPROTOCOL;
 
 use super::connection::{Connection, Endpoint, Level, Phase};
-use super::exchange::{Exchange, Inspection, detail_body};
+use super::exchange::Exchange;
+use super::inspections::Inspection;
 use super::metrics::CloseReason;
 use super::server::{Ask, Server};
 use super::socket::Socket;
+use super::unsent::is_out_of_the_way;
 
 /// Places of the slab that a list of connections looks at: where most are free, it is
 /// ended after so many, and the next goes on there.
@@ -25,11 +28,6 @@ const PLACES_MAX: usize = 16 << 10;
 
 /// Bytes at which a list of connections or channels ends.
 pub(super) const LIST_BYTES_MAX: usize = 256 << 10;
-
-/// The interface of this server as OpenAPI describes it, with the messages of its WebSockets.
-const SCHEMA: &str = include_str!("schema.json");
-
-pub(super) const LATER: [(&str, &str); 1] = [("Retry-After", "1")];
 
 /// Names and numbers, as an object.
 struct Numbers<I>(I);
@@ -128,22 +126,30 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Asks for what is answered in the next turn or later.
     pub(super) fn ask_inspection(&mut self, index: u32, exchange: Exchange, inspection: Inspection) {
         let ticket = self.await_answer(index, exchange);
-        self.inspections.push_back((ticket, inspection));
+        self.inspections.push(ticket, inspection);
         self.wait(index);
+    }
+
+    /// Whether a question can be answered now.
+    pub(super) fn has_to_inspect(&self) -> bool {
+        let has_room = self.has_room();
+        self.inspections.has_next(|id| has_room || is_out_of_the_way(&self.connections, id))
     }
 
     /// Answers the next question whose asker is still there.
     pub(super) fn inspect(&mut self) {
+        let has_room = self.has_room();
         for _ in 0..self.config.budgets.reads {
-            let Some((ticket, inspection)) = self.inspections.pop_front() else { return };
+            let connections = &self.connections;
+            let next = self.inspections.next(|id| has_room || is_out_of_the_way(connections, id));
+            let Some((ticket, inspection)) = next else { return };
             let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) else { continue };
             if self.find(connection).is_none() {
                 continue;
             }
-            if self.has_many_unread() {
-                return self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &unread(), &LATER);
-            }
+            self.inspections.note(&inspection, connection);
             let (status, body) = match inspection {
+                Inspection::Channels(range) => return self.ask_for_channels(connection, exchange, range),
                 Inspection::Health => self.verbose_health(),
                 Inspection::Connections(range) => (Status::OK, self.connections_page(range)),
                 Inspection::Metrics => {
@@ -154,23 +160,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
             };
             return self.answer(connection, &exchange, status, &body, &[]);
         }
-    }
-
-    /// Whether answers that nobody reads take so much that no large ones are made.
-    pub(super) fn has_many_unread(&mut self) -> bool {
-        let is_over = self.outboxes_bytes >= self.config.limits.outboxes_bytes_max;
-        if is_over {
-            self.metrics.limits.count(Limit::UnsentBytes);
-        }
-        is_over
-    }
-
-    /// Says how to talk to this server, in the words of OpenAPI.
-    pub(super) fn reply_schema(&mut self, index: u32, exchange: &Exchange) {
-        if self.has_many_unread() {
-            return self.reply(index, exchange, Status::SERVICE_UNAVAILABLE, &unread(), &LATER);
-        }
-        self.reply(index, exchange, Status::OK, SCHEMA.as_bytes(), &[]);
     }
 
     fn verbose_health(&self) -> (Status, Vec<u8>) {
@@ -197,7 +186,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 resident_bytes: self.facts.resident_bytes,
                 logs_bytes: self.registry.logs_bytes(),
                 inboxes_bytes: self.inboxes_bytes,
-                outboxes_bytes: self.outboxes_bytes,
+                outboxes_bytes: self.unsent.held_bytes(),
             },
             r#loop: Loop {
                 turns: self.metrics.turns,
@@ -310,10 +299,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         });
         ended.collect()
     }
-}
-
-pub(super) fn unread() -> Vec<u8> {
-    detail_body("too many answers are waiting to be read")
 }
 
 pub(super) fn numbered(sequence: Sequence, id: u64) -> String {

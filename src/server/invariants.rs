@@ -7,6 +7,7 @@ use crate::hub::entry::Encoding;
 use super::connection::{Connection, Endpoint, Phase, Queue, Reading, Writing};
 use super::server::{Ask, Server};
 use super::socket::Socket;
+use super::unsent::POOLS;
 
 /// What is held for connections beyond the connections themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,8 +26,10 @@ pub struct Holdings {
     pub log_bytes_max: usize,
     /// Bytes of everything unfinished that has arrived.
     pub inboxes_bytes: usize,
-    /// Everything unsent, of all connections.
+    /// Memory of everything unsent, of all connections.
     pub outboxes_bytes: usize,
+    /// Of that, what counts towards its limit.
+    pub unsent_bytes: usize,
     /// Channels with somebody on them.
     pub channels: usize,
     /// Weight of what the engine has yet to answer.
@@ -40,7 +43,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut held = Holdings {
             logs_bytes: self.registry.logs_bytes(),
             inboxes_bytes: self.inboxes_bytes,
-            outboxes_bytes: self.outboxes_bytes,
+            outboxes_bytes: self.unsent.held_bytes(),
+            unsent_bytes: POOLS.map(|pool| self.unsent.bytes(pool)).iter().sum(),
             engine_backlog_bytes: self.engine_backlog_bytes,
             ..Holdings::default()
         };
@@ -70,8 +74,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.registry.check_invariants();
         assert!(self.dead.is_empty(), "the dead are dropped at the end of the turn");
         assert!(self.scratch.is_empty(), "the scratch is sent");
-        let private_bytes = self.connections.iter().map(|(_, connection)| connection.private_bytes());
-        assert_eq!(private_bytes.sum::<usize>(), self.outboxes_bytes, "bytes of outboxes");
+        self.unsent.check_invariants(&self.connections);
         let inboxes = self.connections.iter().filter_map(|(_, connection)| connection.inbox.as_ref());
         assert_eq!(inboxes.map(|inbox| inbox.bytes).sum::<usize>(), self.inboxes_bytes, "bytes of inboxes");
         expect_once(self.read_queue.iter(), "a connection is queued once to be read");
@@ -129,15 +132,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let backlog = (self.engine_backlog_bytes, self.engine_backlog_records);
         assert_eq!(backlog, (0, 0), "the engine has answered");
         assert!(self.inspections.is_empty(), "nobody is asking");
-        assert_eq!((self.inboxes_bytes, self.outboxes_bytes, self.lists_asked), (0, 0, 0), "nothing counts");
+        assert!(self.unsent.is_quiet(), "nothing is unsent");
+        assert_eq!((self.inboxes_bytes, self.lists_asked), (0, 0), "nothing counts");
     }
 
     fn check_connection(&self, index: u32, connection: &Connection<S>) {
         assert!(connection.phase != Phase::Dead, "the dead are dropped");
-        assert!(
-            connection.outbox.as_ref().is_none_or(|outbox| !outbox.is_empty()),
-            "no empty outbox is kept"
-        );
         if connection.channel != NONE {
             assert!(matches!(connection.phase, Phase::Open(_)), "members are open");
             let channel = self.registry.channel(connection.channel);
@@ -160,7 +160,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 "a page that is waited for was asked for"
             );
         }
-        let queued = |writing| matches!(writing, Writing::Queued | Writing::Blocked | Writing::Paging);
+        let queued = |writing| writing != Writing::Ready;
         assert!(connection.outbox.is_none() || queued(connection.writing), "what is unsent will be sent");
         let is_in_read_queue = self.read_queue.contains(&connection.id(index));
         assert_eq!(connection.queues.has(Queue::Read), is_in_read_queue, "who is in the queue knows it");

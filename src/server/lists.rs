@@ -3,7 +3,6 @@
 //! when the client has taken the one before it. So a list holds up nobody, and takes no more memory than a slice.
 
 use crate::ground::id::Id;
-use crate::ground::limit::Limit;
 use crate::hub::engine::{Engine, EngineError, Record, Selection, Span, Ticket};
 use crate::wire::accept::accepts_gzip;
 use crate::wire::body::ListRange;
@@ -17,6 +16,7 @@ use super::list::List;
 use super::metrics::CloseReason;
 use super::server::{Ask, Server};
 use super::socket::Socket;
+use super::unsent::is_out_of_the_way;
 
 /// Questions about lists that the engine has at once: so many slices may come in one turn.
 const ASKED_MAX: usize = 4;
@@ -30,12 +30,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Ok(range) => range,
             Err(errors) => return self.reply_errors(index, &exchange, &errors),
         };
-        if !self.has_room_for_lists() {
-            self.metrics.limits.count(Limit::UnsentBytes);
-            let detail = "too many lists of messages are waiting to be read";
-            let extra = [("Retry-After", "1")];
-            return self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
-        }
         let given = |name| request.query_value(name).filter(|value| !value.is_empty());
         let of = match request.path {
             "/api/events" => Selection::Events(given("type").map(|kind| kind.as_ref().into())),
@@ -55,10 +49,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.wait(index);
     }
 
-    /// Asks the engine for what lists need next, as far as there is room for that.
+    /// Asks the engine for what lists need next, as far as there is room for that. Where there is none, there still
+    /// is a reserve for one slice.
     pub(super) fn ask_for_lists(&mut self) {
-        while self.lists_asked < ASKED_MAX
-            && self.has_room_for_lists()
+        while self.may_ask_for_list()
             && let Some(connection) = self.lists_due.pop_front()
         {
             // Who asked may be gone.
@@ -66,6 +60,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let budgets = &self.config.budgets;
             let question = list.question(budgets.page_records, budgets.page_bytes);
             self.lists_asked += 1;
+            self.list_asked = Some(connection);
             let ticket = Ticket(self.asks.insert(Ask::List { connection }) as u64);
             self.engine.ask(question, ticket);
         }
@@ -73,13 +68,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Whether a list waits for nobody but us.
     pub(super) fn has_lists_to_ask_for(&self) -> bool {
-        !self.lists_due.is_empty() && self.lists_asked < ASKED_MAX && self.has_room_for_lists()
+        !self.lists_due.is_empty() && self.may_ask_for_list()
     }
 
-    /// Whether the slices that are being read fit beside what is unsent.
-    fn has_room_for_lists(&self) -> bool {
-        let reading = self.lists_asked * self.config.budgets.page_bytes;
-        self.outboxes_bytes + reading < self.config.limits.outboxes_bytes_max
+    /// Whether another slice fits beside those that are being read and what is unsent, or the last one is out of
+    /// the way.
+    fn may_ask_for_list(&self) -> bool {
+        let has_room = self.has_room_for(self.lists_asked * self.config.budgets.page_bytes);
+        match self.lists_asked {
+            0 => has_room || self.list_asked.is_none_or(|id| is_out_of_the_way(&self.connections, id)),
+            asked => has_room && asked < ASKED_MAX,
+        }
     }
 
     /// A list's client has taken what it was sent.

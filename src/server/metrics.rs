@@ -26,6 +26,8 @@ pub enum CloseReason {
     NotAdmitted,
     /// All connections together hold too much that is unfinished: Close 1013.
     Unfinished,
+    /// All connections together hold too much that is unsent, and this one took nothing of its share: Close 1013.
+    Unsent,
     /// More messages in a second than are allowed: Close 1008.
     MessageRate,
     /// No further request came in time.
@@ -48,7 +50,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of [`Metrics::closed`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ClientClose,
         Self::EndOfStream,
         Self::SocketError,
@@ -58,6 +60,7 @@ impl CloseReason {
         Self::HandshakeTimeout,
         Self::NotAdmitted,
         Self::Unfinished,
+        Self::Unsent,
         Self::MessageRate,
         Self::KeepAliveTimeout,
         Self::ProtocolError,
@@ -82,6 +85,7 @@ impl CloseReason {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::NotAdmitted => "not_admitted",
             Self::Unfinished => "unfinished",
+            Self::Unsent => "unsent",
             Self::MessageRate => "message_rate",
             Self::KeepAliveTimeout => "keep_alive_timeout",
             Self::ProtocolError => "protocol_error",
@@ -102,6 +106,7 @@ impl CloseReason {
             Self::KeepAliveTimeout => Limit::IdleTime,
             Self::HeartbeatTimeout => Limit::HeartbeatTime,
             Self::Unfinished => Limit::InboxBytes,
+            Self::Unsent => Limit::UnsentBytes,
             Self::MessageRate => Limit::MessagesPerSecond,
             Self::MessageTooLong => Limit::MessageBytes,
             _ => return None,

@@ -15,10 +15,13 @@ mod moment;
 mod encoders;
 mod list;
 mod batch;
+mod unsent;
+mod inspections;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;
 mod private;
 mod history;
+mod room;
 mod turn;
 mod reading;
 mod messages;

@@ -91,7 +91,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             // The rest is what the browser has.
             self.reply(index, &exchange, Status::NOT_MODIFIED, b"", &extra[1..2]);
         } else {
-            self.reply(index, &exchange, Status::OK, page.body, &extra);
+            self.reply_static(index, &exchange, page.body, &extra);
         }
     }
 }

@@ -71,7 +71,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.put_in_read_queue(index);
                 return read_bytes;
             }
-            match self.at(index).socket.read(buffer) {
+            let inbox_bytes = self.at(index).inbox.as_ref().map_or(0, |inbox| inbox.bytes);
+            let most = self.input_bytes_max(index, inbox_bytes).min(buffer.len());
+            if most == 0 {
+                self.read_with_room(index);
+                return read_bytes;
+            }
+            match self.at(index).socket.read(&mut buffer[..most]) {
                 Ok(0) => {
                     self.end_of_stream(index);
                     return read_bytes;
@@ -85,7 +91,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     // A short read has emptied the socket; whatever comes next
                     // comes with an event. That saves one system call each time.
                     let connection = self.at(index);
-                    if len < buffer.len() && !to_end && connection.reading == Reading::Queued {
+                    if len < most && !to_end && connection.reading == Reading::Queued {
                         connection.reading = Reading::Idle;
                     }
                 }
@@ -180,11 +186,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Returns how many bytes were used.
     fn decode(&mut self, index: u32, decoder: &mut Decoder, input: &mut [u8]) -> usize {
         let mut at = 0;
-        while self.may_decode(index) {
+        while self.may_decode(index)
+            && let Some(most) = self.may_be_answered(index, decoder, input.len() - at)
+        {
+            let end = at.saturating_add(most).min(input.len());
             let progress = match decoder {
-                Decoder::Http(_) if at == input.len() => Progress::NeedMore,
-                Decoder::Http(decoder) => self.decode_request(index, decoder, &mut input[at..]),
-                Decoder::WebSocket(decoder) => self.decode_message(index, decoder, &mut input[at..]),
+                Decoder::Http(_) if at == end => Progress::NeedMore,
+                Decoder::Http(decoder) => self.decode_request(index, decoder, &mut input[at..end]),
+                Decoder::WebSocket(decoder) => self.decode_message(index, decoder, &mut input[at..end]),
             };
             match progress {
                 Progress::Consumed(len) => at += len,
@@ -192,10 +201,33 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     at += len;
                     *decoder = Decoder::WebSocket(MessageDecoder::default());
                 }
-                Progress::NeedMore => break,
+                Progress::NeedMore => {
+                    let is_held_up = end < input.len() && self.at(index).may_go_on();
+                    if is_held_up {
+                        self.read_with_room(index);
+                    }
+                    break;
+                }
             }
         }
         at
+    }
+
+    /// How many of `len` bytes may be worked on, as far as there is room for the answers; `None` where
+    /// none may, and the connection waits.
+    fn may_be_answered(&mut self, index: u32, decoder: &Decoder, len: usize) -> Option<usize> {
+        let buffered_bytes = if decoder.is_idle() { 0 } else { decoder.buffered_bytes() };
+        let most = self.input_bytes_max(index, buffered_bytes);
+        if most >= len {
+            return Some(most);
+        }
+        // What its socket takes at once needs no room.
+        self.send_scratch(index);
+        let connection = self.at(index);
+        if connection.phase == Phase::Dead {
+            return None;
+        }
+        Some(self.input_bytes_max(index, buffered_bytes))
     }
 
     /// Whether the next request or message of a connection may be worked on; if
@@ -203,7 +235,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn may_decode(&mut self, index: u32) -> bool {
         let outbox_bytes_max = self.config.limits.outbox_bytes_max;
         let connection = &mut self.connections[index as usize];
-        if !matches!(connection.reading, Reading::Idle | Reading::Queued | Reading::QueuedToEmpty) {
+        if !connection.may_go_on() {
             return false;
         }
         let publishes = match connection.phase {

@@ -13,13 +13,17 @@ use crate::wire::protocol::{CorrelationId, write_json};
 
 use super::connection::{Phase, Reading};
 use super::cors::is_preflight;
-use super::exchange::{Content, Exchange, Inspection, JSON, detail_body, health_payload};
+use super::exchange::{Content, Exchange, JSON, detail_body, health_payload};
+use super::inspections::Inspection;
 use super::metrics::CloseReason;
 use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
 use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
+
+/// The interface of this server as OpenAPI describes it, with the messages of its WebSockets.
+const SCHEMA: &str = include_str!("schema.json");
 
 impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn decode_request(
@@ -131,21 +135,19 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.reply(index, &exchange, status, &body, &[]);
             }
             (Method::Get | Method::Head, "/api/connections") => {
-                match ConnectionRange::parse(|name| request.query_value(name)) {
-                    Ok(range) => self.ask_inspection(index, exchange, Inspection::Connections(range)),
-                    Err(errors) => self.reply_errors(index, &exchange, &errors),
-                }
+                let range = ConnectionRange::parse(|name| request.query_value(name));
+                self.ask_for_range(index, exchange, range.map(Inspection::Connections));
             }
             (Method::Get | Method::Head, "/api/channels") if is_set(request, "detail") => {
-                match ChannelRange::parse(|name| request.query_value(name)) {
-                    Ok(range) => self.ask_for_channels(index, exchange, range),
-                    Err(errors) => self.reply_errors(index, &exchange, &errors),
-                }
+                let range = ChannelRange::parse(|name| request.query_value(name));
+                self.ask_for_range(index, exchange, range.map(Inspection::Channels));
             }
             (Method::Get | Method::Head, "/metrics") => {
                 self.ask_inspection(index, exchange, Inspection::Metrics);
             }
-            (Method::Get | Method::Head, "/api/schema") => self.reply_schema(index, &exchange),
+            (Method::Get | Method::Head, "/api/schema") => {
+                self.reply_static(index, &exchange, SCHEMA.as_bytes(), &[("Content-Type", JSON)]);
+            }
             (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
             (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
             (Method::Get | Method::Head, "/api/messages" | "/api/events") => {
@@ -158,6 +160,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
         }
         false
+    }
+
+    fn ask_for_range(&mut self, index: u32, exchange: Exchange, range: Result<Inspection, FieldErrors>) {
+        match range {
+            Ok(inspection) => self.ask_inspection(index, exchange, inspection),
+            Err(errors) => self.reply_errors(index, &exchange, &errors),
+        }
     }
 
     /// 200 where everything is well, else 503 and why.
@@ -297,6 +306,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         if !exchange.keep_alive {
             self.at(index).reading = Reading::Over;
+        }
+    }
+
+    /// The same for a body that is part of the binary, of which no copy is made.
+    pub(super) fn reply_static(
+        &mut self,
+        index: u32,
+        exchange: &Exchange,
+        body: &'static [u8],
+        extra: &[(&str, &str)],
+    ) {
+        debug_assert_eq!(self.at(index).pending, 0);
+        let head_only = Exchange { head_only: true, ..exchange.clone() };
+        self.reply(index, &head_only, Status::OK, body, extra);
+        if !exchange.head_only {
+            self.push_scratch(index);
+            self.push_static(index, body);
         }
     }
 

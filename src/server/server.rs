@@ -25,12 +25,14 @@ use super::closings::{Closing, Closings};
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::drain::Drain;
 use super::encoders::Encoders;
-use super::exchange::{Exchange, Inspection};
+use super::exchange::Exchange;
 use super::facts::{Facts, Lap, Laps};
+use super::inspections::Inspections;
 use super::list::List;
 use super::metrics::{CloseReason, Metrics};
 use super::moment::{Deadlines, Moment};
 use super::socket::{Readiness, Socket};
+use super::unsent::Unsent;
 
 /// Bytes read from a socket at once, into the one buffer that all share.
 pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -73,14 +75,16 @@ pub struct Server<S, E> {
     pub(super) scratch: Vec<u8>,
     /// Bytes of all inboxes.
     pub(super) inboxes_bytes: usize,
-    /// Unsent private bytes of all connections.
-    pub(super) outboxes_bytes: usize,
+    /// What all connections have yet to be sent.
+    pub(super) unsent: Unsent,
     /// Lists that are asked for and not all sent; looked up only.
     pub(super) lists: Map<Id, List>,
     /// Those of which more is to be read, in their order.
     pub(super) lists_due: VecDeque<Id>,
     /// Questions about lists that the engine has yet to answer.
     pub(super) lists_asked: usize,
+    /// For whom the last of these was.
+    pub(super) list_asked: Option<Id>,
     /// Open echoes.
     pub(super) echoes: usize,
     /// Subscribers that take less than they are sent, see [`Connection::is_lagging`]: kept as they
@@ -88,8 +92,8 @@ pub struct Server<S, E> {
     pub(super) lagging: usize,
     /// Subscribers by their [`Encoding`].
     pub(super) subscribers: [usize; Encoding::ALL.len()],
-    /// What is asked about the server itself, in the order in which it is answered.
-    pub(super) inspections: VecDeque<(Ticket, Inspection)>,
+    /// What is asked about the server itself.
+    pub(super) inspections: Inspections,
     pub(super) arrivals: Arrivals,
     pub(super) closings: Closings,
     /// As the shell told last.
@@ -135,6 +139,8 @@ pub(super) enum Ask {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
+    /// Bytes of their plain frames.
+    pub(super) bytes: usize,
     pub(super) after: u64,
     pub(super) through: u64,
     pub(super) waiters: Vec<Id>,
@@ -179,14 +185,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
             inboxes_bytes: 0,
-            outboxes_bytes: 0,
+            unsent: Unsent::default(),
             lists: Map::default(),
             lists_due: VecDeque::new(),
             lists_asked: 0,
+            list_asked: None,
             echoes: 0,
             lagging: 0,
             subscribers: [0; Encoding::ALL.len()],
-            inspections: VecDeque::new(),
+            inspections: Inspections::default(),
             arrivals: Arrivals::default(),
             closings: Closings::default(),
             facts: Facts::default(),
@@ -296,6 +303,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 Reading::Queued
                 | Reading::QueuedToEmpty
                 | Reading::Full
+                | Reading::NoRoom
                 | Reading::Stalled
                 | Reading::Awaiting
                 | Reading::Over => {}
@@ -312,7 +320,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// before the next turn.
     #[must_use]
     pub fn wants_facts(&self) -> bool {
-        !self.inspections.is_empty()
+        self.has_to_inspect()
     }
 
     /// Tells what the process uses of the machine.
@@ -407,9 +415,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.drop_inbox(index);
         let connection = self.at(index);
         connection.reading = Reading::Over;
-        let unsent = connection.private_bytes();
-        connection.outbox = None;
-        self.outboxes_bytes -= unsent;
+        self.unsent.cut(&mut self.connections, index, self.moment.stamp, 0);
         let connection = self.at(index);
         if connection.pending > 0 {
             let id = connection.id(index);
@@ -438,12 +444,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// Puts a copy of `bytes` behind all that waits to be sent to a connection.
-    pub(super) fn push(&mut self, index: u32, bytes: &[u8]) {
-        self.outboxes_bytes += bytes.len();
-        self.at(index).push(bytes);
-    }
-
     /// Takes a connection out of its channel.
     pub(super) fn leave(&mut self, index: u32) {
         let connection = self.at(index);
@@ -455,7 +455,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let encoding = connection.encoding;
         connection.channel = NONE;
         connection.slot = NONE;
-        if connection.writing == Writing::Paging {
+        if matches!(connection.writing, Writing::Paging | Writing::NoRoom) {
             // The page is not for it any more; what it has to be told does not wait.
             connection.writing = Writing::Ready;
         }

@@ -25,6 +25,9 @@ use super::socket::Socket;
 /// Pages that may wait to be sent before no more are read.
 const PAGES_WAITING_MAX: usize = 16;
 
+/// Bytes of these before no more are read: a page is one message at least, however large.
+const PAGES_BYTES_MAX: usize = 2 << 20;
+
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Does what is to be done, within the budgets. Comes after [`Server::wake`]
     /// and all that [`Server::accept`] and [`Server::ready`] had to tell.
@@ -33,9 +36,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.appends_left = self.config.budgets.appends;
         self.write_bytes_left = self.config.budgets.write_bytes;
         self.encoders.begin_turn(self.config.budgets.coded_bytes);
-        if !self.inspections.is_empty() {
-            self.inspect();
-        }
+        self.inspect();
         self.read_all();
         self.ask_for_lists();
         self.ask_for_history();
@@ -45,12 +46,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.flush_all();
         self.expire();
         self.reap();
+        self.offer_room();
         self.engine.rest(self.moment.now);
     }
 
     fn settle(&mut self) {
-        let reads_max =
-            if self.pages.len() < PAGES_WAITING_MAX { self.config.budgets.engine_reads } else { 0 };
+        let is_full = self.pages.len() >= PAGES_WAITING_MAX
+            || self.pages.iter().map(|page| page.bytes).sum::<usize>() >= PAGES_BYTES_MAX;
+        let reads_max = if is_full { 0 } else { self.config.budgets.engine_reads };
         let mut answers = std::mem::take(&mut self.answers);
         self.engine.settle(self.moment.now, reads_max, &mut answers);
         for answer in answers.drain(..) {
@@ -106,7 +109,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         !self.read_queue.is_empty()
             || !self.flush_queue.is_empty()
             || !self.pages.is_empty()
-            || !self.inspections.is_empty()
+            || self.has_to_inspect()
             || self.has_lists_to_ask_for()
             || self.has_history_to_ask_for()
             || self.registry.has_sweeps()
@@ -126,6 +129,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.read_queue.shrink_to_fit();
             self.flush_queue.shrink_to_fit();
             self.history_due.shrink_to_fit();
+            self.unsent.shrink();
         }
     }
 }

@@ -204,11 +204,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.queue_flush(index);
             }
             Start::After(from) => {
-                let id = self.at(index).id(index);
-                if self.at(index).writing == Writing::Queued {
-                    // What it was answered before the upgrade waits with the rest.
-                    self.flush_queue.retain(|queued| *queued != id);
-                }
                 let connection = self.at(index);
                 let was_lagging = connection.is_lagging();
                 connection.writing = Writing::Paging;

@@ -197,7 +197,8 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_inbox_bytes: usize,
 
-    /// Answers that nobody has read yet, of all connections; beyond it no more messages are listed
+    /// What all connections have yet to be sent, beside 16 KiB of each; beyond it, who would add to it is
+    /// not read
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_UNSENT_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_unsent_bytes: usize,

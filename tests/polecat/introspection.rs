@@ -204,21 +204,6 @@ fn messages_of_polecat_v1_on_events_are_as_the_schema_says() {
 }
 
 #[test]
-fn large_answers_are_refused_while_too_much_is_unread() {
-    let server = Server::start_with(|options| options.config.limits.outboxes_bytes_max = 0);
-    let mut http = Http::connect(server.addr());
-    for target in
-        ["/api/health?verbose=1", "/api/connections", "/metrics", "/api/channels?detail=1", "/api/schema"]
-    {
-        let response = http.get(target);
-        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{target}");
-        assert_eq!(response.json(), json!({"detail": "too many answers are waiting to be read"}));
-    }
-    http.expect_open();
-    assert_eq!(server.stop().limits.of(polecat::ground::limit::Limit::UnsentBytes), 5);
-}
-
-#[test]
 fn questions_about_the_server_are_answered_in_their_turn() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());

@@ -36,5 +36,6 @@ mod store_failures;
 mod strict;
 mod terms;
 mod v1;
+mod unread;
 mod violations;
 mod websocket;

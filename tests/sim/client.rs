@@ -93,6 +93,7 @@ impl Context<'_> {
             1008 => limits.messages_per_second_max > 0,
             1011 => self.was_silent(link) && link.is_asked,
             1013 if reason.starts_with("history") => self.ledger.borrow().failures > 0,
+            1013 if reason == "too much is unsent" => self.may_run_out_of_room(),
             1013 => limits.inboxes_bytes_max < 1 << 20,
             _ => false,
         }
@@ -111,6 +112,12 @@ impl Context<'_> {
             || (self.may_be_closed() && link.longest_rest_ms >= u64::from(timeouts.close_ms))
             // Who reads slowly comes to its Close too late, whatever it sends.
             || (self.is_draining && self.may_be_dropped(link))
+            || self.may_run_out_of_room()
+    }
+
+    /// Whether so little may be unsent that who is slow may be closed for the others.
+    fn may_run_out_of_room(&self) -> bool {
+        self.options.config.limits.outboxes_bytes_max < 1 << 20
     }
 
     /// Whether a Close may have come that a client did not answer in time.
@@ -119,6 +126,7 @@ impl Context<'_> {
         self.is_draining
             || limits.messages_per_second_max > 0
             || limits.inboxes_bytes_max < 1 << 20
+            || self.may_run_out_of_room()
             || self.ledger.borrow().failures > 0
     }
 

@@ -27,6 +27,15 @@ const INBOX_BYTES_FREE: usize = 4 << 10;
 /// Questions about lists that are asked at once, at most.
 const LISTS_MAX: usize = 4;
 
+/// Bytes of a slice of a list beside the message that ends it, and what a buffer has to spare.
+const SLICE_BYTES: usize = 512 << 10;
+
+/// Bytes of the answers that have a reserve each.
+const RESERVES_BYTES: usize = 1 << 20;
+
+/// Bytes that each connection may have unsent whatever the others do.
+const OWN_BYTES: usize = 16 << 10;
+
 /// Bytes of whatever bears no content of a client, at most.
 const SMALL_BYTES: usize = 1_000;
 
@@ -379,16 +388,18 @@ impl Node {
             held.engine_backlog_bytes
         );
         // What was asked for is answered, however much it is: responses to what the
-        // engine was handed, and one list.
-        let answers = backlog.min(ground.ledger.borrow().bytes * 2) + ground.ledger.borrow().bytes;
+        // engine was handed, and a slice of a list.
+        let slice = SLICE_BYTES + frame;
+        let answers = backlog.min(ground.ledger.borrow().bytes * 2) + slice;
         let unsent = limits.outbox_bytes_max + 2 * frame + answers;
         assert!(held.outbox_bytes_max <= unsent, "{} bytes wait for a connection", held.outbox_bytes_max);
         assert!(held.channels <= limits.channels_max, "{} channels have members", held.channels);
-        // Beyond that, lists are not made; but one may make it much more.
-        let list = ground.ledger.borrow().bytes;
-        let other = (limits.outbox_bytes_max + 2 * frame) * self.server.connections();
-        let unsent = limits.outboxes_bytes_max.saturating_add(list + other + answers);
-        assert!(held.outboxes_bytes <= unsent, "{} bytes wait for all", held.outboxes_bytes);
+        // Beyond that, nobody is read who would add to it: what was being made is, and what has a reserve.
+        let reserves = slice + RESERVES_BYTES;
+        let most = limits.outboxes_bytes_max.saturating_add(2 * (2 * frame + answers) + reserves);
+        assert!(held.unsent_bytes <= most, "{} bytes wait for all, of {most}", held.unsent_bytes);
+        let own = OWN_BYTES * self.server.connections();
+        assert!(held.outboxes_bytes <= held.unsent_bytes + own, "{} bytes in all", held.outboxes_bytes);
     }
 
     /// Nobody stays whose time is over.

@@ -157,6 +157,9 @@ impl Options {
     }
 }
 
+/// What may be unsent by default.
+const UNSENT: usize = 64 << 20;
+
 fn limits(random: &mut fastrand::Rng) -> Limits {
     let standard = Limits::default();
     Limits {
@@ -169,7 +172,7 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         resident_bytes_max: rarely(random, 1_600, 0),
         channels_max: rarely(random, 1, standard.channels_max),
         inboxes_bytes_max: rarely(random, 6_000, standard.inboxes_bytes_max),
-        outboxes_bytes_max: rarely(random, 1, standard.outboxes_bytes_max),
+        outboxes_bytes_max: pick(random, &[UNSENT, UNSENT, UNSENT, UNSENT, UNSENT, UNSENT, 1, 40_000]),
         pending_requests_max: pick(random, &[1, 3, standard.pending_requests_max]),
         chunk_extra_bytes_max: pick(random, &[0, 50, standard.chunk_extra_bytes_max]),
         head_fields_max: pick(random, &[20, standard.head_fields_max]),

@@ -31,7 +31,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::ground::time::Now;
-use crate::hub::engine::{Answer, Commits, Engine, EngineError, Health, Query, Record, Ticket};
+use crate::hub::engine::{
+    Answer, Commits, Engine, EngineError, Health, Query, Record, SETTLE_BYTES_MAX, Ticket,
+};
 use crate::hub::terms::Terms;
 use crate::wire::protocol::ID_MAX;
 use checkpoint::WriteAheadLog;
@@ -243,13 +245,17 @@ impl SqliteEngine {
     /// the last, however long it is: pages are what subscribers wait for.
     fn answer(&mut self, steps_max: usize, answers: &mut Vec<Answer>) {
         let reserved = usize::from(steps_max > 1 && !self.listings.is_empty());
-        let mut steps_left = steps_max;
+        let (mut steps_left, mut bytes) = (steps_max, 0);
         while steps_left > reserved
+            && bytes < SETTLE_BYTES_MAX
             && let Some((question, ticket)) = self.questions.pop_front()
         {
             steps_left -= 1;
             match question.step(&self.connection, self.known, ticket) {
-                Ok(Progress::Done(answer)) => answers.push(answer),
+                Ok(Progress::Done(answer)) => {
+                    bytes += answer.weight();
+                    answers.push(answer);
+                }
                 Ok(Progress::Unfinished(rest)) => self.questions.push_back((rest, ticket)),
                 Err(error) => answers.push(failed(ticket, &error)),
             }

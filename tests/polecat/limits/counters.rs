@@ -161,12 +161,32 @@ fn what_is_held() {
             assert_eq!(http.response().status, 503);
         },
     );
-    expect_hits(
-        Limit::UnsentBytes,
-        1,
-        |options| options.config.limits.outboxes_bytes_max = 0,
-        |server| assert_eq!(answer(server, get_with("/api/messages", "")), 503),
+}
+
+#[test]
+fn what_waits_for_room() {
+    const LARGE: usize = 8 << 20;
+    let metrics = metrics_after(
+        |options| {
+            options.config.limits.outboxes_bytes_max = 1;
+            options.config.limits.message_bytes_max = LARGE;
+        },
+        |server| {
+            // More than the sockets' buffers hold comes back, and it takes nothing of it.
+            let mut holder = RawSocket::connect(server.addr(), "/api/ws");
+            holder.send(&frame(true, TEXT, &vec![b'x'; LARGE]));
+            let mut http = Http::connect(server.addr());
+            let held =
+                |http: &mut Http| http.get("/api/health?verbose=1").ok()["memory"]["outboxes_bytes"].as_u64();
+            while held(&mut http) < Some(1 << 20) {}
+            let body = message("c", "a", &"x".repeat(20_000)).to_string();
+            http.send(request("POST", "/api/messages", &[], Some(&body)));
+            Http::connect(server.addr()).expect_open();
+            drop(holder);
+            http.response().ok();
+        },
     );
+    assert!(metrics.limits.of(Limit::UnsentBytes) > 0);
 }
 
 #[test]
@@ -237,7 +257,9 @@ fn every_limit_is_run_into_by_a_test() {
     for limit in Limit::ALL {
         let is_shown = match *limit {
             // How often it is run into is the system's affair.
-            Limit::OutboxBytes => here.contains(&format!("metrics.limits.of(Limit::{limit:?})>0")),
+            Limit::OutboxBytes | Limit::UnsentBytes => {
+                here.contains(&format!("metrics.limits.of(Limit::{limit:?})>0"))
+            }
             Limit::Descriptors => descriptors.contains("limit descriptors: "),
             limit => here.contains(&format!("expect_hits(Limit::{limit:?},")),
         };

@@ -1,0 +1,153 @@
+//! Peers that do not read what they have asked for: what they make a server hold has a bound, others are
+//! served, and when they have gone the memory is given back. PROTOCOL.md, "10. Slow readers" and "13.3 Limits".
+
+mod hog;
+
+use std::io::Read;
+
+use serde_json::json;
+
+use crate::support::Http;
+use crate::support::http::request;
+use crate::support::raw::{BINARY, CLOSE, PING, RawSocket, frame, parse, upgrade};
+use crate::support::socket::message;
+use hog::{Hog, Site, UNSENT_BYTES};
+
+/// As many as would hold many times what they may.
+const CROWD: usize = 150;
+
+const MIB: usize = 1 << 20;
+
+/// What arrives has a limit of its own.
+const SMALL_INBOXES: [&str; 2] = ["--max-inbox-bytes", "4194304"];
+
+fn nothing(_: &mut Http) {}
+
+/// An upgrade, and behind it what an open WebSocket sends.
+fn open(target: &str, frames: &[u8]) -> Vec<u8> {
+    [&upgrade(target), frames].concat()
+}
+
+#[test]
+fn an_echo_that_never_runs_empty_holds_no_more_than_what_is_unsent() {
+    const PAYLOAD: usize = 60_000;
+    const ECHOES: usize = 1_000;
+    const AHEAD: usize = 8 * MIB;
+    let site = Site::filled(&["--max-outbox-bytes", "1048576"], nothing);
+    let client = RawSocket::connect(site.addr(), "/api/ws");
+    let mut sending = client.stream().try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || {
+        let one = frame(true, BINARY, &[7; PAYLOAD]);
+        for _ in 0..ECHOES {
+            if std::io::Write::write_all(&mut sending, &one).is_err() {
+                return;
+            }
+        }
+    });
+    // It reads all the time and never all.
+    let (mut received, mut buffer) = (0, vec![0; PAYLOAD]);
+    while received + AHEAD < ECHOES * PAYLOAD && !sender.is_finished() {
+        received += client.stream().read(&mut buffer).expect("it goes on");
+        site.check_memory();
+    }
+    drop(client);
+    sender.join().expect("the sender ends");
+    site.leave();
+}
+
+#[test]
+fn echoes() {
+    let mut site = Site::filled(&SMALL_INBOXES, nothing);
+    let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]).repeat(2));
+    site.press(CROWD, |_| bytes.clone());
+    site.check_that_others_are_served();
+    site.leave();
+}
+
+#[test]
+fn answers_to_posts() {
+    let mut site = Site::filled(&SMALL_INBOXES, nothing);
+    let body = message("room", "a", &"x".repeat(900_000)).to_string();
+    let bytes = request("POST", "/api/messages", &[], Some(&body)).repeat(2);
+    site.press(CROWD, |_| bytes.clone());
+    site.check_that_others_are_served();
+    site.leave();
+}
+
+#[test]
+fn control_messages() {
+    let mut site = Site::filled(&SMALL_INBOXES, nothing);
+    let pings = frame(true, PING, &[7; 125]).repeat(20_000);
+    let bytes = ["/api/ws", "/ws", "/api/ws/room"].map(|target| open(target, &pings));
+    site.press(CROWD, |number| bytes[number % 3].clone());
+    site.check_that_others_are_served();
+    site.leave();
+}
+
+#[test]
+fn history() {
+    let mut site = Site::filled(&SMALL_INBOXES, |http| {
+        for number in 0..60 {
+            let content = format!("{number} {}", "x".repeat(900_000));
+            http.post("/api/messages", &message("room", "a", &content)).ok();
+        }
+    });
+    // Each from a place of its own, as far as there are.
+    let target = |number: usize| format!("/api/ws/room?last_event_id=message-{:05}", number % 60);
+    site.press(CROWD, |number| upgrade(&target(number)));
+    site.check_that_others_are_served();
+    site.leave();
+}
+
+#[test]
+fn broadcasts() {
+    let mut site = Site::filled(&["--max-logs-bytes", "1048576", "--max-inbox-bytes", "4194304"], nothing);
+    for number in 0..60 {
+        site.press(2, |_| upgrade("/api/ws/room"));
+        let content = format!("{number} {}", "x".repeat(900_000));
+        site.witness.post("/api/messages", &message("room", "a", &content)).ok();
+    }
+    site.check_memory();
+    site.check_that_others_are_served();
+    site.leave();
+}
+
+#[test]
+fn a_holder_that_takes_nothing_while_others_wait_is_told_why_it_is_closed() {
+    const LARGE: usize = 8 * MIB;
+    let large = LARGE.to_string();
+    let flags = ["--request-timeout", "0.3", "--heartbeat-interval", "3600", "--max-message-bytes", &large];
+    let mut site = Site::filled(&flags, nothing);
+    let mut holder = Hog::connect(site.addr(), open("/api/ws", &frame(true, BINARY, &[7; LARGE])));
+    while site.health()["memory"]["outboxes_bytes"].as_u64() < Some(UNSENT_BYTES) {
+        holder.push();
+    }
+    // Nobody waits, so that it may take its time: this is one that does.
+    let mut waiting = RawSocket::connect(site.addr(), "/api/ws");
+    waiting.send_frame(true, BINARY, &[8; MIB]);
+    while site.health()["closed"]["unsent"] == json!(0) {}
+    // What it has a part of it gets whole, and behind that the reason.
+    let mut said = Vec::new();
+    holder.into_stream().read_to_end(&mut said).expect("the end");
+    let head = said.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    let (echo, len) = parse(&said[head..]).expect("a whole frame");
+    assert_eq!((echo.opcode, echo.payload.len()), (BINARY, LARGE));
+    let (close, _) = parse(&said[head + len..]).expect("another");
+    assert_eq!((close.opcode, &close.payload[..2]), (CLOSE, &1013_u16.to_be_bytes()[..]));
+    assert_eq!(&close.payload[2..], b"too much is unsent");
+    assert_eq!(waiting.next_message().payload, vec![8; MIB]);
+    assert!(site.health()["limits"]["unsent_bytes"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_crowd_that_takes_nothing_does_not_stop_who_reads() {
+    let mut site = Site::filled(&["--request-timeout", "0.3", "--heartbeat-interval", "3600"], nothing);
+    let large = frame(true, BINARY, &[7; MIB]).repeat(2);
+    site.press(20, |_| open("/api/ws", &large));
+    let mut reader = RawSocket::connect(site.addr(), "/api/ws");
+    for number in 0..3_u8 {
+        reader.send_frame(true, BINARY, &vec![number; MIB]);
+        assert_eq!(reader.next_message().payload, vec![number; MIB]);
+    }
+    site.leave();
+}

@@ -1,0 +1,157 @@
+//! A peer that sends and never reads, and a server with a crowd of them.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use socket2::{Domain, Socket as RawStream, Type};
+
+use crate::support::http::is_gone;
+use crate::support::socket::message;
+use crate::support::{Home, Http, PATIENCE, Process, Socket, skip};
+
+/// What all may hold together, by flag.
+pub(super) const UNSENT_BYTES: u64 = 4 << 20;
+
+/// What a server may take beside that: buffers, pages of the database, what one turn works on.
+const SLACK_BYTES: u64 = 24 << 20;
+
+/// What may be left when all have gone.
+const LEFT_BYTES: u64 = 16 << 20;
+
+/// Rounds without a byte after which a crowd has come to a stop.
+const STILL_ROUNDS: usize = 30;
+
+/// Sends what it was given, as far as that is taken, and reads nothing.
+pub(super) struct Hog {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Hog {
+    /// Connects, with so little room for what it is sent that nearly all of that stays with the server.
+    pub(super) fn connect(addr: SocketAddr, bytes: Vec<u8>) -> Self {
+        let socket = RawStream::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(2048).expect("a small buffer");
+        socket.connect_timeout(&addr.into(), PATIENCE).expect("the server accepts a connection");
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(true).expect("it can be told not to wait");
+        Self { stream, bytes, sent: 0 }
+    }
+
+    /// Sends on; whether anything was taken.
+    pub(super) fn push(&mut self) -> bool {
+        let before = self.sent;
+        while self.sent < self.bytes.len() {
+            match self.stream.write(&self.bytes[self.sent..]) {
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if is_gone(&error) => self.sent = self.bytes.len(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.sent > before
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream.set_nonblocking(false).expect("it can be told to wait");
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        self.stream
+    }
+}
+
+/// A server with small limits.
+pub(super) struct Site {
+    pub(super) process: Process,
+    start_bytes: Option<u64>,
+    pub(super) witness: Http,
+    pub(super) hogs: Vec<Hog>,
+    _home: Home,
+}
+
+impl Site {
+    /// A server whose database `fill` has filled.
+    pub(super) fn filled(flags: &[&str], fill: impl FnOnce(&mut Http)) -> Self {
+        let home = Home::new();
+        let process = Process::serve(&home.database(), &[]);
+        fill(&mut Http::connect(process.addr()));
+        process.kill();
+        let unsent = UNSENT_BYTES.to_string();
+        let flags = [&["--max-unsent-bytes", &unsent, "--log-level", "off"], flags].concat();
+        let process = Process::serve(&home.database(), &flags);
+        let mut site = Self {
+            witness: Http::connect(process.addr()),
+            process,
+            start_bytes: None,
+            hogs: Vec::new(),
+            _home: home,
+        };
+        site.check_that_others_are_served();
+        site.start_bytes = site.process.memory().map(|memory| memory.resident);
+        if site.start_bytes.is_none() {
+            skip("memory is not measured, since there is no /proc");
+        }
+        site
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.process.addr()
+    }
+
+    /// Lets a crowd send until none of it gets any further, and checks what that makes the server hold.
+    pub(super) fn press(&mut self, count: usize, bytes: impl Fn(usize) -> Vec<u8>) {
+        let addr = self.addr();
+        self.hogs.extend((0..count).map(|number| Hog::connect(addr, bytes(number))));
+        let mut still = 0;
+        while still < STILL_ROUNDS {
+            let moved = self.hogs.iter_mut().filter_map(|hog| hog.push().then_some(())).count();
+            still = if moved > 0 { 0 } else { still + 1 };
+            self.witness.expect_open();
+        }
+        self.check_memory();
+    }
+
+    /// What is in use beyond the start stays within the bound, at any time.
+    pub(super) fn check_memory(&self) {
+        if let (Some(start), Some(memory)) = (self.start_bytes, self.process.memory()) {
+            let grown = memory.resident_peak.saturating_sub(start);
+            let most = UNSENT_BYTES + SLACK_BYTES;
+            assert!(grown <= most, "{grown} bytes more than at the start, of {most}");
+        }
+    }
+
+    /// What everybody else needs goes on.
+    pub(super) fn check_that_others_are_served(&mut self) {
+        let addr = self.addr();
+        let mut subscriber = Socket::connect(addr, "/api/ws/witness");
+        let mut echo = Socket::connect(addr, "/api/ws");
+        echo.send_text("still here");
+        assert_eq!(echo.next_text(), "still here");
+        let posted = self.witness.post("/api/messages", &message("witness", "a", "publishing goes on")).ok();
+        assert_eq!(subscriber.next_contents(1), ["publishing goes on"]);
+        assert_eq!(posted["success"], true);
+    }
+
+    /// All go, and what they held is given back.
+    pub(super) fn leave(mut self) {
+        self.check_memory();
+        self.hogs.clear();
+        let begun = Instant::now();
+        loop {
+            let health = self.health();
+            let held = &health["memory"]["outboxes_bytes"];
+            let left = health["memory"]["resident_bytes"].as_u64().zip(self.start_bytes);
+            let left = left.map_or(0, |(now, start)| now.saturating_sub(start));
+            if *held == json!(0) && left <= LEFT_BYTES {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{held} are unsent, and {left} bytes are left");
+        }
+    }
+
+    pub(super) fn health(&mut self) -> Value {
+        self.witness.get("/api/health?verbose=1").ok()
+    }
+}
