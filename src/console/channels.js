@@ -153,7 +153,8 @@ class Channel {
       const eventId = await this.#connection.send({ author: author.value || "console", content: text });
       setText(byId("send-status"), `stored as ${eventId}`);
     } catch (error) {
-      setText(byId("send-status"), `not stored: ${error.message}`);
+      const isUnknown = error.code === "unknown";
+      setText(byId("send-status"), isUnknown ? "it may be stored, or not: look before you send it again" : `not stored: ${error.message}`);
       content.value ||= text;
     }
   }

@@ -80,6 +80,21 @@ async function restarts(server) {
   equal(typed.length, 3, "what was typed while it was away, stored");
 }
 
+/** A message whose key the server may have forgotten is not sent again, and not called lost. */
+async function unknown(server) {
+  await open(server, "channels/general");
+  await browser.until(`document.querySelector("#channel-state").dataset.state === "live"`);
+  server.process.kill("SIGSTOP");
+  await send("nobody knows");
+  await browser.until(`document.querySelector("#send-status").innerText === "sending"`);
+  await browser.evaluate(`Date.now = ((now) => () => now() + 1e9)(Date.now.bind(Date))`);
+  await server.kill();
+  await server.start();
+  const told = `document.querySelector("#send-status").innerText.startsWith("it may be stored, or not")`;
+  await browser.until(told, "what is said of it");
+  equal(await browser.evaluate(`document.querySelector("#send textarea").value`), "nobody knows", "the text, to be sent again");
+}
+
 /** Back to the first message and forth to the newest, with so many rows and no more. */
 async function history(server) {
   for (let number = 0; number < 700; number++) await post(server, `old ${number}`);
@@ -271,7 +286,7 @@ async function policy(server) {
 
 try {
   console.log((await browser.call("Browser.getVersion")).product);
-  await run(binary, [], [messages, restarts]);
+  await run(binary, [], [messages, restarts, unknown]);
   await run(binary, [], [history]);
   await run(binary, [], [bursts]);
   await run(binary, [], [events, figures, absence, access, policy]);
