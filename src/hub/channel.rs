@@ -23,6 +23,9 @@ pub struct Channel {
     pub log: Log,
     /// How far the newest frames have been offered to the members.
     pub sweep: Sweep,
+    /// Two ids between which the channel has no message: the newest one when every member was last offered
+    /// everything, and the next.
+    pub lull: (u64, u64),
     /// Members below this place have yet to be told what is not in the log.
     pub notice: usize,
     /// Its place among the channels whose logs hold frames.
@@ -39,6 +42,15 @@ pub struct Moved {
 }
 
 impl Channel {
+    /// The id up to which a member whose cursor is `cursor` has been sent everything. A member that had all before
+    /// the first message that the sweep is to offer has nothing to get until that one, however many
+    /// ids other channels have used meanwhile.
+    #[must_use]
+    pub fn reach(&self, cursor: u64) -> u64 {
+        let (newest, next) = self.lull;
+        if (newest..next).contains(&cursor) { next - 1 } else { cursor }
+    }
+
     /// Adds a member and returns its place.
     #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
     pub fn join(&mut self, connection: u32) -> u32 {
@@ -145,9 +157,15 @@ impl Log {
         self.entries.is_empty()
     }
 
+    /// The id of the newest message, or one above it up to which there is none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.entries.back().map_or(self.floor, |newest| newest.id)
+    }
+
     /// Appends a message, whose id is above all ids so far.
     pub fn push(&mut self, id: u64, plain: Frame) {
-        debug_assert!(id > self.entries.back().map_or(self.floor, |newest| newest.id));
+        debug_assert!(id > self.newest());
         self.bytes += plain.len();
         self.entries.push_back(Entry::new(id, plain));
     }
@@ -285,9 +303,18 @@ mod tests {
             members: (0..members).collect(),
             log: Log::new(0),
             sweep: Sweep::Done,
+            lull: (0, 0),
             notice: 0,
             idle: Link::default(),
         }
+    }
+
+    #[test]
+    fn a_member_that_has_all_reaches_to_the_next_message() {
+        let mut channel = channel(1);
+        assert_eq!([0, 5].map(|cursor| channel.reach(cursor)), [0, 5], "nothing is known yet");
+        channel.lull = (10, 20);
+        assert_eq!([9, 10, 15, 19, 20, 25].map(|cursor| channel.reach(cursor)), [9, 19, 19, 19, 20, 25]);
     }
 
     /// Whoever leaves and whenever, all who were there and stay are told, once, and

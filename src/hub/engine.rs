@@ -214,6 +214,8 @@ pub enum Answer {
         records: Vec<(u64, Record)>,
         /// The id up to which the page is complete.
         through: u64,
+        /// The oldest id of its sequence that was kept when it was read.
+        oldest: u64,
     },
     /// Answers [`Query::Count`].
     Count {
@@ -223,6 +225,8 @@ pub enum Answer {
         count: u64,
         /// Whether there are more.
         is_cut: bool,
+        /// The oldest id of their sequence that was kept when they were counted.
+        oldest: u64,
     },
     /// Answers [`Query::Span`].
     Span {

@@ -209,6 +209,13 @@ impl MemoryEngine {
         }
     }
 
+    fn oldest(&self, stream: &Stream) -> u64 {
+        match stream {
+            Stream::Events => self.events.oldest(),
+            Stream::Channel(_) => self.messages.kept.oldest(),
+        }
+    }
+
     fn probe(&mut self, now: Now) {
         if self.health == Health::Sound || now.monotonic_ms < self.probe_at_ms {
             return;
@@ -230,7 +237,7 @@ impl MemoryEngine {
                     Stream::Events => self.event_page(*after, cut),
                     Stream::Channel(name) => self.messages.page(name, *after, cut),
                 };
-                Answer::Page { ticket, records, through }
+                Answer::Page { ticket, records, through, oldest: self.oldest(stream) }
             }
             Query::Count { stream, after, through, count_max } => {
                 let count = match stream {
@@ -240,7 +247,8 @@ impl MemoryEngine {
                     }
                     Stream::Channel(name) => self.messages.count(name, *after, *through),
                 };
-                Answer::Count { ticket, count: count.min(*count_max), is_cut: count > *count_max }
+                let (count, is_cut) = (count.min(*count_max), count > *count_max);
+                Answer::Count { ticket, count, is_cut, oldest: self.oldest(stream) }
             }
             Query::Span { of, after, before, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
@@ -249,7 +257,11 @@ impl MemoryEngine {
             Query::List { of, after, through, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
                 let (records, through) = self.list(of, *after, *through, cut);
-                Answer::Page { ticket, records, through }
+                let oldest = match of {
+                    Selection::Events(_) => self.events.oldest(),
+                    Selection::Messages(_) => self.messages.kept.oldest(),
+                };
+                Answer::Page { ticket, records, through, oldest }
             }
             Query::Channels => Answer::Channels { ticket, names: self.messages.names() },
             Query::ChannelDetails { after, channels_max, bytes_max } => {

@@ -110,6 +110,7 @@ impl Registry {
             members: Vec::new(),
             log: Log::new(self.newest(stream)),
             sweep: Sweep::Done,
+            lull: (0, 0),
             notice: 0,
             idle: Link::default(),
         }) as u32;
@@ -240,6 +241,9 @@ impl Registry {
         let channel = &mut self.channels[index as usize];
         let was_empty = channel.log.is_empty();
         self.logs_bytes += frame.len();
+        if channel.sweep == Sweep::Done {
+            channel.lull = (channel.log.newest(), id);
+        }
         channel.log.push(id, frame);
         channel.sweep = match channel.sweep {
             Sweep::Done => {

@@ -35,7 +35,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     self.answer_stored(ticket, id, &record, true);
                 }
             }
-            Answer::Count { ticket, count, is_cut } => self.apply_count(ticket, count, is_cut),
+            Answer::Count { ticket, count, is_cut, oldest } => {
+                self.apply_count(ticket, (count, is_cut), oldest);
+            }
             Answer::Refused { ticket, weight, error } => {
                 self.metrics.refused += 1;
                 self.take_off_backlog(weight);
@@ -44,7 +46,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     self.answer_error(ticket, &error);
                 }
             }
-            Answer::Page { ticket, records, through } => self.apply_page(ticket, &records, through),
+            Answer::Page { ticket, records, through, oldest } => {
+                self.apply_page(ticket, &records, through, oldest);
+            }
             Answer::Span { ticket, span } => self.apply_span(ticket, span),
             Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
             Answer::ChannelDetails { ticket, channels, is_cut } => {
@@ -117,15 +121,21 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.queue_flush(id.index);
     }
 
-    /// Tells a subscriber how much it missed; that follows.
-    fn apply_count(&mut self, ticket: Ticket, count: u64, is_cut: bool) {
-        let Some(Ask::Resume { connection, from, .. }) = self.take_ask(ticket) else { return };
+    /// Tells a subscriber how much it missed; that follows. If it was nothing, there is no history to be read.
+    fn apply_count(&mut self, ticket: Ticket, (count, is_cut): (u64, bool), oldest: u64) {
+        let Some(Ask::Resume { connection, from, through }) = self.take_ask(ticket) else { return };
         if let Some(subscriber) = self.find(connection)
             && subscriber.writing == Writing::Paging
         {
             subscriber.writing = Writing::Ready;
             self.lagging -= 1;
             self.tell(connection, |place, out| place.write_resumed(from, count, is_cut, out));
+            if count == 0
+                && oldest <= from + 1
+                && let Some(subscriber) = self.find(connection)
+            {
+                subscriber.cursor = subscriber.cursor.max(through);
+            }
             self.queue_flush(connection.index);
         }
     }
@@ -189,7 +199,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         ask
     }
 
-    fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64) {
+    fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64, oldest: u64) {
         let (serial, after, waiters) = match self.take_ask(ticket) {
             Some(Ask::Page { serial, after, waiters }) => (serial, after, waiters),
             Some(Ask::List { connection }) => return self.apply_slice(connection, records, through),
@@ -204,7 +214,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let entries = records.iter().map(entry).collect::<Vec<_>>();
         self.clear_scratch();
         let bytes = entries.iter().map(Entry::bytes).sum();
-        self.pages.push_back(Page { entries, bytes, after, through, waiters });
+        self.pages.push_back(Page { entries, bytes, after, through, oldest, waiters });
     }
 }
 

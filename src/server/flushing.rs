@@ -130,8 +130,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn send_page(&mut self, index: u32, page: &mut Page) {
         self.at(index).writing = Writing::Ready;
         self.lagging -= 1;
-        // Retention may have overtaken it while the page was read.
-        self.notice_gap(index);
+        // Retention may have overtaken it before the page was read. What was read is sent, kept or not.
+        if page.oldest > page.after + 1 {
+            self.notice_gap(index);
+        }
         let connection = &mut self.connections[index as usize];
         if connection.outbox.is_none() && connection.cursor == page.after {
             let encoding = connection.encoding;

@@ -15,6 +15,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Has a page read of what comes after a cursor that is behind its log. All
     /// cursors at one place share the answer.
     pub(super) fn ask_for_page(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        connection.cursor = self.registry.channel(connection.channel).reach(connection.cursor);
         self.notice_gap(index);
         let connection = &mut self.connections[index as usize];
         connection.writing = Writing::Paging;

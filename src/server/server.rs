@@ -129,7 +129,7 @@ pub(super) enum Ask {
     Channels { connection: Id, exchange: Exchange, range: ChannelRange },
     /// A subscriber that wants to hear whether a message of its own is stored.
     Publish { connection: Id, id: Option<ClientId> },
-    /// A subscriber that has to be told how much it missed, before it gets that.
+    /// A subscriber that has to be told how much it missed of what there was up to `through`, before it gets that.
     Resume { connection: Id, from: u64, through: u64 },
     /// Subscribers whose cursors are all at `after`, behind the log of their channel.
     Page { serial: u64, after: u64, waiters: Vec<Id> },
@@ -143,6 +143,8 @@ pub(super) struct Page {
     pub(super) bytes: usize,
     pub(super) after: u64,
     pub(super) through: u64,
+    /// The oldest id that was kept when it was read.
+    pub(super) oldest: u64,
     pub(super) waiters: Vec<Id>,
 }
 

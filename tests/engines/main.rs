@@ -154,7 +154,7 @@ fn page(
     bytes_max: usize,
 ) -> (Vec<(u64, Record)>, u64) {
     match ask(engine, Query::Page { stream, after, records_max, bytes_max }) {
-        Answer::Page { ticket: TICKET, records, through } => (records, through),
+        Answer::Page { ticket: TICKET, records, through, .. } => (records, through),
         other => panic!("not a page: {other:?}"),
     }
 }
@@ -184,7 +184,7 @@ fn list(
     while read < last {
         let (of, bytes_max) = (of.clone(), usize::MAX);
         match ask(engine, Query::List { of, after: read, through: last, records_max: slice, bytes_max }) {
-            Answer::Page { ticket: TICKET, records, through } => {
+            Answer::Page { ticket: TICKET, records, through, .. } => {
                 assert!(records.len() <= slice && (read + 1..=last).contains(&through), "{through}");
                 listed.extend(records);
                 read = through;
@@ -210,6 +210,18 @@ fn newest(
     listed.into_iter().map(|(id, record)| (id, content(record))).collect()
 }
 
+/// What a page and a count say is the oldest id that was kept when they were made.
+fn kept_from(engine: &mut dyn Engine, stream: &Stream) -> [u64; 2] {
+    let (after, through) = (0, u64::MAX);
+    let page = Query::Page { stream: stream.clone(), after, records_max: 1, bytes_max: 1 };
+    [page, Query::Count { stream: stream.clone(), after, through, count_max: 9 }].map(|query| {
+        match ask(engine, query) {
+            Answer::Page { oldest, .. } | Answer::Count { oldest, .. } => oldest,
+            other => panic!("neither a page nor a count: {other:?}"),
+        }
+    })
+}
+
 fn count(engine: &mut dyn Engine, stream: Stream, after: u64, through: u64) -> u64 {
     let (count, is_cut) = count_up_to(engine, stream, after, through, u64::MAX);
     assert!(!is_cut, "nothing is left out");
@@ -225,7 +237,7 @@ fn count_up_to(
     count_max: u64,
 ) -> (u64, bool) {
     match ask(engine, Query::Count { stream, after, through, count_max }) {
-        Answer::Count { ticket: TICKET, count, is_cut } => (count, is_cut),
+        Answer::Count { ticket: TICKET, count, is_cut, .. } => (count, is_cut),
         other => panic!("not a count: {other:?}"),
     }
 }

@@ -106,6 +106,8 @@ fn memory_counts_what_it_keeps() {
     assert_eq!(count(&mut engine, channel("a"), 0, u64::MAX), 3);
     assert_eq!(count(&mut engine, Stream::Events, 0, u64::MAX), 3);
     assert_eq!(count(&mut engine, Stream::Events, 22, 23), 1);
+    assert_eq!(kept_from(&mut engine, &channel("a")), [13; 2]);
+    assert_eq!(kept_from(&mut engine, &Stream::Events), [22; 2]);
 }
 
 #[test]

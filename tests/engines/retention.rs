@@ -62,6 +62,8 @@ fn old_events_go_in_small_steps() {
         assert_eq!(engine.oldest_event(), oldest);
         assert_eq!(page_ids(&mut engine, Stream::Events, 0, 1), (vec![oldest], oldest));
         assert_eq!(count(&mut engine, Stream::Events, 0, u64::MAX), 1_001 - oldest);
+        assert_eq!(kept_from(&mut engine, &Stream::Events), [oldest; 2]);
+        assert_eq!(kept_from(&mut engine, &channel("a")), [1; 2]);
         assert_eq!(rows(&path, "events"), 1_001 - oldest);
     }
     assert_eq!(engine.due_in_ms(after_ms(30)), None, "it is done");

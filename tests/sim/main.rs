@@ -28,6 +28,7 @@ mod patience;
 mod peer;
 mod pipe;
 mod publisher;
+mod retention;
 mod room;
 mod store;
 mod subscriber;

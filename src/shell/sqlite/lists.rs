@@ -148,14 +148,13 @@ fn weight(row: &Row<'_>) -> rusqlite::Result<usize> {
     Ok(WEIGHT.saturating_add(usize::try_from(texts).unwrap_or_default()))
 }
 
-/// A slice of what is selected between two ids.
+/// A slice of what is selected between two ids, and the id up to which it is complete.
 pub(super) fn slice(
     connection: &Connection,
     of: &Selection,
     (after, through): (u64, u64),
     bounds: Bounds,
-    ticket: Ticket,
-) -> rusqlite::Result<Answer> {
+) -> rusqlite::Result<(Vec<(u64, Record)>, u64)> {
     if let Selection::Messages(channel) = of {
         let read = |row: &Row<'_>| Ok(Record::Message(message(row, channel.as_ref())?));
         let mut statement =
@@ -166,7 +165,7 @@ pub(super) fn slice(
         };
         let (records, is_cut) = take(rows, bounds, Record::weight, read)?;
         let through = records.last().filter(|_| is_cut).map_or(through, |(id, _)| *id);
-        return Ok(Answer::Page { ticket, records, through });
+        return Ok((records, through));
     }
     let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
     let mut rows = statement.query((row_id(after), row_id(through)))?;
@@ -175,7 +174,7 @@ pub(super) fn slice(
         let is_full = records.len() >= bounds.records_max || bytes >= bounds.bytes_max;
         let Some(row) = rows.next()?.filter(|_| !is_full || records.is_empty()) else {
             let through = if is_full { seen } else { through };
-            return Ok(Answer::Page { ticket, records, through });
+            return Ok((records, through));
         };
         seen = row.get::<_, i64>(0)?.unsigned_abs();
         if is_kind(of, row.get_ref(1)?) {
@@ -184,7 +183,7 @@ pub(super) fn slice(
             records.push((seen, record));
         }
     }
-    Ok(Answer::Page { ticket, records, through: seen })
+    Ok((records, seen))
 }
 
 /// Whether a record of this type is wanted.

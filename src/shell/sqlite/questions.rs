@@ -60,38 +60,44 @@ impl Question {
         known: Known,
         ticket: Ticket,
     ) -> rusqlite::Result<Progress> {
-        let newest = known.newest;
+        let Known { newest, oldest } = known;
         let answer = match self {
             Self::Page { stream: Stream::Events, after, bounds } => {
                 let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
                 let rows = statement.query((row_id(after), row_id(newest.event)))?;
                 let page = take(rows, bounds, Record::weight, |row| Ok(Record::Event(event(row)?)))?;
-                page_answer(ticket, page, newest.event)
+                page_answer(ticket, page, newest.event, oldest.event)
             }
             Self::Page { stream: Stream::Channel(name), after, bounds } => {
                 let mut statement = connection.prepare_cached(CHANNEL_AFTER)?;
                 let rows = statement.query((&*name, row_id(after), row_id(newest.message)))?;
                 let read = |row: &Row<'_>| Ok(Record::Message(message(row, Some(&name))?));
                 let page = take(rows, bounds, Record::weight, read)?;
-                page_answer(ticket, page, newest.message)
+                page_answer(ticket, page, newest.message, oldest.message)
             }
             Self::Span(mut search) => match search.step(connection, newest, ticket)? {
                 Some(answer) => answer,
                 None => return Ok(Progress::Unfinished(Self::Span(search))),
             },
             Self::List { of, after, through, bounds } => {
-                slice(connection, &of, (after, through), bounds, ticket)?
+                let (records, through) = slice(connection, &of, (after, through), bounds)?;
+                let oldest = match of {
+                    Selection::Events(_) => oldest.event,
+                    Selection::Messages(_) => oldest.message,
+                };
+                Answer::Page { ticket, records, through, oldest }
             }
             Self::Count { stream: Stream::Events, after, through, count_max } => {
                 // Their ids rise by one and only the oldest are ever missing.
-                let before_first = after.max(known.oldest.event - 1);
+                let before_first = after.max(oldest.event - 1);
                 let count = through.min(newest.event).saturating_sub(before_first);
-                Answer::Count { ticket, count: count.min(count_max), is_cut: count > count_max }
+                let (count, is_cut) = (count.min(count_max), count > count_max);
+                Answer::Count { ticket, count, is_cut, oldest: oldest.event }
             }
             Self::Count { stream: Stream::Channel(name), after, through, count_max } => {
                 let through = through.min(newest.message);
                 let (count, is_cut) = count(connection, &name, after, through, count_max)?;
-                Answer::Count { ticket, count, is_cut }
+                Answer::Count { ticket, count, is_cut, oldest: oldest.message }
             }
         };
         Ok(Progress::Done(answer))
@@ -119,11 +125,11 @@ fn count(
 }
 
 /// `page` is the records and whether they were cut short.
-fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64) -> Answer {
+fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64, oldest: u64) -> Answer {
     let (records, is_cut) = page;
     let last = records.last().filter(|_| is_cut);
     let through = last.map_or(newest, |(id, _)| *id);
-    Answer::Page { ticket, records, through }
+    Answer::Page { ticket, records, through, oldest }
 }
 
 /// An answer that is put together over several settles, since nothing bounds
