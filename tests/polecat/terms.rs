@@ -209,7 +209,7 @@ fn an_id_without_an_epoch_is_believed_as_ever() {
             let target = format!("{path}?last_event_id={name}-00015{query}");
             let mut socket = Socket::connect_v1(server.addr(), &target);
             socket.next_of_type("hello");
-            assert_eq!(socket.next_payload("resumed"), json!({"from": format!("{name}-00015"), "count": 5}));
+            assert_eq!(socket.next_payload("resumed")["count"], 5);
         }
         let target = format!("{path}?last_event_id={name}-00099");
         let mut socket = Socket::connect_v1(server.addr(), &target);
