@@ -121,6 +121,6 @@ fn zero_stands_for_before_the_first() {
         // It can be given back, and asks for everything: there is nothing.
         let mut again = Socket::connect_v1(server.addr(), &format!("{target}?last_event_id={id}"));
         again.next_of_type("hello");
-        assert_eq!(again.next_payload("resumed"), json!({"from": id, "count": 0}));
+        assert_eq!(again.next_payload("resumed"), json!({"from": id, "count": 0, "more": false}));
     }
 }
