@@ -38,6 +38,12 @@ const RUNTIMES: [&str; 10] = [
 /// Other servers, written as those who use their packages write.
 const PEERS: &str = "benches/compare/peers";
 
+/// The only tests that look at a clock: to wait with patience, and to run for as long as they are told.
+const CLOCKS: [&str; 2] = ["tests/polecat/support/patience.rs", "tests/sim/main.rs"];
+
+const CLOCK_INSTEAD: &str =
+    "wait for a state (support/patience.rs), check times in the simulator, measure them in benches/";
+
 /// Where code is, beside what is built.
 const CODE: [&str; 6] = ["src", "tests", "benches", "fuzz/checks", "fuzz/examples", "fuzz/fuzz_targets"];
 
@@ -86,7 +92,7 @@ fn files_and_functions_are_short() {
 }
 
 #[test]
-fn tests_neither_sleep_nor_fix_a_port() {
+fn tests_neither_sleep_nor_look_at_a_clock_nor_fix_a_port() {
     assert_none(sources(&CODE).iter().flat_map(patience));
 }
 
@@ -313,7 +319,8 @@ fn lengths(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Waiting for time instead of for what must happen, and ports that may be taken.
+/// Waiting for time instead of for what must happen, what depends on how fast the machine is, and ports that may be
+/// taken.
 fn patience(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fault = |line: usize, what: &str, instead: &str| {
@@ -327,6 +334,13 @@ fn patience(source: &Source) -> Vec<String> {
     sleeps.dedup();
     for line in sleeps {
         fault(line, "it sleeps", "wait for what must happen, with a time-out");
+    }
+    if !CLOCKS.contains(&source.path.as_str()) && !source.path.starts_with("benches") {
+        for word in ["Instant", "SystemTime", "elapsed"] {
+            for line in source.lines_with(word).into_iter().filter(|line| source.is_test(*line)) {
+                fault(line, &format!("it looks at a clock ({word})"), CLOCK_INSTEAD);
+            }
+        }
     }
     if source.path.starts_with("src/") {
         return faults;

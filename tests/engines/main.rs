@@ -31,7 +31,6 @@ mod ids;
 mod space;
 mod failures;
 mod terms;
-mod measure;
 #[path = "../polecat/support/skip.rs"]
 mod skip;
 

@@ -4,7 +4,6 @@ mod crowd;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -92,20 +91,10 @@ fn may_open() -> bool {
     is_enough && setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok()
 }
 
-/// The clients were sent away one by one, and asked to come one by one.
-fn check_spread(crowd: &Crowd, took: Duration) {
+/// The clients were asked to come one by one. How evenly, and over which time, is checked in `sim/drain.rs`.
+fn check_spread(crowd: &Crowd) {
     let told = crowd.asked_to_come_after();
-    // Some may have been too slow for the time that there is: they were left behind.
-    assert!(told.len() > CLIENTS / 2, "{} of {CLIENTS} were told", told.len());
     assert!(told.iter().all(|after_ms| (500..=500 + 2 * SPREAD_MS).contains(after_ms)), "{told:?}");
-    let mut parts = [0; 10];
-    for after_ms in told {
-        let part = (after_ms - 500) * 10 / (2 * SPREAD_MS + 1);
-        parts[usize::try_from(part).expect("one of ten")] += 1;
-    }
-    assert!(parts.iter().all(|part| *part < told.len() / 3), "they come together: {parts:?}");
-    // A place may be empty in the end.
-    assert!(took >= Duration::from_millis(SPREAD_MS * 3 / 4), "they went together, in {took:?}");
 }
 
 #[test]
@@ -128,13 +117,11 @@ fn two_thousand_clients_and_a_publisher_notice_nothing_of_ten_restarts() {
                 crowd.are_live() && acknowledged.load(Ordering::Relaxed) >= enough
             });
             crowd.begin_round();
-            let begun = Instant::now();
             process.signal(Signal::TERM);
             crowd.run_until("all are sent away", |crowd| crowd.were_sent_away(round));
-            let took = begun.elapsed();
             let ended = process.wait();
             assert_eq!(ended.status.code(), Some(0), "{:?}", ended.stderr);
-            check_spread(&crowd, took);
+            check_spread(&crowd);
             process = serve(&listener, &home);
         }
         crowd.run_until("all are live again", Crowd::are_live);

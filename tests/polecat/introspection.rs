@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::schema::{document, expect_component};
 use crate::support::socket::message;
-use crate::support::{Home, Http, Process, Server, Socket, assert_keys_in_order, get, post};
+use crate::support::{Home, Http, Process, Server, Socket, assert_keys_in_order, get, post, wait_until};
 
 #[test]
 fn verbose_health_tells_all_that_is_known() {
@@ -147,7 +147,7 @@ fn what_retention_deletes_is_not_kept() {
                 http.post("/api/messages", &message(["a", "b"][number % 2], "a", "x")).ok();
             }
             // Asked while it is being deleted: what is told agrees with what is listed at last.
-            numbers::wait_until("five are kept", || sum(&details()) == 5);
+            wait_until("five are kept", || sum(&details()) == 5);
             let list = get(server.addr(), "/api/messages").ok();
             assert_eq!(list["messages"].as_array().map(Vec::len), Some(5), "{list}");
         };

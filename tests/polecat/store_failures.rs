@@ -7,14 +7,13 @@ mod history;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Response, Socket, assert_timestamp, get, post, skip};
+use crate::support::{Home, Http, Process, Response, Socket, assert_timestamp, get, post, skip, wait_until};
 
 #[test]
 fn a_database_locked_by_another_program() {
@@ -47,10 +46,9 @@ fn a_limit_of_its_files_does_not_end_it() {
     // In blocks of 512 or 1024 bytes; nobody asks the shell to ignore the signal.
     let process = Process::serve_after("ulimit -f 300", &home.database(), &[]);
     let mut http = Http::connect(process.addr());
-    let begun = Instant::now();
-    while http.post("/api/messages", &message("room", "a", &content("x"))).status == 200 {
-        assert!(begun.elapsed() < PATIENCE, "the limit does not bind");
-    }
+    wait_until("the limit binds", || {
+        http.post("/api/messages", &message("room", "a", &content("x"))).status != 200
+    });
     expect_degraded(&mut http);
     process.kill();
 }
@@ -228,10 +226,7 @@ impl Story {
 
     fn expect_recovery(&mut self) {
         let mut listener = Socket::connect(self.addr, "/api/ws/room");
-        let begun = Instant::now();
-        while self.http.get("/api/health").status != 200 {
-            assert!(begun.elapsed() < PATIENCE, "it does not recover by itself");
-        }
+        wait_until("it recovers by itself", || self.http.get("/api/health").status == 200);
         assert_eq!(self.http.get("/api/health").json(), json!({"status": "ok"}));
         for watcher in &mut self.watchers {
             let status = loop {

@@ -6,14 +6,13 @@ mod units;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::process::run;
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, RawSocket, get, post, raw, skip};
+use crate::support::{Home, Http, Process, RawSocket, get, post, raw, skip, wait_until};
 
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -119,11 +118,10 @@ fn children_that_it_did_not_start_are_reaped() {
     let pids = std::fs::read_to_string(format!("{folder}/pids")).expect("two lines");
     let mut http = Http::connect(process.addr());
     let mut wait_for_the_end = |pid: &str| {
-        let begun = Instant::now();
-        while Path::new("/proc").join(pid).exists() {
-            assert!(begun.elapsed() < PATIENCE, "{pid} stays defunct");
+        wait_until(&format!("{pid} is waited for"), || {
             http.expect_open();
-        }
+            !Path::new("/proc").join(pid).exists()
+        });
     };
     let (first, second) = pids.trim_end().split_once('\n').expect("two lines");
     wait_for_the_end(first);

@@ -7,10 +7,10 @@ use std::io::Read;
 
 use serde_json::json;
 
-use crate::support::Http;
 use crate::support::http::request;
 use crate::support::raw::{BINARY, CLOSE, PING, RawSocket, frame, parse, upgrade};
 use crate::support::socket::message;
+use crate::support::{Http, wait_until};
 use hog::{Hog, Site, UNSENT_BYTES};
 
 /// As many as would hold many times what they may.
@@ -119,13 +119,14 @@ fn a_holder_that_takes_nothing_while_others_wait_is_told_why_it_is_closed() {
     let flags = ["--request-timeout", "0.3", "--heartbeat-interval", "3600", "--max-message-bytes", &large];
     let mut site = Site::filled(&flags, nothing);
     let mut holder = Hog::connect(site.addr(), open("/api/ws", &frame(true, BINARY, &[7; LARGE])));
-    while site.health()["memory"]["outboxes_bytes"].as_u64() < Some(UNSENT_BYTES) {
+    wait_until("the holder holds all that there is", || {
         holder.push();
-    }
+        site.health()["memory"]["outboxes_bytes"].as_u64() >= Some(UNSENT_BYTES)
+    });
     // Nobody waits, so that it may take its time: this is one that does.
     let mut waiting = RawSocket::connect(site.addr(), "/api/ws");
     waiting.send_frame(true, BINARY, &[8; MIB]);
-    while site.health()["closed"]["unsent"] == json!(0) {}
+    wait_until("the holder is closed", || site.health()["closed"]["unsent"] != json!(0));
     // What it has a part of it gets whole, and behind that the reason.
     let mut said = Vec::new();
     holder.into_stream().read_to_end(&mut said).expect("the end");
@@ -141,7 +142,8 @@ fn a_holder_that_takes_nothing_while_others_wait_is_told_why_it_is_closed() {
 
 #[test]
 fn a_crowd_that_takes_nothing_does_not_stop_who_reads() {
-    let mut site = Site::filled(&["--request-timeout", "0.3", "--heartbeat-interval", "3600"], nothing);
+    // The one that reads is never away for so long.
+    let mut site = Site::filled(&["--request-timeout", "1.5", "--heartbeat-interval", "3600"], nothing);
     let large = frame(true, BINARY, &[7; MIB]).repeat(2);
     site.press(20, |_| open("/api/ws", &large));
     let mut reader = RawSocket::connect(site.addr(), "/api/ws");

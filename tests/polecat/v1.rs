@@ -97,7 +97,7 @@ fn it_is_selected_where_it_is_offered_and_nowhere_else() {
 
 #[test]
 fn broadcasts_are_the_same_for_all_and_base_clients_get_nothing_else() {
-    let server = Server::beating_every(250);
+    let server = Server::beating_every(1_500);
     let mut v1 = Socket::connect_v1(server.addr(), "/api/ws/room");
     v1.next_of_type("hello");
     v1.next_of_type("live");

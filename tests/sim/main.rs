@@ -33,6 +33,7 @@ mod room;
 mod store;
 mod subscriber;
 mod swarm;
+mod times;
 mod total;
 mod wire;
 mod world;

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -43,15 +42,13 @@ fn autobahn() {
     }
     let home = tempfile::tempdir().expect("a temporary directory");
     let process = Process::serve(&home.path().join("polecat.db"), &["--max-message-bytes", "16777216"]);
-    let begun = Instant::now();
     let chapters = CHAPTERS.map(|(chapter, _)| format!("{chapter}.*"));
     let cases = run_cases(&mut Command::new(kosoku), &process, &chapters);
     let faults = faults(&cases);
     assert!(faults.is_empty(), "{faults:#?}");
     let (all, informational) = (cases.len(), INFORMATIONAL.len());
     let ok = all - informational;
-    let seconds = begun.elapsed().as_secs_f64();
-    say(&format!("autobahn: {all} cases, {ok} OK, {informational} INFORMATIONAL, in {seconds:.1} s"));
+    say(&format!("autobahn: {all} cases, {ok} OK, {informational} INFORMATIONAL"));
 }
 
 #[test]
@@ -66,7 +63,6 @@ fn autobahn_compression() {
     let is_all = std::env::var("POLECAT_AUTOBAHN").is_ok_and(|which| which == "all");
     let home = tempfile::tempdir().expect("a temporary directory");
     let process = Process::serve(&home.path().join("polecat.db"), &[]);
-    let begun = Instant::now();
     let mut all = 0;
     // Each by itself: all at once take longer than a suite may.
     for set in COMPRESSED {
@@ -80,8 +76,7 @@ fn autobahn_compression() {
         assert!(faults.is_empty(), "{faults:#?}");
         all += cases.len();
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    say(&format!("autobahn_compression: {all} cases, all OK, in {seconds:.1} s"));
+    say(&format!("autobahn_compression: {all} cases, all OK"));
 }
 
 /// Has kosoku run these cases against the echo: what became of each.

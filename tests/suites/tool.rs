@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::skip::skip;
 
 /// How long a whole suite or client may take. None comes near it.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a tool has said, on stdout and stderr, and whether it was content.
 #[derive(Debug)]

@@ -160,6 +160,18 @@ fn sleeps_and_fixed_ports_are_found() {
         assert_eq!(lines(&patience(&at("tests/x.rs", text))), [1], "{text}");
         assert_eq!(lines(&patience(&at("src/shell/x.rs", text))), [1], "{text}");
     }
+    for text in [
+        "use std::time::{Duration, Instant};",
+        "fn f() { let begun = std::time::Instant::now(); }",
+        "fn f() { SystemTime::now() }",
+        "fn f() { assert!(begun.elapsed() < LIMIT); }",
+    ] {
+        assert_eq!(lines(&patience(&at("tests/x.rs", text))), [1], "{text}");
+        assert_eq!(lines(&patience(&at("src/shell/x/tests.rs", text))), [1], "{text}");
+        for path in ["src/shell/x.rs", "benches/x.rs", "tests/polecat/support/patience.rs"] {
+            assert_eq!(patience(&at(path, text)), [""; 0], "{path}: {text}");
+        }
+    }
     for host in ["127.0.0.1", "localhost", "[::1]"] {
         let fixed = format!("\n\nlet a = \"{host}:{}\";\n", 8010);
         assert_eq!(lines(&patience(&at("tests/x.rs", &fixed))), [3], "{fixed}");

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
@@ -12,7 +11,7 @@ use rustix::process::Signal;
 use super::command::{Running, on_a_terminal};
 use crate::support::process::{Ended, run};
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, get, old_database, post, skip};
+use crate::support::{Home, Http, Process, get, old_database, post, skip, wait_until};
 
 fn backup(database: &Path, file: &Path, more: &[&str]) -> Ended {
     run(|command| {
@@ -192,12 +191,11 @@ fn a_backup_that_is_stopped_leaves_no_file() {
         ([127, 0, 0, 1], 0).into(),
         &["backup", "--db", &from.display().to_string(), &to],
     );
-    let begun = Instant::now();
-    // It has begun, and waits for the lock.
-    while !copy.with_file_name("polecat.db.part").exists() {
-        assert!(begun.elapsed() < PATIENCE && !running.has_ended(), "it does not begin");
+    wait_until("it has begun, and waits for the lock", || {
+        assert!(!running.has_ended(), "it does not begin");
         std::thread::yield_now();
-    }
+        copy.with_file_name("polecat.db.part").exists()
+    });
     running.signal(Signal::INT);
     locker.execute_batch("ROLLBACK").expect("it can be unlocked");
     let (status, lines, told) = running.wait();

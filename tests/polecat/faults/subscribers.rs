@@ -49,7 +49,7 @@ impl Listener {
             run.connections += 1;
             let has_asked = last.is_some();
             while let Some(message) = next_json(&mut socket) {
-                site.note_seen();
+                site.note_seen(&name);
                 match message["type"].as_str() {
                     Some("hello") => self.greet(&message, &mut epoch, &mut last, &mut run),
                     Some("resumed") => assert!(has_asked, "{name}: {message}"),

@@ -1,20 +1,11 @@
 //! PROTOCOL.md, "3. The HTTP API", section 3.11.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use serde_json::json;
 
 use crate::support::socket::message;
-use crate::support::{Http, PATIENCE, Server, Socket};
-
-/// Asks again until it is so.
-pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what}: it does not come to be so");
-    }
-}
+use crate::support::{Http, Server, Socket};
 
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));

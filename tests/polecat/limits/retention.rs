@@ -1,12 +1,11 @@
 //! What is kept, as the flags say: PROTOCOL.md, "8. Guarantees" (8.11).
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Socket, get, post};
+use crate::support::{Home, Http, Process, Socket, get, post, wait_until};
 
 fn publish(addr: SocketAddr, count: u64) {
     let mut http = Http::connect(addr);
@@ -25,14 +24,9 @@ fn ids(addr: SocketAddr, query: &str) -> Vec<u64> {
 
 /// Waits until `hello` on `target` names `oldest`.
 fn wait_for_oldest(addr: SocketAddr, target: &str, oldest: &str) {
-    let begun = Instant::now();
-    loop {
-        let hello = Socket::connect_v1(addr, target).next_payload("hello");
-        if hello["oldest"] == oldest {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{target}: {hello}");
-    }
+    wait_until(&format!("{oldest} is the oldest of {target}"), || {
+        Socket::connect_v1(addr, target).next_payload("hello")["oldest"] == oldest
+    });
 }
 
 /// What a client of `polecat.v1` is told that comes back with `id`, and how many messages follow.

@@ -2,13 +2,14 @@
 //! PROTOCOL.md, "9. Heartbeats and liveness".
 
 use std::io::{ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::support::patience::let_pass;
 use crate::support::raw::{self, PING, PONG, TEXT};
-use crate::support::{PATIENCE, RawSocket};
+use crate::support::{Patience, RawSocket};
 
 pub(crate) struct Swarm {
     poll: Poll,
@@ -45,21 +46,14 @@ impl Swarm {
 
     /// Answers pings for `time`.
     pub(crate) fn run_for(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            self.turn(left);
-        }
+        let_pass(time, |left| self.turn(left));
     }
 
     /// Answers pings until `is_reached`.
     pub(crate) fn run_until(&mut self, what: &str, is_reached: impl Fn(&Self) -> bool) {
-        let begun = Instant::now();
+        let patience = Patience::new();
         while !is_reached(self) {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{what}: not within {PATIENCE:?}; closed: {:?}",
-                self.closed()
-            );
+            patience.check_with(|| format!("{what}; closed: {:?}", self.closed()));
             self.turn(Duration::from_millis(100));
         }
     }

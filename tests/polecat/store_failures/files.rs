@@ -7,7 +7,6 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::process::{Ended, run};
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Server, Socket, get, post};
+use crate::support::{Home, Http, Process, Server, Socket, get, post, wait_until};
 
 fn start(database: &Path) -> Ended {
     run(|command| {
@@ -367,10 +366,7 @@ fn what_is_too_old_goes_and_its_id_is_not_given_out_again() {
         http.post("/api/messages", &message("room", "a", "c")).ok();
         http.post("/api/events", &json!({"type": "t"})).ok();
     }
-    let begun = Instant::now();
-    while http.get("/api/messages").ok() != json!({"messages": []}) {
-        assert!(begun.elapsed() < PATIENCE, "nothing goes");
-    }
+    wait_until("all messages are gone", || http.get("/api/messages").ok() == json!({"messages": []}));
     assert_eq!(http.get("/api/summary").ok()["summary"]["total_messages"], 0);
     assert_eq!(http.get("/api/channels").ok(), json!({"channels": []}));
     process.kill();

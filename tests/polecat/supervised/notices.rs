@@ -3,10 +3,11 @@
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::support::patience::{Stopwatch, let_pass};
 use crate::support::{Home, Http, PATIENCE, Process, Socket, get};
 
 /// Who starts services listens here.
@@ -83,7 +84,7 @@ fn with_a_watchdog_it_gives_a_sign_of_life_in_each_half_of_the_time() {
     let path = home.database().with_file_name("notify");
     let supervisor = Supervisor::new(UnixDatagram::bind(&path).expect("a socket"));
     let whole = (HALF * 2).as_micros().to_string();
-    let begun = Instant::now();
+    let stopwatch = Stopwatch::start();
     let place = path.to_str().expect("a path of UTF-8");
     let process = serve(&home, &[("NOTIFY_SOCKET", place), ("WATCHDOG_USEC", &whole)]);
     assert_eq!(supervisor.next()[0], "READY=1");
@@ -92,7 +93,7 @@ fn with_a_watchdog_it_gives_a_sign_of_life_in_each_half_of_the_time() {
         let told = supervisor.next();
         assert_eq!(told[0], "WATCHDOG=1");
         assert_eq!(told[1], "STATUS=0 connections, 0 records stored");
-        assert!(begun.elapsed() >= HALF * count, "too early: {:?}", begun.elapsed());
+        stopwatch.expect_at_least(HALF * count);
     }
     // While it stops, too: a client that does not answer holds it up.
     let _silent = crate::support::RawSocket::connect(process.addr(), "/api/ws");
@@ -140,10 +141,7 @@ fn a_supervisor_that_cannot_be_reached_is_reported_once() {
     for first in ["READY=1", "WATCHDOG=1"] {
         process.next_logged(UNREACHABLE);
         // It goes on serving meanwhile, for as long as many signs of life are due.
-        let begun = Instant::now();
-        while begun.elapsed() < HALF * 25 {
-            assert_eq!(get(process.addr(), "/api/health").status, 200);
-        }
+        let_pass(HALF * 25, |_| assert_eq!(get(process.addr(), "/api/health").status, 200));
         let supervisor = Supervisor::new(UnixDatagram::bind(&path).expect("a socket"));
         assert_eq!(supervisor.next()[0], first);
         process.next_logged(" INFO  the supervisor takes notices again");

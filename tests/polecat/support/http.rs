@@ -114,6 +114,13 @@ impl Http {
         assert!(rest.is_empty(), "nothing was to come, but {:?}", String::from_utf8_lossy(&rest));
     }
 
+    /// Waits until the server has closed this connection, whatever it sends before.
+    pub(crate) fn wait_for_the_end(&mut self) {
+        if let Err(error) = self.stream.read_to_end(&mut self.received) {
+            assert!(is_gone(&error), "the server keeps the connection open: {error}");
+        }
+    }
+
     /// That the connection still serves.
     pub(crate) fn expect_open(&mut self) {
         assert_eq!(self.get("/api/health").status, 200, "the connection was to stay open");

@@ -1,10 +1,9 @@
 //! What the tests stand on: servers to be tested, and clients of our own.
 
-use std::time::Duration;
-
 pub(crate) mod check;
 pub(crate) mod http;
 pub(crate) mod old_database;
+pub(crate) mod patience;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod schema;
@@ -14,12 +13,9 @@ pub(crate) mod socket;
 
 pub(crate) use check::{assert_keys_in_order, assert_timestamp, is_uuid_v4};
 pub(crate) use http::{Http, Response, get, post};
+pub(crate) use patience::{PATIENCE, Patience, eventually, wait_until};
 pub(crate) use process::Process;
 pub(crate) use raw::{Frame, RawSocket};
 pub(crate) use server::{Home, Server};
 pub(crate) use skip::skip;
 pub(crate) use socket::Socket;
-
-/// How long a test waits for something that must happen before it fails. It is
-/// never waited out by a test that passes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

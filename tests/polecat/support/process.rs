@@ -112,13 +112,6 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// Ticks of the processor that it has used; `None` where the system has no `/proc`.
-    pub(crate) fn ticks(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
-        let fields = stat.rsplit_once(')')?.1.split_whitespace().collect::<Vec<_>>();
-        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-    }
-
     /// SIGKILL, and the wait for the end.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the process can be killed");

@@ -2,14 +2,13 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket as RawStream, Type};
 
 use crate::support::http::is_gone;
 use crate::support::socket::message;
-use crate::support::{Home, Http, PATIENCE, Process, Socket, skip};
+use crate::support::{Home, Http, PATIENCE, Patience, Process, Socket, skip};
 
 /// What all may hold together, by flag.
 pub(super) const UNSENT_BYTES: u64 = 4 << 20;
@@ -138,7 +137,7 @@ impl Site {
     pub(super) fn leave(mut self) {
         self.check_memory();
         self.hogs.clear();
-        let begun = Instant::now();
+        let patience = Patience::new();
         loop {
             let health = self.health();
             let held = &health["memory"]["outboxes_bytes"];
@@ -147,7 +146,7 @@ impl Site {
             if *held == json!(0) && left <= LEFT_BYTES {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{held} are unsent, and {left} bytes are left");
+            patience.check_with(|| format!("{held} are unsent, and {left} bytes are left"));
         }
     }
 

@@ -1,6 +1,6 @@
 // What the scripts have in common, in Node and in a page: publishers, what followers have seen, checks.
 
-export const PATIENCE_MS = 20_000; // until what must happen counts as missing
+export const PATIENCE_MS = 60_000; // until what must happen counts as missing
 export const MESSAGE_BYTES_MAX = 1024 * 1024; // the server's default
 export const FRAME_BYTES_MAX = MESSAGE_BYTES_MAX + 1024; // PROTOCOL 4.5
 export const ROUNDS = 150; // messages of each publisher while the server is killed

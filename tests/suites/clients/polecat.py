@@ -2,7 +2,7 @@
 
 import contextlib, json, os, pathlib, re, subprocess, sys, tempfile, time
 
-PATIENCE = 20  # seconds until what must happen counts as missing
+PATIENCE = 60  # seconds until what must happen counts as missing
 MESSAGE_BYTES_MAX = 1024 * 1024  # the server's default
 FRAME_BYTES_MAX = MESSAGE_BYTES_MAX + 1024  # PROTOCOL 4.5
 ROUNDS = 150  # messages of each publisher while the server is killed
