@@ -7,6 +7,7 @@ use std::time::Duration;
 
 mod autobahn;
 mod clients;
+mod compare;
 mod curl;
 #[expect(dead_code, reason = "the black-box tests use all of it")]
 #[path = "../polecat/support/process.rs"]

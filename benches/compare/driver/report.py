@@ -99,7 +99,7 @@ def section(workload, measured, labels):
         lines.append(f"| {' | '.join(cells)} |")
     if footnotes:
         lines += ["", *footnotes]
-    return [*lines, "", f"Commit {measured['commit']}, {measured['date']}.", ""]
+    return [*lines, "", f"Commit {measured['conditions']['commit']}, {measured['date']}.", ""]
 
 
 def render(workloads, results, machine, versions, labels):

@@ -25,14 +25,17 @@ class Unavailable(Exception):
 
 
 def run(command, folder=TOP, environment=None):
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    except OSError as error:
+        raise Unavailable(f"`{command[0]}` cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         last = (done.stdout.strip().splitlines() or ["no output"])[-1]
         raise Unavailable(f"`{' '.join(str(word) for word in command[:3])}` failed: {last}")
@@ -253,8 +256,14 @@ class Running:
         self.home.mkdir(parents=True)
         command = self.server.command(self.port, self.home, self.options)
         self.log = open(self.home / "log", "w+")
+        # In a session of its own: Ctrl-C ends the run after this measurement, and not the server under it.
         self.process = subprocess.Popen(
-            pinned(0, command), cwd=self.home, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
+            pinned(0, command),
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
         )
         end = time.monotonic() + START_SECONDS
         while not listens(self.port):

@@ -53,7 +53,10 @@ def load(running, *arguments, seconds, limit=90):
     for pid in running.pids():
         command += ["--pid", pid]
     try:
-        done = subprocess.run(pinned(1, command), capture_output=True, text=True, timeout=limit)
+        # In a session of its own, as the server is.
+        done = subprocess.run(
+            pinned(1, command), capture_output=True, text=True, timeout=limit, start_new_session=True
+        )
     except subprocess.TimeoutExpired:
         raise Unavailable(f"not through after {limit} s") from None
     try:
@@ -127,7 +130,7 @@ def idle_clients(running, count, seconds_max):
     before = running.descriptors()
     command = [POLECAT, "load", "idle", running.url("/api/ws/bench"), "-n", count, "--rate", 5000]
     command += ["--for", seconds_max, "--sources", "127.0.0.1-127.0.0.8"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     clients = subprocess.Popen(pinned(1, command), **quiet)
     try:
         end = time.monotonic() + 60
