@@ -167,7 +167,7 @@ impl ChannelDetail {
 }
 
 /// What the engine says, in the order in which it is to be acted on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Answer {
     /// A record is committed, and this is its id. Within a stream these come in
     /// the order of the ids, whoever appended them: where several servers share a

@@ -21,7 +21,7 @@ use kept::{Cut, Kept, Messages};
 ///
 /// Appends are committed and announced in the same settle, so the store never
 /// holds a message that nobody was told of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemoryEngine {
     terms: Terms,
     messages: Messages,
@@ -42,7 +42,7 @@ pub struct MemoryEngine {
 }
 
 /// A record that waits for its commit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Append {
     /// The settle that commits it.
     due: u64,
@@ -431,7 +431,7 @@ fn one_term(name: &str) -> Terms {
 }
 
 /// The keys of the records that are kept: no more than there are of those.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Keys {
     window_ms: u64,
     /// What each was used for last, and when by the monotonic clock; looked up only.

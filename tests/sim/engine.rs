@@ -52,6 +52,9 @@ impl NodeEngine {
         store: &Rc<RefCell<Store>>,
         ledger: &Rc<RefCell<Ledger>>,
     ) -> Self {
+        let terms = store.borrow_mut().start();
+        host.era.set(ledger.borrow().era());
+        terms.epoch().clone_into(&mut host.epoch.borrow_mut());
         host.seen.set(store.borrow().commits.len());
         host.announced.set(store.borrow().newest());
         Self {
@@ -59,7 +62,7 @@ impl NodeEngine {
             host: Rc::clone(host),
             ledger: Rc::clone(ledger),
             options: options.clone(),
-            terms: store.borrow().terms(),
+            terms,
             random: fastrand::Rng::with_seed(seed),
             settles: 0,
             appends: VecDeque::new(),

@@ -6,11 +6,10 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::asked::Asked;
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
-use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
-use crate::store::EPOCH;
+use crate::model::{EVENTS, Ledger, Run, parse_id};
+use crate::position::{Asked, Position};
 use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade_v1};
 
 /// What the server says of itself.
@@ -63,8 +62,7 @@ pub(crate) struct Follower {
     run: Option<Run>,
     /// What it knows of the store's health.
     told: Option<Told>,
-    /// The last `event_id`.
-    seen: Option<u64>,
+    position: Position,
     /// `oldest` and `newest` of `hello`.
     kept: (u64, u64),
     said: VecDeque<Said>,
@@ -87,7 +85,7 @@ impl Follower {
             asked: None,
             run: None,
             told: None,
-            seen: None,
+            position: Position::default(),
             kept: (0, 0),
             said: VecDeque::new(),
             unsettled: Vec::new(),
@@ -118,21 +116,6 @@ impl Follower {
         self.json_pongs_due = 0;
         self.is_asked_to_reconnect = false;
         self.unsettled.iter_mut().for_each(Unsettled::cut);
-    }
-
-    /// Where it goes on: where it was, from the start, at the end, or nowhere.
-    fn choose(&self, context: &mut Context<'_>) -> Option<Asked> {
-        let ask = |id: u64, is_same_epoch| {
-            Some(Asked { text: format!("{}{id:05}", prefix(&self.stream)), id: Some(id), is_same_epoch })
-        };
-        match context.random.u32(..12) {
-            0 => None,
-            1 => ask(0, true),
-            2 => ask(u64::from(u32::MAX), true),
-            3 => Some(Asked { text: "yesterday".to_owned(), id: None, is_same_epoch: true }),
-            4 => self.seen.and_then(|id| ask(id, false)),
-            _ => self.seen.and_then(|id| ask(id, true)),
-        }
     }
 
     fn id(&self, value: &Value) -> u64 {
@@ -258,7 +241,7 @@ impl Follower {
             assert!(is_due, "{} in {:?}: {text}", self.name, self.stage);
             let run = self.run.as_mut().expect("it was greeted");
             run.take(&context.ledger.borrow(), text);
-            self.seen = Some(run.after);
+            self.position.take(run.after, text);
         }
     }
 
@@ -275,16 +258,20 @@ impl Follower {
         } else {
             run.take_cursor(&ledger, cursor);
         }
-        self.seen = Some(cursor);
+        self.position.stand_at(cursor);
+        let (era, stream, newest) = (run.era, &*self.stream.clone(), self.kept.1);
         match kind {
+            // What it had may not be what it goes on from.
+            "resumed" | "gap" if is_leaving => self.position.forget(),
             _ if is_leaving => {}
             "resumed" => {
                 assert_eq!(stage, Stage::Answer { is_resumable: true }, "{name}: resumed {:?}", self.asked);
-                let from = parse_id(&self.stream, &payload["from"]);
-                assert_eq!(Some(from), self.asked.as_ref().and_then(|asked| asked.id), "{name}");
-                let most = ledger.count(&self.stream, from + 1, self.kept.1);
-                let least =
-                    ledger.count(&self.stream, (from + 1).max(ledger.oldest(&self.stream)), self.kept.1);
+                let asked = self.asked.as_ref().expect("it has asked");
+                let from = parse_id(stream, &payload["from"]);
+                assert_eq!(Some(from), asked.id, "{name}");
+                self.position.agree(&ledger, run, stream, asked, from);
+                let most = ledger.count(era, stream, from + 1, newest);
+                let least = ledger.count(era, stream, (from + 1).max(ledger.oldest(era, stream)), newest);
                 let count = payload["count"].as_u64().expect("a count");
                 let more = payload["more"] == true;
                 let holds = if more { count < most } else { (least..=most).contains(&count) };
@@ -300,10 +287,10 @@ impl Follower {
                 );
                 let asked = self.asked.as_ref().expect("it has asked");
                 assert_eq!(payload["requested"].as_str(), Some(&*asked.text), "{name}");
-                let agreed = parse_id(&self.stream, &payload["agreed"]);
-                assert_eq!(agreed, asked.agreed(self.kept.1), "{name}: {asked:?}");
-                let kept =
-                    (parse_id(&self.stream, &payload["oldest"]), parse_id(&self.stream, &payload["newest"]));
+                let agreed = parse_id(stream, &payload["agreed"]);
+                assert_eq!(agreed, asked.agreed(&ledger, era, stream, newest), "{name}: {asked:?}");
+                self.position.agree(&ledger, run, stream, asked, agreed);
+                let kept = (parse_id(stream, &payload["oldest"]), parse_id(stream, &payload["newest"]));
                 assert_eq!(kept, self.kept, "{name}: hello said so");
                 self.stage = Stage::Replay;
             }
@@ -315,7 +302,7 @@ impl Follower {
             "ack" => {
                 let said = self.take_said(&payload["id"]);
                 let key = said.key.expect("it was to be stored once");
-                ledger.acknowledge(&key, parse_id(&self.stream, &payload["event_id"]));
+                ledger.acknowledge(era, &key, parse_id(stream, &payload["event_id"]));
                 self.unsettled.retain(|publish| publish.key != key);
             }
             "error" if payload["code"] == "store_unavailable" => {
@@ -349,27 +336,30 @@ impl Follower {
         let oldest = first_write.oldest[which].min(newest + 1);
         self.kept = (self.id(&payload["oldest"]), self.id(&payload["newest"]));
         assert_eq!(self.kept, (oldest, newest), "{}: what can be replayed", self.name);
-        assert_eq!(payload["epoch"], EPOCH);
+        let (era, epoch) =
+            (link.wire.borrow().host().era.get(), link.wire.borrow().host().epoch.borrow().clone());
+        assert_eq!(payload["epoch"], *epoch);
         assert_eq!(payload["channel"].as_str(), (self.stream != EVENTS).then_some(&*self.stream));
         let config = &context.options.config;
         assert_eq!(payload["heartbeat_interval_ms"], config.timeouts.heartbeat_interval_ms);
         assert_eq!(payload["message_bytes_max"], config.limits.message_bytes_max);
         assert_eq!(payload["idempotency_window_ms"], context.options.engine.window_ms);
-        let is_known = |asked: &Asked| {
-            asked.is_same_epoch && asked.id.is_some_and(|id| id + 1 >= oldest && id <= newest)
-        };
+        let mut ledger = context.ledger.borrow_mut();
         let (start, stage) = match &self.asked {
             None => (newest, Stage::LiveAtOnce),
-            Some(asked) if is_known(asked) => (asked.id.unwrap(), Stage::Answer { is_resumable: true }),
             Some(asked) => {
-                let agreed = asked.agreed(newest);
-                (agreed.max(oldest.saturating_sub(1)), Stage::Answer { is_resumable: false })
+                let is_resumable = asked.is_resumable(&ledger, era, &self.stream, self.kept);
+                let agreed = asked.agreed(&ledger, era, &self.stream, newest);
+                ledger.resumes_across_terms += u64::from(is_resumable && asked.is_of_other_term(&epoch));
+                ledger.gaps_of_terms += u64::from(asked.is_of_other_term(&epoch) && asked.id > Some(agreed));
+                let start = if is_resumable { agreed } else { agreed.max(oldest.saturating_sub(1)) };
+                (start, Stage::Answer { is_resumable })
             }
         };
         assert_eq!(cursor, start, "{}: where it stands after {:?}", self.name, self.asked);
-        self.run = Some(Run::told(&context.ledger.borrow(), &self.stream, start));
+        self.run = Some(Run::told(&ledger, era, &self.stream, start));
         self.stage = stage;
-        self.seen = Some(cursor);
+        self.position.greet(&epoch, cursor, self.asked.as_ref());
     }
 
     /// Takes out the message that bears `id`; answers come in the order of the messages.
@@ -402,12 +392,9 @@ impl Behaviour for Follower {
         self.cut();
         self.stage = Stage::Handshake;
         self.run = None;
-        self.asked = self.choose(context);
+        self.asked = self.position.ask(&self.stream, context.random);
         let path = if self.stream == EVENTS { "/ws".to_owned() } else { format!("/api/ws/{}", self.stream) };
-        let query = self.asked.as_ref().map_or_else(String::new, |asked| {
-            let epoch = if asked.is_same_epoch { EPOCH } else { "another" };
-            format!("?last_event_id={}&epoch={epoch}", asked.text)
-        });
+        let query = self.asked.as_ref().map_or_else(String::new, Asked::query);
         let mut link = context.connect();
         link.say_upgrade(&upgrade_v1(&format!("{path}{query}")));
         Some(link)

@@ -1,7 +1,7 @@
 //! What one life of a server shares with its sockets and its engine: what time it
 //! is, what it has told of, and the moment of its death.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::health::HealthLog;
@@ -13,6 +13,8 @@ pub(crate) struct Shared {
     pub(crate) now_ms: Cell<u64>,
     /// Whether anything may fail now.
     pub(crate) faults: Cell<bool>,
+    /// How many terms have begun, in all eras.
+    pub(crate) terms: Cell<u64>,
     /// Oldest message id and oldest event id that the store keeps.
     pub(crate) oldest: Cell<[u64; 2]>,
     /// Reads, writes, edges, accepts, ends and resets of all sockets.
@@ -46,6 +48,9 @@ pub(crate) struct Host {
     pub(crate) announced: Cell<[u64; 2]>,
     /// When the oldest answer that is held back will be ready.
     pub(crate) ready_at_ms: Cell<Option<u64>>,
+    /// The era of the store in which it lives, and what its clients are told as `epoch`.
+    pub(crate) era: Cell<usize>,
+    pub(crate) epoch: RefCell<String>,
     /// How many commits of the store the engine has seen.
     pub(crate) seen: Cell<usize>,
     /// What became of the store's health.

@@ -7,7 +7,6 @@
 //! those that fail are named at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-mod asked;
 mod breaker;
 mod client;
 mod delivery;
@@ -27,6 +26,7 @@ mod outflow;
 mod patience;
 mod peer;
 mod pipe;
+mod position;
 mod publisher;
 mod retention;
 mod room;

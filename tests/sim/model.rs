@@ -26,13 +26,8 @@ pub(crate) fn parse_id(stream: &str, value: &Value) -> u64 {
 /// of its own: what its content begins with, or the type of its event.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    streams: BTreeMap<String, Vec<Entry>>,
-    /// Under which ids each key was committed, and when by the monotonic clock.
-    committed: BTreeMap<String, Vec<(u64, u64)>>,
-    newest: [u64; 2],
-    oldest: [u64; 2],
-    /// What was told to be stored, with its id.
-    acknowledged: BTreeSet<(String, u64)>,
+    /// A new one begins whenever the disk goes back; the last one goes on.
+    eras: Vec<Era>,
     /// How long a key is remembered.
     pub(crate) window_ms: u64,
     /// How many appends were refused.
@@ -41,15 +36,32 @@ pub(crate) struct Ledger {
     pub(crate) failures: u64,
     /// How many pages were given.
     pub(crate) pages: u64,
-    /// How many appends were taken in by a server that crashed before their commit.
+    /// How many appends were taken in by a server that crashed before their commit, or went with the disk.
     pub(crate) lost: u64,
+    /// How many resumes went on in another term, and how many gaps were told because the disk went back.
+    pub(crate) resumes_across_terms: u64,
+    pub(crate) gaps_of_terms: u64,
     /// Bytes of all that was committed, as its subscribers see it.
     pub(crate) bytes: usize,
     records: usize,
 }
 
+/// All that the disk had, from the first record on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Era {
+    streams: BTreeMap<String, Vec<Entry>>,
+    /// Under which ids each key was committed, and when by the monotonic clock.
+    committed: BTreeMap<String, Vec<(u64, u64)>>,
+    newest: [u64; 2],
+    oldest: [u64; 2],
+    /// What was told to be stored, with its id.
+    acknowledged: BTreeSet<(String, u64)>,
+    /// The names of the terms, with the first ids that belong to each.
+    terms: Vec<(String, [u64; 2])>,
+}
+
 /// A record as its subscribers see it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     id: u64,
     text: Rc<str>,
@@ -57,7 +69,48 @@ struct Entry {
 
 impl Ledger {
     pub(crate) fn starting_at(newest: [u64; 2], window_ms: u64) -> Self {
-        Self { newest, window_ms, ..Self::default() }
+        Self { eras: vec![Era { newest, ..Era::default() }], window_ms, ..Self::default() }
+    }
+
+    /// The place of the era that goes on.
+    pub(crate) fn era(&self) -> usize {
+        self.eras.len() - 1
+    }
+
+    fn now(&mut self) -> &mut Era {
+        self.eras.last_mut().expect("there is always one")
+    }
+
+    /// What the disk has now.
+    pub(crate) fn moment(&self) -> Era {
+        self.eras[self.era()].clone()
+    }
+
+    /// The disk has what it had then.
+    pub(crate) fn go_back(&mut self, moment: Era) {
+        let records = |era: &Era| era.streams.values().map(Vec::len).sum::<usize>();
+        self.lost += (records(&self.eras[self.era()]) - records(&moment)) as u64;
+        self.eras.push(moment);
+    }
+
+    /// A term begins.
+    pub(crate) fn begin_term(&mut self, name: &str) {
+        let first = self.now().newest.map(|newest| newest + 1);
+        self.now().terms.push((name.to_owned(), first));
+    }
+
+    /// The last id that means the same in `era` and to a client that was told this epoch (PROTOCOL 14.3).
+    pub(crate) fn agreed(&self, era: usize, epoch: &str, stream: &str) -> Option<u64> {
+        let terms = &self.eras[era].terms;
+        let place = terms.iter().position(|(name, _)| name == epoch)?;
+        Some(terms.get(place + 1).map_or(u64::MAX, |(_, first)| first[usize::from(stream == EVENTS)] - 1))
+    }
+
+    /// What the subscribers of `stream` see as that id in `era`.
+    pub(crate) fn text(&self, era: usize, stream: &str, id: u64) -> Option<&Rc<str>> {
+        let entries = self.stream(era, stream);
+        let place = entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        Some(&entries[place].text)
     }
 
     /// Writes down what an engine says.
@@ -93,38 +146,35 @@ impl Ledger {
                 (1, EVENTS, cause, text)
             }
         };
-        assert!(id > self.newest[which], "ids rise");
-        self.newest[which] = id;
         self.bytes += text.len();
         self.records += 1;
+        let window_ms = self.window_ms;
+        let era = self.now();
+        assert!(id > era.newest[which], "ids rise");
+        era.newest[which] = id;
         let entry = Entry { id, text: Rc::from(text) };
-        self.streams.entry(stream.to_owned()).or_default().push(entry);
-        let before = self.committed.entry(key.to_owned()).or_default();
+        era.streams.entry(stream.to_owned()).or_default().push(entry);
+        let before = era.committed.entry(key.to_owned()).or_default();
         // A key is good for its window, whatever is done to the wall clock, and for as long as its record is kept.
         if let Some((first, stored_ms)) = before.last() {
-            let is_over = now_ms - stored_ms >= self.window_ms;
-            assert!(is_over || *first < self.oldest[which], "{key} is stored twice");
+            let is_over = now_ms - stored_ms >= window_ms;
+            assert!(is_over || *first < era.oldest[which], "{key} is stored twice");
         }
         before.push((id, now_ms));
     }
 
     /// Only these and newer ids are kept from now on.
     pub(crate) fn keep_from(&mut self, oldest: [u64; 2]) {
-        self.oldest = oldest;
+        self.now().oldest = oldest;
     }
 
-    /// A publisher was told that `key` is stored as `id`.
-    pub(crate) fn acknowledge(&mut self, key: &str, id: u64) {
-        assert!(
-            self.is_stored_as(key, id),
-            "{key} is said to be stored as {id}: {:?}",
-            self.committed.get(key)
-        );
-        self.acknowledged.insert((key.to_owned(), id));
-    }
-
-    fn is_stored_as(&self, key: &str, id: u64) -> bool {
-        self.committed.get(key).is_some_and(|ids| ids.iter().any(|(stored, _)| *stored == id))
+    /// A publisher was told by a server of `era` that `key` is stored as `id`.
+    pub(crate) fn acknowledge(&mut self, era: usize, key: &str, id: u64) {
+        let era = &mut self.eras[era];
+        let ids = era.committed.get(key);
+        let is_stored = ids.is_some_and(|ids| ids.iter().any(|(stored, _)| *stored == id));
+        assert!(is_stored, "{key} is said to be stored as {id}: {ids:?}");
+        era.acknowledged.insert((key.to_owned(), id));
     }
 
     /// Everything that was acknowledged is in `stored`, what is there now, exactly once.
@@ -137,24 +187,24 @@ impl Ledger {
             };
             *counts.entry((key.to_owned(), id)).or_default() += 1;
         }
-        for acknowledged in &self.acknowledged {
+        for acknowledged in &self.eras[self.era()].acknowledged {
             assert_eq!(counts.get(acknowledged), Some(&1), "{acknowledged:?} was acknowledged");
         }
     }
 
     /// Whether anything was committed under that key.
-    pub(crate) fn is_stored(&self, key: &str) -> bool {
-        self.committed.contains_key(key)
+    pub(crate) fn is_stored(&self, era: usize, key: &str) -> bool {
+        self.eras[era].committed.contains_key(key)
     }
 
     /// The newest committed id of events or of messages.
-    pub(crate) fn newest(&self, stream: &str) -> u64 {
-        self.newest[usize::from(stream == EVENTS)]
+    pub(crate) fn newest(&self, era: usize, stream: &str) -> u64 {
+        self.eras[era].newest[usize::from(stream == EVENTS)]
     }
 
     /// The oldest id that is kept, of events or of messages.
-    pub(crate) fn oldest(&self, stream: &str) -> u64 {
-        self.oldest[usize::from(stream == EVENTS)]
+    pub(crate) fn oldest(&self, era: usize, stream: &str) -> u64 {
+        self.eras[era].oldest[usize::from(stream == EVENTS)]
     }
 
     /// How many records there are.
@@ -163,18 +213,20 @@ impl Ledger {
     }
 
     /// How many records of `stream` have ids in `from..=through`.
-    pub(crate) fn count(&self, stream: &str, from: u64, through: u64) -> u64 {
-        self.stream(stream).iter().filter(|entry| (from..=through).contains(&entry.id)).count() as u64
+    pub(crate) fn count(&self, era: usize, stream: &str, from: u64, through: u64) -> u64 {
+        self.stream(era, stream).iter().filter(|entry| (from..=through).contains(&entry.id)).count() as u64
     }
 
-    fn stream(&self, stream: &str) -> &[Entry] {
-        self.streams.get(stream).map_or(&[], Vec::as_slice)
+    fn stream(&self, era: usize, stream: &str) -> &[Entry] {
+        self.eras[era].streams.get(stream).map_or(&[], Vec::as_slice)
     }
 }
 
 /// What one subscriber has yet to see, from its join or resume point on.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
+    /// In which its server lives.
+    pub(crate) era: usize,
     stream: String,
     /// The id up to which it has seen everything.
     pub(crate) after: u64,
@@ -185,22 +237,22 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn after(ledger: &Ledger, stream: &str, after: u64) -> Self {
-        let next = ledger.stream(stream).partition_point(|entry| entry.id <= after);
-        Self { stream: stream.to_owned(), after, next, is_told: false }
+    pub(crate) fn after(ledger: &Ledger, era: usize, stream: &str, after: u64) -> Self {
+        let next = ledger.stream(era, stream).partition_point(|entry| entry.id <= after);
+        Self { era, stream: stream.to_owned(), after, next, is_told: false }
     }
 
     /// The same for a subscriber that is told of gaps.
-    pub(crate) fn told(ledger: &Ledger, stream: &str, after: u64) -> Self {
-        Self { is_told: true, ..Self::after(ledger, stream, after) }
+    pub(crate) fn told(ledger: &Ledger, era: usize, stream: &str, after: u64) -> Self {
+        Self { is_told: true, ..Self::after(ledger, era, stream, after) }
     }
 
     /// Leaves out what was deleted, where that may be done in silence.
     fn pass_deleted(&mut self, ledger: &Ledger, until: impl Fn(&Entry) -> bool) {
-        let entries = ledger.stream(&self.stream);
+        let entries = ledger.stream(self.era, &self.stream);
         while !self.is_told
             && let Some(entry) = entries.get(self.next)
-            && entry.id < ledger.oldest(&self.stream)
+            && entry.id < ledger.oldest(self.era, &self.stream)
             && !until(entry)
         {
             self.next += 1;
@@ -210,7 +262,7 @@ impl Run {
     /// Takes in one broadcast: it must be the next record, to the byte.
     pub(crate) fn take(&mut self, ledger: &Ledger, text: &str) {
         self.pass_deleted(ledger, |entry| *entry.text == *text);
-        let Some(entry) = ledger.stream(&self.stream).get(self.next) else {
+        let Some(entry) = ledger.stream(self.era, &self.stream).get(self.next) else {
             panic!("nothing more is committed, but there came {text}");
         };
         assert_eq!(text, &*entry.text, "records come in order, once, and whole");
@@ -222,9 +274,9 @@ impl Run {
     /// says no less than was sent.
     pub(crate) fn take_cursor(&mut self, ledger: &Ledger, id: u64) {
         assert!(id >= self.after, "a cursor is behind: {id}, but {} was sent", self.after);
-        assert!(id <= ledger.newest(&self.stream), "a cursor is ahead of the store: {id}");
+        assert!(id <= ledger.newest(self.era, &self.stream), "a cursor is ahead of the store: {id}");
         self.pass_deleted(ledger, |entry| entry.id > id);
-        if let Some(entry) = ledger.stream(&self.stream).get(self.next) {
+        if let Some(entry) = ledger.stream(self.era, &self.stream).get(self.next) {
             assert!(id < entry.id, "a cursor says {id}, but {} was not sent", entry.id);
         }
         self.after = id;
@@ -234,20 +286,20 @@ impl Run {
     pub(crate) fn take_gap(&mut self, ledger: &Ledger, requested: u64, cursor: u64) {
         self.take_cursor(ledger, requested);
         assert!(cursor > requested, "a gap of nothing after {requested}");
-        assert!(cursor < ledger.oldest(&self.stream), "{cursor} is kept, and was left out");
-        self.next = ledger.stream(&self.stream).partition_point(|entry| entry.id <= cursor);
+        assert!(cursor < ledger.oldest(self.era, &self.stream), "{cursor} is kept, and was left out");
+        self.next = ledger.stream(self.era, &self.stream).partition_point(|entry| entry.id <= cursor);
         self.after = cursor;
     }
 
     /// Whether everything up to `id` that is kept has come.
     pub(crate) fn is_past(&self, ledger: &Ledger, id: u64) -> bool {
-        let rest = &ledger.stream(&self.stream)[self.next..];
-        rest.iter().all(|entry| entry.id > id || entry.id < ledger.oldest(&self.stream))
+        let rest = &ledger.stream(self.era, &self.stream)[self.next..];
+        rest.iter().all(|entry| entry.id > id || entry.id < ledger.oldest(self.era, &self.stream))
     }
 
     /// Whether there is nothing more to come.
     pub(crate) fn is_through(&self, ledger: &Ledger) -> bool {
-        let rest = &ledger.stream(&self.stream)[self.next..];
-        rest.iter().all(|entry| entry.id < ledger.oldest(&self.stream))
+        let rest = &ledger.stream(self.era, &self.stream)[self.next..];
+        rest.iter().all(|entry| entry.id < ledger.oldest(self.era, &self.stream))
     }
 }

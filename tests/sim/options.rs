@@ -92,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) sources: u64,
     /// The chance, of a thousand turns, that a server's process dies.
     pub(crate) crash_chance: u32,
+    /// The chance, of a thousand turns, that all servers' processes die and their disk goes back to an earlier moment.
+    pub(crate) return_chance: u32,
     /// The chance, of a thousand turns, that a server's process is asked to end, and followed by another.
     pub(crate) deploy_chance: u32,
     /// Whether who connects meanwhile waits for the next process, and is not refused.
@@ -146,6 +148,7 @@ impl Options {
             nodes: pick(random, &[1, 1, 1, 2, 3]),
             sources: 3,
             crash_chance: pick(random, &[0, 0, 2, 10]),
+            return_chance: pick(random, &[0, 0, 0, 10]),
             deploy_chance: pick(random, &[0, 0, 0, 10]),
             is_listener_passed_on: random.bool(),
             clock_chance: pick(random, &[0, 0, 5]),

@@ -136,8 +136,9 @@ impl Peer {
 
     /// What a subscriber that asked for no replay has to see from its join on.
     pub(crate) fn run(&self, stream: &str, world: &World) -> Run {
-        let newest = self.wire.borrow().first_write.expect("it is open").newest;
-        Run::after(&world.ledger.borrow(), stream, newest[usize::from(stream.is_empty())])
+        let wire = self.wire.borrow();
+        let (newest, era) = (wire.first_write.expect("it is open").newest, wire.host().era.get());
+        Run::after(&world.ledger.borrow(), era, stream, newest[usize::from(stream.is_empty())])
     }
 }
 

@@ -129,6 +129,11 @@ impl Wire {
         }
     }
 
+    /// The server at the other end.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Takes over what fits of the first `len` bytes of `out`.
     pub(crate) fn send(&mut self, out: &mut VecDeque<u8>, len: usize) -> usize {
         if self.dropped || self.reset || self.client_ended {

@@ -176,7 +176,7 @@ impl Publisher {
         }
     }
 
-    fn check(&mut self, due: &Due, response: &Response, context: &Context<'_>) {
+    fn check(&mut self, due: &Due, response: &Response, era: usize, context: &Context<'_>) {
         let mut ledger = context.ledger.borrow_mut();
         assert_eq!(response.correlation_id, due.correlation_id, "{}: answers come in order", self.name);
         assert!(response.closes || !due.closes, "{}: the last answer says so", self.name);
@@ -203,13 +203,13 @@ impl Publisher {
                 let id = response.body.split(id_before).nth(1).expect("it has an id");
                 let id: String = id.chars().take_while(char::is_ascii_digit).collect();
                 let id = id.parse().expect("an id is a number");
-                ledger.acknowledge(key, id);
+                ledger.acknowledge(era, key, id);
                 self.settle(key, Some(id));
             }
             (What::Stored { key, is_kept_once, .. }, 503) => {
                 assert!(ledger.refused > 0, "nothing was refused");
                 // Of one that was sent before, the first may have been stored.
-                assert!(*is_kept_once || !ledger.is_stored(key), "what is refused is not stored");
+                assert!(*is_kept_once || !ledger.is_stored(era, key), "what is refused is not stored");
                 self.settle(key, None);
             }
             (_, status) => panic!("{}: {status} for {due:?}: {}", self.name, response.body),
@@ -267,7 +267,8 @@ impl Behaviour for Publisher {
             }
             self.is_refused = false;
             if let Some(due) = self.due.pop_front() {
-                self.check(&due, &response, context);
+                let era = link.wire.borrow().host().era.get();
+                self.check(&due, &response, era, context);
             }
         }
         assert!(link.inbox.is_empty(), "{}: an answer for no request", self.name);

@@ -10,11 +10,8 @@ use polecat::hub::memory::MemoryEngine;
 use polecat::hub::terms::Terms;
 
 use crate::host::Shared;
-use crate::model::Ledger;
+use crate::model::{Era, Ledger};
 use crate::options::EngineOptions;
-
-/// Names the database of every run.
-pub(crate) const EPOCH: &str = "5eed5eed-0000-4000-8000-000000000001";
 
 /// A record that waits to be committed.
 #[derive(Debug)]
@@ -29,18 +26,34 @@ pub(crate) struct Store {
     inner: MemoryEngine,
     shared: Rc<Shared>,
     ledger: Rc<RefCell<Ledger>>,
+    /// Whether it begins a term by itself, since several servers go on in that, or with each start.
+    is_shared: bool,
+    is_started: bool,
     /// Everything that was ever committed, in that order.
     pub(crate) commits: Vec<(u64, Record)>,
 }
 
+/// What the disk had at some time.
+#[derive(Clone)]
+pub(crate) struct Moment {
+    inner: MemoryEngine,
+    commits: usize,
+    era: Era,
+}
+
 impl Store {
-    pub(crate) fn new(options: &EngineOptions, shared: &Rc<Shared>, ledger: &Rc<RefCell<Ledger>>) -> Self {
+    pub(crate) fn new(
+        options: &EngineOptions,
+        is_shared: bool,
+        shared: &Rc<Shared>,
+        ledger: &Rc<RefCell<Ledger>>,
+    ) -> Self {
         let [newest_message, newest_event] = options.newest;
         let inner = MemoryEngine::starting_at(newest_message, newest_event)
-            .with_epoch(EPOCH)
             .with_window_ms(options.window_ms)
             .with_bounds(options.records_max, usize::MAX);
-        let store = Self { inner, shared: Rc::clone(shared), ledger: Rc::clone(ledger), commits: Vec::new() };
+        let (shared, ledger) = (Rc::clone(shared), Rc::clone(ledger));
+        let store = Self { inner, shared, ledger, is_shared, is_started: false, commits: Vec::new() };
         store.note_oldest();
         store
     }
@@ -49,8 +62,31 @@ impl Store {
         [self.inner.newest_message(), self.inner.newest_event()]
     }
 
-    pub(crate) fn terms(&self) -> Terms {
+    /// A server starts, and is told what terms there are.
+    pub(crate) fn start(&mut self) -> Terms {
+        if !self.is_started || !self.is_shared {
+            self.shared.terms.set(self.shared.terms.get() + 1);
+            let name = format!("term-{}", self.shared.terms.get());
+            self.inner.begin_term(&name);
+            self.ledger.borrow_mut().begin_term(&name);
+            self.is_started = true;
+        }
         self.inner.terms().clone()
+    }
+
+    /// What there is now.
+    pub(crate) fn moment(&self) -> Moment {
+        let era = self.ledger.borrow().moment();
+        Moment { inner: self.inner.clone(), commits: self.commits.len(), era }
+    }
+
+    /// The disk has what it had then. All servers have ended.
+    pub(crate) fn go_back(&mut self, moment: &Moment) {
+        self.inner = moment.inner.clone();
+        self.commits.truncate(moment.commits);
+        self.ledger.borrow_mut().go_back(moment.era.clone());
+        self.is_started = false;
+        self.note_oldest();
     }
 
     pub(crate) fn idempotency_window_ms(&self) -> u64 {

@@ -167,7 +167,8 @@ impl Subscriber {
         let (newest, oldest) = (first_write.newest[which], first_write.oldest[which]);
         let is_kept = |id: u64| id <= newest && id + 1 >= oldest.min(newest + 1);
         let after = self.asked.map_or(newest, |id| if is_kept(id) { id } else { 0 });
-        self.run = Some(Run::after(&context.ledger.borrow(), &self.stream, after));
+        let era = link.wire.borrow().host().era.get();
+        self.run = Some(Run::after(&context.ledger.borrow(), era, &self.stream, after));
         self.told = Some(Told::begin(&link.wire.borrow()));
         self.stage = Stage::Open;
         true
@@ -292,7 +293,9 @@ impl Behaviour for Subscriber {
     fn crashed(&mut self) {}
 
     fn is_content(&self, ledger: &Ledger) -> bool {
-        let missing = self.owed.iter().chain(&self.sent).filter(|key| !ledger.is_stored(key)).count() as u64;
+        let missing =
+            self.owed.iter().chain(&self.sent).filter(|key| !ledger.is_stored(ledger.era(), key)).count()
+                as u64;
         let is_stored = missing <= ledger.refused + ledger.lost;
         let is_through = self.run.as_ref().is_some_and(|run| run.is_through(ledger));
         let is_told = self.stream != EVENTS || self.told.as_ref().is_some_and(Told::is_through);

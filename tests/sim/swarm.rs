@@ -29,6 +29,9 @@ pub(crate) struct Report {
     pub(crate) socket_events: u64,
     pub(crate) crashes: u64,
     pub(crate) deploys: u64,
+    pub(crate) returns: u64,
+    pub(crate) resumes_across_terms: u64,
+    pub(crate) gaps_of_terms: u64,
     pub(crate) records: u64,
 }
 
@@ -53,6 +56,9 @@ pub(crate) fn run(seed: u64) -> Report {
         socket_events: world.shared.socket_events.get(),
         crashes: world.crashes,
         deploys: world.deploys,
+        returns: world.returns,
+        resumes_across_terms: world.ledger.borrow().resumes_across_terms,
+        gaps_of_terms: world.ledger.borrow().gaps_of_terms,
         records: world.ledger.borrow().len() as u64,
     }
 }
@@ -104,6 +110,13 @@ fn chaos(world: &mut World, clients: &mut [Client]) {
         if world.random.u32(..1000) < world.options.crash_chance {
             let number = world.random.usize(..world.nodes.len());
             world.crash(number);
+        }
+        // Twice at most, to one moment or to two.
+        if world.options.return_chance > 0 && world.random.u32(..100) == 0 {
+            world.remember();
+        }
+        if world.returns < 2 && world.random.u32(..1000) < world.options.return_chance {
+            world.go_back();
         }
         if world.random.u32(..1000) < world.options.deploy_chance {
             let number = world.random.usize(..world.nodes.len());

@@ -17,6 +17,9 @@ pub(crate) struct Total {
     pub(crate) socket_events: u64,
     crashes: u64,
     deploys: u64,
+    returns: u64,
+    resumes_across_terms: u64,
+    gaps_of_terms: u64,
     records: u64,
     counters: BTreeMap<String, u64>,
 }
@@ -27,6 +30,9 @@ impl Total {
         self.socket_events += report.socket_events;
         self.crashes += report.crashes;
         self.deploys += report.deploys;
+        self.returns += report.returns;
+        self.resumes_across_terms += report.resumes_across_terms;
+        self.gaps_of_terms += report.gaps_of_terms;
         self.records += report.records;
         for metrics in &report.metrics {
             for (name, count) in metrics.counters() {
@@ -47,6 +53,9 @@ impl Total {
     pub(crate) fn check_coverage(&self) {
         assert!(self.crashes > 0, "no server crashed");
         assert!(self.deploys > 0, "no server was followed by another");
+        assert!(self.returns > 0, "no disk went back");
+        assert!(self.resumes_across_terms > 0, "nobody resumed after a restart");
+        assert!(self.gaps_of_terms > 0, "nobody was told that the disk went back");
         for (name, count) in &self.counters {
             assert!(*count > 0 || OF_THE_SHELL.contains(&name.as_str()), "{name} never came up");
         }
@@ -55,10 +64,12 @@ impl Total {
 
 impl fmt::Display for Total {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, socket_events, crashes, deploys, records, counters } = self;
+        let Self { runs, socket_events, crashes, deploys, returns, records, counters, .. } = self;
+        let Self { resumes_across_terms, gaps_of_terms, .. } = self;
         writeln!(
             out,
-            "{runs} runs, {socket_events} socket events, {crashes} crashes, {deploys} deploys, {records} records"
+            "{runs} runs, {socket_events} socket events, {crashes} crashes, {deploys} deploys, {returns} returns of \
+             the disk, {resumes_across_terms} resumes across terms, {gaps_of_terms} gaps of terms, {records} records"
         )?;
         for (name, count) in counters {
             writeln!(out, "{count:>12} {name}")?;

@@ -16,7 +16,7 @@ use crate::model::Ledger;
 use crate::node::{Ground, Node};
 use crate::options::Options;
 use crate::pipe::{Manners, Pipe, SharedWire, Wire};
-use crate::store::Store;
+use crate::store::{Moment, Store};
 
 /// 2026-01-05T09:30:00 UTC.
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
@@ -36,6 +36,10 @@ pub(crate) struct World {
     pub(crate) lost: Vec<SharedWire>,
     pub(crate) trace: Trace,
     pub(crate) crashes: u64,
+    /// What the disk had at some time.
+    moment: Option<Moment>,
+    /// How often the disk went back.
+    pub(crate) returns: u64,
     /// How many processes were asked to end.
     pub(crate) deploys: u64,
     is_stopped: bool,
@@ -47,7 +51,8 @@ impl World {
         let ledger = Rc::new(RefCell::new(ledger));
         let shared = Rc::new(Shared::default());
         shared.faults.set(true);
-        let store = Rc::new(RefCell::new(Store::new(&options.engine, &shared, &ledger)));
+        let store = Store::new(&options.engine, options.nodes > 1, &shared, &ledger);
+        let store = Rc::new(RefCell::new(store));
         let ground = Ground { shared: Rc::clone(&shared), store, ledger: Rc::clone(&ledger) };
         let now = Now { monotonic_ms: 0, unix_micros: START_UNIX_MICROS };
         let nodes = (0..options.nodes.max(1) as u64)
@@ -66,6 +71,8 @@ impl World {
             lost: Vec::new(),
             trace: Trace(seed),
             crashes: 0,
+            moment: None,
+            returns: 0,
             deploys: 0,
             is_stopped: false,
         }
@@ -176,6 +183,22 @@ impl World {
     pub(crate) fn crash(&mut self, number: usize) {
         let steps = self.random.u32(..30);
         self.nodes[number].host.light(steps);
+    }
+
+    /// Remembers what the disk has now.
+    pub(crate) fn remember(&mut self) {
+        self.moment = Some(self.ground.store.borrow().moment());
+    }
+
+    /// All servers die, and begin again with what the disk had when that was remembered.
+    pub(crate) fn go_back(&mut self) {
+        let Some(moment) = &self.moment else { return };
+        self.ground.store.borrow_mut().go_back(moment);
+        self.returns += 1;
+        for number in 0..self.nodes.len() {
+            let now = self.now();
+            self.nodes[number].restart(&self.options, &self.ground, now, &mut self.random);
+        }
     }
 
     /// The process of one server is asked to end; another will follow it.

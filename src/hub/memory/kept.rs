@@ -9,14 +9,14 @@ use crate::wire::protocol::{Message, Summary};
 
 /// The newest records of one id sequence, without a hole: the id of a record
 /// is `newest` less its distance from the back.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kept<T> {
     records: VecDeque<Entry<T>>,
     bytes: usize,
     pub(super) newest: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry<T> {
     weight: usize,
     record: T,
@@ -66,7 +66,7 @@ impl<T> Kept<T> {
 }
 
 /// The messages, found by id and by channel, and their totals.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Messages {
     pub(super) kept: Kept<Message>,
     /// The ids of each channel, oldest first; a channel that has none is not in it.
