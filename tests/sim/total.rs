@@ -11,6 +11,10 @@ use crate::swarm::Report;
 /// What only the shell counts: here are no descriptors, and nobody is lost before it is accepted.
 const OF_THE_SHELL: [&str; 2] = ["limit descriptors", "lost"];
 
+/// What the drawn clients do not bring about: they send little at once, and so never hold what others wait for.
+/// `room.rs` drives it by itself.
+const OF_DIRECTED_TESTS: &str = "closed for Unsent";
+
 #[derive(Debug, Default)]
 pub(crate) struct Total {
     pub(crate) runs: u64,
@@ -57,7 +61,8 @@ impl Total {
         assert!(self.resumes_across_terms > 0, "nobody resumed after a restart");
         assert!(self.gaps_of_terms > 0, "nobody was told that the disk went back");
         for (name, count) in &self.counters {
-            assert!(*count > 0 || OF_THE_SHELL.contains(&name.as_str()), "{name} never came up");
+            let is_elsewhere = OF_THE_SHELL.contains(&name.as_str()) || name == OF_DIRECTED_TESTS;
+            assert!(*count > 0 || is_elsewhere, "{name} never came up");
         }
     }
 }
