@@ -279,12 +279,8 @@ impl Follower {
                 self.stage = Stage::Replay;
             }
             "gap" if matches!(stage, Stage::Answer { .. }) => {
-                assert_eq!(
-                    stage,
-                    Stage::Answer { is_resumable: false },
-                    "{name}: a gap after {:?}",
-                    self.asked
-                );
+                let due = Stage::Answer { is_resumable: false };
+                assert_eq!(stage, due, "{name}: a gap after {:?}", self.asked);
                 let asked = self.asked.as_ref().expect("it has asked");
                 assert_eq!(payload["requested"].as_str(), Some(&*asked.text), "{name}");
                 let agreed = parse_id(stream, &payload["agreed"]);
