@@ -241,16 +241,17 @@ async function reconnects(server) {
   await state(channel, "live");
   const told = next(channel, "reconnect");
   const waiting = next(channel, "state", (now) => now.state === "waiting");
+  // From before it is told on, so that a process that is slow to look at the clock does not seem to be early.
+  const asked = performance.now();
   server.askToStop();
   const { after_ms: afterMs } = (await told).payload;
   const { code, afterMs: waits } = await waiting;
-  const left = performance.now();
   equal([code, waits], [1001, afterMs], "the close, and what is waited");
   await within(server.ended, "the end of the server");
   await server.start();
   const sending = channel.send({ content: "meanwhile" });
   await state(channel, "connecting");
-  check(performance.now() - left >= afterMs - 5, "it came too early");
+  check(performance.now() - asked >= afterMs - 5, "it came too early");
   await within(sending, "the acknowledgement");
   channel.close();
 }
@@ -371,7 +372,9 @@ async function resume(server) {
   readers.forEach((reader, place) => reader.check([["rest", "ws"], ["event"]][place]));
 }
 
-await run(binary, ["--heartbeat-interval", "0.2"], [typed, presence, refusals, once_only, silence, reconnects]);
+// Nobody is to be taken for silent because the machine is busy, but for the one that is silent.
+await run(binary, ["--heartbeat-interval", "2"], [typed, presence, refusals, once_only, reconnects]);
+await run(binary, ["--heartbeat-interval", "0.5"], [silence]);
 await run(binary, [], [gaps, terms]);
 await run(binary, ["--idempotency-window", "1000"], [too_old, windows]);
 await run(binary, [], [resume]);
