@@ -114,7 +114,9 @@ fn a_lack_of_descriptors_at_the_start_is_named_as_that() {
             let database = home.database();
             let ended = run(|command| {
                 let binary = std::mem::replace(command, Command::new("sh"));
-                let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                // What this process was started with may stand open, too.
+                let close = (3..10).map(|number| format!(" {number}>&-")).collect::<String>();
+                let script = format!("exec{close}; ulimit -n {limit}; exec \"$0\" \"$@\"");
                 command.args(["-c", &script]).arg(binary.get_program()).args([
                     "--listen",
                     "127.0.0.1:0",
