@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use polecat::ground::config::Limits;
-use polecat::wire::codec::{self, OpCode};
-use polecat::wire::http::{RequestDecoder, Response, Status, Step};
-use polecat::wire::message::MessageDecoder;
+use polecat::base::config::Limits;
+use polecat::wire::http::decoder::{RequestDecoder, Response, Status, Step};
 use polecat::wire::protocol::{ClientMessage, Message, Rubbish, write_message};
+use polecat::wire::websocket::codec::{self, OpCode};
+use polecat::wire::websocket::message::MessageDecoder;
 
 fn main() {
     divan::main();

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use polecat::ground::time::Now;
-use polecat::hub::engine::{Answer, Engine, Query, Record, Stream, Ticket};
-use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
+use polecat::base::time::Now;
+use polecat::store::engine::{Answer, Engine, Query, Record, Stream, Ticket};
+use polecat::store::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::Message;
 use rusqlite::Connection;
 

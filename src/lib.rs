@@ -2,13 +2,14 @@
 //! loop, every message stored, every client resumable.
 //!
 //! The modules are floors. Each imports only from those listed before it;
-//! `tests/tidy.rs` checks that. Everything above [`shell`] is a state machine
-//! over bytes and a clock that is handed in: no socket, no file, no clock, no
-//! randomness of its own.
+//! `tests/tidy.rs` checks that. [`shell`], [`cli`] and [`store::sqlite`] name sockets, files and clocks. All else is
+//! a state machine over bytes and a clock that is handed in.
 
-pub mod ground;
+pub mod base;
 pub mod wire;
+pub mod store;
 pub mod hub;
 pub mod server;
 pub mod load;
 pub mod shell;
+pub mod cli;

@@ -1,5 +1,5 @@
-//! The `polecat` program: see `shell::cli`.
+//! The `polecat` program: see `cli::run`.
 
 fn main() -> std::process::ExitCode {
-    polecat::shell::cli::run()
+    polecat::cli::run::run()
 }

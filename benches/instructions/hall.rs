@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
 
-use polecat::ground::config::Config;
-use polecat::ground::time::Now;
-use polecat::hub::memory::MemoryEngine;
+use polecat::base::config::Config;
+use polecat::base::time::Now;
 use polecat::server::admission::Source;
 use polecat::server::server::Server;
 use polecat::server::socket::{Readiness, Socket};
-use polecat::wire::codec::{self, OpCode};
+use polecat::store::memory::MemoryEngine;
+use polecat::wire::websocket::codec::{self, OpCode};
 
 /// 2026-01-05T09:30:00 UTC.
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use polecat::load::driver::Driver;
 use polecat::load::plan::{Endpoint, Plan, Publishing, Workload};
 use polecat::server::socket::{Readiness, Socket};
-use polecat::wire::codec::unmask;
 use polecat::wire::reply::accept_of;
+use polecat::wire::websocket::codec::unmask;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 use std::rc::Rc;
 
-use polecat::ground::config::Limits;
+use polecat::base::config::Limits;
 use polecat::wire::body::PostedEvent;
-use polecat::wire::codec::{self, OpCode};
-use polecat::wire::http::{RequestDecoder, Step};
-use polecat::wire::message::{Item, MessageDecoder};
+use polecat::wire::http::decoder::{RequestDecoder, Step};
 use polecat::wire::protocol::{Message, write_message};
+use polecat::wire::websocket::codec::{self, OpCode};
+use polecat::wire::websocket::message::{Item, MessageDecoder};
 
 use crate::hall::{Client, Hall, masked, post, repeated, upgrade};
 use crate::mirror::load_echo;

@@ -6,12 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use polecat::ground::config::Config;
-use polecat::ground::time::Now;
-use polecat::hub::memory::MemoryEngine;
+use polecat::base::config::Config;
+use polecat::base::time::Now;
 use polecat::server::admission::Source;
 use polecat::server::server::Server;
 use polecat::server::socket::{Readiness, Socket};
+use polecat::store::memory::MemoryEngine;
 use rustix::time::{ClockId, clock_gettime};
 
 /// 2026-01-05T09:30:00 UTC.

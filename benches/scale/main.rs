@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use cap::Cap;
-use polecat::ground::config::Config;
+use polecat::base::config::Config;
 
 use crowd::{Crowd, processor_time, text_frame};
 

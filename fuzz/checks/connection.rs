@@ -8,11 +8,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use polecat::ground::config::{Budgets, Config, Limits, Timeouts};
-use polecat::ground::time::Now;
-use polecat::hub::memory::MemoryEngine;
+use polecat::base::config::{Budgets, Config, Limits, Timeouts};
+use polecat::base::time::Now;
 use polecat::server::admission::Source;
 use polecat::server::server::Server;
+use polecat::store::memory::MemoryEngine;
 
 use super::answers;
 use super::socket::{End, Line};

@@ -5,7 +5,7 @@
 
 use std::io::Cursor;
 
-use polecat::wire::codec::{
+use polecat::wire::websocket::codec::{
     CONTROL_BYTES_MAX, CloseCode, FrameHead, OpCode, Sender, frame, may_be_in_close, parse_head, unmask,
     write_close, write_frame,
 };

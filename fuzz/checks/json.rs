@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use polecat::ground::config::Limits;
+use polecat::base::config::Limits;
 use polecat::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage, channel_name_error};
-use polecat::wire::http::{BadSegment, RequestDecoder, Step, http_date, percent_decode_segment};
+use polecat::wire::http::decoder::{BadSegment, RequestDecoder, Step, http_date, percent_decode_segment};
 use polecat::wire::protocol::{
     ClientMessage, CorrelationId, Draft, Event, Sequence, timestamp, write_event, write_json, write_message,
 };

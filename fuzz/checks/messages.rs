@@ -14,8 +14,8 @@
 
 use std::io::{self, Cursor, Read, Write};
 
-use polecat::wire::codec::{CONTROL_BYTES_MAX, CloseCode, Violation};
-use polecat::wire::message::{Item, MessageDecoder, Step};
+use polecat::wire::websocket::codec::{CONTROL_BYTES_MAX, CloseCode, Violation};
+use polecat::wire::websocket::message::{Item, MessageDecoder, Step};
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message as TheirMessage};
 

@@ -3,9 +3,11 @@
 //!
 //! Input: a byte for the limits, three for the cuts, and the stream.
 
-use polecat::ground::config::Limits;
-use polecat::wire::handshake;
-use polecat::wire::http::{Method, Refusal, Request, RequestDecoder, Step, Version, percent_decode_segment};
+use polecat::base::config::Limits;
+use polecat::wire::http::decoder::{
+    Method, Refusal, Request, RequestDecoder, Step, Version, percent_decode_segment,
+};
+use polecat::wire::websocket::handshake;
 
 use super::splits::{SEED_BYTES, Splits};
 

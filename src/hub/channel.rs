@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use crate::ground::deadline::Link;
-use crate::ground::frame::Frame;
+use crate::base::deadline::Link;
+use crate::base::frame::Frame;
 
-use super::engine::Stream;
 use super::entry::{Encoding, Entry, encode_front};
+use crate::store::engine::Stream;
 
 /// A channel that has members. One without is dropped.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::ground::frame::Frame;
+use crate::base::frame::Frame;
 use crate::wire::deflate::Window;
 
 /// How a connection's messages are encoded.

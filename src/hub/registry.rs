@@ -6,16 +6,16 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use crate::ground::config::{Limits, Timeouts};
-use crate::ground::deadline::{Fifo, Link, Links};
-use crate::ground::frame::Frame;
-use crate::ground::limit::{Limit, LimitHits};
-use crate::ground::map::Map;
-use crate::ground::time::Stamp;
+use crate::base::config::{Limits, Timeouts};
+use crate::base::deadline::{Fifo, Link, Links};
+use crate::base::frame::Frame;
+use crate::base::limit::{Limit, LimitHits};
+use crate::base::map::Map;
+use crate::base::time::Stamp;
 
 use super::channel::{Channel, Log, Moved, Run, Sweep};
-use super::engine::Stream;
 use super::entry::Encoding;
+use crate::store::engine::Stream;
 
 /// The channels that have members, and the newest ids that the engine has told of.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use crate::server::socket::{Readiness, Socket};
 use crate::wire::deflate::Inflater;
-use crate::wire::extension::{EXTENSIONS_FIELD, OFFER};
 use crate::wire::reply::{accept_of, write_upgrade};
+use crate::wire::websocket::extension::{EXTENSIONS_FIELD, OFFER};
 
 use super::order::Order;
 use super::payload::blank;

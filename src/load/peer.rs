@@ -1,7 +1,7 @@
 //! One connection of the load generator. An idle one is one cache line, as in the server.
 
-use crate::ground::frame::Outbox;
-use crate::wire::message::MessageDecoder;
+use crate::base::frame::Outbox;
+use crate::wire::websocket::message::MessageDecoder;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

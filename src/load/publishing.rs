@@ -4,8 +4,8 @@
 use std::io;
 
 use crate::server::socket::Socket;
-use crate::wire::codec::{OpCode, write_masked_frame};
 use crate::wire::reply::write_post;
+use crate::wire::websocket::codec::{OpCode, write_masked_frame};
 
 use super::driver::{Driver, Stage};
 use super::payload::Stamp;

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::server::socket::Socket;
-use crate::wire::codec::{OpCode, Sender, Violation};
-use crate::wire::extension::is_agreed;
-use crate::wire::message::{Item, MessageDecoder, Step};
 use crate::wire::reply::{self, Offer, Reply};
+use crate::wire::websocket::codec::{OpCode, Sender, Violation};
+use crate::wire::websocket::extension::is_agreed;
+use crate::wire::websocket::message::{Item, MessageDecoder, Step};
 
 use super::driver::{Driver, Stage};
 use super::payload::Stamp;

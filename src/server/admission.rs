@@ -2,10 +2,10 @@
 //! rate of messages. What is limited is counted beside the connections, and
 //! only where there is a limit: the 64 bytes of a connection have no room for it.
 
-use crate::ground::config::Limits;
-use crate::ground::limit::Limit;
-use crate::ground::map::Map;
-use crate::ground::time::Stamp;
+use crate::base::config::Limits;
+use crate::base::limit::Limit;
+use crate::base::map::Map;
+use crate::base::time::Stamp;
 
 /// Where a connection comes from, as the shell sees it: equal for those that share
 /// a limit.

@@ -3,14 +3,14 @@
 
 use std::rc::Rc;
 
-use crate::ground::frame::Frame;
-use crate::ground::id::Id;
-use crate::hub::engine::{Answer, Engine, EngineError, Record, Ticket};
+use crate::base::frame::Frame;
+use crate::base::id::Id;
 use crate::hub::entry::Entry;
-use crate::wire::codec::{self, CloseCode, OpCode};
-use crate::wire::http::Status;
+use crate::store::engine::{Answer, Engine, EngineError, Record, Ticket};
+use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{write_event, write_json, write_message, write_numbered};
 use crate::wire::v1::{ErrorCode, Place};
+use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
 use super::connection::Writing;
 use super::exchange::detail_body;

@@ -1,7 +1,7 @@
 //! The messages that members of a channel get next, put together once for all who get the same: for each
 //! of them, one buffer costs the kernel less than as many slices.
 
-use crate::ground::frame::Frame;
+use crate::base::frame::Frame;
 use crate::hub::entry::Encoding;
 
 /// Bytes put together at most: what is longer costs as much to copy as it saves.

@@ -3,15 +3,15 @@
 
 use slab::Slab;
 
-use crate::ground::deadline::{Link, Links};
-use crate::ground::frame::Outbox;
-use crate::ground::id::{Id, NONE};
-use crate::ground::time::Stamp;
+use crate::base::deadline::{Link, Links};
+use crate::base::frame::Outbox;
+use crate::base::id::{Id, NONE};
+use crate::base::time::Stamp;
 use crate::hub::entry::Encoding;
-use crate::wire::http::RequestDecoder;
-use crate::wire::message::MessageDecoder;
+use crate::wire::http::decoder::RequestDecoder;
 use crate::wire::protocol::Sequence;
 use crate::wire::v1::Place;
+use crate::wire::websocket::message::MessageDecoder;
 
 /// One peer.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Which pages of browsers may talk to us, and what they are told of that.
 
-use crate::hub::engine::Engine;
-use crate::wire::http::{Request, Status};
+use crate::store::engine::Engine;
+use crate::wire::http::decoder::{Request, Status};
 
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
 use super::server::Server;

@@ -1,11 +1,11 @@
 //! What falls due: heartbeats, and the patience with peers that do not go on.
 
-use crate::ground::deadline::Fifo;
-use crate::ground::limit::Limit;
-use crate::ground::time::Stamp;
-use crate::hub::engine::Engine;
-use crate::wire::codec::{self, CloseCode, OpCode};
-use crate::wire::http::{Refusal, Status, begins_head};
+use crate::base::deadline::Fifo;
+use crate::base::limit::Limit;
+use crate::base::time::Stamp;
+use crate::store::engine::Engine;
+use crate::wire::http::decoder::{Refusal, Status, begins_head};
+use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
 use super::connection::{Endpoint, Level, Phase, Writing};
 use super::metrics::CloseReason;

@@ -1,10 +1,10 @@
 //! `GET /api/channels?detail=1`: what the engine keeps of channels, put together with who is
 //! on them. The engine reads its part in steps; ours is in the order of the names already.
 
-use crate::ground::id::Id;
-use crate::hub::engine::{ChannelDetail, Engine, Query, Ticket};
+use crate::base::id::Id;
+use crate::store::engine::{ChannelDetail, Engine, Query, Ticket};
 use crate::wire::body::ChannelRange;
-use crate::wire::http::Status;
+use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 
 use super::exchange::Exchange;

@@ -1,6 +1,6 @@
 //! How far a shutdown is, and who is next.
 
-use crate::ground::time::Stamp;
+use crate::base::time::Stamp;
 
 /// How far a shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

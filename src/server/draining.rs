@@ -2,8 +2,8 @@
 //! closed one by one, in an order of chance, spread over a part of the time that there is: their clients come
 //! again as they went, and a crowd of them is no stampede on the next server.
 
-use crate::hub::engine::Engine;
-use crate::wire::codec::CloseCode;
+use crate::store::engine::Engine;
+use crate::wire::websocket::codec::CloseCode;
 
 use super::connection::{Level, Phase};
 use super::drain::{Drain, Walk};

@@ -1,12 +1,12 @@
 //! What makes the further encodings of messages, and reads compressed ones: one of each for the
 //! whole loop, so that a connection needs nothing of its own.
 
-use crate::ground::frame::Frame;
-use crate::hub::engine::Stream;
+use crate::base::frame::Frame;
 use crate::hub::entry::Encoding;
-use crate::wire::codec::{self, OpCode};
+use crate::store::engine::Stream;
 use crate::wire::deflate::{Deflater, Inflater, Window};
-use crate::wire::gzip::Gzip;
+use crate::wire::http::gzip::Gzip;
+use crate::wire::websocket::codec::{self, OpCode};
 
 use super::metrics::CodedBytes;
 

@@ -1,6 +1,6 @@
 //! What a response has in common with its request.
 
-use crate::hub::engine::Health;
+use crate::store::engine::Health;
 use crate::wire::protocol::{CorrelationId, write_json};
 
 /// Said to browsers whose page may not talk to us.

@@ -12,10 +12,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::ground::histogram::Histogram;
-use crate::ground::limit::Limit;
-use crate::hub::engine::{Commits, Engine, Health};
+use crate::base::histogram::Histogram;
+use crate::base::limit::Limit;
 use crate::hub::entry::Encoding;
+use crate::store::engine::{Commits, Engine, Health};
 
 use super::connection::Kind;
 use super::facts::{Facts, Laps};

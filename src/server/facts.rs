@@ -1,7 +1,7 @@
 //! What only the shell knows: how long its turns take, and what the process uses of the
 //! machine. It tells of each turn, and of the process only where it is asked.
 
-use crate::ground::histogram::Histogram;
+use crate::base::histogram::Histogram;
 
 /// What the system tells of this process; `None` is what it does not tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

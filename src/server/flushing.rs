@@ -2,12 +2,12 @@
 
 use std::io::{self, IoSlice};
 
-use crate::ground::frame::Frame;
-use crate::ground::id::NONE;
+use crate::base::frame::Frame;
+use crate::base::id::NONE;
 use crate::hub::channel::Run;
-use crate::hub::engine::Engine;
 use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::Step;
+use crate::store::engine::Engine;
 
 use super::batch::{Batch, Range};
 use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Queue, Reading, Writing};

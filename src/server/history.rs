@@ -4,8 +4,8 @@
 
 use slab::Slab;
 
-use crate::ground::id::{Id, NONE};
-use crate::hub::engine::{Engine, Query, Ticket};
+use crate::base::id::{Id, NONE};
+use crate::store::engine::{Engine, Query, Ticket};
 
 use super::connection::{Connection, Writing};
 use super::server::{Ask, Server};

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::ground::id::Id;
-use crate::hub::engine::Ticket;
+use crate::base::id::Id;
+use crate::store::engine::Ticket;
 use crate::wire::body::{ChannelRange, ConnectionRange};
 
 /// What is asked about the server itself.

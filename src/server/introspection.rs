@@ -6,11 +6,11 @@
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::ser::{Serialize, Serializer};
 
-use crate::ground::limit::Limit;
+use crate::base::limit::Limit;
 use crate::hub::channel::Run;
-use crate::hub::engine::Engine;
+use crate::store::engine::Engine;
 use crate::wire::body::ConnectionRange;
-use crate::wire::http::Status;
+use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 use crate::wire::v1::SUBPROTOCOL;
 

@@ -1,8 +1,8 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
-use crate::ground::id::{Id, NONE};
-use crate::hub::engine::{Engine, Stream};
+use crate::base::id::{Id, NONE};
 use crate::hub::entry::Encoding;
+use crate::store::engine::{Engine, Stream};
 
 use super::connection::{Connection, Endpoint, Phase, Queue, Reading, Writing};
 use super::server::{Ask, Server};

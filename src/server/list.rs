@@ -2,10 +2,10 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::hub::engine::{Query, Selection, Span};
+use crate::store::engine::{Query, Selection, Span};
 use crate::wire::body::ListRange;
-use crate::wire::gzip::Gzip;
-use crate::wire::http::BodyEnd;
+use crate::wire::http::decoder::BodyEnd;
+use crate::wire::http::gzip::Gzip;
 
 use super::exchange::Exchange;
 

@@ -2,12 +2,12 @@
 //! that its head can link to the next; then these are read, a slice at a time, and the next slice only
 //! when the client has taken the one before it. So a list holds up nobody, and takes no more memory than a slice.
 
-use crate::ground::id::Id;
-use crate::hub::engine::{Engine, EngineError, Record, Selection, Span, Ticket};
-use crate::wire::accept::accepts_gzip;
+use crate::base::id::Id;
+use crate::store::engine::{Engine, EngineError, Record, Selection, Span, Ticket};
 use crate::wire::body::ListRange;
-use crate::wire::gzip::Gzip;
-use crate::wire::http::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
+use crate::wire::http::accept::accepts_gzip;
+use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
+use crate::wire::http::gzip::Gzip;
 use crate::wire::protocol::{Sequence, write_event, write_numbered};
 
 use super::connection::Reading;

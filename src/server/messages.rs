@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::hub::engine::{Engine, Record, Stream, Ticket};
-use crate::wire::codec::{self, CloseCode, OpCode, Violation};
-use crate::wire::message::{Item, MessageDecoder, Step};
+use crate::store::engine::{Engine, Record, Stream, Ticket};
 use crate::wire::protocol::{ClientMessage, Draft, PONG};
 use crate::wire::v1::{ClientId, ErrorCode, Said};
+use crate::wire::websocket::codec::{self, CloseCode, OpCode, Violation};
+use crate::wire::websocket::message::{Item, MessageDecoder, Step};
 
 use super::connection::{Endpoint, Level, Phase, Reading};
 use super::metrics::CloseReason;

@@ -1,6 +1,6 @@
 //! What the server counts. Everything dropped, closed or refused has a reason here.
 
-use crate::ground::limit::{Limit, LimitHits};
+use crate::base::limit::{Limit, LimitHits};
 
 use super::connection::Farewell;
 

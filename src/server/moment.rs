@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::ground::deadline::Fifo;
-use crate::ground::time::{Now, Stamp};
-use crate::wire::http::http_date;
+use crate::base::deadline::Fifo;
+use crate::base::time::{Now, Stamp};
+use crate::wire::http::decoder::http_date;
 use crate::wire::protocol::timestamp;
 
 use super::connection::Phase;

@@ -1,7 +1,7 @@
 //! Static pages: the console, and the client library for browsers that it uses. They are part of the binary.
 
-use crate::hub::engine::Engine;
-use crate::wire::http::{Request, Status};
+use crate::store::engine::Engine;
+use crate::wire::http::decoder::{Request, Status};
 
 use super::exchange::{Content, Exchange};
 use super::server::Server;

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::ground::limit::Limit;
-use crate::hub::engine::{Engine, Record, Ticket};
+use crate::base::limit::Limit;
+use crate::store::engine::{Engine, Record, Ticket};
 use crate::wire::body::{PostedEvent, PostedMessage, has_long_name};
-use crate::wire::http::{Request, Status};
+use crate::wire::http::decoder::{Request, Status};
 use crate::wire::protocol::Event;
 use crate::wire::v1::is_key;
 

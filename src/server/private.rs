@@ -1,7 +1,7 @@
 //! Messages that are for one connection alone, into the scratch in its encoding.
 
-use crate::hub::engine::Engine;
-use crate::wire::codec::{self, OpCode};
+use crate::store::engine::Engine;
+use crate::wire::websocket::codec::{self, OpCode};
 
 use super::server::Server;
 use super::socket::Socket;

@@ -3,12 +3,12 @@
 
 use std::io;
 
-use crate::ground::id::Id;
-use crate::ground::limit::Limit;
-use crate::hub::engine::Engine;
-use crate::wire::codec::{self, CloseCode};
-use crate::wire::http::{Refusal, RequestDecoder, Status, begins_head};
-use crate::wire::message::MessageDecoder;
+use crate::base::id::Id;
+use crate::base::limit::Limit;
+use crate::store::engine::Engine;
+use crate::wire::http::decoder::{Refusal, RequestDecoder, Status, begins_head};
+use crate::wire::websocket::codec::{self, CloseCode};
+use crate::wire::websocket::message::MessageDecoder;
 
 use super::connection::{Decoder, Endpoint, Inbox, Phase, Queue, Reading};
 use super::metrics::CloseReason;

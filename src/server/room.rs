@@ -4,10 +4,10 @@
 //! takes nothing is closed. Broadcasts wait for no room: where their rests are too much, the connection goes that has
 //! taken nothing for the longest time.
 
-use crate::ground::frame::{Frame, SMALL_BYTES};
-use crate::ground::limit::Limit;
-use crate::hub::engine::Engine;
-use crate::wire::codec::{self, CloseCode};
+use crate::base::frame::{Frame, SMALL_BYTES};
+use crate::base::limit::Limit;
+use crate::store::engine::Engine;
+use crate::wire::websocket::codec::{self, CloseCode};
 
 use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
 use super::metrics::CloseReason;

@@ -2,11 +2,11 @@
 //! of one connection leave in the order of its requests, whether they are ready
 //! at once or wait for the engine.
 
-use crate::ground::id::Id;
-use crate::ground::limit::Limit;
-use crate::hub::engine::{Engine, Health, Query, Ticket};
+use crate::base::id::Id;
+use crate::base::limit::Limit;
+use crate::store::engine::{Engine, Health, Query, Ticket};
 use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors};
-use crate::wire::http::{
+use crate::wire::http::decoder::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
 };
 use crate::wire::protocol::{CorrelationId, write_json};

@@ -7,14 +7,14 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use crate::ground::config::Config;
-use crate::ground::id::{Id, NONE};
-use crate::ground::limit::Limit;
-use crate::ground::map::Map;
-use crate::ground::time::{AttendedClock, Now};
-use crate::hub::engine::{Answer, Engine, Health, Ticket};
+use crate::base::config::Config;
+use crate::base::id::{Id, NONE};
+use crate::base::limit::Limit;
+use crate::base::map::Map;
+use crate::base::time::{AttendedClock, Now};
 use crate::hub::entry::{Encoding, Entry};
 use crate::hub::registry::Registry;
+use crate::store::engine::{Answer, Engine, Health, Ticket};
 use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 

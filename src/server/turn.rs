@@ -15,7 +15,7 @@
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.
 
-use crate::hub::engine::{Engine, Health};
+use crate::store::engine::{Engine, Health};
 use crate::wire::protocol::{Sequence, write_envelope};
 
 use super::exchange::health_payload;

@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use crate::ground::deadline::{Fifo, Link, Links};
-use crate::ground::frame::{Frame, Outbox, SMALL_BYTES};
-use crate::ground::id::Id;
-use crate::ground::map::Map;
-use crate::ground::time::Stamp;
-use crate::wire::codec::{self, Sender};
+use crate::base::deadline::{Fifo, Link, Links};
+use crate::base::frame::{Frame, Outbox, SMALL_BYTES};
+use crate::base::id::Id;
+use crate::base::map::Map;
+use crate::base::time::Stamp;
+use crate::wire::websocket::codec::{self, Sender};
 
 use super::connection::{Connection, Phase, Reading, Writing};
 
@@ -358,7 +358,7 @@ fn begun_bytes(bytes: &[u8], begun: usize, sent: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::codec::OpCode;
+    use crate::wire::websocket::codec::OpCode;
 
     #[test]
     fn the_end_of_a_frame_is_known_wherever_it_was_cut() {

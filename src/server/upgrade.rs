@@ -3,18 +3,18 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::ground::id::NONE;
-use crate::ground::limit::Limit;
+use crate::base::id::NONE;
+use crate::base::limit::Limit;
 use crate::hub::channel::Run;
-use crate::hub::engine::{Engine, Stream, Ticket};
 use crate::hub::entry::Encoding;
-use crate::hub::terms::Terms;
+use crate::store::engine::{Engine, Stream, Ticket};
+use crate::store::terms::Terms;
 use crate::wire::body::channel_name_error;
-use crate::wire::codec::{CloseCode, OpCode};
-use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{Request, Status, percent_decode_segment};
+use crate::wire::http::decoder::{Request, Status, percent_decode_segment};
 use crate::wire::protocol::Sequence;
 use crate::wire::v1::{Gap, Hello, SUBPROTOCOL};
+use crate::wire::websocket::codec::{CloseCode, OpCode};
+use crate::wire::websocket::handshake::{self, Upgrade};
 
 use super::connection::{Endpoint, Level, Phase, Writing};
 use super::exchange::{Exchange, FOREIGN_ORIGIN};

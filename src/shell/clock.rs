@@ -2,24 +2,24 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::ground::time::Now;
+use crate::base::time::Now;
 
 /// The clocks, read once per turn.
-pub(super) struct Clock {
-    pub(super) origin: Instant,
+pub(crate) struct Clock {
+    pub(crate) origin: Instant,
 }
 
 impl Clock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { origin: Instant::now() }
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         self.at(Instant::now())
     }
 
     /// Both clocks, the one of which has just been read.
-    pub(super) fn at(&self, instant: Instant) -> Now {
+    pub(crate) fn at(&self, instant: Instant) -> Now {
         let elapsed = instant.duration_since(self.origin);
         let monotonic_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         Now { monotonic_ms, unix_micros: unix_micros() }
@@ -27,7 +27,7 @@ impl Clock {
 }
 
 /// Microseconds since 1970, in UTC; zero before that.
-pub(super) fn unix_micros() -> i64 {
+pub(crate) fn unix_micros() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
 }

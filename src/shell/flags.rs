@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use log::LevelFilter;
 
-use crate::ground::config::{
+use crate::base::config::{
     Compression, Config, HEAD_FIELDS_CAP, HEARTBEAT_INTERVAL_MS_MAX, Limits, Timeouts,
 };
-use crate::ground::origin::AllowedOrigins;
+use crate::base::origin::AllowedOrigins;
 
 use super::options::Options;
-use super::sqlite::{self, StoreOptions};
+use crate::store::sqlite::{self, StoreOptions};
 
 /// The flags of `polecat serve`.
 #[derive(Debug, Args)]
-pub(super) struct Serve {
+pub(crate) struct Serve {
     /// Where to listen; port 0 is any free port, and the start tells which; not used where systemd hands sockets
     /// on (LISTEN_FDS)
     #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
@@ -34,7 +34,7 @@ pub(super) struct Serve {
     /// What is logged on stderr: off, error, warn, info or debug
     #[arg(long, value_name = "LEVEL", env = "POLECAT_LOG_LEVEL", default_value = "info")]
     #[arg(value_parser = parse_level)]
-    pub(super) log_level: LevelFilter,
+    pub(crate) log_level: LevelFilter,
 
     /// Leaves out the console, the page at /
     #[arg(long, env = "POLECAT_NO_CONSOLE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -211,7 +211,7 @@ struct Bounds {
 
 impl Serve {
     /// Which flag asks for something that nothing but a file can do, where there is none.
-    pub(super) fn without_a_file(&self) -> Option<&'static str> {
+    pub(crate) fn without_a_file(&self) -> Option<&'static str> {
         let store = &self.store;
         match (store.database(), store.durability, store.retain_days) {
             (None, Durability::Full, _) => Some("--durability full"),
@@ -221,7 +221,7 @@ impl Serve {
     }
 
     /// What the flags come to, with at most `descriptors_max` descriptors.
-    pub(super) fn options(&self, descriptors_max: Option<u64>) -> Options {
+    pub(crate) fn options(&self, descriptors_max: Option<u64>) -> Options {
         let mut origins = AllowedOrigins::default();
         for origin in &self.allow_origins {
             // Each has passed `parse_origin`.
@@ -246,7 +246,7 @@ impl Serve {
 
 impl Serve {
     /// How many connections there may be, what binds that, and what would raise it where it is less than was asked for.
-    pub(super) fn room(&self, descriptors_max: Option<u64>) -> String {
+    pub(crate) fn room(&self, descriptors_max: Option<u64>) -> String {
         let room = self.bounds.limits(descriptors_max).connections_max;
         let Some(descriptors) = descriptors_max else {
             return match self.bounds.max_connections {
@@ -299,7 +299,7 @@ impl Times {
 
 /// Descriptors that are not for connections: the poll, the listener, the signals,
 /// the database with its log, and a few for those who are being turned away.
-pub(super) const DESCRIPTORS_RESERVED: u64 = 32;
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 32;
 
 impl Bounds {
     fn limits(&self, descriptors_max: Option<u64>) -> Limits {

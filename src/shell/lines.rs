@@ -12,7 +12,7 @@ use crate::wire::protocol::timestamp;
 use super::clock::unix_micros;
 
 /// Writes `line`, if that is possible without waiting.
-pub(super) fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut stderr = io::stderr().lock();
     if takes_a_line(&stderr) {
         // A full disk, a reader that went away: there is nobody to tell.
@@ -25,7 +25,7 @@ pub(super) fn say(line: &str) {
 /// # Errors
 ///
 /// Those of the operating system; a reader that went away is one.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
@@ -36,7 +36,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 /// # Errors
 ///
 /// Where a logger was installed before.
-pub(super) fn log_at(level: LevelFilter) -> Result<(), log::SetLoggerError> {
+pub(crate) fn log_at(level: LevelFilter) -> Result<(), log::SetLoggerError> {
     let lines = Lines { levels: SimpleLogger::new().with_level(level) };
     log::set_max_level(lines.levels.max_level());
     log::set_boxed_logger(Box::new(lines))

@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use service_binding::{Binding, Listener as Inherited};
 use socket2::{Domain, SockRef, Type};
 
-use crate::hub::engine::Engine;
 use crate::server::admission::Source;
 use crate::server::server::Server;
+use crate::store::engine::Engine;
 
 use super::stream::TcpSocket;
 
@@ -27,7 +27,7 @@ const TOKENS: std::ops::Range<usize> = usize::MAX - 1024..usize::MAX - 64;
 const FIRST_INHERITED: i32 = 3;
 
 /// Connections that the kernel may hold for us before we accept them.
-pub(super) const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Bytes that the kernel holds for one connection before they are on their way.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -48,7 +48,7 @@ const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 
     {\"detail\":\"too many connections\"}";
 
 /// All sockets that are listened on.
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     listeners: Vec<Listener>,
     /// Whether others hold them, too.
     are_inherited: bool,
@@ -74,7 +74,7 @@ struct Listener {
 
 impl Listeners {
     /// Listens on a socket of our own.
-    pub(super) fn bind(addr: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             Domain::for_address(addr),
             Type::STREAM.nonblocking(),
@@ -88,7 +88,7 @@ impl Listeners {
     }
 
     /// Listens on sockets that others hold, too.
-    pub(super) fn take_over(sockets: Vec<StdTcpListener>) -> io::Result<Self> {
+    pub(crate) fn take_over(sockets: Vec<StdTcpListener>) -> io::Result<Self> {
         for socket in &sockets {
             socket.set_nonblocking(true)?;
             prepare(&SockRef::from(socket))?;
@@ -113,7 +113,7 @@ impl Listeners {
     }
 
     /// Lets a poll tell of connections.
-    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (listener, token) in self.listeners.iter_mut().zip(TOKENS) {
             listener.socket.register(registry, Token(token), Interest::READABLE)?;
         }
@@ -121,12 +121,12 @@ impl Listeners {
     }
 
     /// Where it is listened, with the ports that there are.
-    pub(super) fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.listeners.iter().map(|listener| listener.addr)
     }
 
     /// Takes note of an event, if it is one of a listener.
-    pub(super) fn mark(&mut self, token: Token) -> bool {
+    pub(crate) fn mark(&mut self, token: Token) -> bool {
         let listener = token.0.checked_sub(TOKENS.start).and_then(|place| self.listeners.get_mut(place));
         let Some(listener) = listener else { return false };
         listener.is_ready = true;
@@ -135,7 +135,7 @@ impl Listeners {
 
     /// Accepts nobody any more. Our own sockets are closed, and who comes is refused; of those that others hold,
     /// the kernel keeps who comes for the next process. Returns whether this is the first time.
-    pub(super) fn stop(&mut self, registry: &Registry) -> bool {
+    pub(crate) fn stop(&mut self, registry: &Registry) -> bool {
         if std::mem::replace(&mut self.are_stopped, true) {
             return false;
         }
@@ -152,7 +152,7 @@ impl Listeners {
     }
 
     /// How long the poll may sleep.
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         if self.are_stopped || self.listeners.iter().all(|listener| !listener.is_ready) {
             return None;
         }
@@ -161,12 +161,12 @@ impl Listeners {
     }
 
     /// Whether somebody may be accepted now.
-    pub(super) fn has_some(&self) -> bool {
+    pub(crate) fn has_some(&self) -> bool {
         self.poll_timeout() == Some(Duration::ZERO)
     }
 
     /// Accepts as many as a turn may, from each listener in its turn.
-    pub(super) fn accept<E: Engine>(&mut self, registry: &Registry, server: &mut Server<TcpSocket, E>) {
+    pub(crate) fn accept<E: Engine>(&mut self, registry: &Registry, server: &mut Server<TcpSocket, E>) {
         if !self.has_some() {
             return;
         }
@@ -262,7 +262,7 @@ impl Listeners {
 /// # Errors
 ///
 /// A line that says which of them cannot be listened on.
-pub(super) fn inherited() -> Result<Vec<StdTcpListener>, String> {
+pub(crate) fn inherited() -> Result<Vec<StdTcpListener>, String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(count) = variable("LISTEN_FDS") else { return Ok(Vec::new()) };
     // They may be meant for who has started us.

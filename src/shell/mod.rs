@@ -1,18 +1,11 @@
-//! The outside world: the only floor that names `mio`, `rusqlite`, sockets,
-//! files, the environment and the clock.
+//! The server's outside: the poll loop, sockets, signals, the clock, and the flags of `polecat serve`.
 
-mod descriptors;
-pub mod sqlite;
 pub mod options;
-mod stream;
-mod clock;
-mod lines;
+pub(crate) mod stream;
+pub(crate) mod clock;
+pub(crate) mod lines;
 mod process;
-mod url;
-mod listeners;
-mod notify;
+pub(crate) mod listeners;
+pub(crate) mod notify;
 pub mod reactor;
-mod load;
-mod flags;
-mod client;
-pub mod cli;
+pub(crate) mod flags;

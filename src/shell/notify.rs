@@ -16,7 +16,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A supervisor that wants to be told.
 #[derive(Debug)]
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     socket: UnixDatagram,
     addr: SocketAddr,
     watchdog: Option<Watchdog>,
@@ -39,7 +39,7 @@ impl Supervisor {
     /// # Errors
     ///
     /// A line that says what cannot be understood or reached.
-    pub(super) fn from_env() -> Result<Option<Self>, String> {
+    pub(crate) fn from_env() -> Result<Option<Self>, String> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(None);
         };
@@ -58,19 +58,19 @@ impl Supervisor {
     }
 
     /// It serves.
-    pub(super) fn ready(&mut self, status: &str) {
+    pub(crate) fn ready(&mut self, status: &str) {
         self.pending.push_back(format!("READY=1\nSTATUS={status}"));
         self.send_pending();
     }
 
     /// It stops.
-    pub(super) fn stopping(&mut self, status: &str) {
+    pub(crate) fn stopping(&mut self, status: &str) {
         self.pending.push_back(format!("STOPPING=1\nSTATUS={status}"));
         self.send_pending();
     }
 
     /// The loop has turned.
-    pub(super) fn turned(&mut self, status: impl FnOnce() -> String) {
+    pub(crate) fn turned(&mut self, status: impl FnOnce() -> String) {
         let Some(due) = self.due() else { return };
         let now = Instant::now();
         if now < due || !self.send_pending() {
@@ -85,7 +85,7 @@ impl Supervisor {
     }
 
     /// How long the loop may sleep until it has to give a sign of life, or to try again.
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         Some(self.due()?.saturating_duration_since(Instant::now()))
     }
 

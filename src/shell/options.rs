@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::ground::config::Config;
+use crate::base::config::Config;
 
-use super::sqlite::StoreOptions;
+use crate::store::sqlite::StoreOptions;
 
 /// Everything that a running server depends on.
 #[derive(Debug, Clone)]

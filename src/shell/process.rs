@@ -13,7 +13,7 @@ const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// This process, as it was when the server was started.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     started: SystemTime,
     /// Descriptors that were open then, with no connection yet.
     descriptors: Option<u64>,
@@ -21,14 +21,14 @@ pub(super) struct Process {
 
 impl Process {
     /// To be called before the first connection is accepted.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listed = fs::read_dir(DESCRIPTORS).ok().map(|listed| listed.count() as u64);
         // The list itself is one of them.
         Self { started: SystemTime::now(), descriptors: listed.map(|count| count.saturating_sub(1)) }
     }
 
     /// What is so now. It takes some microseconds, however many `connections` there are.
-    pub(super) fn facts(&self, connections: usize) -> Facts {
+    pub(crate) fn facts(&self, connections: usize) -> Facts {
         let pages = pages();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
@@ -53,13 +53,13 @@ impl Process {
 }
 
 /// Reaps children that have ended, in one turn no more than a few. Returns whether there may be more.
-pub(super) fn reap() -> bool {
+pub(crate) fn reap() -> bool {
     const REAPED_MAX: usize = 64;
     (0..REAPED_MAX).all(|_| matches!(wait(WaitOptions::NOHANG), Ok(Some(_))))
 }
 
 /// Bytes of memory in use; `None` where the system does not tell.
-pub(super) fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     pages().map(|(_, resident)| bytes(resident))
 }
 

@@ -13,21 +13,21 @@ use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
-use crate::hub::engine::Engine;
-use crate::hub::memory::MemoryEngine;
 use crate::server::facts::Lap;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
+use crate::store::engine::Engine;
+use crate::store::memory::MemoryEngine;
 
 use super::clock::Clock;
-use super::descriptors;
 use super::lines::say;
 use super::listeners::Listeners;
 use super::notify::Supervisor;
 use super::options::Options;
 use super::process::{self, Process};
-use super::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 use super::stream::{TcpSocket, readiness};
+use crate::store::sqlite::descriptors;
+use crate::store::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -219,7 +219,7 @@ impl Reactor {
     }
 
     /// Tells `supervisor` when it serves, that it still turns, and when it stops.
-    pub(super) fn report_to(&mut self, supervisor: Supervisor) {
+    pub(crate) fn report_to(&mut self, supervisor: Supervisor) {
         self.supervisor = Some(supervisor);
     }
 
@@ -412,7 +412,7 @@ fn listen_error(options: &Options, error: &io::Error) -> StartError {
 
 /// Randomness from the operating system, by way of what the standard library
 /// seeds its hash maps with.
-pub(super) fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())
 }

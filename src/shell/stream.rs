@@ -10,7 +10,7 @@ use crate::server::socket::{Readiness, Socket};
 
 /// A TCP connection.
 #[derive(Debug)]
-pub(super) struct TcpSocket(pub(super) TcpStream);
+pub(crate) struct TcpSocket(pub(crate) TcpStream);
 
 // As small as the promise in `server::connection` counts on; a debug build of mio
 // keeps more.
@@ -49,7 +49,7 @@ impl Socket for TcpSocket {
 }
 
 /// What a poll tells of a connection.
-pub(super) fn readiness(event: &Event) -> Readiness {
+pub(crate) fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable() || event.is_error(),
         read_closed: event.is_read_closed() || event.is_error(),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::field::elements;
+use super::http::field::elements;
 
 /// Header fields of a response that are looked at.
 const FIELDS_MAX: usize = 64;

@@ -37,10 +37,10 @@ mod skip;
 use std::path::Path;
 use std::rc::Rc;
 
-use polecat::ground::time::Now;
-use polecat::hub::engine::{Answer, Engine, Health, Query, Record, Selection, Span, Stream, Ticket};
-use polecat::hub::memory::MemoryEngine;
-use polecat::shell::sqlite::{SqliteEngine, StoreOptions};
+use polecat::base::time::Now;
+use polecat::store::engine::{Answer, Engine, Health, Query, Record, Selection, Span, Stream, Ticket};
+use polecat::store::memory::MemoryEngine;
+use polecat::store::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::{CorrelationId, Event, Message, Sequence, Summary};
 
 const TICKET: Ticket = Ticket(7);
@@ -259,7 +259,7 @@ fn details(
     match ask(engine, query) {
         Answer::ChannelDetails { ticket: TICKET, channels, is_cut } => {
             let told =
-                |one: polecat::hub::engine::ChannelDetail| (one.name.to_string(), one.newest, one.kept);
+                |one: polecat::store::engine::ChannelDetail| (one.name.to_string(), one.newest, one.kept);
             (channels.into_iter().map(told).collect(), is_cut)
         }
         other => panic!("not details: {other:?}"),

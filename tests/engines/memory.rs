@@ -1,6 +1,6 @@
 //! What the engine in memory does besides: bounds, delay, failure.
 
-use polecat::hub::engine::EngineError;
+use polecat::store::engine::EngineError;
 
 use super::*;
 use crate::keys::keyed;

@@ -1,7 +1,7 @@
 //! Random talk, and the same spoiled: against a model that knows what was said, and
 //! against tungstenite's own `WebSocket`, as the check of messages has it.
 
-use polecat::wire::codec::{self, OpCode};
+use polecat::wire::websocket::codec::{self, OpCode};
 
 use crate::checks::messages::{End, Outcome, Said, their_outcome};
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use polecat::wire::codec::CloseCode;
-use polecat::wire::status::Status;
+use polecat::wire::http::status::Status;
+use polecat::wire::websocket::codec::CloseCode;
 
 use crate::support::process::run;
 use crate::support::socket::message;

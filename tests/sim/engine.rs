@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use polecat::ground::time::Now;
-use polecat::hub::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
-use polecat::hub::terms::Terms;
+use polecat::base::time::Now;
+use polecat::store::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
+use polecat::store::terms::Terms;
 
 use crate::host::{Demand, Host};
 use crate::model::Ledger;

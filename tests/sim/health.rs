@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use polecat::hub::engine::Health;
+use polecat::store::engine::Health;
 
 use crate::pipe::Wire;
 

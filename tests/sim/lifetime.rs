@@ -1,7 +1,7 @@
 //! How long a connection may last, reckoned from what went over it (PROTOCOL 9.3, 11.6, 11.7, 13.4).
 //! All times are by the attended clock.
 
-use polecat::ground::config::Timeouts;
+use polecat::base::config::Timeouts;
 
 use crate::pipe::{Wire, Work};
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use polecat::hub::engine::{Answer, Record};
+use polecat::store::engine::{Answer, Record};
 use serde_json::Value;
 
 /// The name under which the events are kept; no channel is called so.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use polecat::ground::time::Now;
+use polecat::base::time::Now;
 use polecat::server::admission::Source;
 use polecat::server::metrics::Metrics;
 use polecat::server::server::Server;

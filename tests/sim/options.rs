@@ -1,7 +1,7 @@
 //! What one seed decides about a run: every option is drawn apart, so that rare
 //! combinations come up, too.
 
-use polecat::ground::config::{Budgets, Config, Limits, Timeouts};
+use polecat::base::config::{Budgets, Config, Limits, Timeouts};
 
 use crate::pipe::Manners;
 

@@ -189,7 +189,7 @@ fn history_waits_for_room_and_is_complete_in_the_end() {
     // Two of the messages are more than a quarter of what may be unsent.
     let held = world.server().holdings();
     assert!(held.unsent_bytes < 50_000, "{} bytes", held.unsent_bytes);
-    assert!(world.server().metrics().limits.of(polecat::ground::limit::Limit::UnsentBytes) > 0);
+    assert!(world.server().metrics().limits.of(polecat::base::limit::Limit::UnsentBytes) > 0);
     let mut received = vec![0; subscribers.len()];
     for _ in 0..2_000 {
         for (subscriber, received) in subscribers.iter_mut().zip(&mut received) {

@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use polecat::ground::time::Now;
-use polecat::hub::engine::{Answer, Engine, Query, Record, Ticket};
-use polecat::hub::memory::MemoryEngine;
-use polecat::hub::terms::Terms;
+use polecat::base::time::Now;
+use polecat::store::engine::{Answer, Engine, Query, Record, Ticket};
+use polecat::store::memory::MemoryEngine;
+use polecat::store::terms::Terms;
 
 use crate::host::Shared;
 use crate::model::{Era, Ledger};

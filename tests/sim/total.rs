@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use polecat::ground::limit::Limit;
+use polecat::base::limit::Limit;
 use polecat::server::metrics::CloseReason;
 
 use crate::swarm::Report;

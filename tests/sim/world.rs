@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use polecat::ground::time::Now;
+use polecat::base::time::Now;
 use polecat::server::server::Server;
 
 use crate::client::{Client, Context, Mood, Trace};

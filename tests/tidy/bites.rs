@@ -18,8 +18,8 @@ fn lines(faults: &[String]) -> Vec<usize> {
 
 fn floors() -> Floors {
     Floors::of(&[
-        at("src/lib.rs", "pub mod ground;\npub mod wire;\npub mod hub;\n"),
-        at("src/ground/mod.rs", "pub mod time;\npub mod id;\n"),
+        at("src/lib.rs", "pub mod base;\npub mod wire;\npub mod hub;\n"),
+        at("src/base/mod.rs", "pub mod time;\npub mod id;\n"),
         at("src/wire/mod.rs", "pub mod http;\npub(crate) mod codec;\nmod inner;\n"),
     ])
 }
@@ -28,13 +28,13 @@ fn floors() -> Floors {
 fn a_module_that_looks_up_is_found() {
     let floors = floors();
     let faults = |path: &str, text: &str| lines(&floors.faults(&at(path, text)));
-    assert_eq!(faults("src/ground/time.rs", "use std::fmt;\nuse crate::wire::http;\n"), [2]);
+    assert_eq!(faults("src/base/time.rs", "use std::fmt;\nuse crate::wire::http;\n"), [2]);
     assert_eq!(faults("src/wire/http.rs", "fn f() -> crate::hub::X {}\n"), [1], "a path within the code");
-    assert_eq!(faults("src/wire/http.rs", "use crate::{\n    ground::{id, time},\n    hub::Hub,\n};\n"), [1]);
+    assert_eq!(faults("src/wire/http.rs", "use crate::{\n    base::{id, time},\n    hub::Hub,\n};\n"), [1]);
     assert_eq!(faults("src/wire/http.rs", "use super::codec::Frame;\n"), [1], "a room listed after it");
     assert_eq!(faults("src/wire/http.rs", "use super::super::hub::Hub;\n"), [1]);
     assert_eq!(faults("src/wire/codec.rs", "use super::inner::X;\n"), [1], "a private room");
-    assert_eq!(faults("src/ground/mod.rs", "use crate::wire::http;\n"), [1]);
+    assert_eq!(faults("src/base/mod.rs", "use crate::wire::http;\n"), [1]);
     assert_eq!(faults("src/wire/http/parts.rs", "use crate::wire::codec::X;\n"), [1], "a folder is a room");
     let test = "#[cfg(test)]\nmod tests {\n    use super::*;\n    use super::super::codec::X;\n}\n";
     assert_eq!(faults("src/wire/http.rs", test), [4]);
@@ -45,7 +45,7 @@ fn a_module_that_looks_down_is_fine() {
     let floors = floors();
     let faults = |path: &str, text: &str| floors.faults(&at(path, text));
     for (path, text) in [
-        ("src/wire/codec.rs", "use super::http::Head;\nuse crate::ground::{id::Id, time};\n"),
+        ("src/wire/codec.rs", "use super::http::Head;\nuse crate::base::{id::Id, time};\n"),
         (
             "src/wire/codec.rs",
             "//! See [`crate::hub`].\nconst X: &str = \"crate::hub::X\"; // crate::hub::X\n",

@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::ground::config::Config;
-use crate::ground::time::Now;
-use crate::hub::memory::MemoryEngine;
+use crate::base::config::Config;
+use crate::base::time::Now;
 use crate::server::admission::Source;
 use crate::server::facts::Facts;
 use crate::server::server::Server;
 use crate::server::socket::{Readiness, Socket};
+use crate::store::memory::MemoryEngine;
 
 use super::PLACES_MAX;
 

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use polecat::ground::limit::Limit;
+use polecat::base::limit::Limit;
 use polecat::server::metrics::Metrics;
 use polecat::shell::options::Options;
 use rustix::process::Signal;

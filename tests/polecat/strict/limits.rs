@@ -1,7 +1,7 @@
 //! Requests that are too much, where little is allowed: RFC 9110, sections 15.5.14 and 15.5.15;
 //! RFC 6585, section 5. PROTOCOL.md, "13.3 Limits".
 
-use polecat::ground::config::Limits;
+use polecat::base::config::Limits;
 
 use super::After::{Closed, Open};
 use super::Case;

@@ -1,0 +1,129 @@
+//! When to try again: back-off with full jitter, the delay that a server asks for, and when to give up.
+
+use std::time::{Duration, Instant};
+
+use super::server::Failure;
+use crate::shell::reactor::random_seed;
+
+/// The longest first wait; the next may be twice as long, and so on.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Nobody is asked more often than this.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+/// The longest that a server may send us away for.
+const ASKED_MAX: Duration = Duration::from_secs(600);
+
+/// Decides whether and when the next attempt is.
+#[derive(Debug)]
+pub(super) struct Again {
+    random: fastrand::Rng,
+    /// Attempts since the last one that led to something.
+    attempts: u32,
+    /// When it ceased to work.
+    since: Option<Instant>,
+    /// How long that may last.
+    patience: Option<Duration>,
+    /// Whether a first attempt that fails is the last, too.
+    is_first: bool,
+    asked: Option<Duration>,
+}
+
+impl Again {
+    /// `told` is what the user says of how long to try; else it is `patience` (`None` is for ever), and
+    /// not at all before it has worked once.
+    pub(super) fn new(told: Option<Duration>, patience: Option<Duration>) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(random_seed()),
+            attempts: 0,
+            since: None,
+            patience: told.or(patience),
+            is_first: told.is_none(),
+            asked: None,
+        }
+    }
+
+    /// There is a connection, and a server that speaks as it should.
+    pub(super) const fn connected(&mut self) {
+        self.is_first = false;
+    }
+
+    /// Something was got out of it.
+    pub(super) const fn progress(&mut self) {
+        self.attempts = 0;
+        self.since = None;
+    }
+
+    /// The server asks not to be asked before `ms` are over.
+    pub(super) fn asked(&mut self, ms: u64) {
+        self.asked = Some(Duration::from_millis(ms).min(ASKED_MAX));
+    }
+
+    /// How long to wait after `failure`.
+    ///
+    /// # Errors
+    /// The line to end with: it lasts, or has lasted for too long.
+    pub(super) fn after(&mut self, failure: &Failure) -> Result<Duration, String> {
+        if !failure.is_passing || self.is_first {
+            return Err(failure.text.clone());
+        }
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        let drawn = self.drawn();
+        let wait = self.asked.take().unwrap_or(drawn);
+        let Some(patience) = self.patience else { return Ok(wait) };
+        let left = patience.saturating_sub(now.saturating_duration_since(since));
+        if left.is_zero() {
+            return Err(format!("{}; given up after {} s (--retry)", failure.text, patience.as_secs_f64()));
+        }
+        // The last attempt is at the end, not before it.
+        Ok(wait.min(left))
+    }
+
+    fn drawn(&mut self) -> Duration {
+        let most = FIRST.saturating_mul(1 << self.attempts.min(8)).min(LONGEST);
+        self.attempts = self.attempts.saturating_add(1);
+        most.mul_f64(self.random.f64()).max(SHORTEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn waits_grow_are_spread_and_have_bounds() {
+        let mut again = Again::new(None, None);
+        again.connected();
+        let failure = Failure::passing("x");
+        let waits = (0..2000).map(|_| again.after(&failure).unwrap()).collect::<Vec<_>>();
+        assert!(waits.iter().all(|wait| (SHORTEST..=LONGEST).contains(wait)));
+        assert!(waits[0] <= FIRST && waits[1] <= 2 * FIRST, "{waits:?}");
+        let long = waits.iter().filter(|wait| **wait > LONGEST / 2).count();
+        assert!((600..1400).contains(&long), "{long} of 2000");
+        again.progress();
+        assert!(again.after(&failure).unwrap() <= FIRST);
+    }
+
+    #[test]
+    fn the_server_s_own_delay_counts_once_and_is_bounded() {
+        let mut again = Again::new(Some(Duration::from_secs(5000)), None);
+        again.asked(1234);
+        assert_eq!(again.after(&Failure::passing("x")), Ok(Duration::from_millis(1234)));
+        assert!(again.after(&Failure::passing("x")).unwrap() <= 2 * FIRST);
+        again.asked(u64::MAX);
+        assert_eq!(again.after(&Failure::passing("x")), Ok(ASKED_MAX));
+    }
+
+    #[test]
+    fn it_ends_where_it_lasts_and_at_first_unless_told_otherwise() {
+        assert_eq!(Again::new(None, None).after(&Failure::passing("x")), Err("x".to_owned()));
+        let told = Some(Duration::from_secs(9));
+        assert!(Again::new(told, None).after(&Failure::passing("x")).is_ok());
+        assert_eq!(Again::new(told, None).after(&Failure::lasting("x")), Err("x".to_owned()));
+        let given_up = Again::new(Some(Duration::ZERO), None).after(&Failure::passing("x"));
+        assert!(given_up.unwrap_err().contains("given up after 0 s"));
+    }
+}

@@ -1,0 +1,123 @@
+//! `polecat doctor`: what limits a server on this machine, and whether its database is sound. It looks, and
+//! changes nothing.
+
+mod system;
+mod locks;
+mod database;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::print;
+use super::show::{Part, Style};
+
+/// The flags of `polecat doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each line is ok, warn, bad, or unknown where the system does not tell; below it is the command that \
+    raises what binds. Run it as the user that the server runs as: limits and permissions are of whoever asks.\n\n\
+    Examples:\n  \
+    polecat doctor\n  \
+    polecat doctor --db /var/lib/polecat/polecat.db --connections 100000\n  \
+    polecat doctor --json\n\n\
+    Exit status: 0 where nothing is bad; 1 where something is; 2 for a wrong command line."
+)]
+pub(in crate::cli) struct Doctor {
+    /// The server's database file; off where it has none
+    #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
+    database: PathBuf,
+
+    /// Connections that there shall be room for
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    connections: u64,
+
+    /// One object of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How it stands with something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Unknown,
+    Ok,
+    Warn,
+    Bad,
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    name: &'static str,
+    level: Level,
+    /// What there is, and what that binds.
+    text: String,
+    /// What changes it.
+    command: Option<String>,
+}
+
+impl Finding {
+    fn ok(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, level: Level::Ok, text: text.into(), command: None }
+    }
+
+    fn unknown(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, level: Level::Unknown, text: text.into(), command: None }
+    }
+
+    fn warn(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { name, level: Level::Warn, text: text.into(), command: Some(command.into()) }
+    }
+
+    fn bad(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { name, level: Level::Bad, text: text.into(), command: Some(command.into()) }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'f> {
+    worst: Level,
+    checks: &'f [Finding],
+}
+
+impl Doctor {
+    pub(super) fn run(&self) -> Result<bool, String> {
+        let mut findings = system::findings(self.connections);
+        findings.extend(database::findings(&self.database));
+        let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Unknown);
+        let text = if self.json {
+            let report = Report { worst, checks: &findings };
+            serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"
+        } else {
+            table(&findings, Style::of_stdout())
+        };
+        print(&text)?;
+        Ok(worst != Level::Bad)
+    }
+}
+
+fn table(findings: &[Finding], style: Style) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        let (part, word) = match finding.level {
+            Level::Unknown => (Part::Faint, "unknown"),
+            Level::Ok => (Part::Good, "ok"),
+            Level::Warn => (Part::Doubtful, "warn"),
+            Level::Bad => (Part::Bad, "bad"),
+        };
+        style.push(part, &format!("{word:<8}"), &mut out);
+        style.push(Part::Name, &format!("{:<14}", finding.name), &mut out);
+        style.push(Part::Plain, &finding.text, &mut out);
+        out.push('\n');
+        if let Some(command) = &finding.command {
+            style.push(Part::Faint, &format!("{:22}→ ", ""), &mut out);
+            style.push(Part::Plain, command, &mut out);
+            out.push('\n');
+        }
+    }
+    out
+}

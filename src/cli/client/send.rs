@@ -1,0 +1,369 @@
+//! `polecat send`: messages to a channel, many under way at once, each with an idempotency key, so that what is
+//! sent again after a break is stored once.
+
+mod queue;
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::again::Again;
+use super::incoming::{Acknowledged, Hello, Incoming, Reconnect, Refused};
+use super::lines::{Line, Lines};
+use super::link::{Got, Link, SENT_BYTES_MAX};
+use super::sent::Moment;
+use super::server::{Failure, Server, excerpt};
+use super::tail::silence_after;
+use super::wait::{Awaited, pause, wait};
+use super::{parse_seconds, tell};
+use crate::store::sqlite::random_uuid;
+use queue::{Form, Queue};
+
+/// Broadcasts come to whoever sends, too; this bounds what one may need.
+const RECEIVED_BYTES_MAX: usize = SENT_BYTES_MAX;
+
+/// Messages that are read before our own go out.
+const READS_MAX: u64 = 64;
+
+/// How long to go on trying where the user does not say.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The flags of `polecat send`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without a text, each line of standard input is a message. The id of each is printed once it is \
+    stored. After a break it connects again and sends what was not acknowledged once more, with the same idempotency \
+    key, so that the server stores it once; but not what the server may have forgotten the key of: that may be stored or \
+    not.\n\n\
+    Examples:\n  \
+    polecat send general hello\n  \
+    polecat send general --author ann --lane ops hello\n  \
+    journalctl -f -u nginx | polecat send logs --quiet\n  \
+    polecat send jobs --idempotency-key nightly-2026-11-25 done\n\n\
+    Exit status: 0 where all is stored; 1 where something is not, or that is unknown, and stderr says what; 2 for a wrong command line."
+)]
+pub(in crate::cli) struct Send {
+    /// The channel
+    #[arg(value_name = "CHANNEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    channel: String,
+
+    /// The message; without it, each line of standard input is one
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+
+    #[command(flatten)]
+    form: Form,
+
+    /// The key under which the server stores it once within its --idempotency-window; of lines, with - and the
+    /// number of the line behind it [default: a new one]
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    idempotency_key: Option<String>,
+
+    /// Messages on their way at once; with 1, none is stored before one that the store refuses for now
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    window: u16,
+
+    /// Print no ids
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Seconds to go on trying while the server cannot be reached, or cannot store [default: 30 after a break,
+    /// not at all at the start]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    retry: Option<Duration>,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// A key leaves room for the number of a line.
+pub(super) fn parse_key(text: &str) -> Result<String, String> {
+    if (1..=230).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("not 1 to 230 bytes without control characters".to_owned())
+    }
+}
+
+impl Send {
+    pub(super) fn run(&self) -> Result<bool, String> {
+        let key = self.idempotency_key.clone().unwrap_or_else(random_uuid);
+        let mut queue = Queue::new(self.form.clone(), key, usize::from(self.window));
+        let lines = match &self.text {
+            Some(text) => {
+                queue.push_only(text);
+                None
+            }
+            None => {
+                if io::stdin().is_terminal() {
+                    tell("each line that you type is a message; Ctrl-D ends it");
+                }
+                Some(Lines::default())
+            }
+        };
+        let mut sending = Sending {
+            send: self,
+            queue,
+            lines,
+            again: Again::new(self.retry, Some(PATIENCE)),
+            message_bytes_max: 0,
+            memory: Duration::ZERO,
+            paused: None,
+            prints: !self.quiet,
+        };
+        sending.run()
+    }
+}
+
+/// What is under way.
+struct Sending<'s> {
+    send: &'s Send,
+    queue: Queue,
+    /// Standard input, where that is what is sent.
+    lines: Option<Lines>,
+    again: Again,
+    /// What the server takes, as it has said; nothing is read before.
+    message_bytes_max: usize,
+    /// For how long the server remembers a key, as it has said.
+    memory: Duration,
+    /// Until when nothing is sent, since the store does not work.
+    paused: Option<Instant>,
+    prints: bool,
+}
+
+impl Sending<'_> {
+    fn run(&mut self) -> Result<bool, String> {
+        loop {
+            let failure = match self.connection() {
+                Ok(()) => return Ok(self.queue.refused() == 0),
+                Err(failure) => failure,
+            };
+            self.queue.send_all_again();
+            if failure.is_hasty {
+                // Some must be answered before there are too many, or it never gets on.
+                self.queue.halve_window();
+            }
+            self.paused = None;
+            if failure.is_passing && self.message_bytes_max > 0 && self.queue.is_empty() {
+                // Nothing is missing yet: it is soon enough to connect when there is something to send.
+                tell(&format!("{}; connecting again when there is something to send", failure.text));
+                self.wait_for_lines()?;
+                if self.is_done() {
+                    return Ok(self.queue.refused() == 0);
+                }
+                continue;
+            }
+            let wait = self.again.after(&failure).map_err(|line| self.last_words(line))?;
+            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
+            pause(wait, false).map_err(|error| format!("cannot wait: {error}"))?;
+        }
+    }
+
+    /// The line to end with, and how far it has come.
+    fn last_words(&self, line: String) -> String {
+        match self.queue.first() {
+            Some(number) if self.lines.is_some() => {
+                format!("{line}; line {number} and what follows it may not be stored")
+            }
+            Some(_) if self.queue.is_doubtful() => format!("the message may be stored, or not: {line}"),
+            _ => line,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.lines.as_ref().is_none_or(Lines::is_over)
+    }
+
+    /// One connection, until it breaks or all is stored.
+    fn connection(&mut self) -> Result<(), Failure> {
+        let channel = utf8_percent_encode(&self.send.channel, NON_ALPHANUMERIC);
+        let server = &self.send.server;
+        let mut link = Link::open(server, &format!("/api/ws/{channel}"), RECEIVED_BYTES_MAX)?;
+        let mut silence_max = None;
+        for turn in 1_u64.. {
+            let is_idle = match link.read()? {
+                Got::Text(text) => {
+                    self.take(&text, &mut silence_max)?;
+                    false
+                }
+                Got::Other => false,
+                Got::Nothing => true,
+            };
+            // Where others say much, it is our turn nevertheless.
+            if !is_idle && !turn.is_multiple_of(READS_MAX) {
+                continue;
+            }
+            if silence_max.is_some() {
+                self.fill_and_send(&mut link)?;
+            }
+            link.flush()?;
+            if silence_max.is_some() && self.is_done() {
+                break;
+            }
+            if is_idle {
+                self.wait(&link, silence_max)?;
+            }
+        }
+        link.close();
+        Ok(())
+    }
+
+    /// When the server has been silent for too long.
+    fn deadline(&self, link: &Link<'_>, silence_max: Option<Duration>) -> Instant {
+        let timeout = self.send.server.timeout;
+        match (self.queue.answered(), silence_max) {
+            // An answer is owed.
+            (Some(answered), _) => answered.max(link.sent()) + timeout,
+            (None, silence_max) => link.heard() + silence_max.unwrap_or(timeout),
+        }
+    }
+
+    fn wait(&mut self, link: &Link<'_>, silence_max: Option<Duration>) -> Result<(), Failure> {
+        let deadline = self.deadline(link, silence_max);
+        if Instant::now() >= deadline {
+            return Err(self.send.server.silent());
+        }
+        let until = self.paused.map_or(deadline, |paused| paused.min(deadline));
+        let input = silence_max.is_some() && self.wants_lines();
+        let woken = link.wait(Awaited { input, ..Awaited::default() }, until)?;
+        if woken.input {
+            self.read_lines().map_err(Failure::lasting)?;
+        }
+        Ok(())
+    }
+
+    fn wants_lines(&self) -> bool {
+        self.queue.has_room() && self.lines.as_ref().is_some_and(Lines::wants_more)
+    }
+
+    /// Waits for standard input alone.
+    fn wait_for_lines(&mut self) -> Result<(), String> {
+        while self.queue.is_empty() && !self.is_done() {
+            if self.wants_lines() {
+                let awaited = Awaited { input: true, ..Awaited::default() };
+                let woken = wait(awaited, None).map_err(|error| format!("cannot wait: {error}"))?;
+                if woken.input {
+                    self.read_lines()?;
+                }
+            }
+            self.fill();
+        }
+        Ok(())
+    }
+
+    /// Takes what is there of standard input. It is read only where something is there, so that nothing waits.
+    fn read_lines(&mut self) -> Result<(), String> {
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        let mut stdin = io::stdin().lock();
+        let len = match stdin.fill_buf() {
+            Ok(bytes) => {
+                lines.feed(bytes, self.message_bytes_max);
+                bytes.len()
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => 0,
+            Err(error) => return Err(format!("standard input cannot be read: {error}")),
+        };
+        stdin.consume(len);
+        Ok(())
+    }
+
+    fn fill_and_send(&mut self, link: &mut Link<'_>) -> Result<(), Failure> {
+        loop {
+            let refused = self.queue.refused();
+            self.fill();
+            self.send_some(link)?;
+            // What is refused makes room for more.
+            if self.queue.refused() == refused {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes messages of lines.
+    fn fill(&mut self) {
+        let Some(lines) = &mut self.lines else { return };
+        while self.queue.has_room() {
+            let Some((number, line)) = lines.next() else { return };
+            let max = self.message_bytes_max;
+            match line {
+                Line::Text(text) => self.queue.push(number, &text),
+                Line::NotUtf8 => self.queue.refuse(&format!("line {number} is no UTF-8; it is not sent")),
+                Line::TooLong => {
+                    self.queue.refuse(&format!(
+                        "line {number} is longer than the {max} bytes that the server takes"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn send_some(&mut self, link: &mut Link<'_>) -> Result<(), Failure> {
+        if self.paused.is_some_and(|paused| Instant::now() < paused) {
+            return Ok(());
+        }
+        self.paused = None;
+        while !link.has_unsent() {
+            let Some(text) = self.queue.next_to_send(self.message_bytes_max, self.memory, Moment::now())
+            else {
+                return Ok(());
+            };
+            link.send(text)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, text: &str, silence_max: &mut Option<Duration>) -> Result<(), Failure> {
+        let incoming = Incoming::parse(text)?;
+        match &*incoming.kind {
+            "hello" => {
+                let hello = incoming.payload::<Hello>()?;
+                self.again.connected();
+                let max = usize::try_from(hello.message_bytes_max).unwrap_or(usize::MAX);
+                self.message_bytes_max = max.clamp(1, SENT_BYTES_MAX);
+                self.memory = Duration::from_millis(hello.idempotency_window_ms);
+                *silence_max = Some(silence_after(hello.heartbeat_interval_ms, self.send.server.timeout));
+            }
+            "ack" => {
+                let ack = incoming.payload::<Acknowledged>()?;
+                if ack.id.is_some_and(|id| self.queue.stored(id)) {
+                    self.again.progress();
+                    self.print(&excerpt(&ack.event_id));
+                }
+            }
+            "error" => self.refused(&incoming.payload::<Refused>()?)?,
+            "reconnect" => self.again.asked(incoming.payload::<Reconnect>()?.after_ms),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, refused: &Refused) -> Result<(), Failure> {
+        let message = excerpt(&refused.message);
+        let Some(id) = refused.id else {
+            return Err(Failure::lasting(format!("{} does not take it: {message}", self.send.server.name())));
+        };
+        if refused.code != "store_unavailable" {
+            self.queue.refused_for_good(id, &message);
+            return Ok(());
+        }
+        self.queue.refused_for_now(id);
+        if self.paused.is_none() {
+            let failure = Failure::passing(message);
+            // What gives up here is not tried on another connection.
+            let wait = self.again.after(&failure).map_err(Failure::lasting)?;
+            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
+            self.paused = Some(Instant::now() + wait);
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, id: &str) {
+        if self.prints && writeln!(io::stdout(), "{id}").is_err() {
+            // Nobody reads it. What is to be sent is sent nevertheless.
+            self.prints = false;
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! `polecat tail`: follows a channel or the events. The follower knows where it is; whatever happens to a
+//! connection, the next one goes on there.
+
+mod follower;
+
+use std::io::{self, BufWriter, Write};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::wire::protocol::Sequence;
+
+use super::again::Again;
+use super::link::{Got, Link};
+use super::server::{Failure, Server};
+use super::show::Style;
+use super::wait::{Awaited, pause};
+use super::{parse_seconds, tell, unread};
+use follower::{Follower, Step};
+
+/// The flags of `polecat tail`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "After a break it connects again by itself and goes on where it was: nothing is missed or shown \
+    twice, over restarts of the server, too. Where something may be missing it says so on stderr. Each message is a line; \
+    control characters in it are shown as escapes.\n\n\
+    Examples:\n  \
+    polecat tail general\n  \
+    polecat tail general --from beginning\n  \
+    polecat tail --json --from event-00042\n  \
+    polecat tail general --from beginning -n 10\n  \
+    POLECAT_URL=http://127.0.0.1:9000 polecat tail\n\n\
+    Exit status: 0 after -n, or where nobody reads the output any more; 1 where it cannot go on; 2 for a wrong command \
+    line. Ctrl-C ends it."
+)]
+pub(in crate::cli) struct Tail {
+    /// The channel; without it, the events
+    #[arg(value_name = "CHANNEL")]
+    channel: Option<String>,
+
+    /// After which id to begin: message-00017, event-00017 or 17; beginning for all that is kept, now for what
+    /// comes only
+    #[arg(long, value_name = "ID", default_value = "now", value_parser = parse_from)]
+    from: From,
+
+    /// Lines of JSON, each as it came from the server
+    #[arg(long)]
+    json: bool,
+
+    /// End after so many
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = parse_count)]
+    count: Option<u64>,
+
+    /// Seconds to go on trying while the server cannot be reached [default: for ever after a break, not at
+    /// all at the start]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    retry: Option<Duration>,
+
+    /// The longest message that is taken, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1024..=1 << 30))]
+    max_message_bytes: u32,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Now,
+    After(u64),
+    /// The sequence was named.
+    In(Sequence, u64),
+}
+
+fn parse_from(text: &str) -> Result<From, String> {
+    let of = |sequence: Sequence| sequence.parse(text).map(|id| From::In(sequence, id));
+    let number =
+        || text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok().map(From::After))?;
+    match text {
+        "now" => Ok(From::Now),
+        "beginning" => Ok(From::After(0)),
+        _ => of(Sequence::Messages)
+            .or_else(|| of(Sequence::Events))
+            .or_else(number)
+            .ok_or_else(|| "not an id such as message-00017, and neither now nor beginning".to_owned()),
+    }
+}
+
+fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
+/// Why there is nothing more to do.
+struct Done;
+
+impl Tail {
+    pub(super) fn complaint(&self) -> Option<String> {
+        match self.from {
+            From::In(sequence, _) if sequence != self.sequence() => Some(match self.channel {
+                Some(_) => "--from names an event, and a channel has messages".to_owned(),
+                None => "--from names a message, which is on a channel; name that, too".to_owned(),
+            }),
+            _ if self.channel.as_ref().is_some_and(String::is_empty) => {
+                Some("the channel has no name".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn run(&self) -> Result<(), String> {
+        let after = match self.from {
+            From::Now => None,
+            From::After(id) | From::In(_, id) => Some(id),
+        };
+        let mut follower = Follower::new(self.channel.as_deref(), after);
+        let mut again = Again::new(self.retry, None);
+        let stdout = BufWriter::new(io::stdout().lock());
+        let mut shown = Shown { out: stdout, style: Style::of_stdout(), json: self.json, left: self.count };
+        loop {
+            let failure = match self.follow(&mut follower, &mut again, &mut shown) {
+                Ok(ended) => return ended.map(|Done| ()),
+                Err(failure) => failure,
+            };
+            let wait = match again.after(&failure) {
+                Ok(wait) => wait,
+                Err(line) => return shown.flush().and(Err(line)),
+            };
+            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
+            let is_unread =
+                shown.flush()? || pause(wait, true).map_err(|error| format!("cannot wait: {error}"))?;
+            if is_unread {
+                return Ok(());
+            }
+        }
+    }
+
+    const fn sequence(&self) -> Sequence {
+        if self.channel.is_some() { Sequence::Messages } else { Sequence::Events }
+    }
+
+    /// One connection, until it breaks or all is done. What goes wrong on our side is the inner error.
+    fn follow(
+        &self,
+        follower: &mut Follower,
+        again: &mut Again,
+        shown: &mut Shown<impl Write>,
+    ) -> Result<Result<Done, String>, Failure> {
+        let mut link = Link::open(&self.server, &follower.target(), self.max_message_bytes as usize)?;
+        let mut silence_max = self.server.timeout;
+        loop {
+            match link.read()? {
+                Got::Text(text) => match follower.take(&text)? {
+                    Step::Show => match shown.show(&text) {
+                        Ok(false) => again.progress(),
+                        Ok(true) => {
+                            link.close();
+                            return Ok(Ok(Done));
+                        }
+                        Err(line) => return Ok(Err(line)),
+                    },
+                    Step::Hello { heartbeat_ms } => {
+                        again.connected();
+                        silence_max = silence_after(heartbeat_ms, self.server.timeout);
+                    }
+                    Step::Live => again.progress(),
+                    Step::Reconnect { after_ms } => again.asked(after_ms),
+                    Step::Tell(line) => tell(&line),
+                    Step::Nothing => {}
+                },
+                Got::Other => {}
+                Got::Nothing => {
+                    match shown.flush() {
+                        Ok(false) => {}
+                        Ok(true) => return Ok(Ok(Done)),
+                        Err(line) => return Ok(Err(line)),
+                    }
+                    link.flush()?;
+                    let until = link.heard() + silence_max;
+                    if Instant::now() >= until {
+                        let (name, seconds) = (self.server.name(), silence_max.as_secs_f64());
+                        return Err(Failure::passing(format!("{name} has been silent for {seconds} s")));
+                    }
+                    if link.wait(Awaited { output: true, ..Awaited::default() }, until)?.is_unread {
+                        return Ok(Ok(Done));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long a server is silent that is gone: it says something every interval.
+pub(super) fn silence_after(heartbeat_ms: u64, timeout: Duration) -> Duration {
+    const DAY_MS: u64 = 86_400_000;
+    Duration::from_millis(heartbeat_ms.min(DAY_MS) * 2) + timeout
+}
+
+/// Standard output.
+struct Shown<W> {
+    out: W,
+    style: Style,
+    json: bool,
+    left: Option<u64>,
+}
+
+impl<W: Write> Shown<W> {
+    /// Writes one message; returns whether that was the last.
+    fn show(&mut self, text: &str) -> Result<bool, String> {
+        let mut line = String::with_capacity(text.len() + 16);
+        if self.json {
+            self.style.push_json(text, &mut line);
+        } else {
+            follower::write_for_people(text, self.style, &mut line).map_err(|failure| failure.text)?;
+        }
+        line.push('\n');
+        if let Err(error) = self.out.write_all(line.as_bytes()) {
+            return unread(&error).map(|()| true);
+        }
+        let Some(left) = &mut self.left else { return Ok(false) };
+        *left -= 1;
+        if *left > 0 {
+            return Ok(false);
+        }
+        self.flush().map(|_| true)
+    }
+
+    /// Hands over what was written; returns whether nobody reads it any more.
+    fn flush(&mut self) -> Result<bool, String> {
+        match self.out.flush() {
+            Ok(()) => Ok(false),
+            Err(error) => unread(&error).map(|()| true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_to_begin_is_an_id_or_a_word() {
+        for (text, from) in [
+            ("now", From::Now),
+            ("beginning", From::After(0)),
+            ("17", From::After(17)),
+            ("message-00017", From::In(Sequence::Messages, 17)),
+            ("event-3", From::In(Sequence::Events, 3)),
+        ] {
+            assert_eq!(parse_from(text), Ok(from), "{text}");
+        }
+        for wrong in ["", "then", "-1", "+1", "message-", "message-x", "99999999999999999999"] {
+            assert!(parse_from(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The flags of `polecat load`, and the plan that they come to.
+
+use clap::{Args, Subcommand};
+
+use crate::load::payload::STAMP_BYTES;
+use crate::load::plan::{Plan, Publishing, Workload};
+
+use super::super::url::Url;
+use super::target::{Sources, parse_sources};
+
+/// Connections, and messages of one on their way.
+const COUNT_MAX: i64 = 10_000_000;
+
+/// The flags of `polecat load`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "`polecat load WORKLOAD --help` has the flags of a workload, and the URL that it needs.\n\n\
+    Examples:\n  \
+    polecat load idle ws://127.0.0.1:8010/ws -n 10000 --for 60\n  \
+    polecat load echo ws://127.0.0.1:8010/api/ws -c 100 --depth 16 --size 64\n  \
+    polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --window 16\n  \
+    polecat load publish http://127.0.0.1:8010/api/messages -c 64\n  \
+    polecat load storm ws://127.0.0.1:8010/api/ws/room -c 1000 --rounds 5\n\n\
+    Ctrl-C ends a run early, and the report comes nevertheless; a second one waits for nothing more.\n\n\
+    Exit status: 0 where everything came that had to; 1 where something was lost, doubled or wrong, or a\n\
+    connection ended; 2 for a wrong command line."
+)]
+pub(in crate::cli) struct Load {
+    #[command(subcommand)]
+    workload: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Flags {
+    /// Open connections and hold them, answering pings
+    Idle(Idle),
+    /// Send messages that come back, on each connection so many at once
+    Echo(Echo),
+    /// Publish to subscribers, each of whom must get everything in the same order
+    Fanout(Fanout),
+    /// POST messages, and check that each answer names what was stored
+    Publish(Publish),
+    /// Let all subscribers leave at once and resume, while messages go on
+    Storm(Storm),
+}
+
+/// What every workload takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Of every workload")]
+struct Common {
+    /// Seconds for which it counts
+    #[arg(long = "for", value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    run_us: u64,
+
+    /// Seconds of sending before it counts
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    warm_up: u64,
+
+    /// Seconds to wait for what does not come
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    patience: u64,
+
+    /// Of a hundred subscribers, those that read slowly
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
+    slow: u32,
+
+    /// For a hundred connections, how many there are beside them that shake hands and are not heard of again
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    half_open: u32,
+
+    /// For a hundred connections, how many there are beside them that never finish their request
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    dribble: u32,
+
+    /// Have all WebSockets agree on compression (permessage-deflate), and fill messages with text that shrinks like JSON
+    #[arg(long)]
+    compress: bool,
+
+    /// Connects in a second [default: as fast as they are answered]
+    #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
+    connect_rate: Option<f64>,
+
+    /// Source addresses, A-B [default: as many of loopback as the ports need]
+    #[arg(long, value_name = "ADDRS", value_parser = parse_sources)]
+    sources: Option<Sources>,
+
+    /// Process of the server, for its memory and processor time; may be given several times
+    /// [default: those that listen on the port, on this host]
+    #[arg(long = "pid", value_name = "PID")]
+    pids: Vec<u32>,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Write a line to stderr when a stage of the run begins (warming-up, measuring, finishing, done), with
+    /// the number of open connections, instead of the bar
+    #[arg(long)]
+    stages: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load idle ws://127.0.0.1:8010/ws -n 10000 --rate 2000 --for 60\n  \
+    polecat load idle ws://127.0.0.1:8010/api/ws/room -n 100 --broadcast http://127.0.0.1:8010/api/messages")]
+struct Idle {
+    /// A WebSocket, such as ws://127.0.0.1:8010/ws. To get the --broadcast, a channel whose name is
+    /// the last segment of the path, or the event stream
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
+    /// Connections
+    #[arg(short = 'n', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    connections: u32,
+    /// Connects in a second, as --connect-rate
+    #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// At the end, POST one message here that all must get; an event, where it ends in /api/events
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    broadcast: Option<Url>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    polecat load echo ws://127.0.0.1:8010/api/ws -c 100 --depth 16 --size 64")]
+struct Echo {
+    /// A WebSocket that sends back what it gets, such as ws://127.0.0.1:8010/api/ws
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
+    /// Connections
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    connections: u32,
+    /// Messages of each connection on their way at once
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    depth: u32,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
+    size: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --window 16\n  \
+    polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --rate 500 --post http://127.0.0.1:8010/api/messages\n  \
+    polecat load fanout ws://127.0.0.1:8010/ws -c 1000 --rate 100 --post http://127.0.0.1:8010/api/events")]
+struct Fanout {
+    /// A channel, whose name is the last segment of the path, such as ws://127.0.0.1:8010/api/ws/room;
+    /// with --post to /api/events, the event stream
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
+    /// Subscribers
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    connections: u32,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = parse_size)]
+    size: usize,
+    /// Messages of each publisher that not everybody has got yet
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    window: u32,
+    /// Messages in a second, of all publishers, whether or not those before were got
+    #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Publishers; on WebSockets they are subscribers, too
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    publishers: u32,
+    /// Publish by POST here instead of on WebSockets; events, where it ends in /api/events
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    post: Option<Url>,
+    /// POST the bare payload instead of JSON, and expect no more than a status of 2xx
+    #[arg(long, requires = "post")]
+    raw: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load publish http://127.0.0.1:8010/api/messages -c 64 --depth 4\n  \
+    polecat load publish http://127.0.0.1:8010/api/messages --channel load --size 1000 --for 30")]
+struct Publish {
+    /// Where to POST, such as http://127.0.0.1:8010/api/messages
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
+    /// Connections
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    connections: u32,
+    /// Requests of each connection on their way at once
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    depth: u32,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
+    size: usize,
+    /// The channel
+    #[arg(long, value_name = "NAME", default_value = "load")]
+    channel: String,
+    /// Expect no more than a status of 2xx
+    #[arg(long)]
+    status_only: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    polecat load storm ws://127.0.0.1:8010/api/ws/room -c 1000 --rounds 5\n  \
+    polecat load storm ws://127.0.0.1:8010/ws -c 1000 --post http://127.0.0.1:8010/api/events")]
+struct Storm {
+    /// A channel, whose name is the last segment of the path, such as ws://127.0.0.1:8010/api/ws/room;
+    /// with --post to /api/events, the event stream
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    url: Url,
+    /// Subscribers
+    #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    connections: u32,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = parse_size)]
+    size: usize,
+    /// Messages in a second
+    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = parse_rate)]
+    rate: f64,
+    /// How often all leave and resume within the time
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    rounds: u32,
+    /// Where to POST [default: /api/messages on the same host]
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    post: Option<Url>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A plan, and what only the shell has to know of a run.
+pub(super) struct Run {
+    pub(super) plan: Plan,
+    pub(super) url: Url,
+    pub(super) publish_url: Option<Url>,
+    pub(super) sources: Option<Sources>,
+    pub(super) pids: Vec<u32>,
+    pub(super) json: bool,
+    pub(super) stages: bool,
+}
+
+impl Load {
+    /// What is to be run. `key` is the `Sec-WebSocket-Key` of all handshakes.
+    pub(super) fn run(self, key: String) -> Run {
+        match self.workload {
+            Flags::Idle(Idle { url, common, connections, rate, broadcast }) => {
+                let mut run = common.run(Workload::Idle, url, connections, key);
+                run.plan.connect_rate = rate.or(run.plan.connect_rate);
+                run.plan.warm_up_us = 0;
+                run.plan.depth = u32::MAX;
+                if let Some(url) = broadcast {
+                    run.post_to(url, false, 1);
+                    run.plan.messages_max = Some(1);
+                }
+                run
+            }
+            Flags::Echo(Echo { url, common, connections, depth, size }) => {
+                let mut run = common.run(Workload::Echo, url, connections, key);
+                (run.plan.depth, run.plan.payload_bytes) = (depth, size);
+                run
+            }
+            Flags::Fanout(Fanout { url, common, connections, size, window, rate, publishers, post, raw }) => {
+                let mut run = common.run(Workload::Fanout, url, connections, key);
+                (run.plan.depth, run.plan.payload_bytes, run.plan.rate) = (window, size, rate);
+                run.plan.publishers = publishers;
+                if let Some(url) = post {
+                    run.post_to(url, raw, publishers);
+                }
+                run
+            }
+            Flags::Publish(Publish { url, common, connections, depth, size, channel, status_only }) => {
+                let mut run = common.run(Workload::Publish, url, connections, key);
+                (run.plan.depth, run.plan.payload_bytes) = (depth, size);
+                run.plan.channel_json = serde_json::Value::from(channel).to_string();
+                run.plan.publishing = Publishing::Post(run.plan.endpoint.clone());
+                run.plan.status_only = status_only;
+                run
+            }
+            Flags::Storm(Storm { url, common, connections, size, rate, rounds, post }) => {
+                let mut run = common.run(Workload::Storm, url, connections, key);
+                (run.plan.payload_bytes, run.plan.rate, run.plan.rounds) = (size, Some(rate), rounds);
+                run.plan.warm_up_us = 0;
+                let url = post.unwrap_or_else(|| run.url.at("/api/messages"));
+                run.post_to(url, false, 1);
+                run
+            }
+        }
+    }
+}
+
+impl Common {
+    fn run(self, workload: Workload, url: Url, connections: u32, key: String) -> Run {
+        let share = |percent: u32| {
+            u32::try_from(u64::from(connections) * u64::from(percent) / 100).unwrap_or(u32::MAX)
+        };
+        let channel = percent_encoding::percent_decode_str(url.last_segment()).decode_utf8_lossy();
+        let plan = Plan {
+            workload,
+            endpoint: url.endpoint(),
+            channel_json: serde_json::Value::from(channel.into_owned()).to_string(),
+            connections,
+            publishers: 0,
+            publishing: Publishing::Message,
+            depth: 1,
+            payload_bytes: STAMP_BYTES,
+            rate: None,
+            messages_max: None,
+            connect_rate: self.connect_rate,
+            slow: share(self.slow),
+            half_open: share(self.half_open),
+            dribblers: share(self.dribble),
+            rounds: 0,
+            status_only: false,
+            compresses: self.compress,
+            warm_up_us: self.warm_up,
+            run_us: self.run_us,
+            patience_us: self.patience,
+            key,
+        };
+        Run {
+            plan,
+            url,
+            publish_url: None,
+            sources: self.sources,
+            pids: self.pids,
+            json: self.json,
+            stages: self.stages,
+        }
+    }
+}
+
+impl Run {
+    fn post_to(&mut self, url: Url, raw: bool, publishers: u32) {
+        let endpoint = url.endpoint();
+        self.plan.publishers = publishers;
+        self.plan.publishing = match endpoint.target.split('?').next() {
+            _ if raw => Publishing::PostRaw(endpoint),
+            Some("/api/events") => Publishing::PostEvent(endpoint),
+            _ => Publishing::Post(endpoint),
+        };
+        self.plan.status_only = raw;
+        self.publish_url = Some(url);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok((seconds * 1e6) as u64),
+        _ => Err("not a number of seconds, up to one day".to_owned()),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
+fn parse_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if (STAMP_BYTES..=32 << 20).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("not a number of bytes between {STAMP_BYTES} and 33554432")),
+    }
+}

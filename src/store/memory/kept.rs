@@ -1,0 +1,217 @@
+//! What the engine in memory keeps, and how it finds it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, RangeInclusive};
+use std::rc::Rc;
+
+use crate::store::engine::{ChannelDetail, Record, Stream};
+use crate::wire::protocol::{Message, Summary};
+
+/// The newest records of one id sequence, without a hole: the id of a record
+/// is `newest` less its distance from the back.
+#[derive(Debug, Clone)]
+pub(super) struct Kept<T> {
+    records: VecDeque<Entry<T>>,
+    bytes: usize,
+    pub(super) newest: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Entry<T> {
+    weight: usize,
+    record: T,
+    key: Option<Rc<str>>,
+}
+
+impl<T> Kept<T> {
+    pub(super) const fn after(newest: u64) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, newest }
+    }
+
+    /// Keeps `record`, which was appended with `key`, and returns its id.
+    pub(super) fn push(&mut self, record: T, key: Option<Rc<str>>, weight: usize) -> u64 {
+        let weight = weight + key.as_ref().map_or(0, |key| key.len());
+        self.records.push_back(Entry { weight, record, key });
+        self.bytes += weight;
+        self.newest += 1;
+        self.newest
+    }
+
+    /// Whether the oldest record has to go; the newest never has to.
+    pub(super) fn is_over(&self, records_max: usize, bytes_max: usize) -> bool {
+        self.records.len() > 1 && (self.records.len() > records_max || self.bytes > bytes_max)
+    }
+
+    /// Returns what is dropped, and its key.
+    pub(super) fn drop_oldest(&mut self) -> Option<(T, Option<Rc<str>>)> {
+        let Entry { weight, record, key } = self.records.pop_front()?;
+        self.bytes -= weight;
+        Some((record, key))
+    }
+
+    /// The id of the oldest record; one more than the newest where there is none.
+    pub(super) fn oldest(&self) -> u64 {
+        self.newest + 1 - self.records.len() as u64
+    }
+
+    /// The ids that are kept and in `range`, in their order.
+    pub(super) fn ids(&self, range: RangeInclusive<u64>) -> RangeInclusive<u64> {
+        (*range.start()).max(self.oldest())..=(*range.end()).min(self.newest)
+    }
+
+    pub(super) fn at(&self, id: u64) -> Option<(usize, &T)> {
+        let index = usize::try_from(id.checked_sub(self.oldest())?).ok()?;
+        self.records.get(index).map(|entry| (entry.weight, &entry.record))
+    }
+}
+
+/// The messages, found by id and by channel, and their totals.
+#[derive(Debug, Clone)]
+pub(super) struct Messages {
+    pub(super) kept: Kept<Message>,
+    /// The ids of each channel, oldest first; a channel that has none is not in it.
+    by_channel: BTreeMap<Rc<str>, VecDeque<u64>>,
+    by_provider: BTreeMap<String, u64>,
+    by_lane: BTreeMap<String, u64>,
+    tokens: i128,
+}
+
+impl Messages {
+    pub(super) const fn after(newest: u64) -> Self {
+        Self {
+            kept: Kept::after(newest),
+            by_channel: BTreeMap::new(),
+            by_provider: BTreeMap::new(),
+            by_lane: BTreeMap::new(),
+            tokens: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, message: Message, key: Option<Rc<str>>, weight: usize) -> u64 {
+        for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
+        {
+            if let Some(name) = name.as_ref().filter(|name| !name.is_empty()) {
+                *counts.entry(name.clone()).or_default() += 1;
+            }
+        }
+        self.tokens += i128::from(message.token_count.unwrap_or(0));
+        let channel = Rc::clone(&message.channel_id);
+        let id = self.kept.push(message, key, weight);
+        self.by_channel.entry(channel).or_default().push_back(id);
+        id
+    }
+
+    /// Returns the key of what is dropped, and what it is a key on.
+    pub(super) fn drop_oldest(&mut self) -> Option<(Stream, Rc<str>)> {
+        let (message, key) = self.kept.drop_oldest()?;
+        for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
+        {
+            if let Some(name) = name
+                && let Some(count) = counts.get_mut(name)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(name);
+                }
+            }
+        }
+        self.tokens -= i128::from(message.token_count.unwrap_or(0));
+        if let Some(ids) = self.by_channel.get_mut(&message.channel_id) {
+            ids.pop_front();
+            if ids.is_empty() {
+                self.by_channel.remove(&message.channel_id);
+            }
+        }
+        Some((Stream::Channel(message.channel_id), key?))
+    }
+
+    pub(super) fn page(&self, channel: &str, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
+        let mut page: Vec<(u64, Record)> = Vec::new();
+        let Some(ids) = self.by_channel.get(channel) else { return (page, self.kept.newest) };
+        for &id in ids.range(ids.partition_point(|id| *id <= after)..) {
+            let Some((weight, message)) = self.kept.at(id) else { continue };
+            if !cut.takes(weight) {
+                let through = page.last().map_or(after, |(id, _)| *id);
+                return (page, through);
+            }
+            page.push((id, Record::Message(message.clone())));
+        }
+        (page, self.kept.newest)
+    }
+
+    pub(super) fn count(&self, channel: &str, after: u64, through: u64) -> u64 {
+        let Some(ids) = self.by_channel.get(channel) else { return 0 };
+        let up_to = |id: u64| ids.partition_point(|other| *other <= id);
+        up_to(through).saturating_sub(up_to(after)) as u64
+    }
+
+    /// The ids of one channel, or of all, that are in `range`, in their order.
+    pub(super) fn ids(
+        &self,
+        channel: Option<&str>,
+        range: RangeInclusive<u64>,
+    ) -> Box<dyn DoubleEndedIterator<Item = u64> + '_> {
+        match channel.map(|name| self.by_channel.get(name)) {
+            None => Box::new(self.kept.ids(range)),
+            Some(None) => Box::new(std::iter::empty()),
+            Some(Some(ids)) => {
+                let first = ids.partition_point(|id| id < range.start());
+                let end = ids.partition_point(|id| id <= range.end()).max(first);
+                Box::new(ids.range(first..end).copied())
+            }
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.by_channel.keys().map(|name| String::from(&**name)).collect()
+    }
+
+    /// What is kept of the channels above `after`, and whether there are more than that.
+    pub(super) fn details(&self, after: Option<&str>, mut cut: Cut) -> (Vec<ChannelDetail>, bool) {
+        let above = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut channels = Vec::new();
+        for (name, ids) in self.by_channel.range::<str, _>((above, Bound::Unbounded)) {
+            let newest = ids.back().copied().unwrap_or_default();
+            let detail = ChannelDetail { name: Rc::clone(name), newest, kept: ids.len() as u64 };
+            if !cut.takes(detail.weight()) {
+                return (channels, true);
+            }
+            channels.push(detail);
+        }
+        (channels, false)
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let tokens = self.tokens.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+        Summary {
+            total_messages: self.kept.records.len() as u64,
+            total_tokens: i64::try_from(tokens).unwrap_or_default(),
+            by_provider: self.by_provider.clone(),
+            by_lane: self.by_lane.clone(),
+        }
+    }
+}
+
+/// Says where a page ends: after `records_left` records, or once the weights
+/// taken reach a bound, but never before the first record.
+pub(super) struct Cut {
+    records_left: usize,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Cut {
+    pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
+        Self { records_left: records_max.max(1), bytes: 0, bytes_max: bytes_max.max(1) }
+    }
+
+    /// Whether a further record, which weighs `weight`, still belongs to the page.
+    pub(super) fn takes(&mut self, weight: usize) -> bool {
+        if self.records_left == 0 || self.bytes >= self.bytes_max {
+            return false;
+        }
+        self.records_left -= 1;
+        self.bytes += weight;
+        true
+    }
+}

@@ -1,0 +1,173 @@
+//! What is kept of each channel. How many messages that are is counted along the channel's
+//! part of the index, once: what was counted is remembered, so that the next time only what came
+//! since has to be, and what retention deletes is taken off. Nothing of it is stored, and who never asks
+//! pays nothing.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rusqlite::{Connection, Row};
+
+use crate::store::engine::{Answer, ChannelDetail, Ticket};
+
+use super::queries::{Ids, Name, row_id};
+use super::questions::{CHANNEL_COUNT, COUNT_ROWS, FIRST_CHANNEL, NEXT_CHANNEL};
+
+/// Channels whose counts are remembered. Beyond so many it begins anew.
+const CHANNELS_MAX: usize = 100_000;
+
+/// Entries of the index that may be counted in the time that it takes to find a channel.
+const ROWS_PER_CHANNEL: usize = 16;
+
+/// Messages by channel, as far as they were counted; looked up only.
+#[derive(Debug, Default)]
+pub(super) struct KeptCounts {
+    counts: HashMap<Name, Counted>,
+}
+
+/// Messages of one channel up to the id `through`, which is that of the newest of them.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counted {
+    through: i64,
+    count: u64,
+}
+
+impl KeptCounts {
+    /// Whether anything was counted, so that it has to be told of what is deleted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Takes off a message that is deleted for good.
+    pub(super) fn deleted(&mut self, message: &Deleted) {
+        if let Some(counted) = self.counts.get_mut(&message.channel)
+            && message.id <= counted.through
+        {
+            counted.count = counted.count.saturating_sub(1);
+        }
+    }
+
+    fn of(&mut self, channel: &Name) -> &mut Counted {
+        if self.counts.len() >= CHANNELS_MAX && !self.counts.contains_key(channel) {
+            self.counts = HashMap::new();
+        }
+        self.counts.entry(channel.clone()).or_default()
+    }
+}
+
+/// A message that is deleted in a transaction.
+#[derive(Debug)]
+pub(super) struct Deleted {
+    channel: Name,
+    id: i64,
+}
+
+impl Deleted {
+    /// Of a row that has the channel's name in the column `place`.
+    pub(super) fn read(row: &Row<'_>, place: usize, id: i64) -> rusqlite::Result<Self> {
+        Ok(Self { channel: Name::from(row.get_ref(place)?), id })
+    }
+}
+
+/// A page of channels that is put together over several settles.
+#[derive(Debug)]
+pub(super) struct Details {
+    channels: Vec<ChannelDetail>,
+    channels_max: usize,
+    bytes_left: usize,
+    /// The channel that was looked at last.
+    last: Option<Name>,
+    /// Whether it is not counted to its end.
+    is_counting: bool,
+    is_cut: bool,
+}
+
+impl Details {
+    pub(super) fn new(after: Option<&str>, channels_max: usize, bytes_max: usize) -> Self {
+        Self {
+            channels: Vec::new(),
+            channels_max,
+            bytes_left: bytes_max,
+            last: after.map(Name::of_text),
+            is_counting: false,
+            is_cut: false,
+        }
+    }
+
+    /// Reads the next slice and returns whether it was the last.
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        newest: Ids,
+        kept: &mut KeptCounts,
+    ) -> rusqlite::Result<bool> {
+        let mut rows_left = COUNT_ROWS;
+        while rows_left > 0 {
+            if !self.is_counting {
+                if self.channels.len() == self.channels_max || self.bytes_left == 0 {
+                    self.is_cut = true;
+                    return Ok(true);
+                }
+                rows_left = rows_left.saturating_sub(ROWS_PER_CHANNEL);
+                if !self.find_next(connection)? {
+                    return Ok(true);
+                }
+            }
+            let Some(channel) = &self.last else { return Ok(true) };
+            let counted = kept.of(channel);
+            count(connection, channel, counted, newest, &mut rows_left)?;
+            // Where it ended for want of rows, there may be more of them.
+            self.is_counting = rows_left == 0;
+            if !self.is_counting {
+                let name = Rc::from(channel.as_text());
+                let detail =
+                    ChannelDetail { name, newest: counted.through.unsigned_abs(), kept: counted.count };
+                self.bytes_left = self.bytes_left.saturating_sub(detail.weight());
+                // Rows that another program has added are not there yet.
+                if detail.kept > 0 {
+                    self.channels.push(detail);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hops to the next channel. What is no text is no name of a channel, and comes after all text.
+    fn find_next(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        let mut statement =
+            connection.prepare_cached(if self.last.is_some() { NEXT_CHANNEL } else { FIRST_CHANNEL })?;
+        let mut rows = match &self.last {
+            Some(last) => statement.query((last,))?,
+            None => statement.query(())?,
+        };
+        let Some(row) = rows.next()? else { return Ok(false) };
+        let name = Name::from(row.get_ref(0)?);
+        let is_text = name.is_text();
+        self.last = Some(name);
+        Ok(is_text)
+    }
+
+    pub(super) fn into_answer(self, ticket: Ticket) -> Answer {
+        Answer::ChannelDetails { ticket, channels: self.channels, is_cut: self.is_cut }
+    }
+}
+
+/// Counts on from where it ended, at most `rows_left` entries.
+fn count(
+    connection: &Connection,
+    channel: &Name,
+    counted: &mut Counted,
+    newest: Ids,
+    rows_left: &mut usize,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(CHANNEL_COUNT)?;
+    let mut rows = statement.query((channel, counted.through, row_id(newest.message)))?;
+    while *rows_left > 0
+        && let Some(row) = rows.next()?
+    {
+        counted.through = row.get(0)?;
+        counted.count += 1;
+        *rows_left -= 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! What is deleted and when: the records that are not to be kept, and the keys
+//! whose time is over.
+//!
+//! It is done in steps, each a transaction of its own after that of the turn, so
+//! that a step which fails costs no append. A turn that stored much also deletes
+//! much, or a loop that is never idle would never come to an end with it.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::base::time::Now;
+
+use super::clocks::{Clocks, Moment};
+use super::counts::Counts;
+use super::details::KeptCounts;
+use super::keys::Keys;
+use super::queries::Ids;
+use super::retention::Retention;
+use super::shrink::Shrink;
+
+/// Rows of each table that a step deletes, or twice as many as were stored since
+/// the last one.
+const STEP_ROWS: usize = 256;
+/// Most rows of each table that a step deletes.
+const STEP_ROWS_MAX: usize = 2_048;
+/// Milliseconds after an append within which what it is to replace is gone, where
+/// that is less than a step.
+const GATHER_MS: u64 = 100;
+/// Milliseconds between two steps of many.
+const PAUSE_MS: u64 = 10;
+/// Milliseconds after a step that failed.
+const PAUSE_AFTER_FAILURE_MS: u64 = 10_000;
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    Nothing,
+    /// The file was written, and no record is gone.
+    Wrote,
+    /// Records are gone.
+    Deleted,
+}
+
+/// Deletes what is over.
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    pub(super) keys: Keys,
+    retention: Retention,
+    pub(super) shrink: Shrink,
+    clocks: Clocks,
+    /// When to look whether records are to go.
+    look_at_ms: Option<u64>,
+    /// When a step may be made.
+    rest_until_ms: u64,
+    stepped_at_ms: u64,
+    /// Records stored since the last step.
+    appended: usize,
+}
+
+impl Housekeeping {
+    /// `is_at_once` says that there is something to give back.
+    pub(super) fn new(keys: Keys, retention: Retention, shrink: Shrink, is_at_once: bool) -> Self {
+        Self {
+            look_at_ms: (is_at_once || !retention.keeps_all()).then_some(0),
+            keys,
+            retention,
+            shrink,
+            clocks: Clocks::default(),
+            rest_until_ms: 0,
+            stepped_at_ms: 0,
+            appended: 0,
+        }
+    }
+
+    /// Looks at the clocks, before anything is judged by them. `newest` are the newest ids.
+    pub(super) fn read_clocks(&mut self, newest: Ids, now: Now) {
+        if !self.clocks.is_started() {
+            self.retention.start(newest, now);
+        }
+        if let Some(jump) = self.clocks.read(now) {
+            self.retention.clock_was_set(jump);
+        }
+    }
+
+    /// The time, as ages are told by it.
+    pub(super) fn moment(&self, now: Now) -> Moment {
+        self.clocks.at(now)
+    }
+
+    /// Notes that records were stored, up to `newest`.
+    pub(super) fn appended(&mut self, count: usize, newest: Ids, now: Now) {
+        if self.retention.keeps_all() {
+            return;
+        }
+        self.retention.stored(newest, now);
+        self.appended += count;
+        let at = if self.appended < STEP_ROWS { self.stepped_at_ms.saturating_add(GATHER_MS) } else { 0 };
+        self.look_at_ms = Some(self.look_at_ms.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Milliseconds until a step is due.
+    pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
+        let until = |at: u64| at.saturating_sub(now.monotonic_ms);
+        if !self.clocks.is_started() && !self.keys.is_empty() {
+            // The window of keys from before begins now.
+            return Some(0);
+        }
+        let look = self.look_at_ms.map(until);
+        let due = [look, self.keys.due_in_ms(self.moment(now))].into_iter().flatten().min()?;
+        Some(due.max(until(self.rest_until_ms)))
+    }
+
+    /// Makes a step and says what it did. `newest` is what was announced last.
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        counts: &mut Counts,
+        kept: &mut KeptCounts,
+        newest: Ids,
+        now: Now,
+    ) -> Done {
+        let rows_max = (2 * std::mem::take(&mut self.appended)).clamp(STEP_ROWS, STEP_ROWS_MAX);
+        self.stepped_at_ms = now.monotonic_ms;
+        match self.delete(connection, counts, kept, newest, rows_max, now) {
+            Ok((done, is_cut)) => {
+                let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.look_interval_ms() };
+                self.look_at_ms = interval.map(|ms| now.monotonic_ms.saturating_add(ms));
+                self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
+                done
+            }
+            Err(error) => {
+                log::warn!("what is too old could not be deleted yet: {error}");
+                self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_AFTER_FAILURE_MS);
+                Done::Nothing
+            }
+        }
+    }
+
+    /// Returns also whether there is more to do.
+    fn delete(
+        &mut self,
+        connection: &Connection,
+        counts: &mut Counts,
+        kept: &mut KeptCounts,
+        newest: Ids,
+        rows_max: usize,
+        now: Now,
+    ) -> rusqlite::Result<(Done, bool)> {
+        let moment = self.moment(now);
+        let records = self.retention.step(connection, newest, rows_max, moment)?;
+        let has_keys = self.keys.due_in_ms(moment) == Some(0);
+        if records.is_empty() && !has_keys {
+            return match self.shrink.over(connection)? {
+                0 => Ok((Done::Nothing, records.is_cut)),
+                pages => Ok((Done::Wrote, self.shrink.give_back(connection, pages)? || records.is_cut)),
+            };
+        }
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        let mut deleted = Vec::new();
+        records.delete(&transaction, counts, (!kept.is_empty()).then_some(&mut deleted))?;
+        if has_keys {
+            self.keys.forget(&transaction, rows_max, moment)?;
+        }
+        transaction.commit()?;
+        deleted.iter().for_each(|message| kept.deleted(message));
+        if has_keys {
+            self.keys.look(connection)?;
+        }
+        // What was deleted may have left pages: the next step gives them back.
+        let is_cut = records.is_cut || self.shrink.over(connection)? > 0;
+        Ok((if records.is_empty() { Done::Wrote } else { Done::Deleted }, is_cut))
+    }
+}

@@ -1,0 +1,195 @@
+//! Lists: which records are in one, and these records, a slice at a time. The first is found
+//! without reading what they hold: SQLite knows the lengths of a row's columns from its head.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection, Row};
+
+use crate::store::engine::{Answer, Record, Selection, Span, Ticket};
+
+use super::queries::{Bounds, Ids, event, integer, message, row_id, take, text};
+use super::questions::{ALL_AFTER, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER};
+
+/// What a record weighs beside its texts.
+const WEIGHT: usize = 96;
+
+/// Queries for ids with the weight of the texts, and a third column that is an event's type.
+macro_rules! walk {
+    (messages $condition:literal, $order:literal) => {
+        concat!(
+            "SELECT id, octet_length(channel_id) + octet_length(author) + octet_length(content)
+              + coalesce(octet_length(lane), 0) + coalesce(octet_length(provider), 0), NULL
+               FROM messages ", $condition, " ORDER BY id", $order
+        )
+    };
+    (events $order:literal) => {
+        concat!(
+            "SELECT id, octet_length(type) + octet_length(payload) + coalesce(octet_length(correlation_id), 0), type
+               FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id", $order
+        )
+    };
+}
+
+const CHANNEL_UP: &str =
+    walk!(messages "INDEXED BY idx_messages_channel WHERE channel_id = ?3 AND id > ?1 AND id <= ?2", "");
+const CHANNEL_DOWN: &str =
+    walk!(messages "INDEXED BY idx_messages_channel WHERE channel_id = ?3 AND id > ?1 AND id <= ?2", " DESC");
+const ALL_UP: &str = walk!(messages "WHERE id > ?1 AND id <= ?2", "");
+const ALL_DOWN: &str = walk!(messages "WHERE id > ?1 AND id <= ?2", " DESC");
+const EVENTS_UP: &str = walk!(events "");
+const EVENTS_DOWN: &str = walk!(events " DESC");
+
+/// All of the above.
+pub(super) const ALL: [&str; 6] = [CHANNEL_UP, CHANNEL_DOWN, ALL_UP, ALL_DOWN, EVENTS_UP, EVENTS_DOWN];
+
+/// How a question is, that takes several steps where a type is rare.
+#[derive(Debug)]
+pub(super) struct Search {
+    of: Selection,
+    /// Whether the first ones are wanted, not the newest.
+    is_up: bool,
+    /// What was not looked at yet: the ids above the first number, up to the second.
+    rest: (u64, u64),
+    bounds: Bounds,
+    records: usize,
+    bytes: usize,
+    /// The ids that were found first and last.
+    found: Option<(u64, u64)>,
+}
+
+impl Search {
+    pub(super) fn new(of: Selection, after: Option<u64>, before: Option<u64>, bounds: Bounds) -> Self {
+        let through = before.map_or(u64::MAX, |before| before.saturating_sub(1));
+        let rest = (after.unwrap_or(0), through);
+        Self { of, is_up: after.is_some(), rest, bounds, records: 0, bytes: 0, found: None }
+    }
+
+    /// Looks at so many rows. The answer, where that was enough.
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        newest: Ids,
+        ticket: Ticket,
+    ) -> rusqlite::Result<Option<Answer>> {
+        let Some(is_cut) = self.walk(connection, newest)? else { return Ok(None) };
+        let Some((begin, end)) = self.found else { return Ok(Some(Answer::Span { ticket, span: None })) };
+        let (first, last) = (begin.min(end), begin.max(end));
+        // What is on the other side is only asked whether it is there.
+        let beyond = if self.is_up { (0, first - 1) } else { (last, newest_of(&self.of, newest)) };
+        let is_beyond = {
+            let mut statement = statement(connection, &self.of, !self.is_up)?;
+            rows(&mut statement, &self.of, beyond)?.next()?.is_some()
+        };
+        let (has_older, has_newer) = if self.is_up { (is_beyond, is_cut) } else { (is_cut, is_beyond) };
+        Ok(Some(Answer::Span { ticket, span: Some(Span { first, last, has_older, has_newer }) }))
+    }
+
+    /// Whether there are more than the bounds allow; `None` where too little was looked at.
+    fn walk(&mut self, connection: &Connection, newest: Ids) -> rusqlite::Result<Option<bool>> {
+        self.rest.1 = self.rest.1.min(newest_of(&self.of, newest));
+        let mut statement = statement(connection, &self.of, self.is_up)?;
+        let mut rows = rows(&mut statement, &self.of, self.rest)?;
+        for _ in 0..COUNT_ROWS {
+            let Some(row) = rows.next()? else { return Ok(Some(false)) };
+            let id = row.get::<_, i64>(0)?.unsigned_abs();
+            if is_kind(&self.of, row.get_ref(2)?) {
+                let is_full = self.records >= self.bounds.records_max || self.bytes >= self.bounds.bytes_max;
+                if self.found.is_some() && is_full {
+                    return Ok(Some(true));
+                }
+                self.records += 1;
+                self.bytes += weight(row)?;
+                self.found = Some((self.found.map_or(id, |(begin, _)| begin), id));
+            }
+            if self.is_up {
+                self.rest.0 = id;
+            } else {
+                self.rest.1 = id - 1;
+            }
+        }
+        Ok(None)
+    }
+}
+
+const fn newest_of(of: &Selection, newest: Ids) -> u64 {
+    match of {
+        Selection::Messages(_) => newest.message,
+        Selection::Events(_) => newest.event,
+    }
+}
+
+fn statement<'c>(
+    connection: &'c Connection,
+    of: &Selection,
+    is_up: bool,
+) -> rusqlite::Result<CachedStatement<'c>> {
+    connection.prepare_cached(match (of, is_up) {
+        (Selection::Messages(Some(_)), true) => CHANNEL_UP,
+        (Selection::Messages(Some(_)), false) => CHANNEL_DOWN,
+        (Selection::Messages(None), true) => ALL_UP,
+        (Selection::Messages(None), false) => ALL_DOWN,
+        (Selection::Events(_), true) => EVENTS_UP,
+        (Selection::Events(_), false) => EVENTS_DOWN,
+    })
+}
+
+fn rows<'s>(
+    statement: &'s mut CachedStatement<'_>,
+    of: &Selection,
+    (after, through): (u64, u64),
+) -> rusqlite::Result<rusqlite::Rows<'s>> {
+    match of {
+        Selection::Messages(Some(name)) => statement.query((row_id(after), row_id(through), &**name)),
+        Selection::Messages(None) | Selection::Events(_) => statement.query((row_id(after), row_id(through))),
+    }
+}
+
+fn weight(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let texts = integer(row.get_ref(1)?).unwrap_or_default();
+    Ok(WEIGHT.saturating_add(usize::try_from(texts).unwrap_or_default()))
+}
+
+/// A slice of what is selected between two ids, and the id up to which it is complete.
+pub(super) fn slice(
+    connection: &Connection,
+    of: &Selection,
+    (after, through): (u64, u64),
+    bounds: Bounds,
+) -> rusqlite::Result<(Vec<(u64, Record)>, u64)> {
+    if let Selection::Messages(channel) = of {
+        let read = |row: &Row<'_>| Ok(Record::Message(message(row, channel.as_ref())?));
+        let mut statement =
+            connection.prepare_cached(if channel.is_some() { CHANNEL_AFTER } else { ALL_AFTER })?;
+        let rows = match channel {
+            Some(name) => statement.query((&**name, row_id(after), row_id(through)))?,
+            None => statement.query((row_id(after), row_id(through)))?,
+        };
+        let (records, is_cut) = take(rows, bounds, Record::weight, read)?;
+        let through = records.last().filter(|_| is_cut).map_or(through, |(id, _)| *id);
+        return Ok((records, through));
+    }
+    let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
+    let mut rows = statement.query((row_id(after), row_id(through)))?;
+    let (mut records, mut bytes, mut seen) = (Vec::new(), 0, after);
+    for _ in 0..COUNT_ROWS {
+        let is_full = records.len() >= bounds.records_max || bytes >= bounds.bytes_max;
+        let Some(row) = rows.next()?.filter(|_| !is_full || records.is_empty()) else {
+            let through = if is_full { seen } else { through };
+            return Ok((records, through));
+        };
+        seen = row.get::<_, i64>(0)?.unsigned_abs();
+        if is_kind(of, row.get_ref(1)?) {
+            let record = Record::Event(event(row)?);
+            bytes += record.weight();
+            records.push((seen, record));
+        }
+    }
+    Ok((records, seen))
+}
+
+/// Whether a record of this type is wanted.
+fn is_kind(of: &Selection, kind: ValueRef<'_>) -> bool {
+    match of {
+        Selection::Events(Some(wanted)) => text(kind) == **wanted,
+        Selection::Messages(_) | Selection::Events(None) => true,
+    }
+}

@@ -1,0 +1,354 @@
+//! How much is kept: the oldest records go, in steps that are small enough for
+//! a turn.
+//!
+//! Rows go in the order of their ids. By count, a row goes that is neither among
+//! so many newest rows nor among so many newest ids. By age, all rows go up to the
+//! last one that is known to be old. What was stored since the start is as old as the monotonic clock says. Of
+//! what was there before, the timestamps tell, once the wall clock can be believed ([`super::clocks`]).
+//! A row whose timestamp says nothing is as old as what comes after it: one that cannot be read (the
+//! channel service's files may hold anything), one from the future, or from a clock that was never set.
+
+use jiff::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+
+use crate::base::time::Now;
+
+use super::clocks::{Jump, Moment};
+use super::counts::{Counts, DELETE_MESSAGE, DELETED_CHANNEL};
+use super::details::Deleted;
+use super::marks::Marks;
+use super::options::StoreOptions;
+use super::queries::{Ids, row_id};
+
+/// Bytes of content at which a step ends: the pages of a long row are visited
+/// one by one, to read what comes after it and to let go of them.
+const STEP_BYTES_MAX: u64 = 1 << 20;
+const MICROS_PER_DAY: f64 = 86_400e6;
+/// 2020-01-01. Whatever bears an earlier time got it from a clock that nobody had set.
+const PLAUSIBLE_MICROS_MIN: i64 = 1_577_836_800_000_000;
+
+pub(super) const MESSAGES_TOTAL: &str = "SELECT count FROM polecat_counts WHERE kind = 'total' AND name = ''";
+const MESSAGES: Table = Table {
+    oldest: "SELECT id, octet_length(content) FROM messages WHERE id <= ?1 ORDER BY id",
+    ages: "SELECT id, octet_length(content), timestamp FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id",
+};
+const EVENTS: Table = Table {
+    oldest: "SELECT id, octet_length(payload) FROM events WHERE id <= ?1 ORDER BY id",
+    ages: "SELECT id, octet_length(payload), timestamp FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id",
+};
+
+const DELETE_EVENT: &str = "DELETE FROM events WHERE id = ?1";
+
+/// All statements of the above.
+pub(super) const ALL: [&str; 6] =
+    [MESSAGES_TOTAL, MESSAGES.oldest, MESSAGES.ages, EVENTS.oldest, EVENTS.ages, DELETE_EVENT];
+
+/// The statements for one table.
+#[derive(Debug)]
+struct Table {
+    oldest: &'static str,
+    ages: &'static str,
+}
+
+/// What is to be kept, and how far looking for what is old has come.
+#[derive(Debug)]
+pub(super) struct Retention {
+    messages: Shelf,
+    events: Shelf,
+    age_max_micros: Option<i64>,
+}
+
+/// One table, and what is known of the ages of its rows.
+#[derive(Debug)]
+struct Shelf {
+    table: Table,
+    rows_max: Option<u64>,
+    /// Which rows are old of those that were stored since the start, and when all from before are.
+    marks: Option<Marks>,
+    /// The newest row at the start.
+    before: i64,
+    /// Rows up to this id are old.
+    old_to: i64,
+    /// Rows up to this id were looked at and are not known to be young.
+    looked_to: i64,
+}
+
+/// What one step deletes.
+#[derive(Debug)]
+pub(super) struct Step {
+    messages: Vec<i64>,
+    events: Vec<i64>,
+    /// Whether another step has to follow.
+    pub(super) is_cut: bool,
+}
+
+impl Step {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.events.is_empty()
+    }
+
+    /// Deletes what is to go, within a transaction.
+    /// Adds the messages to `deleted`, where that is asked for.
+    pub(super) fn delete(
+        &self,
+        connection: &Connection,
+        counts: &mut Counts,
+        mut deleted: Option<&mut Vec<Deleted>>,
+    ) -> rusqlite::Result<()> {
+        let mut tally = counts.begin(connection)?;
+        let mut delete = connection.prepare_cached(DELETE_MESSAGE)?;
+        for id in &self.messages {
+            let mut rows = delete.query((id,))?;
+            while let Some(row) = rows.next()? {
+                tally.deleted(connection, row)?;
+                if let Some(deleted) = &mut deleted {
+                    deleted.push(Deleted::read(row, DELETED_CHANNEL, *id)?);
+                }
+            }
+        }
+        let mut delete = connection.prepare_cached(DELETE_EVENT)?;
+        for id in &self.events {
+            delete.execute((id,))?;
+        }
+        tally.write(connection)
+    }
+}
+
+impl Retention {
+    pub(super) fn new(options: &StoreOptions) -> Self {
+        // Nonsense keeps everything.
+        let days = options.retain_days.filter(|days| *days > 0.0);
+        #[expect(clippy::cast_possible_truncation, reason = "saturates after some 290,000 years")]
+        let age_max_micros = days.map(|days| (days * MICROS_PER_DAY) as i64);
+        let age_max_ms = age_max_micros.map(|age| age.unsigned_abs() / 1_000);
+        Self {
+            messages: Shelf::new(MESSAGES, options.retain_messages, age_max_ms),
+            events: Shelf::new(EVENTS, options.retain_events, age_max_ms),
+            age_max_micros,
+        }
+    }
+
+    /// Knows that everything up to `newest` is from before.
+    pub(super) fn start(&mut self, newest: Ids, now: Now) {
+        self.messages.before = row_id(newest.message);
+        self.events.before = row_id(newest.event);
+        if self.age_max_micros.is_some() && newest.message.max(newest.event) > 0 {
+            log::info!(
+                "what was stored before this start is deleted by age once the clock was left alone for an hour"
+            );
+        }
+        self.stored(newest, now);
+    }
+
+    /// Knows that everything up to `newest` is stored by now.
+    pub(super) fn stored(&mut self, newest: Ids, now: Now) {
+        for (shelf, newest) in [(&mut self.messages, newest.message), (&mut self.events, newest.event)] {
+            if let Some(marks) = &mut shelf.marks {
+                marks.note(row_id(newest), now.monotonic_ms);
+            }
+        }
+    }
+
+    /// What was looked at was judged by a clock that may have been wrong.
+    pub(super) fn clock_was_set(&mut self, jump: Jump) {
+        for shelf in [&mut self.messages, &mut self.events] {
+            shelf.looked_to = shelf.old_to;
+        }
+        if self.age_max_micros.is_some() && jump.is_first {
+            log::warn!(
+                "the wall clock was set {jump}: what was stored before the start is not deleted by age until the clock \
+                 was left alone for an hour"
+            );
+        }
+    }
+
+    /// Whether nothing is ever to go.
+    pub(super) const fn keeps_all(&self) -> bool {
+        self.messages.rows_max.is_none() && self.events.rows_max.is_none() && self.age_max_micros.is_none()
+    }
+
+    /// Milliseconds for which a record may be too old before it is looked for.
+    pub(super) fn look_interval_ms(&self) -> Option<u64> {
+        self.age_max_micros.map(|age| (age.unsigned_abs() / 8_000).clamp(1_000, 60_000))
+    }
+
+    /// Finds what is to go, at most `rows_max` rows of each table. Only reads.
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        newest: Ids,
+        rows_max: usize,
+        moment: Moment,
+    ) -> rusqlite::Result<Step> {
+        let now = moment.now;
+        let ages = self
+            .age_max_micros
+            .filter(|_| moment.undisturbed_in_ms == 0)
+            .map(|age| Ages { old_before: now.unix_micros.saturating_sub(age), now: now.unix_micros });
+        for shelf in [&mut self.messages, &mut self.events] {
+            shelf.grow_old(now.monotonic_ms);
+        }
+        let total = match self.messages.rows_max {
+            Some(_) => {
+                connection.prepare_cached(MESSAGES_TOTAL)?.query_row((), |row| row.get::<_, i64>(0))?
+            }
+            None => 0,
+        };
+        let total = u64::try_from(total).unwrap_or_default();
+        let (messages, messages_cut) =
+            self.messages.step(connection, total, newest.message, ages, rows_max)?;
+        // The ids of events rise by one and only the oldest are ever missing.
+        let (events, events_cut) = self.events.step(connection, u64::MAX, newest.event, ages, rows_max)?;
+        Ok(Step { messages, events, is_cut: messages_cut || events_cut })
+    }
+}
+
+/// What a timestamp tells.
+#[derive(Debug, Clone, Copy)]
+struct Ages {
+    /// Microseconds since 1970.
+    now: i64,
+    old_before: i64,
+}
+
+impl Ages {
+    /// Whether what bears this timestamp is old; `None` where it does not tell.
+    fn is_old(self, timestamp: ValueRef<'_>) -> Option<bool> {
+        let micros =
+            unix_micros(timestamp).filter(|micros| (PLAUSIBLE_MICROS_MIN..=self.now).contains(micros))?;
+        Some(micros < self.old_before)
+    }
+}
+
+impl Shelf {
+    fn new(table: Table, rows_max: Option<u64>, age_max_ms: Option<u64>) -> Self {
+        let marks = age_max_ms.map(Marks::new);
+        Self { table, rows_max, marks, before: i64::MAX, old_to: i64::MIN, looked_to: i64::MIN }
+    }
+
+    /// Finds out which rows are old by the monotonic clock.
+    fn grow_old(&mut self, now_ms: u64) {
+        if let Some(id) = self.marks.as_mut().and_then(|marks| marks.old_to(now_ms)) {
+            self.old_to = self.old_to.max(id);
+            self.looked_to = self.looked_to.max(id);
+        }
+    }
+
+    /// The rows that are to go now, and whether there may be more.
+    fn step(
+        &mut self,
+        connection: &Connection,
+        total: u64,
+        newest: u64,
+        ages: Option<Ages>,
+        rows_max: usize,
+    ) -> rusqlite::Result<(Vec<i64>, bool)> {
+        let (going, is_cut) = self.going(connection, total, newest, rows_max)?;
+        let Some(ages) = ages.filter(|_| !is_cut) else { return Ok((going, is_cut)) };
+        let is_cut = self.look(connection, ages, rows_max)?;
+        Ok((going, is_cut))
+    }
+
+    fn going(
+        &self,
+        connection: &Connection,
+        total: u64,
+        newest: u64,
+        rows_max: usize,
+    ) -> rusqlite::Result<(Vec<i64>, bool)> {
+        let over = self.rows_max.map_or(0, |max| total.saturating_sub(max));
+        let over_to = self.rows_max.map_or(i64::MIN, |max| row_id(newest.saturating_sub(max)));
+        let mut statement = connection.prepare_cached(self.table.oldest)?;
+        let mut rows = statement.query((over_to.max(self.old_to),))?;
+        let (mut ids, mut budget) = (Vec::new(), Budget::new(rows_max));
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            if id > self.old_to && ids.len() as u64 >= over {
+                break;
+            }
+            if !budget.takes(row)? {
+                return Ok((ids, true));
+            }
+            ids.push(id);
+        }
+        Ok((ids, false))
+    }
+
+    /// Looks on for rows that were stored before the start and are old; returns whether it pays to go on.
+    fn look(&mut self, connection: &Connection, ages: Ages, rows_max: usize) -> rusqlite::Result<bool> {
+        let mut statement = connection.prepare_cached(self.table.ages)?;
+        let mut rows = statement.query((self.looked_to, self.before))?;
+        let (mut found, mut budget) = (false, Budget::new(rows_max));
+        while let Some(row) = rows.next()? {
+            if !budget.takes(row)? {
+                return Ok(true);
+            }
+            let id = row.get(0)?;
+            match ages.is_old(row.get_ref(2)?) {
+                Some(false) => break,
+                Some(true) => {
+                    self.old_to = id;
+                    found = true;
+                }
+                None => {}
+            }
+            self.looked_to = id;
+        }
+        Ok(found)
+    }
+}
+
+/// What one step may take.
+struct Budget {
+    rows_left: usize,
+    bytes: u64,
+}
+
+impl Budget {
+    const fn new(rows_max: usize) -> Self {
+        Self { rows_left: rows_max, bytes: 0 }
+    }
+
+    /// Whether a row, whose second column is its length, may be taken still.
+    fn takes(&mut self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        if self.rows_left == 0 || self.bytes >= STEP_BYTES_MAX {
+            return Ok(false);
+        }
+        self.rows_left -= 1;
+        self.bytes += row.get::<_, Option<i64>>(1)?.unwrap_or_default().unsigned_abs();
+        Ok(true)
+    }
+}
+
+/// The time that a timestamp names, in microseconds since 1970; one without an
+/// offset is UTC.
+fn unix_micros(value: ValueRef<'_>) -> Option<i64> {
+    let text = value.as_str().ok()?;
+    let parsed = text.parse::<Timestamp>().or_else(|_| format!("{text}Z").parse());
+    parsed.ok().map(Timestamp::as_microsecond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ages_of_many_formats_are_known() {
+        let micros = |text: &str| unix_micros(ValueRef::Text(text.as_bytes()));
+        let expected = micros("2026-01-05T09:30:00.000000+00:00");
+        assert_eq!(expected, Some(1_767_605_400_000_000));
+        for text in [
+            "2026-01-05T09:30:00+00:00",
+            "2026-01-05 09:30:00",
+            "2026-01-05T09:30:00Z",
+            "2026-01-05T11:30:00+02:00",
+        ] {
+            assert_eq!(micros(text), expected, "{text}");
+        }
+        for text in ["", "then", "1767605400", "2026-13-05T09:30:00Z", "05.01.2026 09:30"] {
+            assert_eq!(micros(text), None, "{text}");
+        }
+        assert_eq!(unix_micros(ValueRef::Integer(5)), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! Damage that does not show by itself.
+//!
+//! One bit of an index or of an inner page can lead a search astray: rows are there and are not found, and nothing fails. A
+//! small file is looked through before it is used. A large one is looked through while nobody is served, a few rows at
+//! a time: whether each row is found by its id, and a message by its channel, which takes about two microseconds
+//! once it has been read from the disk.
+
+use std::fmt;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::base::time::Now;
+
+use super::queries::{Known, object, row_id};
+
+/// Files up to this size are looked through from end to end when they are opened, which takes
+/// half a second for the largest of them, and two where they have to come from the disk.
+pub(super) const CHECK_BYTES_MAX: i64 = 64 << 20;
+
+/// Rows that are looked at in one step. They may have to come from the disk.
+const STEP_ROWS: usize = 256;
+/// Milliseconds between two steps.
+const PAUSE_MS: u64 = 10;
+
+/// The rows after the first id and up to the second, and whether each is found where it is looked for.
+const MESSAGES: &str = "SELECT one.id,
+         EXISTS (SELECT 1 FROM messages AS other NOT INDEXED WHERE other.id = one.id)
+     AND EXISTS (SELECT 1 FROM messages AS other INDEXED BY idx_messages_channel
+                  WHERE other.channel_id = one.channel_id AND other.id = one.id)
+    FROM messages AS one NOT INDEXED WHERE one.id > ?1 AND one.id <= ?2 ORDER BY one.id";
+const EVENTS: &str =
+    "SELECT one.id, EXISTS (SELECT 1 FROM events AS other NOT INDEXED WHERE other.id = one.id)
+    FROM events AS one NOT INDEXED WHERE one.id > ?1 AND one.id <= ?2 ORDER BY one.id";
+
+/// The first message that its channel does not have.
+const UNINDEXED: &str = "SELECT one.id FROM messages AS one NOT INDEXED WHERE NOT EXISTS
+         (SELECT 1 FROM messages AS other INDEXED BY idx_messages_channel
+           WHERE other.channel_id = one.channel_id AND other.id = one.id) LIMIT 1";
+
+/// All statements that run while the server does.
+pub(super) const ALL: [&str; 2] = [MESSAGES, EVENTS];
+
+/// Looks for damage in the whole file, unless that takes too long; says what there is.
+pub(super) fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    if bytes(connection)? > CHECK_BYTES_MAX {
+        return Ok(None);
+    }
+    let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    if found != "ok" {
+        return Ok(Some(damaged(&found.replace('\n', " "))));
+    }
+    // That does not look whether indexes have what they are of.
+    let Some(_) = object(connection, "idx_messages_channel")? else { return Ok(None) };
+    let unindexed = connection.query_row(UNINDEXED, (), |row| row.get(0)).optional()?;
+    Ok(unindexed.map(|id| unfound("messages", id)))
+}
+
+fn bytes(connection: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    connection.query_row(sql, (), |row| row.get(0))
+}
+
+/// What is wrong with the file, and what to do.
+pub(super) fn damaged(how: &dyn fmt::Display) -> String {
+    format!("it is damaged ({how}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`")
+}
+
+/// The same where what is wrong may be with its indexes alone.
+pub(super) fn misled(how: &dyn fmt::Display) -> String {
+    format!(
+        "it is damaged ({how}); stop what uses it and make its indexes anew with `sqlite3 FILE REINDEX`, or if that does not \
+         help, restore a copy of it"
+    )
+}
+
+fn unfound(table: &str, id: i64) -> String {
+    misled(&format_args!("row {id} of {table} is there, and is not found"))
+}
+
+/// Looks through a large file, once.
+#[derive(Debug)]
+pub(super) struct Verification {
+    /// What is yet to be looked through; the table that is last is first.
+    tables: Vec<Table>,
+    due_ms: u64,
+    /// Rows that were not found.
+    pub(super) faults: u64,
+}
+
+#[derive(Debug)]
+struct Table {
+    name: &'static str,
+    sql: &'static str,
+    /// Up to which id it has come, and how far it has to go.
+    from: i64,
+    to: i64,
+}
+
+impl Verification {
+    /// What opening the file has left to be done.
+    pub(super) fn new(connection: &Connection, known: Known) -> rusqlite::Result<Self> {
+        Ok(if bytes(connection)? > CHECK_BYTES_MAX { Self::of_all(known) } else { Self::of_nothing() })
+    }
+
+    const fn of_nothing() -> Self {
+        Self { tables: Vec::new(), due_ms: 0, faults: 0 }
+    }
+
+    pub(super) fn of_all(known: Known) -> Self {
+        let table = |name, sql, newest| Table { name, sql, from: i64::MIN, to: row_id(newest) };
+        let tables = vec![
+            table("events", EVENTS, known.newest.event),
+            table("messages", MESSAGES, known.newest.message),
+        ];
+        Self { tables, ..Self::of_nothing() }
+    }
+
+    /// Milliseconds until there is something to do.
+    pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
+        (!self.tables.is_empty()).then(|| self.due_ms.saturating_sub(now.monotonic_ms))
+    }
+
+    /// Looks at some rows.
+    pub(super) fn step(&mut self, connection: &Connection, now: Now) {
+        let Some(table) = self.tables.last_mut() else { return };
+        self.due_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
+        match table.step(connection) {
+            Ok(Step { is_last, misled }) => {
+                if let Some(id) = misled.first()
+                    && self.faults == 0
+                {
+                    log::error!("the database: {}", unfound(table.name, *id));
+                }
+                self.faults += misled.len() as u64;
+                if is_last {
+                    self.tables.pop();
+                }
+            }
+            Err(error) => {
+                log::error!("the database cannot be looked through for damage: {error}");
+                self.tables.clear();
+            }
+        }
+        if self.tables.is_empty() {
+            match self.faults {
+                0 => log::info!("the database was looked through: each record is found"),
+                faults => log::error!(
+                    "the database was looked through: {faults} records are there and are not found"
+                ),
+            }
+        }
+    }
+}
+
+/// What came of a step.
+struct Step {
+    is_last: bool,
+    /// Rows that were not found.
+    misled: Vec<i64>,
+}
+
+impl Table {
+    fn step(&mut self, connection: &Connection) -> rusqlite::Result<Step> {
+        let mut statement = connection.prepare_cached(self.sql)?;
+        let mut rows = statement.query((self.from, self.to))?;
+        let mut misled = Vec::new();
+        for _ in 0..STEP_ROWS {
+            let Some(row) = rows.next()? else { return Ok(Step { is_last: true, misled }) };
+            self.from = row.get(0)?;
+            if !row.get::<_, bool>(1)? {
+                misled.push(self.from);
+            }
+        }
+        Ok(Step { is_last: false, misled })
+    }
+}

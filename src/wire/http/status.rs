@@ -1,0 +1,130 @@
+//! Status codes, and what it means that a request is refused.
+
+use crate::base::limit::Limit;
+
+/// A status code that polecat sends (RFC 9110 section 15; 426, 429 and 431 by
+/// RFC 9110 and RFC 6585). There are no others: the constants are all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Status(u16);
+
+/// Writes the constants and the table of reasons from one list.
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $reason:literal;)*) => {
+        impl Status {
+            $($(#[$doc])* pub const $name: Self = Self($code);)*
+
+            /// Every status there is, in the order of the codes.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The reason phrase, as RFC 9110 names the code.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self.0 {
+                    $($code => $reason,)*
+                    _ => "",
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// 101, the connection is a WebSocket from here on.
+    SWITCHING_PROTOCOLS = 101, "Switching Protocols";
+    /// 200
+    OK = 200, "OK";
+    /// 304, for a browser that has the page; it has no body.
+    NOT_MODIFIED = 304, "Not Modified";
+    /// 400
+    BAD_REQUEST = 400, "Bad Request";
+    /// 403
+    FORBIDDEN = 403, "Forbidden";
+    /// 404
+    NOT_FOUND = 404, "Not Found";
+    /// 405, wants an `Allow` field beside it.
+    METHOD_NOT_ALLOWED = 405, "Method Not Allowed";
+    /// 408
+    REQUEST_TIMEOUT = 408, "Request Timeout";
+    /// 411
+    LENGTH_REQUIRED = 411, "Length Required";
+    /// 413
+    CONTENT_TOO_LARGE = 413, "Content Too Large";
+    /// 414
+    URI_TOO_LONG = 414, "URI Too Long";
+    /// 415
+    UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported Media Type";
+    /// 417
+    EXPECTATION_FAILED = 417, "Expectation Failed";
+    /// 422
+    UNPROCESSABLE_CONTENT = 422, "Unprocessable Content";
+    /// 426, wants the fields of [`super::handshake::UPGRADE_REQUIRED_FIELDS`].
+    UPGRADE_REQUIRED = 426, "Upgrade Required";
+    /// 429
+    TOO_MANY_REQUESTS = 429, "Too Many Requests";
+    /// 431
+    HEADER_FIELDS_TOO_LARGE = 431, "Request Header Fields Too Large";
+    /// 501
+    NOT_IMPLEMENTED = 501, "Not Implemented";
+    /// 503
+    SERVICE_UNAVAILABLE = 503, "Service Unavailable";
+    /// 505
+    VERSION_NOT_SUPPORTED = 505, "HTTP Version Not Supported";
+}
+
+impl Status {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+
+    /// Whether a response of this status never has a body (RFC 9110 section
+    /// 6.4.1); it is sent without a `Content-Length`, too (section 8.6).
+    #[must_use]
+    pub const fn is_bodiless(self) -> bool {
+        self.0 < 200 || self.0 == Self::NOT_MODIFIED.0
+    }
+}
+
+/// A request that can't be answered as asked, by the peer's fault. Where it ends
+/// is not known any more, so the answer closes the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// What to answer.
+    pub status: Status,
+    /// Why, for the peer: ASCII without a quote or a backslash.
+    pub detail: &'static str,
+    /// The limit that the request is over, if that is why.
+    pub limit: Option<Limit>,
+}
+
+impl Refusal {
+    /// Any refusal.
+    pub const fn new(status: Status, detail: &'static str) -> Self {
+        Self { status, detail, limit: None }
+    }
+
+    /// For being over `limit`.
+    pub const fn over(limit: Limit, status: Status, detail: &'static str) -> Self {
+        Self { status, detail, limit: Some(limit) }
+    }
+
+    /// A 400.
+    pub(crate) const fn bad(detail: &'static str) -> Self {
+        Self::new(Status::BAD_REQUEST, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_reason() {
+        assert_eq!(Status::ALL.len(), 20);
+        assert!(Status::ALL.is_sorted());
+        for status in Status::ALL {
+            assert!(!status.reason().is_empty(), "{}", status.code());
+        }
+    }
+}
