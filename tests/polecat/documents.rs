@@ -177,12 +177,15 @@ fn the_close_codes_are_those_of_the_table() {
 
 /// The code below `folders`, without its tests.
 fn sources(folders: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = folders.iter().map(|folder| root.join(folder)).collect::<Vec<_>>();
     let mut sources = Vec::new();
-    for folder in folders {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
         {
-            if entry.extension().is_some_and(|extension| extension == "rs") {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&entry).expect("a file");
                 sources.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
             }
