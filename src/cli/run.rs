@@ -155,7 +155,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     say(&format!("polecat: {}", serve.room(descriptors)));
     for addr in reactor.local_addrs().iter().filter(|addr| !addr.ip().is_loopback()) {
         say(&format!(
-            "polecat: {addr} can be reached from other machines: whoever reaches it may read and publish"
+            "polecat: {addr} can be reached from other machines: anyone who reaches it can read and publish"
         ));
     }
     let metrics = reactor.run().map_err(|error| format!("the poll loop has failed: {error}"))?;

@@ -18,29 +18,31 @@ use crate::store::sqlite::{self, StoreOptions};
 /// The flags of `polecat serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 is any free port, and the start tells which; not used where systemd hands sockets
-    /// on (LISTEN_FDS)
+    /// Address and port to listen on; port 0 picks a free port, which is printed at the start; not used if
+    /// systemd hands over sockets (LISTEN_FDS)
     #[arg(long, value_name = "ADDR:PORT", env = "POLECAT_LISTEN", default_value = "127.0.0.1:8010")]
     #[arg(value_parser = parse_addr)]
     listen: SocketAddr,
 
-    /// Lets pages of an origin connect, beside those of the server's own host and port, and those on
-    /// loopback where the request is for loopback, too: SCHEME://HOST[:PORT], file:// or null for pages from
-    /// files (null for others without an origin, too), or * for all; several times, or separated by commas
+    /// Allow pages of another origin to connect: SCHEME://HOST[:PORT], file:// or null for pages from files
+    /// (null also for other pages without an origin), or * for all; can be given several times, or separated by
+    /// commas. Pages of the server's own host and port are always allowed, and so are pages on loopback if the
+    /// request is for loopback
     #[arg(long = "allow-origin", value_name = "ORIGIN", env = "POLECAT_ALLOW_ORIGIN", value_delimiter = ',')]
     #[arg(value_parser = parse_origin)]
     allow_origins: Vec<String>,
 
-    /// What is logged on stderr: off, error, warn, info or debug
+    /// How much to log on stderr: off, error, warn, info or debug
     #[arg(long, value_name = "LEVEL", env = "POLECAT_LOG_LEVEL", default_value = "info")]
     #[arg(value_parser = parse_level)]
     pub(crate) log_level: LevelFilter,
 
-    /// Leaves out the console, the page at /
+    /// Do not serve the console, the page at /
     #[arg(long, env = "POLECAT_NO_CONSOLE", value_parser = clap::builder::FalseyValueParser::new())]
     no_console: bool,
 
-    /// Compresses messages that are longer, for clients that take it (permessage-deflate); 0 is none, up to 1073741824
+    /// Compress messages of more than this, for clients that accept it (permessage-deflate); 0 turns
+    /// compression off; at most 1073741824
     #[arg(long, value_name = "BYTES", env = "POLECAT_COMPRESS_OVER", default_value = "256")]
     #[arg(value_parser = parse_bytes_or_none)]
     compress_over: usize,
@@ -58,32 +60,32 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
 struct Store {
-    /// The SQLite file, relative to the current folder, made where there is none; off stores nothing and
-    /// keeps the newest in memory only (a file of that name is ./off)
+    /// The SQLite file, relative to the current folder; it is created if it does not exist; off stores nothing
+    /// and keeps only the newest messages in memory (for a file of that name, use ./off)
     #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
     database: PathBuf,
 
-    /// What was answered survives, with normal, the end of the process; with full, a power cut, too: every
-    /// commit waits for the disk
+    /// What an acknowledged message survives: with normal, the end of the process; with full, a power cut too,
+    /// since every commit waits for the disk
     #[arg(long, value_name = "LEVEL", env = "POLECAT_DURABILITY", default_value = "normal")]
     durability: Durability,
 
-    /// Messages to keep, over all channels [default: all]
+    /// How many messages to keep, of all channels together [default: all]
     #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_MESSAGES")]
     #[arg(value_parser = parse_kept, allow_negative_numbers = true)]
     retain_messages: Option<u64>,
 
-    /// Events to keep
+    /// How many events to keep
     #[arg(long, value_name = "COUNT", env = "POLECAT_RETAIN_EVENTS", default_value = "10000")]
     #[arg(value_parser = parse_kept, allow_negative_numbers = true)]
     retain_events: u64,
 
-    /// Days for which both are kept, up to 36500, fractions allowed [default: for ever]
+    /// How many days to keep messages and events; fractions are allowed, up to 36500 [default: for ever]
     #[arg(long, value_name = "DAYS", env = "POLECAT_RETAIN_DAYS")]
     #[arg(value_parser = parse_days, allow_negative_numbers = true)]
     retain_days: Option<f64>,
 
-    /// How long an idempotency key is remembered, 0.01 to 86400
+    /// How long to remember an idempotency key, 0.01 to 86400
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDEMPOTENCY_WINDOW", default_value = "300")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     idempotency_window: u32,
@@ -98,27 +100,27 @@ enum Durability {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Times, in seconds, 0.01 to 86400")]
 struct Times {
-    /// Between heartbeats; a client that is silent for two and a half of them is closed
+    /// Time between heartbeats; a client that is silent for two and a half intervals is closed
     #[arg(long, value_name = "SECONDS", env = "POLECAT_HEARTBEAT_INTERVAL", default_value = "25")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     heartbeat_interval: u32,
 
-    /// From a connect to the end of its first request
+    /// Time for a new connection to complete its first request
     #[arg(long, value_name = "SECONDS", env = "POLECAT_HANDSHAKE_TIMEOUT", default_value = "10")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     handshake_timeout: u32,
 
-    /// From the beginning of a later request to its end
+    /// Time for a later request to arrive, and for a client to take some of what it is sent
     #[arg(long, value_name = "SECONDS", env = "POLECAT_REQUEST_TIMEOUT", default_value = "10")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     request_timeout: u32,
 
-    /// Between two requests on one connection
+    /// Time that a connection can be idle between two requests
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDLE_TIMEOUT", default_value = "75")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     idle_timeout: u32,
 
-    /// For connections to end after SIGTERM
+    /// Time for connections to end after SIGTERM
     #[arg(long, value_name = "SECONDS", env = "POLECAT_DRAIN", default_value = "5")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     drain: u32,
@@ -127,46 +129,46 @@ struct Times {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits; bytes are 1 to 1073741824")]
 struct Bounds {
-    /// Connections at once; never more than the default, which the start tells [default: descriptors less
-    /// 32]
+    /// Open connections; the default, which is printed at the start, cannot be exceeded [default: descriptors
+    /// less 32]
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS", value_parser = parse_count)]
     max_connections: Option<usize>,
 
-    /// Connections at once from one address (of IPv6, from one /64); 0 is no limit, since behind a proxy
-    /// all come from one address
+    /// Open connections from one address (IPv6: from one /64); 0 is no limit; behind a proxy, all clients have
+    /// the same address
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 0)]
     max_connections_per_address: u32,
 
-    /// Memory that the process may have in use before new connections are turned away, with K, M or G for
-    /// powers of 1024 [default: no limit]
+    /// Memory in use by the process, above which new connections are refused; K, M and G stand for powers of
+    /// 1024 [default: no limit]
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_MEMORY", value_parser = parse_memory)]
     max_memory: Option<u64>,
 
-    /// Channels with somebody on them
+    /// Channels with at least one subscriber
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS", default_value = "100000")]
     #[arg(value_parser = parse_count)]
     max_channels: usize,
 
-    /// Messages from one connection in a second, POSTs too; 0 is no limit
+    /// Messages per second from one connection, including POSTs; 0 is no limit
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_MESSAGES_PER_SECOND", default_value_t = 0)]
     max_messages_per_second: u32,
 
-    /// One WebSocket message, all fragments together
+    /// A WebSocket message, all fragments together
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_MESSAGE_BYTES", default_value = "1048576")]
     #[arg(value_parser = parse_bytes)]
     max_message_bytes: usize,
 
-    /// One request body [default: as a message]
+    /// A request body [default: as --max-message-bytes]
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_BODY_BYTES")]
     #[arg(value_parser = parse_bytes)]
     max_body_bytes: Option<usize>,
 
-    /// Request line and header fields
+    /// Request line and header fields together
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_HEADER_BYTES", default_value = "16384")]
     #[arg(value_parser = parse_bytes)]
     max_header_bytes: usize,
 
-    /// Header fields, up to 256
+    /// Number of header fields, at most 256
     #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_HEADER_FIELDS", default_value = "64")]
     #[arg(value_parser = parse_fields)]
     max_header_fields: usize,
@@ -176,7 +178,7 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_target_bytes: usize,
 
-    /// The name of a channel, and the type of an event
+    /// A channel name or event type
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_CHANNEL_NAME_BYTES", default_value = "200")]
     #[arg(value_parser = parse_bytes)]
     max_channel_name_bytes: usize,
@@ -186,24 +188,23 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_log_bytes: usize,
 
-    /// The same over all channels
+    /// Newest messages of all channels in memory
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LOGS_BYTES", default_value = "16777216")]
     #[arg(value_parser = parse_bytes)]
     max_logs_bytes: usize,
 
-    /// Memory for unfinished messages and requests of all connections; up to twice what they
-    /// have sent
+    /// Memory for unfinished messages and requests of all connections; can be twice the bytes received
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_INBOX_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_inbox_bytes: usize,
 
-    /// What all connections have yet to be sent, beside 16 KiB of each; beyond it, who would add to it is
+    /// Unsent data of all connections, beyond 16 KiB of each; above it, connections that would add to it are
     /// not read
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_UNSENT_BYTES", default_value = "67108864")]
     #[arg(value_parser = parse_bytes)]
     max_unsent_bytes: usize,
 
-    /// The same of one connection; beyond it, it is not read
+    /// Unsent data of one connection; above it, the connection is not read
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_OUTBOX_BYTES", default_value = "65536")]
     #[arg(value_parser = parse_bytes)]
     max_outbox_bytes: usize,
@@ -258,7 +259,7 @@ impl Serve {
             None => format!("at most {room} connections; the system allows {descriptors} descriptors"),
             Some(asked) => format!(
                 "at most {room} connections, not the {asked} of --max-connections, since the system allows \
-                 {descriptors} descriptors; that takes a hard limit of {} (ulimit -Hn, or LimitNOFILE= of systemd)",
+                 {descriptors} descriptors; to allow that, raise the hard limit to {} (ulimit -Hn, or LimitNOFILE= of systemd)",
                 (asked as u64).saturating_add(DESCRIPTORS_RESERVED)
             ),
         }
