@@ -8,9 +8,12 @@ use std::path::Path;
 
 #[path = "tidy/bites.rs"]
 mod bites;
+#[path = "tidy/floors.rs"]
+mod floors;
 #[path = "tidy/source.rs"]
 mod source;
 
+use floors::Floors;
 use source::Source;
 
 const FILE_LINES_MAX: usize = 500;
@@ -47,6 +50,9 @@ const CLOCK_INSTEAD: &str =
 /// Where code is, beside what is built.
 const CODE: [&str; 6] = ["src", "tests", "benches", "fuzz/checks", "fuzz/examples", "fuzz/fuzz_targets"];
 
+/// Folders whose files still use one another in circles, until they are split by owners.
+const UNORDERED: [&str; 3] = ["src/server/", "src/load/", "src/store/sqlite/"];
+
 /// What a reader looks for at the top of the repository.
 const TOP: [&str; 13] = [
     "README.md",
@@ -64,16 +70,19 @@ const TOP: [&str; 13] = [
     "benches",
 ];
 
-/// The modules in the order in which they may use one another: each may use
-/// those before it.
-struct Floors(Vec<(String, Vec<String>)>);
-
 #[test]
 fn modules_use_only_those_listed_before_them() {
     let sources = sources(&["src"]);
     let floors = Floors::of(&sources);
-    assert!(floors.0.len() >= 5, "src/lib.rs lists the floors: {:?}", floors.0);
-    assert_none(sources.iter().flat_map(|source| floors.faults(source)));
+    assert!(floors.top().len() >= 5, "src/lib.rs lists the floors: {:?}", floors.top());
+    assert_none(sources.iter().flat_map(|source| floors.faults(source)).filter(|fault| is_ordered(fault)));
+}
+
+#[test]
+fn no_files_use_one_another_in_a_circle() {
+    let sources = sources(&["src"]);
+    let circles = Floors::of(&sources).circles(&sources);
+    assert_none(circles.into_iter().filter(|fault| is_ordered(fault)));
 }
 
 #[test]
@@ -127,77 +136,6 @@ fn sections_that_tests_cite_exist() {
 fn every_section_of_the_protocol_is_tested() {
     let protocol = fs::read_to_string(root().join("PROTOCOL.md")).unwrap_or_default();
     assert_none(untested(&protocol, &sources(&["tests/polecat"])));
-}
-
-impl Floors {
-    fn of(sources: &[Source]) -> Self {
-        let listed = |path: &str| {
-            let source = sources.iter().find(|source| source.path == path);
-            source.map(modules).unwrap_or_default()
-        };
-        let floors = listed("src/lib.rs").into_iter();
-        Self(floors.map(|floor| (floor.clone(), listed(&format!("src/{floor}/mod.rs")))).collect())
-    }
-
-    /// The place of a floor, and of a room on it where there is one of that name.
-    fn place(&self, path: &[String]) -> Option<(usize, Option<usize>)> {
-        let floor = self.0.iter().position(|(name, _)| Some(name) == path.first())?;
-        let room = self.0[floor].1.iter().position(|name| Some(name) == path.get(1));
-        Some((floor, room))
-    }
-
-    fn faults(&self, source: &Source) -> Vec<String> {
-        let here = module_of(&source.path);
-        let Some(own) = self.place(&here) else { return Vec::new() };
-        let mut faults = Vec::new();
-        for (line, path) in named_modules(source, &here) {
-            let Some(named) = self.place(&path) else { continue };
-            let allowed = match (own, named) {
-                ((own, _), (named, _)) if named != own => named < own,
-                // What the floor itself says of all its rooms.
-                ((_, None), _) | (_, (_, None)) => true,
-                ((_, Some(own)), (_, Some(named))) => named <= own,
-            };
-            if !allowed {
-                let (here, path) = (here.join("::"), path.join("::"));
-                faults.push(format!(
-                    "{}:{line}: {here} uses {path}, which is listed after it; move what it needs down, or hand it in",
-                    source.path
-                ));
-            }
-        }
-        faults
-    }
-}
-
-/// The modules of the crate that a file names, from the top.
-fn named_modules(source: &Source, here: &[String]) -> Vec<(usize, Vec<String>)> {
-    let mut named = source.paths("crate");
-    for (line, path) in source.paths("super") {
-        let mut base = here.to_vec();
-        // Tests within a file are a module in it.
-        if source.is_test(line) && !source.path.ends_with("tests.rs") {
-            base.push("tests".to_owned());
-        }
-        let more = path.iter().take_while(|name| *name == "super").count();
-        base.truncate(base.len().saturating_sub(1 + more));
-        base.extend(path.into_iter().skip(more));
-        named.push((line, base));
-    }
-    named
-}
-
-/// `src/hub/channel.rs` is `hub::channel`.
-fn module_of(path: &str) -> Vec<String> {
-    let path = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
-    path.split('/').map(str::to_owned).collect()
-}
-
-/// The modules that a file lists, in its order.
-fn modules(source: &Source) -> Vec<String> {
-    let lines =
-        source.code.lines().map(|line| line.trim_start_matches("pub(crate) ").trim_start_matches("pub "));
-    lines.filter_map(|line| Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())).collect()
 }
 
 /// The only places that name clocks, randomness, files, sockets and the environment.
@@ -412,6 +350,10 @@ fn untested(protocol: &str, sources: &[Source]) -> Vec<String> {
         .filter(|heading| !is_cited(heading))
         .map(|heading| format!("PROTOCOL.md: no test in tests/polecat cites {heading:?}"))
         .collect()
+}
+
+fn is_ordered(fault: &str) -> bool {
+    !UNORDERED.iter().any(|folder| fault.starts_with(folder))
 }
 
 fn assert_none(faults: impl IntoIterator<Item = String>) {

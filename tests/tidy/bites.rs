@@ -1,8 +1,9 @@
 //! Each check of `tidy` on a made-up snippet that it must find fault with, and
 //! on one that only looks like it.
 
+use super::floors::Floors;
 use super::source::Source;
-use super::{Floors, banned, citations, lengths, packages, patience, runtimes, trees, untested, world};
+use super::{banned, citations, lengths, packages, patience, runtimes, trees, untested, world};
 
 fn at(path: &str, text: &str) -> Source {
     Source::new(path, text)
@@ -21,6 +22,7 @@ fn floors() -> Floors {
         at("src/lib.rs", "pub mod base;\npub mod wire;\npub mod hub;\n"),
         at("src/base/mod.rs", "pub mod time;\npub mod id;\n"),
         at("src/wire/mod.rs", "pub mod http;\npub(crate) mod codec;\nmod inner;\n"),
+        at("src/wire/inner.rs", "mod first;\nmod last;\n"),
     ])
 }
 
@@ -36,6 +38,12 @@ fn a_module_that_looks_up_is_found() {
     assert_eq!(faults("src/wire/codec.rs", "use super::inner::X;\n"), [1], "a private room");
     assert_eq!(faults("src/base/mod.rs", "use crate::wire::http;\n"), [1]);
     assert_eq!(faults("src/wire/http/parts.rs", "use crate::wire::codec::X;\n"), [1], "a folder is a room");
+    assert_eq!(faults("src/wire/inner/first.rs", "use super::last::X;\n"), [1], "a folder of a folder");
+    assert_eq!(
+        faults("src/wire/codec.rs", "use super::inner::last::X;\n"),
+        [1],
+        "a room of a room listed after it"
+    );
     let test = "#[cfg(test)]\nmod tests {\n    use super::*;\n    use super::super::codec::X;\n}\n";
     assert_eq!(faults("src/wire/http.rs", test), [4]);
 }
@@ -52,11 +60,70 @@ fn a_module_that_looks_down_is_fine() {
         ),
         ("src/wire/codec.rs", "use crate::wire::codec::Own;\nuse other::hub::X;\n"),
         ("src/wire/mod.rs", "pub use codec::X;\nuse crate::wire::codec::X;\n"),
+        ("src/wire/inner/last.rs", "use super::first::X;\nuse super::super::codec::X;\n"),
+        ("src/wire/inner/first.rs", "use super::Own;\n"),
         ("src/wire/http.rs", "#[cfg(test)]\nmod tests {\n    use super::*;\n}\n"),
         ("src/main.rs", "use polecat::hub::X;\n"),
     ] {
         assert_eq!(faults(path, text), [""; 0], "{text}");
     }
+}
+
+/// The files of a crate that are in a circle, each once.
+fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    let sources = files.iter().map(|(path, text)| at(path, text)).collect::<Vec<_>>();
+    let faults = Floors::of(&sources).circles(&sources);
+    let mut found =
+        faults.iter().filter_map(|fault| Some(fault.split_once(':')?.0.to_owned())).collect::<Vec<_>>();
+    found.dedup();
+    found
+}
+
+#[test]
+fn files_in_a_circle_are_found() {
+    let lib = ("src/lib.rs", "mod a;\nmod b;\n");
+    let list = ("src/a/mod.rs", "mod x;\nmod y;\nmod z;\n");
+    let uses_parent = ("src/a/x.rs", "use super::Item;\n");
+    let uses_child = ("src/a/mod.rs", "mod x;\npub use x::Other;\nstruct Item;\n");
+    assert_eq!(
+        circles(&[lib, uses_child, uses_parent]),
+        ["src/a/mod.rs", "src/a/x.rs"],
+        "a folder and its file"
+    );
+    let round = [
+        ("src/a/x.rs", "impl super::z::Z {}\n"),
+        ("src/a/y.rs", "use super::x::X;\n"),
+        ("src/a/z.rs", "fn f() -> crate::a::y::Y {}\n"),
+    ];
+    assert_eq!(circles(&[&[lib, list], &round[..]].concat()), ["src/a/x.rs", "src/a/y.rs", "src/a/z.rs"]);
+    let first = "struct T;\nimpl<S: Into<u8>> T<S>\nwhere\n    S: Copy,\n{\n    fn f(&self) {\n        self.g(1);\n    }\n}\n";
+    let second = "use super::x::T;\nimpl<S> fmt::Debug for T<S> {\n    fn g(&self) {}\n}\n";
+    let methods = [lib, list, ("src/a/x.rs", first), ("src/a/y.rs", second)];
+    assert_eq!(circles(&methods), ["src/a/x.rs", "src/a/y.rs"], "a method called by way of `self`");
+}
+
+#[test]
+fn files_in_an_order_are_fine() {
+    let lib = ("src/lib.rs", "mod a;\nmod b;\n");
+    let first = "struct T;\nimpl T {\n    fn f(&self) {\n        self.g.h();\n        other.g();\n    }\n}\n";
+    let second = "use super::x::T;\nimpl T {\n    fn g(&self) {\n        self.f();\n    }\n}\n";
+    let ordered = [lib, ("src/a/mod.rs", "mod x;\nmod y;\n"), ("src/a/x.rs", first), ("src/a/y.rs", second)];
+    assert_eq!(circles(&ordered), [""; 0]);
+    let tests = "#[cfg(test)]\nmod tests {\n    use super::super::y::Y;\n    use super::*;\n}\n";
+    let tested = [
+        lib,
+        ("src/a/mod.rs", "mod x;\nmod y;\n"),
+        ("src/a/x.rs", tests),
+        ("src/a/y.rs", "use super::x::X;\n"),
+    ];
+    assert_eq!(circles(&tested), [""; 0], "what tests alone use");
+    let others = "struct T;\nimpl T {\n    fn g(&self) {}\n}\nuse super::x::X;\n";
+    let same = [
+        lib,
+        ("src/a/x.rs", "impl T {\n    fn f(&self) {\n        self.g();\n    }\n    fn g(&self) {}\n}\n"),
+        ("src/a/y.rs", others),
+    ];
+    assert_eq!(circles(&same), [""; 0], "a method of one name in two files");
 }
 
 #[test]

@@ -73,6 +73,67 @@ impl Source {
             })
             .collect()
     }
+
+    /// The types that have methods here, with what each `impl` has of lines.
+    fn impls(&self) -> Vec<(String, std::ops::RangeInclusive<usize>)> {
+        let starts = places_of(&self.code, "impl").filter(|place| {
+            // Else it is a type, as in `-> impl Iterator`.
+            self.code[..*place].rsplit('\n').next().is_some_and(|before| before.trim().is_empty())
+        });
+        starts
+            .filter_map(|place| {
+                let end = end_of_body(&self.code[place..])?;
+                let owner = owner(self.code[place + 4..].split('{').next()?);
+                Some((owner, self.line_of(place)..=self.line_of(place + end)))
+            })
+            .collect()
+    }
+
+    /// The methods that stand here, each with its type.
+    pub(crate) fn methods(&self) -> Vec<(String, String)> {
+        let (impls, functions) = (self.impls(), self.functions());
+        let of = |function: &Function| impls.iter().find(|(_, lines)| lines.contains(&function.line));
+        functions
+            .iter()
+            .filter_map(|function| Some((of(function)?.0.clone(), function.name.clone())))
+            .collect()
+    }
+
+    /// The methods that a type calls on itself: the line, the type, the method.
+    pub(crate) fn own_calls(&self) -> Vec<(usize, String, String)> {
+        let impls = self.impls();
+        let mut calls = Vec::new();
+        for start in ["self.", "Self::"] {
+            for place in places_of(&self.code, start) {
+                let name = identifier(&self.code[place + start.len()..]);
+                let line = self.line_of(place);
+                let owner = impls.iter().find(|(_, lines)| lines.contains(&line));
+                if let Some((owner, _)) = owner
+                    && self.code[place + start.len() + name.len()..].starts_with('(')
+                {
+                    calls.push((line, owner.clone(), name.to_owned()));
+                }
+            }
+        }
+        calls
+    }
+}
+
+/// The type of an `impl`, of what stands between that word and its brace.
+fn owner(head: &str) -> String {
+    let mut depth = 0;
+    let mut plain = String::new();
+    for character in head.chars() {
+        match character {
+            '<' => depth += 1,
+            // That of `->` ends nothing.
+            '>' if !plain.ends_with('-') => depth -= 1,
+            _ if depth == 0 => plain.push(character),
+            _ => {}
+        }
+    }
+    let last = plain.split_whitespace().take_while(|word| *word != "where").last();
+    last.and_then(|path| path.rsplit("::").next()).unwrap_or_default().to_owned()
 }
 
 /// Where `word` stands on its own.

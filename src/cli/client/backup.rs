@@ -12,8 +12,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::print;
 use super::status::bytes;
+use super::terminal::print;
 use crate::store::sqlite::{copy, locate, other_names};
 
 /// The flags of `polecat backup`.

@@ -6,7 +6,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man as Page;
 
-use super::print;
+use super::terminal::print;
 
 /// The flags of `polecat completions`.
 #[derive(Debug, Args)]

@@ -14,8 +14,8 @@ use super::again::Again;
 use super::send::parse_key;
 use super::sent::{Moment, Sent};
 use super::server::{Failure, Server, excerpt};
+use super::terminal::{parse_seconds, print, tell};
 use super::wait::pause;
-use super::{parse_seconds, print, tell};
 use crate::store::sqlite::random_uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -16,8 +16,8 @@ use super::link::{Got, Link, SENT_BYTES_MAX};
 use super::sent::Moment;
 use super::server::{Failure, Server, excerpt};
 use super::tail::silence_after;
+use super::terminal::{parse_seconds, tell};
 use super::wait::{Awaited, pause, wait};
-use super::{parse_seconds, tell};
 use crate::store::sqlite::random_uuid;
 use queue::{Form, Queue};
 

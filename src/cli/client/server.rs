@@ -10,8 +10,8 @@ use serde::Deserialize;
 use crate::wire::reply;
 
 use super::super::url::Url;
-use super::parse_seconds;
 use super::show::clean;
+use super::terminal::parse_seconds;
 
 /// Bytes of an answer beyond what was asked with.
 const REPLY_BYTES_MAX: usize = 4 << 20;

@@ -10,8 +10,8 @@ use crate::wire::reply::write_get;
 
 use super::server::{Failure, Server, excerpt};
 use super::show::{Part, Style};
+use super::terminal::{parse_seconds, print};
 use super::wait::pause;
-use super::{parse_seconds, print};
 
 /// The flags of `polecat status`.
 #[derive(Debug, Args)]

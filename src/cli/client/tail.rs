@@ -14,8 +14,8 @@ use super::again::Again;
 use super::link::{Got, Link};
 use super::server::{Failure, Server};
 use super::show::Style;
+use super::terminal::{parse_seconds, tell, unread};
 use super::wait::{Awaited, pause};
-use super::{parse_seconds, tell, unread};
 use follower::{Follower, Step};
 
 /// The flags of `polecat tail`.

@@ -1,10 +1,10 @@
 //! `polecat load`: the load generator on a poll loop of its own. It owns sockets
 //! and the clock; what is said and checked is decided in `load`.
 
+mod target;
 mod flags;
 mod process;
 mod report;
-mod target;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};

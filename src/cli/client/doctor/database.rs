@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 
 use super::super::status::bytes;
-use super::Finding;
+use super::finding::Finding;
 use super::locks::{Holder, Kind, holders};
 use crate::store::sqlite::{Examined, examine, folder_of, locate, other_names};
 
@@ -253,7 +253,7 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::finding::Level;
     use super::*;
 
     #[test]

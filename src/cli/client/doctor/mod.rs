@@ -1,6 +1,7 @@
 //! `polecat doctor`: what limits a server on this machine, and whether its database is sound. It looks, and
 //! changes nothing.
 
+mod finding;
 mod system;
 mod locks;
 mod database;
@@ -10,8 +11,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::print;
 use super::show::{Part, Style};
+use super::terminal::print;
+use finding::{Finding, Level};
 
 /// The flags of `polecat doctor`.
 #[derive(Debug, Args)]
@@ -37,45 +39,6 @@ pub(in crate::cli) struct Doctor {
     /// One object of JSON
     #[arg(long)]
     json: bool,
-}
-
-/// How it stands with something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Unknown,
-    Ok,
-    Warn,
-    Bad,
-}
-
-/// What was found out about one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    name: &'static str,
-    level: Level,
-    /// What there is, and what that binds.
-    text: String,
-    /// What changes it.
-    command: Option<String>,
-}
-
-impl Finding {
-    fn ok(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, level: Level::Ok, text: text.into(), command: None }
-    }
-
-    fn unknown(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, level: Level::Unknown, text: text.into(), command: None }
-    }
-
-    fn warn(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
-        Self { name, level: Level::Warn, text: text.into(), command: Some(command.into()) }
-    }
-
-    fn bad(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
-        Self { name, level: Level::Bad, text: text.into(), command: Some(command.into()) }
-    }
 }
 
 #[derive(Serialize)]

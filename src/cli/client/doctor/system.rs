@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use rustix::process::{Resource, Rlimit, getrlimit};
 
 use super::super::status::bytes;
-use super::Finding;
+use super::finding::Finding;
 use crate::shell::clock::unix_micros;
 use crate::shell::flags::DESCRIPTORS_RESERVED;
 use crate::shell::listeners::BACKLOG;
@@ -198,7 +198,7 @@ fn clock(now: Timestamp, is_synchronised: bool) -> Finding {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::Level;
+    use super::super::finding::Level;
     use super::*;
 
     fn limit(hard: Option<u64>) -> Rlimit {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::sent::{Moment, Sent};
-use super::super::tell;
+use super::super::terminal::tell;
 
 /// Bytes in a queue, beyond which it takes no more; one message may be longer.
 const BYTES_MAX: usize = 1 << 20;

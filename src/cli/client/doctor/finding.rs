@@ -1,0 +1,42 @@
+//! What `polecat doctor` says of one thing.
+
+use serde::Serialize;
+
+/// How it stands with something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    Unknown,
+    Ok,
+    Warn,
+    Bad,
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub(super) name: &'static str,
+    pub(super) level: Level,
+    /// What there is, and what that binds.
+    pub(super) text: String,
+    /// What changes it.
+    pub(super) command: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, level: Level::Ok, text: text.into(), command: None }
+    }
+
+    pub(super) fn unknown(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, level: Level::Unknown, text: text.into(), command: None }
+    }
+
+    pub(super) fn warn(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { name, level: Level::Warn, text: text.into(), command: Some(command.into()) }
+    }
+
+    pub(super) fn bad(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { name, level: Level::Bad, text: text.into(), command: Some(command.into()) }
+    }
+}
