@@ -4,26 +4,19 @@
 
 use std::collections::VecDeque;
 
-use crate::server::socket::{Readiness, Socket};
+use crate::server::socket::Socket;
 use crate::wire::deflate::Inflater;
-use crate::wire::reply::{accept_of, write_upgrade};
-use crate::wire::websocket::extension::{EXTENSIONS_FIELD, OFFER};
+use crate::wire::reply::accept_of;
 
 use super::order::Order;
 use super::payload::blank;
-use super::peer::{Inbox, NO_PUBLISHER, Peer, Phase, Role};
+use super::peer::{NO_PUBLISHER, Peer, Phase, Role};
 use super::plan::{Plan, Publishing, Workload};
 use super::tally::Tally;
-
-/// Handshakes that may be under way at once.
-const HANDSHAKES_MAX: u32 = 256;
 
 /// Bytes read from a socket at once, into the one buffer that all share: what one connection may read before the next
 /// has its turn, so that few messages are cut in two.
 const READ_BUFFER_BYTES: usize = 256 << 10;
-
-/// How often slow readers read and dribblers dribble.
-pub(super) const TICK_US: u64 = 100_000;
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +63,7 @@ pub struct Driver<S> {
     pub(super) publishers: Vec<Publisher>,
     /// Since when what is sent counts, and until when.
     pub(super) counting_from_us: u64,
-    counting_to_us: u64,
+    pub(super) counting_to_us: u64,
     /// Whose turn it is to publish.
     pub(super) turn_of: usize,
     /// Messages that were due by the rate and were sent.
@@ -92,11 +85,11 @@ pub struct Driver<S> {
     /// What the server must answer to the key of the handshakes.
     pub(super) accept: String,
     pub(super) to_open: VecDeque<u32>,
-    opened: u64,
+    pub(super) opened: u64,
     pub(super) handshaking: u32,
     pub(super) open: u32,
     pub(super) ticked_us: u64,
-    rounds_done: u32,
+    pub(super) rounds_done: u32,
     /// A connection that had not got all when that was last asked: as long as it has not,
     /// nobody else has to be looked at.
     pub(super) laggard: usize,
@@ -165,114 +158,6 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// The connection that is to be opened next, if one may be opened now. The shell
-    /// answers with [`Self::opened`] or [`Self::failed`].
-    pub fn next_to_open(&mut self, now_us: u64) -> Option<u32> {
-        if self.handshaking >= HANDSHAKES_MAX || self.open_due_us() > now_us {
-            return None;
-        }
-        let index = self.to_open.pop_front()?;
-        self.opened += 1;
-        Some(index)
-    }
-
-    /// When the next connection may be opened, by the rate of connects.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "microseconds of a run"
-    )]
-    fn open_due_us(&self) -> u64 {
-        self.plan.connect_rate.map_or(0, |rate| (self.opened as f64 * 1e6 / rate) as u64)
-    }
-
-    /// A connect has begun.
-    pub fn opened(&mut self, index: u32, socket: S, now_us: u64) {
-        self.now_us = now_us;
-        self.progress_us = now_us;
-        let target = &self.plan.endpoint.target;
-        let resumed;
-        let peer = &mut self.peers[index as usize];
-        let target = if peer.last_id == 0 {
-            target
-        } else {
-            let mark = if target.contains('?') { '&' } else { '?' };
-            resumed = format!("{target}{mark}last_event_id={}{:05}", self.plan.id_prefix(), peer.last_id);
-            &resumed
-        };
-        match peer.role {
-            Role::Poster => {}
-            Role::Dribbler => self.scratch.extend_from_slice(b"GET / HTTP/1.1\r\nX: "),
-            Role::Echo | Role::Subscriber { .. } | Role::HalfOpen => {
-                let extra = if self.plan.compresses {
-                    format!("{EXTENSIONS_FIELD}: {OFFER}\r\n")
-                } else {
-                    String::new()
-                };
-                write_upgrade(&self.plan.endpoint.host, target, &self.plan.key, &extra, &mut self.scratch);
-            }
-        }
-        peer.socket = Some(socket);
-        peer.phase = Phase::Handshake;
-        peer.inbox = Some(Box::new(Inbox { since_us: now_us, ..Inbox::default() }));
-        self.handshaking += u32::from(peer.role != Role::Dribbler);
-        // Nothing can be written before the first readiness.
-        if !self.scratch.is_empty() {
-            peer.outbox.get_or_insert_default().push(&self.scratch);
-            self.scratch.clear();
-        }
-    }
-
-    /// A connection could not be opened.
-    pub fn failed(&mut self, index: u32, reason: &str) {
-        let peer = &mut self.peers[index as usize];
-        self.handshaking += u32::from(peer.role != Role::Dribbler);
-        peer.phase = Phase::Handshake;
-        self.end(index, reason);
-    }
-
-    /// Tells what has changed about a socket; only marks it.
-    pub fn ready(&mut self, index: u32, readiness: Readiness) {
-        let Some(peer) = self.peers.get_mut(index as usize) else { return };
-        peer.to_end |= readiness.read_closed;
-        if !peer.is_queued && peer.socket.is_some() {
-            peer.is_queued = true;
-            self.read_queue.push_back(index);
-        }
-    }
-
-    /// Does what is to be done now.
-    pub fn turn(&mut self, now_us: u64) {
-        self.now_us = now_us;
-        self.read_all();
-        if now_us >= self.ticked_us + TICK_US {
-            self.ticked_us = now_us;
-            self.tick();
-        }
-        self.publish();
-        self.advance();
-    }
-
-    /// How long the next poll may sleep, in microseconds.
-    #[must_use]
-    pub fn timeout_us(&self) -> u64 {
-        if !self.read_queue.is_empty() {
-            return 0;
-        }
-        let mut due_us = self.ticked_us + TICK_US;
-        if !self.to_open.is_empty() && self.handshaking < HANDSHAKES_MAX {
-            due_us = due_us.min(self.open_due_us());
-        }
-        if let Some(next_us) = self.publish_due_us() {
-            due_us = due_us.min(next_us);
-        }
-        if let Some(end_us) = self.stage_end_us() {
-            due_us = due_us.min(end_us);
-        }
-        due_us.saturating_sub(self.now_us)
-    }
-
     /// For how long what was sent has counted; 0 where it never did.
     #[must_use]
     pub const fn counted_us(&self) -> u64 {
@@ -320,100 +205,55 @@ impl<S: Socket> Driver<S> {
         &self.plan
     }
 
-    fn stage_end_us(&self) -> Option<u64> {
-        match self.stage {
-            Stage::WarmUp => Some(self.stage_since_us + self.plan.warm_up_us),
-            Stage::Measuring if self.plan.workload == Workload::Storm => {
-                let steps = u64::from(self.plan.rounds) + 1;
-                Some(self.stage_since_us + self.plan.run_us * u64::from(self.rounds_done + 1) / steps)
-            }
-            Stage::Measuring => Some(self.stage_since_us + self.plan.run_us),
-            Stage::Connecting | Stage::Finishing | Stage::Done => None,
-        }
-    }
-
-    /// Goes on to the next stage when it is time.
-    fn advance(&mut self) {
-        let is_due = self.stage_end_us().is_some_and(|end_us| self.now_us >= end_us);
-        let is_stuck = self.now_us >= self.progress_us + self.plan.patience_us;
-        let is_through = self.stage == Stage::Finishing && self.is_through();
-        match self.stage {
-            Stage::Connecting if is_stuck && self.handshaking > 0 => {
-                self.to_open.clear();
-                self.give_up_handshakes();
-                self.enter(Stage::WarmUp);
-            }
-            Stage::Connecting if self.is_connected() => self.enter(Stage::WarmUp),
-            Stage::WarmUp if is_due => self.enter(Stage::Measuring),
-            Stage::Measuring if is_due && self.rounds_done < self.plan.rounds => {
-                self.rounds_done += 1;
-                self.leave_all();
-            }
-            Stage::Measuring if is_due => self.enter(Stage::Finishing),
-            Stage::Finishing if is_through || is_stuck => {
-                self.give_up_handshakes();
-                self.count_missing();
-                self.enter(Stage::Done);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn enter(&mut self, stage: Stage) {
-        self.stage = stage;
-        self.stage_since_us = self.now_us;
-        self.progress_us = self.now_us;
-        match stage {
-            Stage::WarmUp if self.open == 0 => self.stage = Stage::Done,
-            Stage::WarmUp => self.send_first(),
-            Stage::Measuring => self.counting_from_us = self.now_us,
-            Stage::Finishing => {
-                self.counting_to_us = self.now_us;
-                if self.plan.workload == Workload::Idle {
-                    self.to_open.extend(self.publishers.iter().map(|publisher| publisher.peer));
-                }
-                for index in 0..self.plan.connections {
-                    if self.peers[index as usize].role == (Role::Subscriber { slow: true }) {
-                        self.ready(index, Readiness { readable: true, read_closed: true, writable: false });
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// Whether nobody is connecting any more; who dribbles is not waited for.
     pub(super) fn is_connected(&self) -> bool {
         self.to_open.is_empty() && self.handshaking == 0
-    }
-
-    /// All subscribers leave without a word, and come again; who has got nothing yet would
-    /// not know from where to resume, and stays.
-    fn leave_all(&mut self) {
-        for index in 0..self.plan.connections {
-            let peer = &mut self.peers[index as usize];
-            if peer.last_id == 0 {
-                continue;
-            }
-            match peer.phase {
-                Phase::Ended | Phase::Closed => continue,
-                Phase::Handshake => self.handshaking -= 1,
-                Phase::Open => self.open -= 1,
-            }
-            peer.phase = Phase::Closed;
-            peer.socket = None;
-            peer.inbox = None;
-            peer.outbox = None;
-            peer.to_end = false;
-            self.to_open.push_back(index);
-        }
-        self.progress_us = self.now_us;
     }
 
     /// Messages that every subscriber must get.
     #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
     pub(super) const fn published_in_order(&self) -> u32 {
         if self.publishers.is_empty() { 0 } else { self.tally.published as u32 }
+    }
+
+    /// A connection is over before the run is.
+    pub(super) fn end(&mut self, index: u32, reason: &str) {
+        let peer = &mut self.peers[index as usize];
+        match peer.phase {
+            Phase::Closed | Phase::Ended => return,
+            Phase::Handshake => self.handshaking -= u32::from(peer.role != Role::Dribbler),
+            Phase::Open => self.open -= 1,
+        }
+        peer.phase = Phase::Ended;
+        peer.socket = None;
+        peer.inbox = None;
+        peer.outbox = None;
+        self.progress_us = self.now_us;
+        let ended = if peer.is_unruly() { &mut self.tally.ended_rightly } else { &mut self.tally.ended };
+        *ended.entry(reason.to_owned()).or_default() += 1;
+        let (role, position) = (peer.role, peer.position);
+        match role {
+            Role::Echo | Role::Poster => {
+                let missing = u64::from(peer.sent.saturating_sub(position));
+                self.outstanding = self.outstanding.saturating_sub(missing);
+                self.order.faults.lost += missing;
+            }
+            Role::Subscriber { slow } => {
+                self.order.give_up(position, self.published_in_order());
+                self.order.leave(position, !slow);
+                self.release();
+            }
+            Role::HalfOpen | Role::Dribbler => {}
+        }
+    }
+
+    /// What everybody has got may be followed by another.
+    pub(super) fn release(&mut self) {
+        for publisher in self.order.completed.drain(..) {
+            if let Some(publisher) = self.publishers.get_mut(usize::from(publisher)) {
+                publisher.outstanding = publisher.outstanding.saturating_sub(1);
+            }
+        }
     }
 }
 

@@ -8,6 +8,6 @@ pub mod order;
 pub mod tally;
 pub mod peer;
 pub mod driver;
-mod traffic;
 mod publishing;
-mod finishing;
+mod traffic;
+mod run;

@@ -281,15 +281,6 @@ impl<S: Socket> Driver<S> {
         self.count(stamp.sent_us);
     }
 
-    /// What everybody has got may be followed by another.
-    fn release(&mut self) {
-        for publisher in self.order.completed.drain(..) {
-            if let Some(publisher) = self.publishers.get_mut(usize::from(publisher)) {
-                publisher.outstanding = publisher.outstanding.saturating_sub(1);
-            }
-        }
-    }
-
     /// The answer to a POST.
     fn take_answer(&mut self, index: u32, input: &[u8]) -> usize {
         let reply = match reply::parse(input) {
@@ -398,37 +389,6 @@ impl<S: Socket> Driver<S> {
         // must not be left out.
         if sent_us >= self.counting_from_us {
             self.tally.latencies.record(self.now_us.saturating_sub(sent_us));
-        }
-    }
-
-    /// A connection is over before the run is.
-    pub(super) fn end(&mut self, index: u32, reason: &str) {
-        let peer = &mut self.peers[index as usize];
-        match peer.phase {
-            Phase::Closed | Phase::Ended => return,
-            Phase::Handshake => self.handshaking -= u32::from(peer.role != Role::Dribbler),
-            Phase::Open => self.open -= 1,
-        }
-        peer.phase = Phase::Ended;
-        peer.socket = None;
-        peer.inbox = None;
-        peer.outbox = None;
-        self.progress_us = self.now_us;
-        let ended = if peer.is_unruly() { &mut self.tally.ended_rightly } else { &mut self.tally.ended };
-        *ended.entry(reason.to_owned()).or_default() += 1;
-        let (role, position) = (peer.role, peer.position);
-        match role {
-            Role::Echo | Role::Poster => {
-                let missing = u64::from(peer.sent.saturating_sub(position));
-                self.outstanding = self.outstanding.saturating_sub(missing);
-                self.order.faults.lost += missing;
-            }
-            Role::Subscriber { slow } => {
-                self.order.give_up(position, self.published_in_order());
-                self.order.leave(position, !slow);
-                self.release();
-            }
-            Role::HalfOpen | Role::Dribbler => {}
         }
     }
 }
