@@ -157,6 +157,7 @@ fn world(source: &Source) -> Vec<String> {
         ("socket2", "let the shell set up sockets"),
         ("signal_hook", "let the shell wait for signals"),
         ("rustix", "let the shell ask the system"),
+        ("new_v4", "take random bits as an argument"),
         ("Instant", "take base::time::Now as an argument"),
         ("SystemTime", "take base::time::Now as an argument"),
         ("println!", "count it in the metrics, or use log"),

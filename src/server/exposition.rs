@@ -7,9 +7,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet, prometheus_text,
 };
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use crate::base::histogram::Histogram;
@@ -92,17 +92,23 @@ impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(&mut encoder);
         let version = [(env!("CARGO_PKG_VERSION"), 1)];
-        page.gauges("polecat_build_info", "1, and the version", "version", version)?;
+        page.family("polecat_build_info", "1, and the version", "version", version, ConstGauge::new)?;
         self.encode_connections(&mut page)?;
         self.encode_traffic(&mut page)?;
         for (name, help, value) in &self.gauges {
             page.gauge(name, help, *value)?;
         }
         let help = "Subscribers, by how their messages are encoded";
-        page.gauges("polecat_subscribers", help, "encoding", self.subscribers)?;
-        page.gauges("polecat_newest_id", "The newest ids", "sequence", self.newest)?;
+        page.family("polecat_subscribers", help, "encoding", self.subscribers, ConstGauge::new)?;
+        page.family("polecat_newest_id", "The newest ids", "sequence", self.newest, ConstGauge::new)?;
         let limits = Limit::ALL.iter().map(|limit| (limit.name(), self.metrics.limits.of(*limit)));
-        page.counters("polecat_limit_hits", "How often each limit was run into", "limit", limits)?;
+        page.family(
+            "polecat_limit_hits",
+            "How often each limit was run into",
+            "limit",
+            limits,
+            ConstCounter::new,
+        )?;
         self.encode_loop(&mut page)?;
         self.encode_commits(&mut page)?;
         self.encode_process(&mut page)
@@ -115,7 +121,13 @@ impl Exposition {
         let counts = [http, events, channel, echo, closing].map(|count| count as u64);
         let kinds = [Kind::Http, Kind::Events, Kind::Channel, Kind::Echo, Kind::Closing].map(Kind::name);
         let by_kind = kinds.into_iter().zip(counts);
-        page.gauges("polecat_connections", "Open connections, by what they are", "kind", by_kind)?;
+        page.family(
+            "polecat_connections",
+            "Open connections, by what they are",
+            "kind",
+            by_kind,
+            ConstGauge::new,
+        )?;
         if let Some(max) = max {
             page.gauge("polecat_connections_max", "Connections that there may be", max as u64)?;
         }
@@ -124,7 +136,13 @@ impl Exposition {
         let help = "Connections lost before they were accepted, by their peer or on their way";
         page.counter("polecat_connections_lost", help, metrics.lost)?;
         let closed = CloseReason::ALL.iter().map(|reason| (reason.name(), metrics.closed_for(*reason)));
-        page.counters("polecat_connections_closed", "Connections ended, by the reason", "reason", closed)?;
+        page.family(
+            "polecat_connections_closed",
+            "Connections ended, by the reason",
+            "reason",
+            closed,
+            ConstCounter::new,
+        )?;
         page.counter("polecat_upgrades", "WebSocket handshakes completed", metrics.upgrades)?;
         page.counter("polecat_requests", "HTTP requests answered or refused", metrics.requests)?;
         let help = "Requests refused because of their origin";
@@ -232,39 +250,18 @@ impl Page<'_, '_> {
         self.one(name, help, &ConstGauge::new(value))
     }
 
-    fn counters(
+    /// A metric with a value for each value of a label.
+    fn family<M: EncodeMetric + TypedMetric>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
         values: impl IntoIterator<Item = (&'static str, u64)>,
+        metric: impl Fn(u64) -> M,
     ) -> fmt::Result {
-        let values = values.into_iter().map(|(value, count)| (value, ConstCounter::new(count)));
-        self.family(name, help, MetricType::Counter, label, values)
-    }
-
-    fn gauges(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
-    ) -> fmt::Result {
-        let values = values.into_iter().map(|(value, count)| (value, ConstGauge::new(count)));
-        self.family(name, help, MetricType::Gauge, label, values)
-    }
-
-    fn family<M: EncodeMetric>(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        label: &str,
-        values: impl Iterator<Item = (&'static str, M)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (value, metric) in values {
-            metric.encode(family.encode_family(&[(label, value)])?)?;
+        let mut family = self.0.encode_descriptor(name, help, None, M::TYPE)?;
+        for (value, count) in values {
+            metric(count).encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use uuid::Uuid;
 
 use crate::server::facts::Lap;
 use crate::server::metrics::Metrics;
@@ -27,7 +28,7 @@ use super::options::Options;
 use super::process::{self, Process};
 use super::stream::{TcpSocket, readiness};
 use crate::store::sqlite::descriptors;
-use crate::store::sqlite::{OpenError, SqliteEngine, is_taken, random_uuid};
+use crate::store::sqlite::{OpenError, SqliteEngine, is_taken};
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -382,7 +383,7 @@ fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
         .with_records(records(store.retain_messages), records(store.retain_events))
         .with_window_ms(store.idempotency_window_ms)
         // Its ids begin anew at each start: those of the one before mean nothing.
-        .with_epoch(&random_uuid());
+        .with_epoch(&Uuid::new_v4().to_string());
     Ok(Box::new(engine))
 }
 
@@ -410,9 +411,9 @@ fn listen_error(options: &Options, error: &io::Error) -> StartError {
     StartError(format!("cannot listen on {addr}: {error}; {remedy}"))
 }
 
-/// Randomness from the operating system, by way of what the standard library
-/// seeds its hash maps with.
+/// Randomness from the operating system.
 pub(crate) fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id())
+    // The few bits that are the same in each UUID are at different places of the two halves.
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high ^ low
 }

@@ -143,6 +143,7 @@ fn the_world_outside_of_the_shell_is_found() {
         "fn f() { println!(\"x\"); }",
         "fn f() { eprintln!(\"x\"); }",
         "fn f() { fastrand::u64(..); }",
+        "fn f() { uuid::Uuid::new_v4(); }",
         "fn f() { fastrand::Rng::new(); }",
     ] {
         assert_eq!(lines(&world(&at("src/hub/x.rs", text))), [1], "{text}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::wire::json::check;
 use crate::wire::reply::{write_get, write_post};
@@ -16,7 +17,6 @@ use super::sent::{Moment, Sent};
 use super::server::{Failure, Server, excerpt};
 use super::terminal::{parse_seconds, print, tell};
 use super::wait::pause;
-use crate::store::sqlite::random_uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -97,7 +97,7 @@ impl Event {
         let body =
             Body { r#type: &self.kind, payload: &payload, correlation_id: self.correlation_id.as_deref() };
         let body = serde_json::to_vec(&body).map_err(|error| error.to_string())?;
-        let key = self.idempotency_key.clone().unwrap_or_else(random_uuid);
+        let key = self.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let mut request = Vec::new();
         let field = format!("Idempotency-Key: {key}\r\nConnection: close\r\n");
         let server = &self.server;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use uuid::Uuid;
 
 use super::again::Again;
 use super::incoming::{Acknowledged, Hello, Incoming, Reconnect, Refused};
@@ -18,7 +19,6 @@ use super::server::{Failure, Server, excerpt};
 use super::tail::silence_after;
 use super::terminal::{parse_seconds, tell};
 use super::wait::{Awaited, pause, wait};
-use crate::store::sqlite::random_uuid;
 use queue::{Form, Queue};
 
 /// Broadcasts come to whoever sends, too; this bounds what one may need.
@@ -90,7 +90,7 @@ pub(super) fn parse_key(text: &str) -> Result<String, String> {
 
 impl Send {
     pub(super) fn run(&self) -> Result<bool, String> {
-        let key = self.idempotency_key.clone().unwrap_or_else(random_uuid);
+        let key = self.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let mut queue = Queue::new(self.form.clone(), key, usize::from(self.window));
         let lines = match &self.text {
             Some(text) => {

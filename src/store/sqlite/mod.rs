@@ -58,7 +58,6 @@ pub(crate) use examine::{Examined, examine};
 pub use file::OpenError;
 pub(crate) use file::{folder_of, is_taken, locate, other_names};
 pub use options::{Durability, StoreOptions};
-pub(crate) use terms::random_uuid;
 
 /// Appends that the queue keeps room for when it is empty.
 const APPENDS_CAPACITY_IDLE: usize = 1024;

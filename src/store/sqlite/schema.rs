@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use uuid::Uuid;
 
 use crate::wire::protocol::ID_MAX;
 
@@ -25,7 +26,7 @@ use super::file::{DatabaseFile, OpenError};
 use super::opening;
 use super::options::Durability;
 use super::queries::{newest_in, object};
-use super::terms::{self, random_uuid};
+use super::terms;
 use super::verify::{check, damaged};
 
 /// How long opening waits for another program to let go of the file.
@@ -334,7 +335,8 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
             transaction.execute_batch(sql)?;
         }
     }
-    transaction.execute("INSERT OR IGNORE INTO polecat_meta VALUES ('epoch', ?1)", (random_uuid(),))?;
+    transaction
+        .execute("INSERT OR IGNORE INTO polecat_meta VALUES ('epoch', ?1)", (Uuid::new_v4().to_string(),))?;
     transaction.execute(terms::OLDEST, ())?;
     let triggers = triggers();
     if !counts_are_kept(&transaction, &triggers)? {

@@ -4,10 +4,10 @@
 //! a name away that clients have. On a full disk the start succeeds nevertheless, and the row goes into the
 //! transaction that gives the first id.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 
 use rusqlite::{Connection, Error, ErrorCode};
+use uuid::Uuid;
 
 use crate::store::terms::{Term, Terms};
 
@@ -55,7 +55,7 @@ impl NewTerm {
         Self {
             ordinal,
             term: Term {
-                name: Rc::from(random_uuid()),
+                name: Rc::from(Uuid::new_v4().to_string()),
                 first_message: newest.message + 1,
                 first_event: newest.event + 1,
             },
@@ -115,18 +115,6 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<(i64, Term)>> {
         known.push((row.get(0)?, term));
     }
     Ok(known)
-}
-
-/// A UUID of randomness from the operating system, by way of what the standard
-/// library keys its hash maps with.
-pub(crate) fn random_uuid() -> String {
-    let state = RandomState::new();
-    let halves = [state.hash_one(0), state.hash_one(1)].map(u128::from);
-    uuid::Builder::from_u128(halves[0] << 64 | halves[1])
-        .with_variant(uuid::Variant::RFC4122)
-        .with_version(uuid::Version::Random)
-        .into_uuid()
-        .to_string()
 }
 
 fn is_full(error: &Error) -> bool {
