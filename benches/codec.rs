@@ -1,7 +1,5 @@
 //! Micro-benchmarks of what every byte goes through: `cargo bench --bench codec`.
 
-#![allow(missing_docs)]
-
 use std::rc::Rc;
 
 use divan::counter::BytesCount;

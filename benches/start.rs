@@ -1,7 +1,6 @@
 //! What a server costs before anybody comes: `cargo bench --bench start`. From the
 //! start of the process to the first answer, the size of the binary, memory at rest.
 
-#![allow(missing_docs)]
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
 use std::error::Error;

@@ -1,7 +1,6 @@
 //! What the SQLite engine takes: `cargo bench --bench store`. Inserts with and without triggers, questions over many
 //! rows, turns with a checkpoint, and deleting in steps.
 
-#![allow(missing_docs)]
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
 use std::error::Error;

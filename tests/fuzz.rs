@@ -5,8 +5,7 @@
     clippy::expect_used,
     clippy::print_stderr,
     clippy::print_stdout,
-    unreachable_pub,
-    missing_docs
+    unreachable_pub
 )]
 
 use std::fs;

@@ -4,7 +4,6 @@
 //! difference is what N operations take: what comes before them takes the same in both.
 //! `cargo test` runs each path a few times, without counting.
 
-#![allow(missing_docs)]
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
 mod hall;

@@ -3,7 +3,6 @@
 //! asserted; `cargo test` does so with a few. Times are the thread's own on the processor:
 //! what else the machine does is none of them.
 
-#![allow(missing_docs)]
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
 mod crowd;

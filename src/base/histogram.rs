@@ -26,7 +26,6 @@ impl Histogram {
         self.sum = self.sum.saturating_add(value);
     }
 
-    /// The sum of all values.
     #[must_use]
     pub const fn sum(&self) -> u64 {
         self.sum

@@ -84,7 +84,6 @@ limits! {
 pub struct LimitHits([u64; Limit::ALL.len()]);
 
 impl LimitHits {
-    /// Counts one more.
     pub const fn count(&mut self, limit: Limit) {
         self.0[limit as usize] += 1;
     }

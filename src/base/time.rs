@@ -105,7 +105,6 @@ impl AttendedClock {
         self.attended_ms
     }
 
-    /// The same as a stamp.
     #[must_use]
     pub const fn stamp(&self) -> Stamp {
         Stamp::from_ms(self.attended_ms)

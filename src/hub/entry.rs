@@ -64,7 +64,6 @@ impl Encoding {
 /// A message with its id.
 #[derive(Debug)]
 pub struct Entry {
-    /// The id.
     pub id: u64,
     plain: Frame,
     /// By the place of the encoding. Where one comes to the same bytes, it is the plain frame itself.

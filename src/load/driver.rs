@@ -29,7 +29,6 @@ pub enum Stage {
     Measuring,
     /// Nothing more is sent; what is on its way is waited for.
     Finishing,
-    /// It is over.
     Done,
 }
 
@@ -187,7 +186,6 @@ impl<S: Socket> Driver<S> {
         self.open - u32::try_from(later).unwrap_or_default()
     }
 
-    /// What was counted.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally

@@ -24,7 +24,6 @@ pub struct Order {
     presumed: BTreeSet<(u32, u32)>,
     /// Whose messages all who are waited for have got; taken from here by whoever sends the next.
     pub completed: Vec<u16>,
-    /// What was wrong.
     pub faults: Faults,
 }
 

@@ -28,13 +28,10 @@ pub enum Phase {
     Closed,
     /// It is connecting, and waits for the answer to its handshake.
     Handshake,
-    /// It is open.
     Open,
-    /// It is over.
     Ended,
 }
 
-/// One connection.
 #[derive(Debug)]
 pub struct Peer<S> {
     /// The way to the server.

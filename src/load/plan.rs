@@ -54,7 +54,6 @@ pub enum Publishing {
 /// One run. Times are in microseconds.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What is measured.
     pub workload: Workload,
     /// Where the connections go.
     pub endpoint: Endpoint,

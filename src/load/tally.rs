@@ -41,7 +41,6 @@ impl Latencies {
 /// A distribution of latencies, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
-    /// The median.
     pub p50: u64,
     /// Nine of ten are below.
     pub p90: u64,
@@ -49,9 +48,7 @@ pub struct Summary {
     pub p99: u64,
     /// 999 of 1,000 are below.
     pub p999: u64,
-    /// The longest.
     pub max: u64,
-    /// The mean.
     pub mean: f64,
 }
 

@@ -8,7 +8,6 @@ use mio::net::TcpStream;
 
 use crate::server::socket::{Readiness, Socket};
 
-/// A TCP connection.
 #[derive(Debug)]
 pub(crate) struct TcpSocket(pub(crate) TcpStream);
 

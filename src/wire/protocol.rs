@@ -19,9 +19,7 @@ pub struct Message {
     /// The channel's name: 1 to 200 bytes where polecat took it in, anything in
     /// an old database.
     pub channel_id: Rc<str>,
-    /// Who wrote it.
     pub author: String,
-    /// What was written.
     pub content: String,
     /// ISO 8601 in UTC with microseconds, see [`timestamp`].
     pub timestamp: Rc<str>,
@@ -72,7 +70,6 @@ impl CorrelationId {
         Self(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -255,15 +252,10 @@ pub enum ClientMessage {
 /// A message before it has a channel and a time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
-    /// See [`Message::author`].
     pub author: String,
-    /// See [`Message::content`].
     pub content: String,
-    /// See [`Message::lane`].
     pub lane: Option<String>,
-    /// See [`Message::provider`].
     pub provider: Option<String>,
-    /// See [`Message::token_count`].
     pub token_count: Option<i64>,
 }
 

@@ -13,7 +13,6 @@ const FIELDS_MAX: usize = 64;
 /// A whole response, its body delimited by `Content-Length` or in chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply<'b> {
-    /// The status code.
     pub status: u16,
     /// The body; empty in a 101.
     pub body: Cow<'b, [u8]>,

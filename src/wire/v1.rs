@@ -25,7 +25,6 @@ pub struct Place<'a> {
     pub timestamp: &'a str,
 }
 
-/// The first message.
 #[derive(Debug, Clone, Copy)]
 pub struct Hello<'a> {
     /// Names the start of the server that gave the ids which follow; repeated with the id to resume from.
@@ -34,7 +33,6 @@ pub struct Hello<'a> {
     pub channel: Option<&'a str>,
     /// The oldest id that can be replayed.
     pub oldest: u64,
-    /// The newest.
     pub newest: u64,
     /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
@@ -55,7 +53,6 @@ pub struct Gap<'a> {
     pub agreed: u64,
     /// The oldest id that can be replayed.
     pub oldest: u64,
-    /// The newest.
     pub newest: u64,
 }
 
@@ -96,7 +93,6 @@ impl Place<'_> {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Writes `hello`.
     pub fn write_hello(self, hello: &Hello<'_>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload<'a> {
@@ -193,7 +189,6 @@ impl Place<'_> {
         self.write("reconnect", &Payload { after_ms }, out);
     }
 
-    /// Writes `heartbeat`.
     pub fn write_heartbeat(self, out: &mut Vec<u8>) {
         write_envelope("heartbeat", b"{}", None, self.timestamp, (self.sequence, self.cursor), out);
     }
@@ -206,7 +201,6 @@ pub struct ClientId(Box<RawValue>);
 /// A message of a client with what is said about it.
 #[derive(Debug)]
 pub struct Said {
-    /// The message.
     pub message: ClientMessage,
     /// To be repeated in `ack` or `error`.
     pub id: Option<ClientId>,
@@ -217,9 +211,7 @@ pub struct Said {
 /// A message that was not understood.
 #[derive(Debug)]
 pub struct Misunderstood {
-    /// Why.
     pub code: ErrorCode,
-    /// The same, for people.
     pub message: String,
     /// Where the message had one.
     pub id: Option<ClientId>,

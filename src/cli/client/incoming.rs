@@ -108,7 +108,6 @@ impl<'t> Incoming<'t> {
         serde_json::from_str(json).map_err(|error| nonsense(json, &error))
     }
 
-    /// The stored message.
     pub(super) fn stored(&self) -> Result<Stored, Failure> {
         let json = self.data.map_or("null", RawValue::get);
         serde_json::from_str(json).map_err(|error| nonsense(json, &error))

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-/// What a line came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     Text(String),

@@ -24,7 +24,6 @@ const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 /// The longest message that is sent, whatever the server would take.
 pub(super) const SENT_BYTES_MAX: usize = 64 << 20;
 
-/// A connection.
 pub(super) struct Link<'s> {
     server: &'s Server,
     socket: WebSocket<Stream>,
@@ -32,12 +31,10 @@ pub(super) struct Link<'s> {
     has_unsent: bool,
 }
 
-/// What was there to be read.
 pub(super) enum Got {
     Text(Utf8Bytes),
     /// Nothing that matters here, and there may be more.
     Other,
-    /// Nothing now.
     Nothing,
 }
 
@@ -81,7 +78,6 @@ impl<'s> Link<'s> {
         Ok(Self { server, socket, has_unsent: false })
     }
 
-    /// What comes next.
     pub(super) fn read(&mut self) -> Result<Got, Failure> {
         match self.socket.read() {
             Ok(Message::Text(text)) => Ok(Got::Text(text)),

@@ -56,7 +56,6 @@ impl Failure {
     }
 }
 
-/// A whole answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,

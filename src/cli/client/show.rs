@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-/// How lines look.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     is_coloured: bool,

@@ -164,7 +164,6 @@ impl Status {
     }
 }
 
-/// What a server has said.
 struct Said {
     code: u16,
     object: Map<String, Value>,
@@ -230,7 +229,6 @@ fn figure(name: &str, value: &Value) -> String {
     }
 }
 
-/// Bytes for people.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

@@ -70,7 +70,6 @@ pub(in crate::cli) struct Tail {
 enum From {
     Now,
     After(u64),
-    /// The sequence was named.
     In(Sequence, u64),
 }
 

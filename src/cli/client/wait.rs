@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// What to wait for.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Awaited<'s> {
     /// Bytes of it, or its end.
     pub(super) socket: Option<&'s TcpStream>,
-    /// Room in it, too.
     pub(super) room: bool,
     /// Bytes of standard input, or its end.
     pub(super) input: bool,
@@ -20,7 +18,6 @@ pub(super) struct Awaited<'s> {
     pub(super) output: bool,
 }
 
-/// What has come.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Woken {
     pub(super) input: bool,

@@ -98,7 +98,6 @@ impl Report {
             && self.connections > 0
     }
 
-    /// The table.
     pub(super) fn table(&self) -> String {
         let early = if self.interrupted { ", interrupted" } else { "" };
         let mut table = format!("{} {}{early}\n", self.workload, self.url);
@@ -185,7 +184,6 @@ impl Report {
     }
 }
 
-/// A row of the table.
 type Row = (&'static str, String);
 
 fn latency_text(latency: &Summary) -> String {

@@ -143,7 +143,6 @@ impl Keys {
         Ok(early.max(later) >= rows_max)
     }
 
-    /// Looks up what is there.
     pub(super) fn look(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let end = |sql| connection.prepare_cached(sql)?.query_row((), |row| row.get::<_, Option<i64>>(0));
         self.span = end(OLDEST)?.zip(end(NEWEST)?);

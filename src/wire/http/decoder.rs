@@ -51,7 +51,6 @@ enum BodyScan {
 pub enum Step<'b> {
     /// A whole request, body and all, in the first `consumed` bytes.
     Request {
-        /// The request.
         request: Request<'b>,
         /// Bytes it took, with empty lines in front.
         consumed: usize,

@@ -121,7 +121,6 @@ impl HeadScan {
 pub(crate) enum Framing {
     /// By its length in bytes, which is within the limit; 0 where there is none.
     Length(usize),
-    /// By chunks.
     Chunked,
 }
 

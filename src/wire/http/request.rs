@@ -8,26 +8,17 @@ use super::target;
 /// A request method. Methods are case-sensitive (RFC 9110 section 9.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method<'b> {
-    /// GET
     Get,
-    /// HEAD
     Head,
-    /// POST
     Post,
-    /// PUT
     Put,
-    /// DELETE
     Delete,
-    /// PATCH
     Patch,
-    /// OPTIONS
     Options,
-    /// Any other token.
     Other(&'b str),
 }
 
 impl<'b> Method<'b> {
-    /// The method of that name.
     pub(crate) fn named(name: &'b str) -> Self {
         match name {
             "GET" => Self::Get,
@@ -41,7 +32,6 @@ impl<'b> Method<'b> {
         }
     }
 
-    /// The name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'b str {
         match self {
@@ -60,23 +50,19 @@ impl<'b> Method<'b> {
 /// The version of the protocol that the request was sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// HTTP/1.0
     Http10,
-    /// HTTP/1.1
     Http11,
 }
 
 /// A whole request, legal by RFC 9110 and 9112, borrowed from the bytes it came in.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'b> {
-    /// What to do.
     pub method: Method<'b>,
     /// The path as it was sent, not decoded: begins with `/`, or is `*` for an
     /// OPTIONS that means the server.
     pub path: &'b str,
     /// What stood behind the first `?`, not decoded.
     pub query: Option<&'b str>,
-    /// The peer's version.
     pub version: Version,
     /// Whether the peer will send another request on this connection.
     pub keep_alive: bool,
@@ -85,7 +71,6 @@ pub struct Request<'b> {
     pub host: Option<&'b str>,
     /// The body, without its transfer coding.
     pub body: &'b [u8],
-    /// The header section.
     pub(crate) fields: Fields<'b>,
 }
 

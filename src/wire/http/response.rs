@@ -9,10 +9,8 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use super::field::{is_text, is_token};
 use super::status::Status;
 
-/// A whole response.
 #[derive(Debug, Clone, Copy)]
 pub struct Response<'a> {
-    /// The status.
     pub status: Status,
     /// The media type of the body; empty for none.
     pub content_type: &'a str,
@@ -39,16 +37,13 @@ pub enum BodyEnd {
     Close,
 }
 
-/// The head of a response.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseHead<'a> {
-    /// The status.
     pub status: Status,
     /// The media type of the body; empty for none.
     pub content_type: &'a str,
     /// How the end of the body is known.
     pub end: BodyEnd,
-    /// See [`Response::extra`].
     pub extra: &'a [(&'a str, &'a str)],
     /// Whether the connection stays open.
     pub keep_alive: bool,

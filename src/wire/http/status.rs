@@ -31,48 +31,31 @@ macro_rules! statuses {
 statuses! {
     /// 101, the connection is a WebSocket from here on.
     SWITCHING_PROTOCOLS = 101, "Switching Protocols";
-    /// 200
     OK = 200, "OK";
     /// 304, for a browser that has the page; it has no body.
     NOT_MODIFIED = 304, "Not Modified";
-    /// 400
     BAD_REQUEST = 400, "Bad Request";
-    /// 403
     FORBIDDEN = 403, "Forbidden";
-    /// 404
     NOT_FOUND = 404, "Not Found";
     /// 405, wants an `Allow` field beside it.
     METHOD_NOT_ALLOWED = 405, "Method Not Allowed";
-    /// 408
     REQUEST_TIMEOUT = 408, "Request Timeout";
-    /// 411
     LENGTH_REQUIRED = 411, "Length Required";
-    /// 413
     CONTENT_TOO_LARGE = 413, "Content Too Large";
-    /// 414
     URI_TOO_LONG = 414, "URI Too Long";
-    /// 415
     UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported Media Type";
-    /// 417
     EXPECTATION_FAILED = 417, "Expectation Failed";
-    /// 422
     UNPROCESSABLE_CONTENT = 422, "Unprocessable Content";
     /// 426, wants the fields of [`super::handshake::UPGRADE_REQUIRED_FIELDS`].
     UPGRADE_REQUIRED = 426, "Upgrade Required";
-    /// 429
     TOO_MANY_REQUESTS = 429, "Too Many Requests";
-    /// 431
     HEADER_FIELDS_TOO_LARGE = 431, "Request Header Fields Too Large";
-    /// 501
     NOT_IMPLEMENTED = 501, "Not Implemented";
-    /// 503
     SERVICE_UNAVAILABLE = 503, "Service Unavailable";
-    /// 505
     VERSION_NOT_SUPPORTED = 505, "HTTP Version Not Supported";
 }
 
 impl Status {
-    /// The number on the wire.
     #[must_use]
     pub const fn code(self) -> u16 {
         self.0
@@ -90,7 +73,6 @@ impl Status {
 /// is not known any more, so the answer closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// What to answer.
     pub status: Status,
     /// Why, for the peer: ASCII without a quote or a backslash.
     pub detail: &'static str,
@@ -99,17 +81,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Any refusal.
     pub const fn new(status: Status, detail: &'static str) -> Self {
         Self { status, detail, limit: None }
     }
 
-    /// For being over `limit`.
     pub const fn over(limit: Limit, status: Status, detail: &'static str) -> Self {
         Self { status, detail, limit: Some(limit) }
     }
 
-    /// A 400.
     pub(crate) const fn bad(detail: &'static str) -> Self {
         Self::new(Status::BAD_REQUEST, detail)
     }

@@ -115,7 +115,6 @@ pub struct FrameHead {
     pub fin: bool,
     /// Whether the message that begins with this frame is compressed (RFC 7692 section 6).
     pub is_compressed: bool,
-    /// What the frame is.
     pub opcode: OpCode,
     /// What the payload is masked with; zeros, which change nothing, from a server.
     pub mask: [u8; 4],

@@ -33,7 +33,6 @@ impl Deflate {
         }
     }
 
-    /// The answer to the offer.
     #[must_use]
     pub fn answer(&self) -> String {
         let mut answer =

@@ -17,9 +17,7 @@ use crate::wire::deflate::{Fault, Inflater};
 /// What a peer says, one item at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// A text message.
     Text(&'a str),
-    /// A binary message.
     Binary(&'a [u8]),
     /// To be answered by a Pong with these bytes, at most 125.
     Ping(&'a [u8]),
@@ -30,7 +28,6 @@ pub enum Item<'a> {
     Close(Option<(CloseCode, &'a str)>),
 }
 
-/// One step of decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step<'a> {
     /// Bytes of the input that are done with. None, and no item either, means that

@@ -19,7 +19,6 @@ pub(super) struct Finding {
     pub(super) level: Level,
     /// What there is, and what that binds.
     pub(super) text: String,
-    /// What changes it.
     pub(super) command: Option<String>,
 }
 

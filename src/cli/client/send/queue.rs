@@ -95,7 +95,6 @@ impl Queue {
         self.push_with(1, &key, content);
     }
 
-    /// A line.
     pub(super) fn push(&mut self, number: u64, content: &str) {
         let key = format!("{}-{number}", self.key);
         self.push_with(number, &key, content);
