@@ -121,7 +121,7 @@ export class Connection extends EventTarget {
     sending.windowMs = Math.min(sending.windowMs, this.server.idempotency_window_ms ?? 0);
     sending.isSentAgain = sending.sentAt !== null;
     const isLate = sending.isSentAgain && msSince(sending.sentAt) >= RESEND_WITHIN * sending.windowMs;
-    if (isLate) return this.#refuse(sending, "unknown", "it may be stored, or not");
+    if (isLate) return this.#refuse(sending, "unknown", "it may or may not be stored");
     if (bytes > this.server.message_bytes_max) return this.#refuse(sending, "too_long", `it has ${bytes} bytes`);
     sending.sentAt ??= clocks();
     this.#socket.send(sending.text);

@@ -27,9 +27,8 @@ impl fmt::Display for NotAnOrigin {
 impl std::error::Error for NotAnOrigin {}
 
 const WRONG_FORM: NotAnOrigin = NotAnOrigin("not of the form SCHEME://HOST[:PORT], null or *");
-const NOT_ASCII: NotAnOrigin = NotAnOrigin("a host is in ASCII, as browsers send it (xn--…)");
-const NOT_OF_A_PAGE: NotAnOrigin =
-    NotAnOrigin("an origin is that of a page, which begins with http:// or https://");
+const NOT_ASCII: NotAnOrigin = NotAnOrigin("a host must be in ASCII, as browsers send it (xn--…)");
+const NOT_OF_A_PAGE: NotAnOrigin = NotAnOrigin("the origin of a page begins with http:// or https://");
 
 /// The origin of a page from a file in a request, and in the handshake of a WebSocket.
 const FILES: [&str; 2] = ["null", "file://"];

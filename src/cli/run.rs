@@ -25,7 +25,7 @@ use crate::store::sqlite::descriptors;
     name = "polecat",
     version,
     max_term_width = 100,
-    after_help = "Without a command, polecat serves: `polecat --db FILE` \
+    after_help = "Without a command, polecat runs the server: `polecat --db FILE` \
     is `polecat serve --db FILE`.\nSee `polecat serve --help` for the flags."
 )]
 struct Cli {
@@ -35,7 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server; the same as no command at all
+    /// Run the server; this is also what polecat does without a command
     Serve(Serve),
     /// Put load on a WebSocket server, and check that nothing is lost
     Load(Load),
@@ -158,7 +158,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
             "polecat: {addr} can be reached from other machines: anyone who reaches it can read and publish"
         ));
     }
-    let metrics = reactor.run().map_err(|error| format!("the poll loop has failed: {error}"))?;
+    let metrics = reactor.run().map_err(|error| format!("the poll loop failed: {error}"))?;
     log::info!("stopped after {} connections and {} stored records", metrics.accepted, metrics.committed);
     for line in metrics.lines() {
         log::info!("{line}");
@@ -172,7 +172,7 @@ fn raise_descriptor_limit() -> Option<u64> {
     if limit.current != limit.maximum
         && setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_err()
     {
-        log::warn!("the limit of descriptors could not be raised");
+        log::warn!("the descriptor limit could not be raised");
     }
     getrlimit(Resource::Nofile).current
 }

@@ -22,7 +22,7 @@ impl Url {
             "ws" | "http" => {}
             "wss" | "https" => {
                 return Err(
-                    "there is no TLS here: name, by its http:// or ws:// URL, a proxy on this machine that has it, or a \
+                    "polecat does not speak TLS: give the http:// or ws:// URL of a proxy on this machine that does, or of a \
                      tunnel, such as ssh -L 8010:127.0.0.1:8010 HOST"
                     .to_owned(),
                 );
@@ -35,7 +35,7 @@ impl Url {
         };
         let is_target = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         match Authority::parse(authority) {
-            Err(AuthorityError::Port) => return Err("its port is no number up to 65535".to_owned()),
+            Err(AuthorityError::Port) => return Err("its port is not a number up to 65535".to_owned()),
             Ok(_) if is_target => {}
             _ => return Err("not a URL such as http://127.0.0.1:8010".to_owned()),
         }
@@ -67,7 +67,7 @@ impl Url {
     /// The addresses that the host has, at least one.
     pub(super) fn addrs(&self) -> Result<Vec<SocketAddr>, String> {
         let text = &self.authority;
-        let Ok(authority) = Authority::parse(text) else { return Err(format!("{text} is no host")) };
+        let Ok(authority) = Authority::parse(text) else { return Err(format!("{text} is not a host")) };
         let port = authority.port.unwrap_or(80);
         let host = authority.ipv6().map_or_else(|| authority.host.to_owned(), |addr| addr.to_string());
         let addrs = (host.as_str(), port).to_socket_addrs().map_err(|error| format!("{text}: {error}"))?;

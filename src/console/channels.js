@@ -7,7 +7,7 @@ import { ask, byId, count, element, repeat, setCell, setText, time } from "./tex
 const LISTED_MAX = 200;
 const PAGE = 100; // messages that are asked for at once
 const RETRY_MS = 2000;
-const STATES = { connecting: "connecting", replaying: "catching up", live: "live", waiting: "lost, trying again", closed: "closed" };
+const STATES = { connecting: "connecting", replaying: "catching up", live: "live", waiting: "lost, reconnecting", closed: "closed" };
 
 export class Channels {
   #after = ""; #next = null; #refresh; #open = null;
@@ -121,7 +121,7 @@ class Channel {
     connection.on("message", (message) => this.#log.append([row(message)]));
     connection.on("state", ({ state }) => this.#tellState(state, STATES[state]));
     connection.on("gap", ({ payload }) => {
-      this.#note(`after ${payload.requested} something may be missing`);
+      this.#note(`messages after ${payload.requested} may be missing`);
       // Some of what is shown is not in this database.
       if (payload.agreed !== payload.requested) queueMicrotask(() => this.#isClosed || this.#begin());
     });
@@ -135,7 +135,7 @@ class Channel {
     this.#isLoading = false;
     if (!messages || this.#isClosed) return;
     this.#hasAll = messages.length === 0;
-    this.#log.prepend(this.#hasAll ? [element("li", { class: "note" }, "the first message that is kept")] : messages.map(row));
+    this.#log.prepend(this.#hasAll ? [element("li", { class: "note" }, "this is the oldest message kept")] : messages.map(row));
   }
 
   async #ask(more) {
@@ -154,7 +154,7 @@ class Channel {
       setText(byId("send-status"), `stored as ${eventId}`);
     } catch (error) {
       const isUnknown = error.code === "unknown";
-      setText(byId("send-status"), isUnknown ? "it may be stored, or not: look before you send it again" : `not stored: ${error.message}`);
+      setText(byId("send-status"), isUnknown ? "it may or may not be stored: check before you send it again" : `not stored: ${error.message}`);
       content.value ||= text;
     }
   }

@@ -1,4 +1,4 @@
-// Who is connected, and why connections have closed of late.
+// The open connections, and why others were closed recently.
 
 import { ask, byId, bytes, count, element, repeat, setCell, setText, span, words } from "./text.js";
 

@@ -35,9 +35,9 @@ export class Events {
     this.#stream = connect("ws", known);
     this.#stream.on("event", (event) => this.#take(event));
     this.#stream.on("state", (change) => this.#tellState(change));
-    this.#stream.on("resumed", ({ payload }) => this.#isReplaced && this.#note(`resumed after ${payload.from}, ${payload.count} had come`));
-    this.#stream.on("gap", ({ payload }) => this.#note(`after ${payload.requested} something may be missing`));
-    this.#stream.on("health_status", ({ payload }) => this.#note(`the store: ${[payload.status, payload.reason].filter(Boolean).join(", ")}`));
+    this.#stream.on("resumed", ({ payload }) => this.#isReplaced && this.#note(`resumed after ${payload.from}, ${payload.count} events missed in between follow`));
+    this.#stream.on("gap", ({ payload }) => this.#note(`messages after ${payload.requested} may be missing`));
+    this.#stream.on("health_status", ({ payload }) => this.#note(`store: ${[payload.status, payload.reason].filter(Boolean).join(", ")}`));
     this.#tellState({ state: this.#stream.state });
   }
 
@@ -51,7 +51,7 @@ export class Events {
       connecting: "connecting",
       replaying: "catching up",
       live: "live",
-      waiting: `lost${why}, trying again`,
+      waiting: `lost${why}, reconnecting`,
       closed: `closed${why}`,
     };
     this.#tellStream(state, texts[state]);
@@ -98,7 +98,7 @@ export class Events {
   #tellCount() {
     const events = this.#events.filter(({ note }) => !note);
     const wanted = events.filter((event) => this.#isWanted(event)).length;
-    setText(byId("event-count"), wanted === events.length ? `${events.length} kept here` : `${wanted} of ${events.length}`);
+    setText(byId("event-count"), wanted === events.length ? `${events.length} events` : `${wanted} of ${events.length}`);
     byId("event-none").hidden = events.length > 0;
     const { elements } = byId("event-filter");
     byId("event-clear").disabled = !elements.type.value && !elements.correlation.value;
@@ -115,7 +115,7 @@ export class Events {
   #row(event) {
     if (event.note) return element("li", { class: "note" }, time(event.timestamp), " ", event.note);
     const { type, payload, correlation_id: correlation, timestamp, event_id: eventId } = event;
-    const follow = element("button", { type: "button", class: "id", title: `show only what has the correlation id ${correlation}` }, correlation);
+    const follow = element("button", { type: "button", class: "id", title: `show only events with the correlation id ${correlation}` }, correlation);
     follow.addEventListener("click", () => this.#follow(correlation));
     const short = JSON.stringify(payload);
     const details = element("details", { class: "payload" }, element("summary", {}, element("code", {}, short.length > 400 ? `${short.slice(0, 400)}…` : short)));

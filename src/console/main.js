@@ -57,7 +57,7 @@ function tellHealth(health) {
 
 async function poll() {
   // A server that stops, or cannot store, answers 503 and why.
-  const asked = ask("api/health?verbose=1").then((told) => told ?? { status: "not told" });
+  const asked = ask("api/health?verbose=1").then((told) => told ?? { status: "unknown" });
   const health = await asked.catch(() => null);
   tellHealth(health);
   overview.take(health);

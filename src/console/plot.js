@@ -54,7 +54,7 @@ export class Plot {
     const lines = drawn.map((run) => `M${run.map((point) => point.join(" ")).join("L")}`);
     this.#line.setAttribute("d", lines.join(""));
     this.#area.setAttribute("d", drawn.map((run, place) => `${lines[place]}V${HEIGHT}H${run[0][0]}Z`).join(""));
-    setText(this.#most, most > 0 ? `most ${this.#format(most)}` : "\u00a0");
+    setText(this.#most, most > 0 ? `max ${this.#format(most)}` : "\u00a0");
     this.#tell();
   }
 

@@ -75,7 +75,7 @@ export async function ask(path) {
   const answer = await fetch(path, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(10_000) });
   if (answer.status === 404) return null;
   const body = await answer.json().catch(() => null);
-  if (body && !answer.ok && body.detail) throw new Error(typeof body.detail === "string" ? body.detail : "the server refuses the request");
+  if (body && !answer.ok && body.detail) throw new Error(typeof body.detail === "string" ? body.detail : "the server refused the request");
   return body;
 }
 

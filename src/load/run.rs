@@ -242,7 +242,7 @@ impl<S: Socket> Driver<S> {
         for index in 0..self.plan.peers() {
             let peer = &self.peers[index as usize];
             if peer.phase == Phase::Handshake && peer.role != Role::Dribbler {
-                self.end(index, "no answer to the handshake");
+                self.end(index, "no response to the handshake");
             }
         }
     }

@@ -123,7 +123,7 @@ impl<S: Socket> Driver<S> {
         }
         let is_poster = self.peers[index as usize].role == Role::Poster;
         if inbox.rest.len() > if is_poster { MESSAGE_BYTES_MAX } else { HANDSHAKE_BYTES_MAX } {
-            self.end(index, "an answer without an end");
+            self.end(index, "an incomplete response");
         }
         let peer = &mut self.peers[index as usize];
         let is_unfinished = !inbox.rest.is_empty() || !inbox.decoder.is_idle();
@@ -199,7 +199,7 @@ impl<S: Socket> Driver<S> {
     fn check_switching(&self, reply: &Reply<'_>) -> Result<(), &'static str> {
         let deflate = self.plan.compresses;
         reply.check_switching(Offer { accept: &self.accept, protocol: "", deflate })?;
-        if deflate && !is_agreed(reply.extensions) { Err("compression is not agreed on") } else { Ok(()) }
+        if deflate && !is_agreed(reply.extensions) { Err("compression was not negotiated") } else { Ok(()) }
     }
 
     fn is_open(&mut self, index: u32) {
@@ -293,7 +293,7 @@ impl<S: Socket> Driver<S> {
         };
         let peer = &self.peers[index as usize];
         if peer.position >= peer.sent {
-            self.end(index, "an answer to nothing");
+            self.end(index, "a response without a request");
             return 0;
         }
         let found = Stamp::find(&reply.body, self.hint);
@@ -321,7 +321,7 @@ impl<S: Socket> Driver<S> {
             self.peers[index as usize].position += 1;
         }
         if !reply.keep_alive {
-            self.end(index, "closed after an answer");
+            self.end(index, "closed after a response");
         }
         reply.consumed
     }

@@ -54,25 +54,33 @@ impl<S: Socket, E: Engine> Server<S, E> {
             commits: self.engine.commits().cloned(),
             connections: self.count_connections(),
             gauges: vec![
-                (
-                    "polecat_store_up",
-                    "1 where records can be stored, as of the last attempt",
-                    is_storing_well,
-                ),
+                ("polecat_store_up", "1 if the last attempt to store records succeeded", is_storing_well),
                 (
                     "polecat_records_waiting",
                     "Records that wait to be stored",
                     self.engine_backlog_records as u64,
                 ),
-                ("polecat_channels", "Channels with subscribers, events too", self.registry.len() as u64),
                 (
-                    "polecat_lagging_cursors",
+                    "polecat_channels",
+                    "Channels with subscribers, including the event stream",
+                    self.registry.len() as u64,
+                ),
+                (
+                    "polecat_lagging_subscribers",
                     "Subscribers whose socket is full, or for whom history is being read",
                     self.lagging as u64,
                 ),
-                ("polecat_log_bytes", "Newest messages in memory", self.registry.logs_bytes() as u64),
-                ("polecat_inbox_bytes", "What has arrived and is not finished", self.inboxes_bytes as u64),
-                ("polecat_outbox_bytes", "Answers that are not sent yet", self.unsent.held_bytes() as u64),
+                (
+                    "polecat_log_bytes",
+                    "Bytes of the newest messages, which are kept in memory",
+                    self.registry.logs_bytes() as u64,
+                ),
+                (
+                    "polecat_inbox_bytes",
+                    "Bytes of unfinished messages and requests that have arrived",
+                    self.inboxes_bytes as u64,
+                ),
+                ("polecat_outbox_bytes", "Bytes that are not sent yet", self.unsent.held_bytes() as u64),
             ],
             subscribers: Encoding::ALL
                 .map(|encoding| (encoding.name(), self.subscribers[encoding as usize] as u64)),
@@ -92,7 +100,13 @@ impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(&mut encoder);
         let version = [(env!("CARGO_PKG_VERSION"), 1)];
-        page.family("polecat_build_info", "1, and the version", "version", version, ConstGauge::new)?;
+        page.family(
+            "polecat_build_info",
+            "Always 1; the label is the version",
+            "version",
+            version,
+            ConstGauge::new,
+        )?;
         self.encode_connections(&mut page)?;
         self.encode_traffic(&mut page)?;
         for (name, help, value) in &self.gauges {
@@ -100,11 +114,17 @@ impl Collector for Exposition {
         }
         let help = "Subscribers, by how their messages are encoded";
         page.family("polecat_subscribers", help, "encoding", self.subscribers, ConstGauge::new)?;
-        page.family("polecat_newest_id", "The newest ids", "sequence", self.newest, ConstGauge::new)?;
+        page.family(
+            "polecat_newest_id",
+            "The newest id of each sequence",
+            "sequence",
+            self.newest,
+            ConstGauge::new,
+        )?;
         let limits = Limit::ALL.iter().map(|limit| (limit.name(), self.metrics.limits.of(*limit)));
         page.family(
             "polecat_limit_hits",
-            "How often each limit was run into",
+            "How often each limit was reached",
             "limit",
             limits,
             ConstCounter::new,
@@ -121,24 +141,18 @@ impl Exposition {
         let counts = [http, events, channel, echo, closing].map(|count| count as u64);
         let kinds = [Kind::Http, Kind::Events, Kind::Channel, Kind::Echo, Kind::Closing].map(Kind::name);
         let by_kind = kinds.into_iter().zip(counts);
-        page.family(
-            "polecat_connections",
-            "Open connections, by what they are",
-            "kind",
-            by_kind,
-            ConstGauge::new,
-        )?;
+        page.family("polecat_connections", "Open connections by kind", "kind", by_kind, ConstGauge::new)?;
         if let Some(max) = max {
-            page.gauge("polecat_connections_max", "Connections that there may be", max as u64)?;
+            page.gauge("polecat_connections_max", "Maximum number of open connections", max as u64)?;
         }
         let metrics = &self.metrics;
         page.counter("polecat_connections_accepted", "Connections accepted", metrics.accepted)?;
-        let help = "Connections lost before they were accepted, by their peer or on their way";
+        let help = "Connections that the peer or the network ended before they were accepted";
         page.counter("polecat_connections_lost", help, metrics.lost)?;
         let closed = CloseReason::ALL.iter().map(|reason| (reason.name(), metrics.closed_for(*reason)));
         page.family(
             "polecat_connections_closed",
-            "Connections ended, by the reason",
+            "Closed connections by reason",
             "reason",
             closed,
             ConstCounter::new,
@@ -155,31 +169,47 @@ impl Exposition {
         for (name, help, value) in [
             ("polecat_messages_received", "WebSocket messages received", metrics.messages_received),
             ("polecat_bytes_received", "Bytes read from sockets", metrics.bytes_received),
-            ("polecat_bytes_sent", "Bytes that sockets have taken", metrics.bytes_sent),
-            ("polecat_rubbish", "Messages received that were none of the protocol", metrics.rubbish),
+            ("polecat_bytes_sent", "Bytes written to sockets", metrics.bytes_sent),
+            (
+                "polecat_invalid_messages",
+                "Messages received that the protocol does not allow",
+                metrics.rubbish,
+            ),
             ("polecat_records_committed", "Messages and events stored", metrics.committed),
-            ("polecat_records_repeated", "Records whose key had been used before", metrics.repeated),
+            (
+                "polecat_records_repeated",
+                "Records not stored because their idempotency key had been used before",
+                metrics.repeated,
+            ),
             ("polecat_records_refused", "Records that could not be stored", metrics.refused),
-            ("polecat_deliveries", "Stored messages and events handed to sockets", metrics.deliveries),
+            ("polecat_deliveries", "Stored messages and events sent to subscribers", metrics.deliveries),
             (
                 "polecat_delivery_writes",
-                "Writes in which these were: deliveries by these are frames per write",
+                "Writes that sent deliveries; deliveries divided by these is frames per write",
                 metrics.delivery_writes,
             ),
             (
                 "polecat_deflate_in_bytes",
-                "Payloads that were to be compressed, a broadcast once",
+                "Bytes of payloads before compression; a broadcast counts once",
                 metrics.coded.deflate_in,
             ),
             (
                 "polecat_deflate_out_bytes",
-                "What they came to; by the bytes in, how far compression gets",
+                "Bytes of payloads after compression; divided by the bytes in, the ratio",
                 metrics.coded.deflate_out,
             ),
-            ("polecat_inflate_in_bytes", "Compressed payloads received", metrics.coded.inflate_in),
-            ("polecat_inflate_out_bytes", "What they came to", metrics.coded.inflate_out),
-            ("polecat_history_pages", "Pages of history read for cursors behind their log", metrics.pages),
-            ("polecat_store_reads_failed", "Questions that the store could not answer", metrics.reads_failed),
+            ("polecat_inflate_in_bytes", "Bytes of compressed payloads received", metrics.coded.inflate_in),
+            (
+                "polecat_inflate_out_bytes",
+                "Bytes of these payloads after decompression",
+                metrics.coded.inflate_out,
+            ),
+            (
+                "polecat_history_pages",
+                "Pages of history read for subscribers behind the log in memory",
+                metrics.pages,
+            ),
+            ("polecat_store_reads_failed", "Reads of the store that failed", metrics.reads_failed),
         ] {
             page.counter(name, help, value)?;
         }
@@ -188,26 +218,26 @@ impl Exposition {
 
     fn encode_loop(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         page.counter("polecat_turns", "Turns of the loop", self.metrics.turns)?;
-        page.counter("polecat_wakeups", "Polls that might have slept, and came back", self.laps.wakeups)?;
-        let help = "Time in which the loop did not attend";
+        page.counter("polecat_wakeups", "Returns from a poll that was allowed to sleep", self.laps.wakeups)?;
+        let help = "Time in which the loop was stalled";
         page.counter("polecat_stalled_seconds", help, self.metrics.stalled_ms as f64 / 1e3)?;
-        let help = "Time from the end of a poll to the next one";
+        let help = "Time from the end of a poll to the next poll";
         page.times("polecat_turn_duration_seconds", help, &self.laps.turn_us)?;
-        let help = "How much later than asked for a poll came back";
+        let help = "Time by which a poll returned later than requested";
         page.times("polecat_loop_lag_seconds", help, &self.laps.lag_us)
     }
 
     fn encode_commits(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let Some(commits) = &self.commits else { return Ok(()) };
-        let help = "Time that a transaction took in which something was stored";
+        let help = "Time of each transaction that stored records";
         page.times("polecat_commit_duration_seconds", help, &commits.duration_us)?;
-        let help = "Records stored in one transaction";
+        let help = "Records stored in each transaction";
         page.histogram("polecat_commit_records", help, &commits.records, RECORD_BUCKETS, 1.0)?;
-        let help = "Time for which copying the write-ahead log back into the database held the loop";
+        let help = "Time for which a checkpoint of the write-ahead log blocked the loop";
         page.times("polecat_checkpoint_duration_seconds", help, &commits.checkpoint_us)?;
-        let help = "Bytes of the write-ahead log that are yet to be copied back, about";
+        let help = "Approximate bytes of the write-ahead log that await a checkpoint";
         page.gauge("polecat_wal_pending_bytes", help, commits.wal_pending_bytes)?;
-        let help = "Records that are in the database and are not found: it is damaged";
+        let help = "Records in the database that its indexes do not find; above 0, it is damaged";
         page.gauge("polecat_store_faults", help, commits.faults)
     }
 
@@ -215,16 +245,16 @@ impl Exposition {
     fn encode_process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let facts = &self.facts;
         if let Some(seconds) = facts.cpu_seconds {
-            page.counter("process_cpu_seconds", "Time on a processor", seconds)?;
+            page.counter("process_cpu_seconds", "Processor time, user and system", seconds)?;
         }
         if let Some(seconds) = facts.started_unix_seconds {
-            page.gauge("process_start_time_seconds", "When it was started, since 1970", seconds)?;
+            page.gauge("process_start_time_seconds", "Start time in seconds since 1970", seconds)?;
         }
         for (name, help, value) in [
-            ("process_open_fds", "Descriptors in use", facts.descriptors),
-            ("process_max_fds", "Descriptors that may be in use", facts.descriptors_max),
-            ("process_resident_memory_bytes", "Memory in use", facts.resident_bytes),
-            ("process_virtual_memory_bytes", "Address space", facts.virtual_bytes),
+            ("process_open_fds", "Open descriptors", facts.descriptors),
+            ("process_max_fds", "Maximum number of open descriptors", facts.descriptors_max),
+            ("process_resident_memory_bytes", "Resident memory", facts.resident_bytes),
+            ("process_virtual_memory_bytes", "Virtual memory", facts.virtual_bytes),
         ] {
             if let Some(value) = value {
                 page.gauge(name, help, value)?;

@@ -72,7 +72,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     }
                     Phase::Open(Endpoint::Events(Level::Base)) => {}
                     Phase::Open(Endpoint::Channel(Level::Base)) => self.metrics.rubbish += 1,
-                    _ => self.reply_error(index, ErrorCode::WrongType, "a message is text", None),
+                    _ => self.reply_error(index, ErrorCode::WrongType, "a message must be text", None),
                 }
             }
         }
@@ -106,7 +106,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             ClientMessage::Publish(_) | ClientMessage::Unknown => {
                 if said.id.is_some() {
-                    let message = "this type means nothing here";
+                    let message = "this type is not accepted here";
                     self.reply_error(index, ErrorCode::UnknownType, message, said.id.as_ref());
                 }
             }

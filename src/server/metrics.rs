@@ -208,7 +208,7 @@ impl Metrics {
             ("messages_received", self.messages_received),
             ("bytes_received", self.bytes_received),
             ("bytes_sent", self.bytes_sent),
-            ("rubbish", self.rubbish),
+            ("invalid_messages", self.rubbish),
             ("committed", self.committed),
             ("repeated", self.repeated),
             ("refused", self.refused),
@@ -236,9 +236,9 @@ impl Metrics {
         let closed = CloseReason::ALL.map(|reason| (reason.name(), self.closed_for(reason)));
         let closed = closed.into_iter().filter(|(_, count)| *count > 0);
         let limits =
-            self.limits.iter().map(|(limit, count)| format!("limit {}: {count} times", limit.name()));
+            self.limits.iter().map(|(limit, count)| format!("limit {} reached: {count}", limit.name()));
         std::iter::once(format!("counters: {}", counters.join(", ")))
-            .chain(closed.map(|(name, count)| format!("closed for {name}: {count} times")))
+            .chain(closed.map(|(name, count)| format!("closed for {name}: {count}")))
             .chain(limits)
             .collect()
     }

@@ -52,7 +52,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match record {
             Ok(record) => {
                 let Ok(key) = idempotency_key(request) else {
-                    let detail = "Idempotency-Key is given once, with 1 to 255 bytes of UTF-8";
+                    let detail = "Idempotency-Key must be given once, with 1 to 255 bytes of UTF-8";
                     return self.reply_detail(index, &exchange, Status::BAD_REQUEST, detail, &[]);
                 };
                 let ticket = self.await_answer(index, exchange);

@@ -104,7 +104,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Answers a request, or asks the engine. Returns whether the connection was
     /// upgraded to a WebSocket.
     fn route(&mut self, index: u32, request: &Request<'_>) -> bool {
-        log::debug!("connection {index} asks: {} {}", request.method.as_str(), request.path);
+        log::debug!("connection {index} requests {} {}", request.method.as_str(), request.path);
         let exchange = self.exchange(request);
         if matches!(request.method, Method::Other(_)) {
             self.reply_detail(index, &exchange, Status::NOT_IMPLEMENTED, "Not Implemented", &[]);

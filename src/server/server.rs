@@ -261,11 +261,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub fn note_resident(&mut self, bytes: u64) {
         let bytes_max = self.config.limits.resident_bytes_max;
         match self.admission.note_resident(bytes, &self.config.limits) {
-            Some(true) => log::info!("new connections are let in again: {bytes} bytes of memory are in use"),
+            Some(true) => {
+                log::info!("new connections are accepted again: {bytes} bytes of memory are in use")
+            }
             Some(false) => {
-                log::warn!(
-                    "new connections are turned away: {bytes} bytes of memory are in use, of {bytes_max}"
-                );
+                log::warn!("new connections are refused: {bytes} of {bytes_max} bytes of memory are in use");
             }
             None => {}
         }
@@ -384,7 +384,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if matches!(self.at(index).phase, Phase::Open(_)) || self.at(index).is_http() {
             self.metrics.count_close(reason);
             self.note_closing(index, reason);
-            log::debug!("connection {index} ends: {reason:?}");
+            log::debug!("connection {index} closed: {reason:?}");
         }
     }
 

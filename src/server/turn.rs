@@ -74,7 +74,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.health = self.engine.health().clone();
         match &self.health {
             Health::Sound => log::info!("the store works again"),
-            Health::Degraded(reason) => log::error!("nothing can be stored now: {reason}"),
+            Health::Degraded(reason) => log::error!("nothing can be stored: {reason}"),
         }
         self.registry.notify_events();
     }

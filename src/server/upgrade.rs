@@ -55,7 +55,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 index,
                 exchange,
                 Status::SERVICE_UNAVAILABLE,
-                "not now",
+                "the server is shutting down",
                 &[("Retry-After", "1")],
             );
             return false;

@@ -142,7 +142,7 @@ impl Listeners {
         if self.are_inherited {
             for listener in &mut self.listeners {
                 if let Err(error) = listener.socket.deregister(registry) {
-                    log::warn!("{} cannot be taken out of the poll: {error}", listener.addr);
+                    log::warn!("{} cannot be removed from the poll: {error}", listener.addr);
                 }
             }
         } else {
@@ -203,8 +203,8 @@ impl Listeners {
         server: &mut Server<TcpSocket, E>,
     ) {
         if !std::mem::replace(&mut self.are_failing, true) {
-            let becomes = if failure == Failure::System { "turned away" } else { "not accepted" };
-            log::warn!("new connections are {becomes} until this is over: {error}");
+            let becomes = if failure == Failure::System { "refused" } else { "not accepted" };
+            log::warn!("new connections are {becomes} for now: {error}");
         }
         if failure == Failure::System {
             self.turn_away(place, server);
@@ -270,13 +270,12 @@ pub(crate) fn inherited() -> Result<Vec<StdTcpListener>, String> {
         return Ok(Vec::new());
     }
     let count = count.parse::<u16>().ok().filter(|count| usize::from(*count) <= TOKENS.len());
-    let count =
-        count.ok_or_else(|| "LISTEN_FDS is no number of sockets that can be listened on".to_owned())?;
+    let count = count.ok_or_else(|| "LISTEN_FDS is not a number of listening sockets".to_owned())?;
     let descriptors = (0..i32::from(count)).map(|place| FIRST_INHERITED + place);
     descriptors
         .map(|descriptor| {
             inherit(descriptor).map_err(|error| {
-                format!("descriptor {descriptor} of LISTEN_FDS is no socket that TCP is listened on: {error}")
+                format!("descriptor {descriptor} of LISTEN_FDS is not a listening TCP socket: {error}")
             })
         })
         .collect()
@@ -293,7 +292,7 @@ fn inherit(descriptor: i32) -> io::Result<StdTcpListener> {
         return wrong("it is another kind of socket");
     }
     if !socket.is_listener()? {
-        return wrong("it is a connection (with systemd, Accept=no is what serves)");
+        return wrong("it is a connection (with systemd, set Accept=no)");
     }
     socket.set_cloexec(true)?;
     Ok(socket.into())

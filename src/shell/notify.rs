@@ -112,7 +112,7 @@ impl Supervisor {
             Ok(_) => {
                 self.retry = None;
                 if had_failed {
-                    log::info!("the supervisor takes notices again");
+                    log::info!("the supervisor accepts notifications again");
                 }
             }
             Err(error) => {
@@ -120,7 +120,7 @@ impl Supervisor {
                 self.retry = Some(Instant::now() + quarter.unwrap_or(RETRY_INTERVAL).min(RETRY_INTERVAL));
                 if !had_failed {
                     log::warn!(
-                        "the supervisor does not take notices (NOTIFY_SOCKET): {error}; {notice:?} is sent again until it does"
+                        "the supervisor does not accept notifications (NOTIFY_SOCKET): {error}; {notice:?} will be sent again until it does"
                     );
                 }
             }
@@ -153,6 +153,6 @@ fn watchdog_half() -> Result<Option<Duration>, String> {
     match given.parse::<u64>() {
         Ok(0) => Ok(None),
         Ok(microseconds) => Ok(is_ours.then(|| Duration::from_micros(microseconds) / 2)),
-        Err(_) => Err(format!("WATCHDOG_USEC is no number of microseconds: {given}")),
+        Err(_) => Err(format!("WATCHDOG_USEC is not a number of microseconds: {given}")),
     }
 }

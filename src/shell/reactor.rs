@@ -136,7 +136,7 @@ impl Reactor {
         let listeners = Listeners::take_over(sockets);
         let listeners = listeners.map_err(|error| {
             let reason = descriptors::explain(&error);
-            StartError(format!("cannot listen on the sockets that were handed on: {reason}"))
+            StartError(format!("cannot listen on the sockets that were handed over: {reason}"))
         })?;
         Self::start_with(options, listeners)
     }
@@ -150,7 +150,10 @@ impl Reactor {
         let clock = Clock::start();
         let is_limited = options.config.limits.resident_bytes_max > 0;
         if is_limited && process::resident_bytes().is_none() {
-            return Err(StartError("--max-memory needs a system that tells how much is in use".to_owned()));
+            return Err(StartError(
+                "--max-memory does not work here: the system does not tell how much memory is in use"
+                    .to_owned(),
+            ));
         }
         Ok(Self {
             poll,
@@ -279,7 +282,7 @@ impl Reactor {
             self.server.metrics().lines().iter().for_each(|line| say(&format!("polecat: {line}")));
         }
         if self.is_hung_up.swap(false, Ordering::Relaxed) {
-            log::info!("SIGHUP changes nothing: there is no file to read or to open anew");
+            log::info!("SIGHUP has no effect: there is no file to reread or reopen");
         }
         if self.has_defunct.swap(false, Ordering::Relaxed) && process::reap() {
             self.has_defunct.store(true, Ordering::Relaxed);
@@ -402,10 +405,10 @@ fn listen_error(options: &Options, error: &io::Error) -> StartError {
             ));
         }
         (io::ErrorKind::AddrInUse, None) => {
-            "stop what is listening there, or choose another address with --listen"
+            "stop the program that listens there, or choose another address with --listen"
         }
         (io::ErrorKind::PermissionDenied, _) => "choose a port above 1023 with --listen",
-        (io::ErrorKind::AddrNotAvailable, _) => "choose an address of this machine with --listen",
+        (io::ErrorKind::AddrNotAvailable, _) => "choose an address that this machine has with --listen",
         _ => "choose another address with --listen",
     };
     StartError(format!("cannot listen on {addr}: {error}; {remedy}"))

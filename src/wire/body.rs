@@ -313,10 +313,10 @@ pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str,
     } else if name.len() > bytes_max {
         Some(TOO_LONG)
     } else if name.chars().any(char::is_control) {
-        Some(("value_error", "Value error, a channel name has no control characters"))
+        Some(("value_error", "Value error, a channel name must not have control characters"))
     } else if matches!(name, "." | "..") {
         // A browser takes them for steps in a path, in whatever way they are written.
-        Some(("value_error", "Value error, a channel name is not . or .."))
+        Some(("value_error", "Value error, a channel name must not be . or .."))
     } else {
         None
     }

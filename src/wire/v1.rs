@@ -239,7 +239,7 @@ impl Said {
         let fields = match serde_json::from_str::<Fields<'_>>(text) {
             Ok(fields) if is_object(text.as_bytes()) => fields,
             Ok(_) => return Err(wrong("not an object", None)),
-            Err(error) if error.is_data() => return Err(wrong("not an object with each key once", None)),
+            Err(error) if error.is_data() => return Err(wrong("not an object, or a key is repeated", None)),
             Err(error) => {
                 let message = error.to_string();
                 return Err(Misunderstood { code: ErrorCode::MalformedJson, message, id: None });
@@ -249,7 +249,7 @@ impl Said {
             None => None,
             Some(Some(id)) => Some(id),
             Some(None) => {
-                return Err(wrong("id is neither a number nor a string, or is over 255 bytes", None));
+                return Err(wrong("id must be a number or a string of at most 255 bytes", None));
             }
         };
         if fields.kind.is_none_or(|kind| !kind.get().starts_with('"')) {
@@ -263,7 +263,7 @@ impl Said {
                     let message = format!("idempotency_key: {error}");
                     return Err(Misunderstood { code: ErrorCode::MalformedJson, message, id });
                 }
-                Some(_) => return Err(wrong("idempotency_key is not a string of 1 to 255 bytes", id)),
+                Some(_) => return Err(wrong("idempotency_key must be a string of 1 to 255 bytes", id)),
             };
         match ClientMessage::parse(text) {
             Ok(message) => Ok(Self { message, id, idempotency_key }),

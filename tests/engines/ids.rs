@@ -29,7 +29,7 @@ fn the_last_id_in_a_file_is_2_to_the_53_less_1() {
     let record = || Record::Message(message("a", "x"));
     assert_eq!(append(&mut engine, record()), Ok(ID_MAX - 1));
     assert_eq!(append(&mut engine, record()), Ok(ID_MAX));
-    let why = "the database has an id of 9007199254740991 or more, and there is none above it";
+    let why = "the database has an id of 9007199254740991 or more, and no greater ones can be given";
     assert_eq!(append(&mut engine, record()), Err(why.to_owned()));
     assert_eq!(engine.health(), &Health::Degraded(why.to_owned()));
     assert_eq!(page_ids(&mut engine, channel("a"), 0, 9), (vec![ID_MAX - 1, ID_MAX], ID_MAX));

@@ -386,7 +386,7 @@ fn opening_says_what_is_in_the_way() {
     };
     assert!(error(&folder.path().join("none/polecat.db")).contains("folder does not exist"));
     assert!(error(folder.path()).contains("it is a folder"));
-    assert!(error(Path::new(":memory:")).contains("it is no file"));
+    assert!(error(Path::new(":memory:")).contains("it is not a file"));
     let locker = other(&path, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE t (a)");
     assert!(error(&path).contains("locked"));
     drop(locker);

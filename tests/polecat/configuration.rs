@@ -179,7 +179,7 @@ fn a_database_that_cannot_be_opened_is_one_line_and_exit_1() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(&within_nothing);
     });
     assert_one_line(&ended, 1, "deeper.db");
-    assert_one_line(&ended, 1, "its folder does not exist; make it, or name another file");
+    assert_one_line(&ended, 1, "its folder does not exist; create it, or name another file");
 
     let text = "this is a letter, and no database; it is long enough to be told from one.".repeat(20);
     std::fs::write(home.database(), &text).expect("a file");

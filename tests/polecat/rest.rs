@@ -263,7 +263,7 @@ fn a_body_of_the_wrong_shape_is_422_and_told_where() {
     assert_eq!(fault_of(&http.post("/api/messages", &control))["type"], "value_error");
     for dots in [".", ".."] {
         let fault = fault_of(&http.post("/api/messages", &message(dots, "a", "c")));
-        let text = "Value error, a channel name is not . or ..";
+        let text = "Value error, a channel name must not be . or ..";
         assert_eq!((&fault["type"], &fault["msg"]), (&json!("value_error"), &json!(text)), "{dots}");
     }
     http.expect_open();

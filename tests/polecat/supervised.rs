@@ -138,7 +138,7 @@ fn a_hangup_changes_nothing() {
     open.expect_open();
     for _ in 0..2 {
         process.signal(Signal::HUP);
-        process.next_logged(" INFO  SIGHUP changes nothing");
+        process.next_logged(" INFO  SIGHUP has no effect");
         open.expect_open();
     }
     process.signal(Signal::TERM);

@@ -65,7 +65,7 @@ impl Context<'_> {
         let limits = &self.options.config.limits;
         let timeouts = &self.options.config.timeouts;
         let reasons = [
-            ("not now", self.is_draining),
+            ("the server is shutting down", self.is_draining),
             ("too many connections", self.is_limited() && response.closes),
             ("too little memory", self.is_limited() && response.closes),
             ("too many channels", limits.channels_max < usize::MAX),

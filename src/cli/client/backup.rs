@@ -19,16 +19,16 @@ use crate::store::sqlite::{copy, locate, other_names};
 /// The flags of `polecat backup`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The copy is of one moment, and has no more pages than it needs. A server that uses the database goes on \
-    serving and storing; what is published after the moment is not in the copy. It is written to FILE.part, checked from \
-    end to end, and only then becomes FILE.\n\n\
+    after_help = "The copy shows a single moment, and has no free pages. A server that uses the database continues to serve \
+    and store; what is published after that moment is not in the copy. The copy is written to FILE.part, checked from \
+    end to end, and only then renamed to FILE.\n\n\
     Examples:\n  \
     polecat backup copy.db\n  \
     polecat backup --db /var/lib/polecat/polecat.db /srv/backups/polecat-monday.db\n\n\
-    Exit status: 0 where the copy is there and sound; 1 where not, and stderr says why; 2 for a wrong command line."
+    Exit status: 0 if the copy is complete and sound; 1 if not (stderr says why); 2 for a wrong command line."
 )]
 pub(in crate::cli) struct Backup {
-    /// The copy, which must not be there yet
+    /// The copy, which must not exist yet
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -84,9 +84,7 @@ impl Backup {
     fn must_not_exist(&self) -> Result<(), String> {
         // A link that leads nowhere would be replaced, too.
         match fs::symlink_metadata(&self.file) {
-            Ok(_) => {
-                Err(format!("{} is there already; name another file, or delete it", self.file.display()))
-            }
+            Ok(_) => Err(format!("{} exists already; name another file, or delete it", self.file.display())),
             Err(_) => Ok(()),
         }
     }
@@ -107,7 +105,7 @@ impl Part {
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => format!(
-                "{} is there: another backup is writing it, or was cut short; delete it if none is running",
+                "{} exists: another backup is writing it, or was cut short; delete it if none is running",
                 path.display()
             ),
             io::ErrorKind::NotFound => format!("cannot write {}: its folder does not exist", path.display()),

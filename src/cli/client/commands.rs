@@ -7,15 +7,15 @@ use super::{backup, doctor, documents, event, send, status, tail};
 /// The commands, beside those that serve and put load on servers.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Client {
-    /// Follow a channel, or the events, over breaks and restarts
+    /// Follow a channel or the events, over breaks and restarts
     Tail(tail::Tail),
     /// Send messages to a channel, each stored once
     Send(send::Send),
     /// Publish an event, stored once
     Event(event::Event),
-    /// Ask a server how it is
+    /// Show the state of a server
     Status(status::Status),
-    /// Look at what limits a server on this machine, and at its database
+    /// Check what limits a server on this machine, and check its database
     Doctor(doctor::Doctor),
     /// Copy the database while a server uses it
     Backup(backup::Backup),

@@ -15,7 +15,7 @@ use super::terminal::print;
     polecat completions zsh > ~/.zfunc/_polecat\n  \
     polecat completions fish > ~/.config/fish/completions/polecat.fish")]
 pub(in crate::cli) struct Completions {
-    /// For which shell
+    /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -27,7 +27,7 @@ pub(in crate::cli) struct Completions {
     polecat man load echo > polecat-load-echo.1\n  \
     polecat man --all /usr/local/share/man/man1")]
 pub(in crate::cli) struct Man {
-    /// Of which command, such as tail, or load echo; else of polecat as a whole
+    /// The command, such as tail or load echo; without it, the page is about polecat as a whole
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
 
@@ -61,7 +61,7 @@ impl Man {
                 match known.is_empty() {
                     true => format!("{} has no commands", named.get_name()),
                     false => {
-                        format!("{} has no command {word:?}, but {}", named.get_name(), known.join(", "))
+                        format!("{} has no command {word:?}; it has {}", named.get_name(), known.join(", "))
                     }
                 }
             })?;

@@ -26,14 +26,14 @@ const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 /// The flags of `polecat event`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The id of the event is printed once it is stored. Where the answer does not come, it is sent again \
-    with the same idempotency key, so that the server stores it once; but not once the server may have forgotten the key: \
-    then it may be stored or not.\n\n\
+    after_help = "The id of the event is printed once it is stored. If no response comes, the event is sent again with \
+    the same idempotency key, so that the server stores it once. If the server may have forgotten the key, the event is \
+    not sent again: it may or may not be stored.\n\n\
     Examples:\n  \
     polecat event scan_started\n  \
     polecat event scan_started '{\"project\":7}'\n  \
     polecat event scan_finished --correlation-id r-1 - < result.json\n\n\
-    Exit status: 0 where it is stored; 1 where not, or where that is unknown, and stderr says why; 2 for a wrong command line."
+    Exit status: 0 if it is stored; 1 if not, or if that is unknown (stderr says why); 2 for a wrong command line."
 )]
 pub(in crate::cli) struct Event {
     /// The type
@@ -44,20 +44,21 @@ pub(in crate::cli) struct Event {
     #[arg(value_name = "JSON", value_parser = parse_payload)]
     payload: Option<String>,
 
-    /// The correlation id [default: a new one, by the server]
+    /// The correlation id [default: a new one from the server]
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
 
-    /// The key under which the server stores it once within its --idempotency-window [default: a new one]
+    /// The idempotency key, under which the server stores the event only once within its --idempotency-window
+    /// [default: a new one]
     #[arg(long, value_name = "KEY", value_parser = parse_key)]
     idempotency_key: Option<String>,
 
-    /// Print no id
+    /// Do not print the id
     #[arg(short, long)]
     quiet: bool,
 
-    /// Seconds to go on trying where the answer does not come, or the server cannot store [default: 30 once
-    /// there was a connection, else not at all]
+    /// Seconds to keep trying if no response comes or the server cannot store [default: 30 once there was a
+    /// connection, else not at all]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     retry: Option<Duration>,
 
@@ -82,12 +83,12 @@ fn parse_payload(text: &str) -> Result<String, String> {
 
 /// The text of a JSON object, as it was written, if a server can store it.
 fn object(text: &str) -> Result<Box<RawValue>, String> {
-    let json = serde_json::from_str::<Box<RawValue>>(text).map_err(|error| format!("no JSON: {error}"))?;
+    let json = serde_json::from_str::<Box<RawValue>>(text).map_err(|error| format!("not JSON: {error}"))?;
     check(text).map_err(|error| format!("JSON that cannot be stored: {error}"))?;
     if json.get().starts_with('{') {
         Ok(json)
     } else {
-        Err("JSON, but no object such as {\"project\":7}".to_owned())
+        Err("JSON, but not an object such as {\"project\":7}".to_owned())
     }
 }
 
@@ -111,7 +112,7 @@ impl Event {
                 Err(failure) => failure,
             };
             let wait = again.after(&failure).map_err(|line| match sent {
-                Some(_) => format!("the event may be stored, or not: {line}"),
+                Some(_) => format!("the event may or may not be stored: {line}"),
                 None => line,
             })?;
             tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
@@ -183,7 +184,7 @@ impl Event {
         match serde_json::from_slice::<Stored>(&answer.body) {
             Ok(stored) => Ok(excerpt(&stored.event.event_id)),
             Err(_) => Err(Failure::lasting(format!(
-                "{} answers 200, but names no event; is it polecat?",
+                "{} answered 200 without an event; is it polecat?",
                 self.server.name()
             ))),
         }

@@ -116,7 +116,7 @@ impl<'t> Incoming<'t> {
 
 fn nonsense(text: &str, error: &serde_json::Error) -> Failure {
     Failure::lasting(format!(
-        "the server says what polecat does not say ({}): {}",
+        "the server sent something that polecat does not send ({}): {}",
         clean_error(error),
         excerpt(text)
     ))

@@ -50,7 +50,7 @@ impl<'s> Link<'s> {
         server.exchange(&mut stream, &request, HANDSHAKE_BYTES_MAX, &mut buffer)?;
         let name = server.name();
         let Ok(Some(reply)) = reply::parse(&buffer) else {
-            return Err(Failure::lasting(format!("{name} answers without an end")));
+            return Err(Failure::lasting(format!("{name} sent an incomplete response")));
         };
         if reply.status != 101 {
             return Err(server.refusal(reply.status, &reply.body));
@@ -58,7 +58,7 @@ impl<'s> Link<'s> {
         let accept = accept_of(&key);
         let offer = Offer { accept: &accept, protocol: SUBPROTOCOL, deflate: false };
         reply.check_switching(offer).map_err(|fault| {
-            Failure::lasting(format!("{name} answers the handshake wrongly ({fault}); is it polecat?"))
+            Failure::lasting(format!("{name} answered the handshake incorrectly ({fault}); is it polecat?"))
         })?;
         if reply.protocol.is_empty() {
             return Err(Failure::lasting(format!(
@@ -168,10 +168,10 @@ impl<'s> Link<'s> {
                 Failure::passing(format!("{name} has ended the connection"))
             }
             Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => Failure::lasting(format!(
-                "{name} sends a message of {size} bytes or more, and {max_size} are allowed; raise \
+                "{name} sent a message of {size} bytes or more, and the limit is {max_size}; raise \
                  --max-message-bytes"
             )),
-            error => Failure::lasting(format!("{name} does not keep to the WebSocket protocol: {error}")),
+            error => Failure::lasting(format!("{name} violated the WebSocket protocol: {error}")),
         }
     }
 }

@@ -33,16 +33,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The flags of `polecat send`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without a text, each line of standard input is a message. The id of each is printed once it is \
-    stored. After a break it connects again and sends what was not acknowledged once more, with the same idempotency \
-    key, so that the server stores it once; but not what the server may have forgotten the key of: that may be stored or \
-    not.\n\n\
+    after_help = "Without a text, each line of standard input is a message. The id of each message is printed once it is \
+    stored. After a break it reconnects and sends unacknowledged messages again, with the same idempotency keys, so \
+    that the server stores each once. If the server may have forgotten the key of a message, the message is not sent \
+    again: it may or may not be stored.\n\n\
     Examples:\n  \
     polecat send general hello\n  \
     polecat send general --author ann --lane ops hello\n  \
     journalctl -f -u nginx | polecat send logs --quiet\n  \
     polecat send jobs --idempotency-key nightly-2026-11-25 done\n\n\
-    Exit status: 0 where all is stored; 1 where something is not, or that is unknown, and stderr says what; 2 for a wrong command line."
+    Exit status: 0 if everything is stored; 1 if something is not, or that is unknown (stderr says what); 2 for a wrong command line."
 )]
 pub(in crate::cli) struct Send {
     /// The channel
@@ -56,22 +56,22 @@ pub(in crate::cli) struct Send {
     #[command(flatten)]
     form: Form,
 
-    /// The key under which the server stores it once within its --idempotency-window; of lines, with - and the
-    /// number of the line behind it [default: a new one]
+    /// The idempotency key, under which the server stores the message only once within its --idempotency-window;
+    /// if lines are sent, - and the number of the line are added [default: a new one]
     #[arg(long, value_name = "KEY", value_parser = parse_key)]
     idempotency_key: Option<String>,
 
-    /// Messages on their way at once; with 1, none is stored before one that the store refuses for now
+    /// Messages in flight at once; with 1, the order is kept even if the store refuses a message for a time
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     window: u16,
 
-    /// Print no ids
+    /// Do not print ids
     #[arg(short, long)]
     quiet: bool,
 
-    /// Seconds to go on trying while the server cannot be reached, or cannot store [default: 30 after a break,
-    /// not at all at the start]
+    /// Seconds to keep trying if the server cannot be reached or cannot store [default: 30 after a break, not at
+    /// all at the start]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     retry: Option<Duration>,
 
@@ -149,7 +149,7 @@ impl Sending<'_> {
             self.paused = None;
             if failure.is_passing && self.message_bytes_max > 0 && self.queue.is_empty() {
                 // Nothing is missing yet: it is soon enough to connect when there is something to send.
-                tell(&format!("{}; connecting again when there is something to send", failure.text));
+                tell(&format!("{}; reconnecting when there is something to send", failure.text));
                 self.wait_for_lines()?;
                 if self.is_done() {
                     return Ok(self.queue.refused() == 0);
@@ -166,9 +166,9 @@ impl Sending<'_> {
     fn last_words(&self, line: String) -> String {
         match self.queue.first() {
             Some(number) if self.lines.is_some() => {
-                format!("{line}; line {number} and what follows it may not be stored")
+                format!("{line}; line {number} and those after it may not be stored")
             }
-            Some(_) if self.queue.is_doubtful() => format!("the message may be stored, or not: {line}"),
+            Some(_) if self.queue.is_doubtful() => format!("the message may or may not be stored: {line}"),
             _ => line,
         }
     }
@@ -290,10 +290,10 @@ impl Sending<'_> {
             let max = self.message_bytes_max;
             match line {
                 Line::Text(text) => self.queue.push(number, &text),
-                Line::NotUtf8 => self.queue.refuse(&format!("line {number} is no UTF-8; it is not sent")),
+                Line::NotUtf8 => self.queue.refuse(&format!("line {number} is not UTF-8; it is not sent")),
                 Line::TooLong => {
                     self.queue.refuse(&format!(
-                        "line {number} is longer than the {max} bytes that the server takes"
+                        "line {number} is longer than the {max} bytes that the server accepts"
                     ));
                 }
             }
@@ -343,7 +343,7 @@ impl Sending<'_> {
     fn refused(&mut self, refused: &Refused) -> Result<(), Failure> {
         let message = excerpt(&refused.message);
         let Some(id) = refused.id else {
-            return Err(Failure::lasting(format!("{} does not take it: {message}", self.send.server.name())));
+            return Err(Failure::lasting(format!("{} refused it: {message}", self.send.server.name())));
         };
         if refused.code != "store_unavailable" {
             self.queue.refused_for_good(id, &message);

@@ -58,7 +58,7 @@ impl Sent {
             return Ok(());
         }
         let (age, window) = (age.as_secs_f64(), self.window.as_secs_f64());
-        Err(format!("it was sent {age:.1} s ago, and the server remembers its key for {window} s"))
+        Err(format!("it was first sent {age:.1} s ago, and the server remembers its key for {window} s"))
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
         // A key that was forgotten once is not known again.
         assert!(sent.check(seconds(300), Moment::at_ms(9_000)).is_err());
         assert_eq!(sent.check(seconds(300), Moment::at_ms(8_999)), Ok(()));
-        let told = "it was sent 2.5 s ago, and the server remembers its key for 0.5 s";
+        let told = "it was first sent 2.5 s ago, and the server remembers its key for 0.5 s";
         assert_eq!(sent.check(Duration::from_millis(500), Moment::at_ms(3_500)), Err(told.to_owned()));
         assert!(
             Sent::new(Moment::at_ms(7), Duration::MAX).check(Duration::ZERO, Moment::at_ms(7)).is_err(),

@@ -25,12 +25,12 @@ const READ_BYTES: usize = 16 << 10;
 /// The flags that every command has that talks to a server.
 #[derive(Debug, Args)]
 pub(super) struct Server {
-    /// Where the server is: http://HOST:PORT, or the path below which a proxy shows it
+    /// The server: http://HOST:PORT, with a path if a proxy serves it below one
     #[arg(long, value_name = "URL", env = "POLECAT_URL", default_value = "http://127.0.0.1:8010")]
     #[arg(value_parser = Url::parse)]
     pub(super) url: Url,
 
-    /// Seconds to wait for a connection, and for each answer
+    /// Seconds to wait for a connection, and for each response
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     pub(super) timeout: Duration,
 }
@@ -88,11 +88,11 @@ impl Server {
         let name = self.name();
         Err(Failure::passing(match last {
             Some(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                format!("nobody listens at {name}; start polecat there, or name another server with --url")
+                format!("nothing listens at {name}; start polecat there, or name another server with --url")
             }
             Some(error) if error.kind() == ErrorKind::TimedOut => {
                 format!(
-                    "{name} does not answer a connect within {} s; --url names another server",
+                    "{name} did not accept a connection within {} s; --url names another server",
                     self.timeout.as_secs_f64()
                 )
             }
@@ -135,7 +135,7 @@ impl Server {
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) if buffer.len() > bytes_max || !has_head(buffer) => {
                     return Err(Failure::lasting(format!(
-                        "{} answers more than {} bytes; is it polecat?",
+                        "{} sent more than {} bytes; is it polecat?",
                         self.name(),
                         bytes_max.min(buffer.len())
                     )));
@@ -153,7 +153,7 @@ impl Server {
                     return Err(match sent {
                         Err(error) => broken(&error),
                         Ok(()) => Failure::passing(format!(
-                            "{} has ended the connection without an answer",
+                            "{} ended the connection without a complete response",
                             self.name()
                         )),
                     });
@@ -166,20 +166,20 @@ impl Server {
     }
 
     pub(super) fn silent(&self) -> Failure {
-        Failure::passing(format!("no answer from {} within {} s", self.name(), self.timeout.as_secs_f64()))
+        Failure::passing(format!("no response from {} within {} s", self.name(), self.timeout.as_secs_f64()))
     }
 
     pub(super) fn broken(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => self.silent(),
-            _ => Failure::passing(format!("the connection to {} is broken: {error}", self.name())),
+            _ => Failure::passing(format!("the connection to {} broke: {error}", self.name())),
         }
     }
 
     fn not_http(&self, reason: &str) -> Failure {
         let name = self.name();
         Failure::lasting(format!(
-            "{name} does not talk as polecat does ({reason}); name another server with --url"
+            "{name} does not behave like polecat ({reason}); name another server with --url"
         ))
     }
 
@@ -189,9 +189,9 @@ impl Server {
         let detail = detail_of(body);
         let name = self.name();
         let text = match (status, detail) {
-            (_, Some(detail)) => format!("{name} answers {status}: {detail}"),
-            (404, None) => format!("{name} answers 404; is it polecat, and the path of --url right?"),
-            (_, None) => format!("{name} answers {status}"),
+            (_, Some(detail)) => format!("{name} answered {status}: {detail}"),
+            (404, None) => format!("{name} answered 404; is it polecat, and is the path in --url right?"),
+            (_, None) => format!("{name} answered {status}"),
         };
         Failure { text, is_passing, is_hasty: false }
     }

@@ -19,19 +19,19 @@ use super::wait::pause;
     polecat status\n  \
     polecat status --watch 1\n  \
     polecat status --json --url http://127.0.0.1:9000\n\n\
-    Exit status: 0 where the server is well; 1 where it cannot store, is about to stop, or cannot be reached; 2 for a \
-    wrong command line. With --watch and -n it is that of the last time.")]
+    Exit status: 0 if the server is well; 1 if it cannot store, is shutting down, or cannot be reached; 2 for a \
+    wrong command line. With --watch and -n, the last state counts.")]
 pub(in crate::cli) struct Status {
-    /// Again and again, every so many seconds
+    /// Repeat at this interval [without a value: 2]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = parse_interval)]
     watch: Option<Duration>,
 
-    /// With --watch, end after so many times
+    /// With --watch, end after this many times
     #[arg(short = 'n', long, value_name = "COUNT", requires = "watch")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// A line of JSON, as the server says it
+    /// Print the server's JSON on one line
     #[arg(long)]
     json: bool,
 
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Status {
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_seconds(text) {
         Ok(interval) if interval >= Duration::from_millis(100) => Ok(interval),
-        _ => Err("not a number of seconds from 0.1 on".to_owned()),
+        _ => Err("not a number of seconds of at least 0.1".to_owned()),
     }
 }
 
@@ -111,7 +111,7 @@ impl Status {
             Ok(Value::Object(object)) if object.get("status").is_some_and(Value::is_string) => object,
             _ if answer.status == 200 => {
                 return Err(Failure::lasting(format!(
-                    "{} answers 200, but does not say its status; is it polecat?",
+                    "{} answered 200 without a status; is it polecat?",
                     server.name()
                 )));
             }

@@ -21,42 +21,42 @@ use follower::{Follower, Step};
 /// The flags of `polecat tail`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "After a break it connects again by itself and goes on where it was: nothing is missed or shown \
-    twice, over restarts of the server, too. Where something may be missing it says so on stderr. Each message is a line; \
-    control characters in it are shown as escapes.\n\n\
+    after_help = "After a break it reconnects and resumes by itself, even over restarts of the server: nothing is \
+    missed or shown twice. If something may be missing, stderr says so. Each message is one line, with control \
+    characters shown as escapes.\n\n\
     Examples:\n  \
     polecat tail general\n  \
     polecat tail general --from beginning\n  \
     polecat tail --json --from event-00042\n  \
     polecat tail general --from beginning -n 10\n  \
     POLECAT_URL=http://127.0.0.1:9000 polecat tail\n\n\
-    Exit status: 0 after -n, or where nobody reads the output any more; 1 where it cannot go on; 2 for a wrong command \
-    line. Ctrl-C ends it."
+    Exit status: 0 after -n messages, or if nobody reads the output any more; 1 if it cannot continue; 2 for a wrong \
+    command line. Ctrl-C ends it."
 )]
 pub(in crate::cli) struct Tail {
     /// The channel; without it, the events
     #[arg(value_name = "CHANNEL")]
     channel: Option<String>,
 
-    /// After which id to begin: message-00017, event-00017 or 17; beginning for all that is kept, now for what
-    /// comes only
+    /// The id after which to begin: message-00017, event-00017 or 17; beginning for everything that is kept, now for
+    /// new messages only
     #[arg(long, value_name = "ID", default_value = "now", value_parser = parse_from)]
     from: From,
 
-    /// Lines of JSON, each as it came from the server
+    /// Print each message as it came from the server: a line of JSON
     #[arg(long)]
     json: bool,
 
-    /// End after so many
+    /// End after this many messages
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = parse_count)]
     count: Option<u64>,
 
-    /// Seconds to go on trying while the server cannot be reached [default: for ever after a break, not at
-    /// all at the start]
+    /// Seconds to keep trying if the server cannot be reached [default: for ever after a break, not at all at
+    /// the start]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     retry: Option<Duration>,
 
-    /// The longest message that is taken, in bytes
+    /// The longest message to accept, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1024..=1 << 30))]
     max_message_bytes: u32,
@@ -83,7 +83,7 @@ fn parse_from(text: &str) -> Result<From, String> {
         _ => of(Sequence::Messages)
             .or_else(|| of(Sequence::Events))
             .or_else(number)
-            .ok_or_else(|| "not an id such as message-00017, and neither now nor beginning".to_owned()),
+            .ok_or_else(|| "not an id such as message-00017, nor now or beginning".to_owned()),
     }
 }
 
@@ -102,7 +102,7 @@ impl Tail {
         match self.from {
             From::In(sequence, _) if sequence != self.sequence() => Some(match self.channel {
                 Some(_) => "--from names an event, and a channel has messages".to_owned(),
-                None => "--from names a message, which is on a channel; name that, too".to_owned(),
+                None => "--from names a message, which is on a channel; name the channel too".to_owned(),
             }),
             _ if self.channel.as_ref().is_some_and(String::is_empty) => {
                 Some("the channel has no name".to_owned())

@@ -21,9 +21,9 @@ const COUNT_MAX: i64 = 10_000_000;
     polecat load fanout ws://127.0.0.1:8010/api/ws/room -c 1000 --window 16\n  \
     polecat load publish http://127.0.0.1:8010/api/messages -c 64\n  \
     polecat load storm ws://127.0.0.1:8010/api/ws/room -c 1000 --rounds 5\n\n\
-    Ctrl-C ends a run early, and the report comes nevertheless; a second one waits for nothing more.\n\n\
-    Exit status: 0 where everything came that had to; 1 where something was lost, doubled or wrong, or a\n\
-    connection ended; 2 for a wrong command line."
+    Ctrl-C ends a run early, with its report; a second Ctrl-C does not wait for outstanding messages.\n\n\
+    Exit status: 0 if everything arrived; 1 if something was lost, duplicated, reordered or wrong, or a\n\
+    connection ended early; 2 for a wrong command line."
 )]
 pub(in crate::cli) struct Load {
     #[command(subcommand)]
@@ -32,60 +32,60 @@ pub(in crate::cli) struct Load {
 
 #[derive(Debug, Subcommand)]
 enum Flags {
-    /// Open connections and hold them, answering pings
+    /// Open connections and hold them, answering Pings
     Idle(Idle),
-    /// Send messages that come back, on each connection so many at once
+    /// Send messages that the server sends back, several at once on each connection
     Echo(Echo),
-    /// Publish to subscribers, each of whom must get everything in the same order
+    /// Publish to subscribers, and check that each gets everything in the same order
     Fanout(Fanout),
-    /// POST messages, and check that each answer names what was stored
+    /// POST messages, and check that each response has the stored message
     Publish(Publish),
-    /// Let all subscribers leave at once and resume, while messages go on
+    /// Make all subscribers leave at once and resume, while messages are published
     Storm(Storm),
 }
 
 /// What every workload takes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Of every workload")]
+#[command(next_help_heading = "Options of every workload")]
 struct Common {
-    /// Seconds for which it counts
+    /// Seconds to measure
     #[arg(long = "for", value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     run_us: u64,
 
-    /// Seconds of sending before it counts
+    /// Seconds to send before measuring
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
     warm_up: u64,
 
-    /// Seconds to wait for what does not come
+    /// Seconds to wait for what has not arrived
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     patience: u64,
 
-    /// Of a hundred subscribers, those that read slowly
+    /// Percentage of subscribers that read slowly
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
     slow: u32,
 
-    /// For a hundred connections, how many there are beside them that shake hands and are not heard of again
+    /// Additional connections that vanish after their handshake, as a percentage of the connections
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     half_open: u32,
 
-    /// For a hundred connections, how many there are beside them that never finish their request
+    /// Additional connections that never finish their request, as a percentage of the connections
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     dribble: u32,
 
-    /// Have all WebSockets agree on compression (permessage-deflate), and fill messages with text that shrinks like JSON
+    /// Negotiate compression on all WebSockets (permessage-deflate), and send text that compresses like JSON
     #[arg(long)]
     compress: bool,
 
-    /// Connects in a second [default: as fast as they are answered]
+    /// New connections per second [default: as fast as they are accepted]
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
     connect_rate: Option<f64>,
 
-    /// Source addresses, A-B [default: as many of loopback as the ports need]
+    /// Source addresses, A-B [default: as many loopback addresses as the number of ports requires]
     #[arg(long, value_name = "ADDRS", value_parser = parse_sources)]
     sources: Option<Sources>,
 
-    /// Process of the server, for its memory and processor time; may be given several times
-    /// [default: those that listen on the port, on this host]
+    /// Process of the server, to report its memory and processor time; can be given several times
+    /// [default: the processes of this host that listen on the port]
     #[arg(long = "pid", value_name = "PID")]
     pids: Vec<u32>,
 
@@ -93,8 +93,8 @@ struct Common {
     #[arg(long)]
     json: bool,
 
-    /// Write a line to stderr when a stage of the run begins (warming-up, measuring, finishing, done), with
-    /// the number of open connections, instead of the bar
+    /// Instead of the progress bar, write a line to stderr when a stage of the run begins (warming-up, measuring,
+    /// finishing, done), with the number of open connections
     #[arg(long)]
     stages: bool,
 }
@@ -104,17 +104,17 @@ struct Common {
     polecat load idle ws://127.0.0.1:8010/ws -n 10000 --rate 2000 --for 60\n  \
     polecat load idle ws://127.0.0.1:8010/api/ws/room -n 100 --broadcast http://127.0.0.1:8010/api/messages")]
 struct Idle {
-    /// A WebSocket, such as ws://127.0.0.1:8010/ws. To get the --broadcast, a channel whose name is
-    /// the last segment of the path, or the event stream
+    /// A WebSocket, such as ws://127.0.0.1:8010/ws. With --broadcast, it must be a channel whose name is the last
+    /// segment of the path, or the event stream
     #[arg(value_name = "URL", value_parser = Url::parse)]
     url: Url,
     /// Connections
     #[arg(short = 'n', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
-    /// Connects in a second, as --connect-rate
+    /// New connections per second; the same as --connect-rate
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// At the end, POST one message here that all must get; an event, where it ends in /api/events
+    /// At the end, POST one message to this URL, which all connections must get; if it ends in /api/events, an event
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     broadcast: Option<Url>,
     #[command(flatten)]
@@ -125,16 +125,16 @@ struct Idle {
 #[command(after_help = "Example:\n  \
     polecat load echo ws://127.0.0.1:8010/api/ws -c 100 --depth 16 --size 64")]
 struct Echo {
-    /// A WebSocket that sends back what it gets, such as ws://127.0.0.1:8010/api/ws
+    /// A WebSocket that sends messages back, such as ws://127.0.0.1:8010/api/ws
     #[arg(value_name = "URL", value_parser = Url::parse)]
     url: Url,
     /// Connections
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
-    /// Messages of each connection on their way at once
+    /// Messages in flight on each connection
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     depth: u32,
-    /// Bytes of a message
+    /// Size of a message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
     size: usize,
     #[command(flatten)]
@@ -154,22 +154,22 @@ struct Fanout {
     /// Subscribers
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
-    /// Bytes of a message
+    /// Size of a message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = parse_size)]
     size: usize,
-    /// Messages of each publisher that not everybody has got yet
+    /// Messages of each publisher that can be in flight, which means that not all subscribers have them yet
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     window: u32,
-    /// Messages in a second, of all publishers, whether or not those before were got
+    /// Messages per second of all publishers together, whether or not earlier ones have arrived
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Publishers; on WebSockets they are subscribers, too
+    /// Publishers; on WebSockets, they are subscribers too
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     publishers: u32,
-    /// Publish by POST here instead of on WebSockets; events, where it ends in /api/events
+    /// Publish by POST to this URL instead of on WebSockets; if it ends in /api/events, publish events
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     post: Option<Url>,
-    /// POST the bare payload instead of JSON, and expect no more than a status of 2xx
+    /// POST the bare payload instead of JSON, and check only that the status is 2xx
     #[arg(long, requires = "post")]
     raw: bool,
     #[command(flatten)]
@@ -181,22 +181,22 @@ struct Fanout {
     polecat load publish http://127.0.0.1:8010/api/messages -c 64 --depth 4\n  \
     polecat load publish http://127.0.0.1:8010/api/messages --channel load --size 1000 --for 30")]
 struct Publish {
-    /// Where to POST, such as http://127.0.0.1:8010/api/messages
+    /// The URL to POST to, such as http://127.0.0.1:8010/api/messages
     #[arg(value_name = "URL", value_parser = Url::parse)]
     url: Url,
     /// Connections
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
-    /// Requests of each connection on their way at once
+    /// Requests in flight on each connection
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     depth: u32,
-    /// Bytes of a message
+    /// Size of a message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_size)]
     size: usize,
     /// The channel
     #[arg(long, value_name = "NAME", default_value = "load")]
     channel: String,
-    /// Expect no more than a status of 2xx
+    /// Check only that the status is 2xx
     #[arg(long)]
     status_only: bool,
     #[command(flatten)]
@@ -215,16 +215,16 @@ struct Storm {
     /// Subscribers
     #[arg(short = 'c', value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     connections: u32,
-    /// Bytes of a message
+    /// Size of a message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = parse_size)]
     size: usize,
-    /// Messages in a second
+    /// Messages per second
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = parse_rate)]
     rate: f64,
-    /// How often all leave and resume within the time
+    /// How often all subscribers leave and resume during the run
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
     rounds: u32,
-    /// Where to POST [default: /api/messages on the same host]
+    /// The URL to POST to [default: /api/messages on the same host]
     #[arg(long, value_name = "URL", value_parser = Url::parse)]
     post: Option<Url>,
     #[command(flatten)]

@@ -57,7 +57,7 @@ pub(super) fn run(load: Load) -> Result<bool, String> {
     let is_json = run.json;
     let report = Runner::new(run, addr, publish_addr, pids)
         .and_then(Runner::run)
-        .map_err(|error| format!("the poll loop has failed: {error}"))?;
+        .map_err(|error| format!("the poll loop failed: {error}"))?;
     let text = if is_json {
         serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"
     } else {

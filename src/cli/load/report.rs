@@ -165,7 +165,7 @@ impl Report {
         let per = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), cost);
         let (open, end) =
             (per(server.resident_bytes_per_connection_open), per(server.resident_bytes_per_connection));
-        rows.push(("server bytes/connection", format!("{open} when all were open, {end} at the end")));
+        rows.push(("server bytes/connection", format!("{open} with all open, {end} at the end")));
         rows
     }
 
@@ -175,11 +175,11 @@ impl Report {
         // Where nothing was published, nothing was checked.
         if self.published > 0 || faults != [0; 4] {
             let faults = faults.map(|count| count.to_string()).join(", ");
-            rows.push(("lost, doubled, swapped, wrong", faults));
+            rows.push(("lost, duplicated, reordered, wrong", faults));
         }
         let told = |(reason, count): (&String, &u64)| format!("{count}: {reason}");
         rows.extend(self.ended.iter().map(|ended| ("ended too early", told(ended))));
-        rows.extend(self.ended_rightly.iter().map(|ended| ("ended for good reason", told(ended))));
+        rows.extend(self.ended_rightly.iter().map(|ended| ("ended as expected", told(ended))));
         rows
     }
 }

@@ -166,7 +166,9 @@ impl WriteAheadLog {
                 self.bytes_left = self.bytes_left.min(self.bytes);
             }
             Ok(_) => {}
-            Err(error) => log::warn!("the database's log could not be copied back yet: {error}"),
+            Err(error) => {
+                log::warn!("the write-ahead log could not be copied back into the database yet: {error}")
+            }
         }
     }
 }
@@ -175,7 +177,7 @@ fn note(took: Duration, bytes: i64, commits: &mut Commits) {
     commits.checkpoint_us.observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     if took >= LONG {
         log::warn!(
-            "the loop was held for {} ms to copy {} KiB of the log back into the database: a reader had kept it, or the disk is slow",
+            "the loop was blocked for {} ms while it copied {} KiB of the write-ahead log back into the database: another program was reading it, or the disk is slow",
             took.as_millis(),
             bytes >> 10
         );

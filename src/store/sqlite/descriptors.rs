@@ -11,7 +11,7 @@ const OF_A_DATABASE: usize = 4;
 /// What is wrong, and what to do about it if that is a lack of descriptors.
 pub(crate) fn explain(error: &io::Error) -> String {
     if are_lacking(error) {
-        return "no descriptors are left; raise their limit, with `ulimit -n` or in the service's unit"
+        return "no descriptors are left; raise the limit with `ulimit -n` or in the service's unit"
             .to_owned();
     }
     error.to_string()

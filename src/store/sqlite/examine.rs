@@ -25,7 +25,7 @@ pub(crate) struct Examined {
     /// The newest ids.
     pub(crate) newest_message: u64,
     pub(crate) newest_event: u64,
-    /// Whether all of it was looked through, and not its schema and the ends of its tables only.
+    /// Whether all of it was checked, and not its schema and the ends of its tables only.
     pub(crate) is_whole: bool,
     /// How large the file is.
     pub(crate) bytes: u64,

@@ -70,7 +70,9 @@ impl DatabaseFile {
         let file = file.map_err(|error| unopened(&error))?;
         if !is_locked(file.try_lock())? {
             let shown = name.display();
-            log::warn!("{shown} cannot be locked: its file system has no locks; let no other polecat use it");
+            log::warn!(
+                "{shown} cannot be locked: its file system has no locks; make sure that no other polecat uses it"
+            );
         }
         let found = file.metadata().map_err(|error| unopened(&error))?;
         if let Some(reason) = other_names(&found) {
@@ -91,7 +93,7 @@ impl DatabaseFile {
     /// Waits until the disk has it.
     pub(super) fn sync(&self) -> Result<(), OpenError> {
         self.file.sync_all().map_err(|error| {
-            let reason = format!("the disk does not keep it ({error}); name another file with --db");
+            let reason = format!("it cannot be synced to the disk ({error}); name another file with --db");
             OpenError::refusal(&self.name, &reason)
         })
     }
@@ -109,7 +111,7 @@ pub(crate) fn is_taken(name: &Path) -> bool {
 /// Why there can be none, and what to do.
 pub(crate) fn locate(name: &Path) -> Result<Option<PathBuf>, String> {
     if name == Path::new(":memory:") {
-        return Err("it is no file; store nothing with --db off, or name a file with --db".to_owned());
+        return Err("it is not a file; store nothing with --db off, or name a file with --db".to_owned());
     }
     // To open a pipe would wait for its other end.
     if let Some(reason) = complaint_of_kind(name) {
@@ -125,7 +127,7 @@ pub(crate) fn locate(name: &Path) -> Result<Option<PathBuf>, String> {
             Some(reason) => Err(reason),
             None if error.kind() != ErrorKind::NotFound => Err(unopened(&error)),
             None if name.as_os_str().as_encoded_bytes().ends_with(b"/") => {
-                Err("it ends as the name of a folder; name a file with --db".to_owned())
+                Err("its name is that of a folder; name a file with --db".to_owned())
             }
             None => Ok(None),
         },
@@ -143,7 +145,7 @@ pub(crate) fn other_names(found: &Metadata) -> Option<String> {
     let names = found.nlink();
     (names > 1).then(|| {
         format!(
-            "it has {names} names (hard links), and its log lies beside one of them only; copy it, or remove \
+            "it has {names} names (hard links), and its log is beside only one of them; copy it, or remove \
              the other names"
         )
     })

@@ -124,7 +124,7 @@ pub(super) fn end_transaction(connection: &Connection) {
     if !connection.is_autocommit()
         && let Err(error) = connection.execute_batch("ROLLBACK")
     {
-        log::error!("a transaction could not be taken back: {error}");
+        log::error!("a transaction could not be rolled back: {error}");
     }
 }
 
@@ -160,7 +160,7 @@ impl fmt::Display for Setback {
             Self::Sqlite(error) => write_reason(error, out),
             Self::IdsWentBack => out.write_str("the database's ids went back: was sqlite_sequence changed?"),
             Self::IdsUsedUp => {
-                write!(out, "the database has an id of {ID_MAX} or more, and there is none above it")
+                write!(out, "the database has an id of {ID_MAX} or more, and no greater ones can be given")
             }
         }
     }
@@ -174,7 +174,7 @@ fn write_reason(error: &Error, out: &mut fmt::Formatter<'_>) -> fmt::Result {
             out.write_str("another program holds the database locked")
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            write!(out, "the database may not be written ({error}, code {code})")
+            write!(out, "the database cannot be written ({error}, code {code})")
         }
         Some(ErrorCode::SystemIoFailure) => write!(out, "the disk does not work ({error}, code {code})"),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

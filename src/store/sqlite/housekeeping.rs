@@ -128,7 +128,7 @@ impl Housekeeping {
                 done
             }
             Err(error) => {
-                log::warn!("what is too old could not be deleted yet: {error}");
+                log::warn!("old records could not be deleted yet: {error}");
                 self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_AFTER_FAILURE_MS);
                 Done::Nothing
             }

@@ -237,7 +237,7 @@ impl SqliteEngine {
 
     fn wait_for_locks(&self, patience: Duration) {
         if let Err(error) = self.connection.busy_timeout(patience) {
-            log::error!("the patience with other programs could not be set: {error}");
+            log::error!("the time to wait for other programs' locks could not be set: {error}");
         }
     }
 

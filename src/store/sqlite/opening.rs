@@ -18,7 +18,7 @@ const DATABASE_BYTES_MIN: u64 = 512;
 pub(super) fn complaint_of_kind(path: &Path) -> Option<&'static str> {
     match fs::metadata(path).ok()?.file_type() {
         kind if kind.is_dir() => Some("it is a folder; name a file with --db"),
-        kind if !kind.is_file() => Some("it is no file; name another one with --db"),
+        kind if !kind.is_file() => Some("it is not a file; name another one with --db"),
         _ => None,
     }
 }
@@ -39,7 +39,7 @@ pub(super) fn complaint_of_permissions(path: &Path) -> Option<String> {
     for file in files.filter(|file| file.exists()) {
         if let Err(error) = access(file, Access::READ_OK | Access::WRITE_OK) {
             let what = if file == path { "it".to_owned() } else { file.display().to_string() };
-            return Some(format!("{what} may not be written ({error}); change its permissions"));
+            return Some(format!("{what} cannot be written ({error}); change its permissions"));
         }
     }
     None
@@ -59,7 +59,7 @@ pub(super) fn complaint_of_folder(path: &Path) -> Option<String> {
         Ok(found) if found.is_dir() => None,
         Ok(_) => Some("its folder is a file; name another file with --db".to_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Some("its folder does not exist; make it, or name another file with --db".to_owned())
+            Some("its folder does not exist; create it, or name another file with --db".to_owned())
         }
         Err(error) => Some(format!("its folder cannot be used ({error}); name another file with --db")),
     }
@@ -90,7 +90,7 @@ pub(super) fn complaint_of_length(path: &Path) -> Option<String> {
     let len = whole(path).as_os_str().len();
     (len > PATH_BYTES_MAX).then(|| {
         format!(
-            "its path has {len} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name another file with --db"
+            "its path has {len} bytes, and SQLite accepts at most {PATH_BYTES_MAX}; name another file with --db"
         )
     })
 }

@@ -135,7 +135,7 @@ impl Retention {
         self.events.before = row_id(newest.event);
         if self.age_max_micros.is_some() && newest.message.max(newest.event) > 0 {
             log::info!(
-                "what was stored before this start is deleted by age once the clock was left alone for an hour"
+                "records from before this start are deleted by age once the clock has not been set for an hour"
             );
         }
         self.stored(newest, now);
@@ -157,8 +157,8 @@ impl Retention {
         }
         if self.age_max_micros.is_some() && jump.is_first {
             log::warn!(
-                "the wall clock was set {jump}: what was stored before the start is not deleted by age until the clock \
-                 was left alone for an hour"
+                "the wall clock was set {jump}: records from before the start are not deleted by age until the clock \
+                 has not been set for an hour"
             );
         }
     }

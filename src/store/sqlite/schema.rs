@@ -164,7 +164,7 @@ fn open_and_inspect(file: &DatabaseFile, durability: Durability) -> rusqlite::Re
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
-        let reason = "it can have no write-ahead log there; name a file on a local disk with --db";
+        let reason = "it cannot have a write-ahead log there; name a file on a local disk with --db";
         return Ok((connection, Verdict::Unusable(reason.to_owned())));
     }
     bring_up_to_date(&connection, &file.name)?;
@@ -216,7 +216,7 @@ pub(super) enum Verdict {
 /// Looks the file over without writing to it.
 fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
     if connection.is_readonly("main")? {
-        return Ok(Verdict::Unusable("it may not be written; change its permissions".to_owned()));
+        return Ok(Verdict::Unusable("it cannot be written; change its permissions".to_owned()));
     }
     inspect_contents(connection)
 }
@@ -252,14 +252,14 @@ pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdic
     for (index, column) in [("idx_messages_channel", "channel_id"), ("idx_messages_time", "timestamp")] {
         if !index_is_sound(connection, index, column)? {
             return Ok(Verdict::Unusable(format!(
-                "its index `{index}` is not one of polecat's; drop it, and it is made anew"
+                "its index `{index}` is not one of polecat's; drop it, and polecat creates it again"
             )));
         }
     }
     for (name, sql) in OWN {
         if object(connection, name)?.is_some_and(|(_, found)| found != sql) {
             return Ok(Verdict::Unusable(format!(
-                "its `{name}` is not one of polecat's; drop it, and it is made anew"
+                "its `{name}` is not one of polecat's; drop it, and polecat creates it again"
             )));
         }
     }
@@ -341,7 +341,7 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
     let triggers = triggers();
     if !counts_are_kept(&transaction, &triggers)? {
         if transaction.query_row("SELECT EXISTS (SELECT 1 FROM messages)", (), |row| row.get::<_, bool>(0))? {
-            log::info!("counting the messages in {}, this once", name.display());
+            log::info!("counting the messages in {}; this is done only once", name.display());
         }
         for (name, _) in &triggers {
             transaction.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
@@ -387,7 +387,7 @@ pub(super) fn explanation(path: &Path, error: &Error) -> String {
         }
         Some(ErrorCode::CannotOpen) => opening::explanation(path),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            format!("it may not be written ({error}); change the permissions of the file and its folder")
+            format!("it cannot be written ({error}); change the permissions of the file and its folder")
         }
         Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
         Some(ErrorCode::SystemIoFailure) => {

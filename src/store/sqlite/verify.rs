@@ -68,13 +68,13 @@ pub(super) fn damaged(how: &dyn fmt::Display) -> String {
 /// The same where what is wrong may be with its indexes alone.
 pub(super) fn misled(how: &dyn fmt::Display) -> String {
     format!(
-        "it is damaged ({how}); stop what uses it and make its indexes anew with `sqlite3 FILE REINDEX`, or if that does not \
-         help, restore a copy of it"
+        "it is damaged ({how}); stop the programs that use it and rebuild its indexes with `sqlite3 FILE REINDEX`; if that \
+         does not help, restore a copy of it"
     )
 }
 
 fn unfound(table: &str, id: i64) -> String {
-    misled(&format_args!("row {id} of {table} is there, and is not found"))
+    misled(&format_args!("row {id} of {table} exists but cannot be found"))
 }
 
 /// Looks through a large file, once.
@@ -137,16 +137,14 @@ impl Verification {
                 }
             }
             Err(error) => {
-                log::error!("the database cannot be looked through for damage: {error}");
+                log::error!("the database cannot be checked for damage: {error}");
                 self.tables.clear();
             }
         }
         if self.tables.is_empty() {
             match self.faults {
-                0 => log::info!("the database was looked through: each record is found"),
-                faults => log::error!(
-                    "the database was looked through: {faults} records are there and are not found"
-                ),
+                0 => log::info!("the database was checked: every record can be found"),
+                faults => log::error!("the database was checked: {faults} records exist but cannot be found"),
             }
         }
     }

@@ -260,7 +260,10 @@ impl<'b> Told<'b> {
     fn take_expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for expectation in elements(value).filter(|element| !element.is_empty()) {
             if !expectation.eq_ignore_ascii_case(b"100-continue") {
-                return Err(Refusal::new(Status::EXPECTATION_FAILED, "only 100-continue can be expected"));
+                return Err(Refusal::new(
+                    Status::EXPECTATION_FAILED,
+                    "only the expectation 100-continue is supported",
+                ));
             }
             self.expects_continue = true;
         }
@@ -343,7 +346,7 @@ impl Codings {
                 Err(Refusal::bad("chunked is not the last transfer coding"))
             }
             Self { unknown: true, .. } => {
-                Err(Refusal::new(Status::NOT_IMPLEMENTED, "only the transfer coding chunked is implemented"))
+                Err(Refusal::new(Status::NOT_IMPLEMENTED, "only the transfer coding chunked is supported"))
             }
             _ => Ok(()),
         }

@@ -180,7 +180,7 @@ fn check_first(first: u8, may_compress: bool) -> Result<OpCode, Violation> {
     }
     let opcode = OpCode::from_bits(first & 0x0F).ok_or(RESERVED_OPCODE)?;
     if first & COMPRESSED != 0 && !matches!(opcode, OpCode::Text | OpCode::Binary) {
-        return Err(Violation::protocol("what is compressed begins no message"));
+        return Err(Violation::protocol("compressed frame does not begin a message"));
     }
     if opcode.is_control() && first & 0x80 == 0 {
         return Err(Violation::protocol("control frame is fragmented"));

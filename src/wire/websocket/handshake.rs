@@ -77,13 +77,13 @@ pub fn parse<'b>(request: &Request<'b>) -> Result<Upgrade<'b>, UpgradeError> {
     }
     let bad = |detail| Err(UpgradeError::refused(Status::BAD_REQUEST, detail));
     if request.method != Method::Get {
-        return Err(UpgradeError::refused(Status::METHOD_NOT_ALLOWED, "a WebSocket is opened with GET"));
+        return Err(UpgradeError::refused(Status::METHOD_NOT_ALLOWED, "a WebSocket handshake must use GET"));
     }
     if request.version != Version::Http11 {
-        return bad("a WebSocket is opened with HTTP/1.1");
+        return bad("a WebSocket handshake must use HTTP/1.1");
     }
     if !request.body.is_empty() {
-        return bad("a WebSocket handshake has no body");
+        return bad("a WebSocket handshake must not have a body");
     }
     if only(request.header_values("sec-websocket-version")) != Some(b"13") {
         return Err(UpgradeError::refused(

@@ -140,8 +140,8 @@ fn what_is_there_is_not_written_over() {
         assert!(line.starts_with("polecat: ") && line.contains(why), "{line}");
     };
     fs::write(&copy, "mine").expect("it can be written");
-    refused(&home.database(), &copy, "is there already; name another file");
-    refused(&home.database(), &home.database(), "is there already");
+    refused(&home.database(), &copy, "exists already; name another file");
+    refused(&home.database(), &home.database(), "exists already");
     assert_eq!(fs::read(&copy).expect("a file"), b"mine");
     fs::rename(&copy, &part).expect("it can be renamed");
     refused(&home.database(), &copy, "another backup is writing it, or was cut short");
@@ -167,7 +167,7 @@ fn what_is_damaged_is_told_and_no_copy_is_left() {
     let other_text = b"this is no database, but as long as the head of one is, and more. ".repeat(9);
     for (contents, remedy) in [
         (garbled, "restore a copy of it, or save what is left"),
-        (misled, "make its indexes anew with `sqlite3 FILE REINDEX`"),
+        (misled, "rebuild its indexes with `sqlite3 FILE REINDEX`"),
         (other_text, "it is not an SQLite database"),
     ] {
         fs::write(home.database(), &contents).expect("it can be written");

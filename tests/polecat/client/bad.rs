@@ -99,7 +99,7 @@ fn framing(bytes: impl Into<Vec<u8>>) -> Answer {
 }
 
 /// What is said of a server that says nothing.
-const OF_SILENCE: [&str; 2] = ["no answer", "has been silent for"];
+const OF_SILENCE: [&str; 2] = ["no response", "has been silent for"];
 
 /// Runs a command with half a GiB of memory for its own, which is ended where it wants more.
 fn run(addr: SocketAddr, args: &str, timeout: &str) -> Output {
@@ -127,27 +127,24 @@ const SEND: &str = "send room text --retry 0";
 fn what_is_no_http_is_told_by_every_command() {
     let kettle = "{\"detail\":\"a \\u001b[31m kettle\"}";
     let cases: Vec<(Answer, &str)> = vec![
-        (saying(""), "has ended the connection without an answer"),
-        (saying("SSH-2.0-OpenSSH_9.0\r\n"), "does not talk as polecat does"),
-        (saying("HTTP/1.1 200 OK\r\nConte"), "has ended the connection without an answer"),
-        (saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), "has ended the connection"),
+        (saying(""), "ended the connection without a complete response"),
+        (saying("SSH-2.0-OpenSSH_9.0\r\n"), "does not behave like polecat"),
+        (saying("HTTP/1.1 200 OK\r\nConte"), "ended the connection without a complete response"),
+        (saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), "ended the connection"),
         (saying("HTTP/1.1 200 OK\r\n\r\n"), "without Content-Length"),
         (saying("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), "invalid Content-Length"),
-        (endless("HTTP/1.1 200 OK\r\n", "A: b\r\n"), "does not talk as polecat does"),
-        (endless("HTTP/1.1 200 OK\r\nA: ", "bbbbbbbbbb"), "answers more than"),
-        (
-            endless("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", "b"),
-            "answers more than",
-        ),
-        (saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "answers 404; is it polecat"),
+        (endless("HTTP/1.1 200 OK\r\n", "A: b\r\n"), "does not behave like polecat"),
+        (endless("HTTP/1.1 200 OK\r\nA: ", "bbbbbbbbbb"), "sent more than"),
+        (endless("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", "b"), "sent more than"),
+        (saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "answered 404; is it polecat"),
         (
             saying(format!("HTTP/1.1 418 No\r\nContent-Length: {}\r\n\r\n{kettle}", kettle.len())),
-            "answers 418: a \\u{1b}[31m kettle",
+            "answered 418: a \\u{1b}[31m kettle",
         ),
-        (saying("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"), "answers 302"),
+        (saying("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"), "answered 302"),
         (
             Box::new(|stream| drop(stream.read(&mut [0; 4096]).and_then(|_| stream.read(&mut [0])))),
-            "no answer",
+            "no response",
         ),
     ];
     for (answer, part) in cases {
@@ -161,9 +158,9 @@ fn what_is_no_http_is_told_by_every_command() {
 #[test]
 fn a_200_of_another_program_is_told() {
     let addr = serving(saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"));
-    expect_line(addr, "event text", "names no event; is it polecat?");
-    expect_line(addr, "status", "does not say its status; is it polecat?");
-    expect_line(addr, FOLLOW, "answers 200");
+    expect_line(addr, "event text", "without an event; is it polecat?");
+    expect_line(addr, "status", "without a status; is it polecat?");
+    expect_line(addr, FOLLOW, "answered 200");
 }
 
 #[test]
@@ -182,11 +179,11 @@ fn a_handshake_that_is_wrong_is_told() {
     let with_extension =
         switching("Sec-WebSocket-Protocol: polecat.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n");
     for args in [FOLLOW, SEND] {
-        expect_line(other_key, args, "answers the handshake wrongly (wrong Sec-WebSocket-Accept)");
+        expect_line(other_key, args, "answered the handshake incorrectly (wrong Sec-WebSocket-Accept)");
         expect_line(
             with_extension,
             args,
-            "answers the handshake wrongly (an extension that was not offered)",
+            "answered the handshake incorrectly (an extension that was not offered)",
         );
         expect_line(without_protocol, args, "does not know polecat.v1");
     }
@@ -198,11 +195,11 @@ fn frames_that_are_wrong_are_told() {
     huge.extend((1_u64 << 40).to_be_bytes());
     let pings = frame(9, b"ping").repeat(20_000);
     let cases: Vec<(Answer, &str)> = vec![
-        (framing([0x81, 0x81, 0, 0, 0, 0, b'x']), "does not keep to the WebSocket protocol"),
-        (framing([0x83, 0]), "does not keep to the WebSocket protocol"),
-        (framing([0xf1, 0]), "does not keep to the WebSocket protocol"),
-        (framing([0x81, 1, 0xff]), "does not keep to the WebSocket protocol"),
-        (framing(huge), "are allowed"),
+        (framing([0x81, 0x81, 0, 0, 0, 0, b'x']), "violated the WebSocket protocol"),
+        (framing([0x83, 0]), "violated the WebSocket protocol"),
+        (framing([0xf1, 0]), "violated the WebSocket protocol"),
+        (framing([0x81, 1, 0xff]), "violated the WebSocket protocol"),
+        (framing(huge), "the limit is"),
         // A message that never ends, in fragments.
         (
             upgrading(|stream| {
@@ -213,19 +210,19 @@ fn frames_that_are_wrong_are_told() {
                     fragment[0] = 0;
                 }
             }),
-            "are allowed",
+            "the limit is",
         ),
         (framing(frame(8, b"\x03\xe8bye")), "has closed the connection"),
         (framing(frame(8, b"\x0f\xa0")), "has closed the connection"),
-        (framing(pings), "no answer"),
-        (framing(frame(2, b"binary")), "no answer"),
+        (framing(pings), "no response"),
+        (framing(frame(2, b"binary")), "no response"),
     ];
     for (answer, part) in cases {
         let addr = serving(answer);
         for args in [FOLLOW, SEND] {
             // Which of the two says how long it was silent is not the same.
             let part = match (part, args) {
-                ("no answer", FOLLOW) => "has been silent for",
+                ("no response", FOLLOW) => "has been silent for",
                 _ => part,
             };
             expect_line(addr, args, part);
@@ -237,13 +234,13 @@ fn frames_that_are_wrong_are_told() {
 fn messages_that_are_wrong_are_told() {
     let nested = format!(r#"{{"type":"gap","payload":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
     for (texts, part) in [
-        (&["no JSON \u{1b}[31m"][..], "says what polecat does not say"),
-        (&["[]"], "says what polecat does not say"),
-        (&[r#"{"type":"gap","payload":[]}"#], "says what polecat does not say"),
-        (&[&nested], "says what polecat does not say"),
+        (&["no JSON \u{1b}[31m"][..], "sent something that polecat does not send"),
+        (&["[]"], "sent something that polecat does not send"),
+        (&[r#"{"type":"gap","payload":[]}"#], "sent something that polecat does not send"),
+        (&[&nested], "sent something that polecat does not send"),
         (
             &[r#"{"type":"message","data":{"id":1},"event_id":"message-00001"}"#],
-            "says what polecat does not say",
+            "sent something that polecat does not send",
         ),
         (&[r#"{"type":"message","data":{},"event_id":"nothing"}"#], "a message with the id \"nothing\""),
         (&[r#"{"type":"novelty"}"#, r#"{"type":"live","payload":{}}"#], "has been silent for"),
@@ -251,14 +248,11 @@ fn messages_that_are_wrong_are_told() {
         expect_line(serving(talking(texts)), FOLLOW, part);
     }
     for (texts, part) in [
-        (&["no JSON \u{1b}[31m"][..], "says what polecat does not say"),
-        (&[r#"{"type":"ack","payload":{"id":"x"}}"#], "says what polecat does not say"),
+        (&["no JSON \u{1b}[31m"][..], "sent something that polecat does not send"),
+        (&[r#"{"type":"ack","payload":{"id":"x"}}"#], "sent something that polecat does not send"),
         // Of what nobody sent.
-        (&[r#"{"type":"ack","payload":{"id":77,"event_id":"message-00001"}}"#], "no answer"),
-        (
-            &[r#"{"type":"error","payload":{"code":"wrong_type","message":"no","id":null}}"#],
-            "does not take it: no",
-        ),
+        (&[r#"{"type":"ack","payload":{"id":77,"event_id":"message-00001"}}"#], "no response"),
+        (&[r#"{"type":"error","payload":{"code":"wrong_type","message":"no","id":null}}"#], "refused it: no"),
         (&[r#"{"type":"error","payload":{"code":"wrong_type","message":"no","id":1}}"#], "is not stored: no"),
         (
             &[r#"{"type":"error","payload":{"code":"store_unavailable","message":"full","id":1}}"#],

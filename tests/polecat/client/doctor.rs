@@ -159,8 +159,7 @@ fn the_file_that_a_name_leads_to_is_looked_at() {
     let (level, text, _) = said_of(Path::new(&format!("/{}", database.display())), "contents");
     assert!(level == "ok" && text.starts_with("sound: up to message 1"), "{text}");
     let named = |end: &str| format!("{}{end}", database.display());
-    for (name, reason) in [(named("/"), "Not a directory"), (named("-none/"), "ends as the name of a folder")]
-    {
+    for (name, reason) in [(named("/"), "Not a directory"), (named("-none/"), "name is that of a folder")] {
         let (level, text, command) = said_of(Path::new(&name), "database");
         assert!(level == "bad" && text.contains(reason) && !command.is_empty(), "{level} {text} {command}");
     }

@@ -94,7 +94,7 @@ fn what_is_older_than_the_server_remembers_is_unknown_and_not_sent_again() {
         let (status, ids, told) = send.wait();
         assert_eq!((status.code(), ids.len()), (Some(1), if input.is_empty() { 0 } else { 2 }), "{told:?}");
         for what in lost {
-            let is_told = |told: &&String| told.contains(&format!("{what} may be stored, or not"));
+            let is_told = |told: &&String| told.contains(&format!("{what} may or may not be stored"));
             assert_eq!(told.iter().filter(is_told).count(), 1, "{told:?}");
         }
     }
@@ -103,7 +103,7 @@ fn what_is_older_than_the_server_remembers_is_unknown_and_not_sent_again() {
 
     let proxy = Proxy::before(addr, b"");
     let (status, ids, told) = Running::start(proxy.addr, &["event", "once", "--retry", "20"]).wait();
-    assert!(told.iter().any(|line| line.contains("the event may be stored, or not")), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("the event may or may not be stored")), "{told:?}");
     assert_eq!((status.code(), ids.len()), (Some(1), 0), "{told:?}");
     assert_eq!(ask(addr, &["event", "next"]).stdout, "event-00002\n", "once");
 }
@@ -139,7 +139,7 @@ fn what_waits_for_input_connects_again_when_there_is_some() {
     tail.lines(1);
     assert!(tail.wait().0.success());
     server.kill();
-    send.told("connecting again when there is something to send");
+    send.told("reconnecting when there is something to send");
     let _server = serve(&home.database(), Some(addr), &[]);
     send.write("two\r\n\n");
     send.end_input();
@@ -165,9 +165,9 @@ fn what_is_not_stored_is_told_and_the_rest_is() {
     assert_eq!(
         told,
         [
-            "polecat: line 2 is longer than the 1000 bytes that the server takes",
-            "polecat: line 3 is not stored: longer than the 1000 bytes that the server takes",
-            "polecat: line 5 is no UTF-8; it is not sent",
+            "polecat: line 2 is longer than the 1000 bytes that the server accepts",
+            "polecat: line 3 is not stored: longer than the 1000 bytes that the server accepts",
+            "polecat: line 5 is not UTF-8; it is not sent",
         ]
     );
     let text = ask(server.addr(), &["send", "room", &"z".repeat(2000)]);
@@ -247,6 +247,6 @@ fn an_event_is_what_was_written() {
     assert_eq!(long.status.code(), Some(1));
     assert_eq!(
         long.stderr,
-        [format!("polecat: {} answers 422: type: String should have fewer bytes of UTF-8", server.addr())]
+        [format!("polecat: {} answered 422: type: String should have fewer bytes of UTF-8", server.addr())]
     );
 }

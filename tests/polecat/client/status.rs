@@ -32,7 +32,7 @@ fn a_server_that_is_well_is_0_and_any_other_1() {
     assert_eq!((gone.status.code(), gone.stderr.len(), gone.stdout.as_str()), (Some(1), 1, ""), "{gone:?}");
     let watched = ask(addr, &["status", "--watch", "0.1", "-n", "2"]);
     assert_eq!(watched.status.code(), Some(1));
-    assert_eq!(watched.stdout.matches("unreachable  nobody listens").count(), 2, "{watched:?}");
+    assert_eq!(watched.stdout.matches("unreachable  nothing listens").count(), 2, "{watched:?}");
 }
 
 #[test]

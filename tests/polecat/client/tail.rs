@@ -51,7 +51,7 @@ fn it_sees_everything_once_and_in_order_over_three_kills() {
     assert!(tail.lines(1)[0].contains("\"last\""));
     for _ in 0..KILLS {
         tail.told("trying again in");
-        tail.told("connected again");
+        tail.told("reconnected");
     }
 }
 

@@ -91,7 +91,7 @@ fn who_vanished_is_closed_within_three_intervals_and_leaves_nothing() {
     site.process.signal(Signal::TERM);
     let ended = site.process.wait();
     assert_eq!(ended.status.code(), Some(0));
-    let counted = ended.stderr.iter().filter(|line| line.ends_with("ends: HeartbeatTimeout"));
+    let counted = ended.stderr.iter().filter(|line| line.ends_with("closed: HeartbeatTimeout"));
     assert_eq!(counted.count(), vanishing.len(), "each is counted, once");
     drop(site.home);
 }

@@ -132,7 +132,7 @@ fn who_does_not_read_lags() {
     // Others have nothing to wait for, whatever is published beside them.
     assert_eq!(of("quiet")["lag"], 0);
     let text = http.get("/metrics").text().to_owned();
-    assert!(text.contains("\npolecat_lagging_cursors 1\n"), "{text}");
+    assert!(text.contains("\npolecat_lagging_subscribers 1\n"), "{text}");
     for _ in 0..=published {
         slow.next_message();
     }

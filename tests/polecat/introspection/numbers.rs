@@ -48,7 +48,7 @@ fn what_happened_is_counted() {
         ("polecat_checkpoint_duration_seconds_count", 0.0),
         ("polecat_wal_pending_bytes", 0.0),
         ("polecat_store_faults", 0.0),
-        ("polecat_lagging_cursors", 0.0),
+        ("polecat_lagging_subscribers", 0.0),
         ("polecat_limit_hits_total{limit=\"connections\"}", 0.0),
         ("polecat_store_up", 1.0),
     ] {

@@ -261,7 +261,7 @@ fn every_limit_is_run_into_by_a_test() {
             Limit::OutboxBytes | Limit::UnsentBytes => {
                 here.contains(&format!("metrics.limits.of(Limit::{limit:?})>0"))
             }
-            Limit::Descriptors => descriptors.contains("limit descriptors: "),
+            Limit::Descriptors => descriptors.contains("limit descriptors reached: "),
             limit => here.contains(&format!("expect_hits(Limit::{limit:?},")),
         };
         assert!(is_shown, "no test runs into {limit:?}");
@@ -283,9 +283,9 @@ fn sigusr1_tells_them_at_once_and_the_server_goes_on() {
             assert!(counters.contains(&counter), "{counter} {counters}");
         }
         let closed = process.next_line("polecat: closed for not_admitted: ");
-        assert!(closed.ends_with(&format!(": {turned_away} times")), "{closed}");
-        let limit = process.next_line("polecat: limit connections: ");
-        assert!(limit.ends_with(&format!(": {turned_away} times")), "{limit}");
+        assert!(closed.ends_with(&format!(": {turned_away}")), "{closed}");
+        let limit = process.next_line("polecat: limit connections reached: ");
+        assert!(limit.ends_with(&format!(": {turned_away}")), "{limit}");
     }
     process.signal(Signal::TERM);
     assert_eq!(process.wait().status.code(), Some(0));
@@ -298,7 +298,7 @@ fn they_are_logged_at_the_end() {
     RawSocket::connect(process.addr(), "/ws?subscribe_token=x").expect_close();
     process.signal(Signal::TERM);
     let said = process.wait().stderr;
-    for part in ["counters: accepted 1, upgrades 1", "closed for subscribe_token: 1 times"] {
+    for part in ["counters: accepted 1, upgrades 1", "closed for subscribe_token: 1"] {
         assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:?}");
     }
 }

@@ -41,7 +41,7 @@ fn who_comes_while_memory_is_short_is_told_to_come_later_and_who_is_there_is_ser
     let refused = come_until(503, &process);
     assert_eq!(refused.json()["detail"], "too little memory is left");
     assert_eq!((refused.header("retry-after"), refused.header("connection")), (Some("5"), Some("close")));
-    process.next_logged(" WARN  new connections are turned away: ");
+    process.next_logged(" WARN  new connections are refused: ");
     witness.send_text("still here");
     assert_eq!(witness.next_text(), "still here");
     drop((hoarders, witness));

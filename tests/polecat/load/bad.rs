@@ -243,7 +243,7 @@ fn a_handshake_that_is_not_what_was_asked_for_is_told() {
         (&[], with(DEFLATE), "an extension that was not offered"),
         (&["--compress"], with("Sec-WebSocket-Extensions: x-mux|"), "an extension that was not offered"),
         (&["--compress"], with(&format!("{DEFLATE}{DEFLATE}")), "Sec-WebSocket-Extensions twice"),
-        (&["--compress"], RIGHT.to_owned(), "compression is not agreed on"),
+        (&["--compress"], RIGHT.to_owned(), "compression was not negotiated"),
     ] {
         let said = fields.clone();
         let outcome = idle(flags, move |key| {
@@ -284,7 +284,7 @@ fn idle(flags: &[&str], answer: impl FnOnce(&str) -> String + Send + 'static) ->
 #[test]
 fn an_answer_that_does_not_end_is_not_held() {
     let outcome = idle(&[], |_| format!("HTTP/1.1 101 Yes\r\nX: {}", "x".repeat(100_000)));
-    outcome.expect_ended("an answer without an end", 1);
+    outcome.expect_ended("an incomplete response", 1);
     let (addr, thread) = in_thread(move |listener| {
         let mut publisher = Publisher { stream: accept(listener), received: Vec::new() };
         publisher.request().expect("a request");
@@ -297,7 +297,7 @@ fn an_answer_that_does_not_end_is_not_held() {
     let outcome =
         load(&["publish", &format!("http://{addr}/"), "-c", "1", "--for", "0.1", "--patience", "300"]);
     thread.join().expect("the server ends");
-    outcome.expect_ended("an answer without an end", 1);
+    outcome.expect_ended("an incomplete response", 1);
     assert_eq!(outcome.count("lost"), 1);
 }
 
@@ -337,5 +337,5 @@ fn who_says_nothing_is_given_up() {
     });
     let outcome = load(&["idle", &format!("ws://{addr}/"), "-n", "1", "--for", "0.1", "--patience", "0.2"]);
     thread.join().expect("the server ends");
-    outcome.expect_ended("no answer to the handshake", 1);
+    outcome.expect_ended("no response to the handshake", 1);
 }

@@ -170,7 +170,7 @@ fn a_table_is_for_people() {
         "operations",
         "p99.9",
         of_client,
-        "lost, doubled, swapped, wrong",
+        "lost, duplicated, reordered, wrong",
     ] {
         assert!(ended.stdout.contains(name), "{name}: {}", ended.stdout);
     }
@@ -196,7 +196,7 @@ fn the_table_of_a_workload_has_what_that_workload_tells() {
     assert!(long.contains(" pings, ") && long.contains(" pongs, ") && long.contains(" messages\n"), "{long}");
     let post = served.at("http", "/api/events");
     let broadcast = table(&["idle", &stream, "-n", "2", "--for", "0.01", "--broadcast", &post]);
-    assert!(broadcast.contains("broadcast latency") && broadcast.contains("lost, doubled"), "{broadcast}");
+    assert!(broadcast.contains("broadcast latency") && broadcast.contains("lost, duplicated"), "{broadcast}");
     let publish = table(&["publish", &served.at("http", "/api/messages"), "--for", "0.1"]);
     for name in ["handshake", "pings"] {
         assert!(!publish.contains(name), "there is no WebSocket: {publish}");

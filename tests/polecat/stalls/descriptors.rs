@@ -146,6 +146,6 @@ fn without_descriptors_it_answers_and_does_not_spin() {
     wait_until_served(&process);
     process.signal(rustix::process::Signal::TERM);
     let ended = process.wait();
-    let is_counted = |line: &String| line.contains("limit descriptors: ");
+    let is_counted = |line: &String| line.contains("limit descriptors reached: ");
     assert!(ended.stderr.iter().any(is_counted), "who was turned away is counted: {:?}", ended.stderr);
 }

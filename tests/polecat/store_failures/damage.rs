@@ -39,7 +39,7 @@ fn a_large_database_is_looked_through_while_it_is_served() {
     drop(connection);
     let mut bytes = std::fs::read(home.database()).expect("the file");
     let sound = Process::serve(&home.database(), &[]);
-    assert_eq!(faults_after(sound, "the database was looked through: each record is found"), 0);
+    assert_eq!(faults_after(sound, "the database was checked: every record can be found"), 0);
 
     let inner =
         bytes.chunks_exact_mut(PAGE_BYTES).find(|page| page[0] == INNER_OF_INDEX).expect("an inner page");
@@ -47,11 +47,11 @@ fn a_large_database_is_looked_through_while_it_is_served() {
     inner[entry] ^= 1;
     std::fs::write(home.database(), &bytes).expect("the file");
     let damaged = Process::serve(&home.database(), &[]);
-    assert!(faults_after(damaged, "records are there and are not found") > 100);
+    assert!(faults_after(damaged, "records exist but cannot be found") > 100);
     // What it says to do does it.
     Connection::open(home.database()).expect("a database").execute_batch("REINDEX").expect("an index");
     let sound = Process::serve(&home.database(), &[]);
-    assert_eq!(faults_after(sound, "the database was looked through: each record is found"), 0);
+    assert_eq!(faults_after(sound, "the database was checked: every record can be found"), 0);
 }
 
 /// How many records a server says are not found, once it has logged `line`.

@@ -78,7 +78,7 @@ fn a_path_that_is_too_long_is_named_as_that() {
             });
             assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
             let len = path.as_os_str().len();
-            let reason = format!("its path has {len} bytes, and SQLite takes at most 504");
+            let reason = format!("its path has {len} bytes, and SQLite accepts at most 504");
             assert!(ended.stderr[0].contains(&reason), "{ended:?}");
         }
     }
@@ -91,7 +91,7 @@ fn a_folder_that_is_none_or_cannot_be_reached_is_told_apart() {
     std::fs::write(home.database(), "").expect("a file");
     let folder = home.database().with_file_name("missing");
     for (database, reason) in [
-        (folder.join("polecat.db"), "its folder does not exist; make it"),
+        (folder.join("polecat.db"), "its folder does not exist; create it"),
         (home.database().join("polecat.db"), "its folder is a file"),
         (
             folder.with_file_name("x".repeat(256)).join("db"),
@@ -129,7 +129,7 @@ fn a_lack_of_descriptors_at_the_start_is_named_as_that() {
                 };
             });
             assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{limit}: {ended:?}");
-            let reason = "no descriptors are left; raise their limit";
+            let reason = "no descriptors are left; raise the limit";
             assert!(ended.stderr[0].contains(reason), "{limit}: {ended:?}");
             for misleading in ["folder", "choose", "--db"] {
                 assert!(!ended.stderr[0].contains(misleading), "{limit}: {ended:?}");
@@ -157,7 +157,7 @@ fn what_is_no_file() {
         let ended = start(place);
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
         let said = &ended.stderr[0];
-        assert!(said.contains("it is no file; name another one with --db"), "{said}");
+        assert!(said.contains("it is not a file; name another one with --db"), "{said}");
     }
 }
 
@@ -192,7 +192,7 @@ fn a_file_that_this_user_may_not_write() {
             command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(home.database());
         });
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{ended:?}");
-        let reason = format!("{what} may not be written (Permission denied");
+        let reason = format!("{what} cannot be written (Permission denied");
         assert!(ended.stderr[0].contains(&reason), "{reason}: {ended:?}");
     };
     let set_mode = |path: &Path, mode: u32| {
@@ -303,9 +303,9 @@ fn a_name_is_the_name_of_a_file_and_nothing_else() {
     }
     for (name, reason) in [
         (":memory:", "--db off"),
-        ("new.db/", "it ends as the name of a folder"),
+        ("new.db/", "its name is that of a folder"),
         ("./", "it is a folder"),
-        ("/dev/null", "it is no file"),
+        ("/dev/null", "it is not a file"),
         ("none/polecat.db", "its folder does not exist"),
         ("polecat.db/x.db", "its folder is a file"),
     ] {

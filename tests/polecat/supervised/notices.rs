@@ -106,7 +106,7 @@ fn with_a_watchdog_it_gives_a_sign_of_life_in_each_half_of_the_time() {
 }
 
 /// What the log says of a supervisor that cannot be reached.
-const UNREACHABLE: &str = " WARN  the supervisor does not take notices";
+const UNREACHABLE: &str = " WARN  the supervisor does not accept notifications";
 
 #[test]
 fn a_notice_that_finds_no_room_is_sent_when_there_is_room() {
@@ -126,7 +126,7 @@ fn a_notice_that_finds_no_room_is_sent_when_there_is_room() {
     // Each of them, in the order in which it came about.
     assert_eq!(supervisor.next(), ["READY=1", "STATUS=serving"]);
     assert_eq!(supervisor.next()[0], "STOPPING=1");
-    process.next_logged(" INFO  the supervisor takes notices again");
+    process.next_logged(" INFO  the supervisor accepts notifications again");
     process.kill();
 }
 
@@ -144,7 +144,7 @@ fn a_supervisor_that_cannot_be_reached_is_reported_once() {
         let_pass(HALF * 25, |_| assert_eq!(get(process.addr(), "/api/health").status, 200));
         let supervisor = Supervisor::new(UnixDatagram::bind(&path).expect("a socket"));
         assert_eq!(supervisor.next()[0], first);
-        process.next_logged(" INFO  the supervisor takes notices again");
+        process.next_logged(" INFO  the supervisor accepts notifications again");
         std::fs::remove_file(&path).expect("it is there");
     }
     process.next_logged(UNREACHABLE);

@@ -90,7 +90,7 @@ async function unknown(server) {
   await browser.evaluate(`Date.now = ((now) => () => now() + 1e9)(Date.now.bind(Date))`);
   await server.kill();
   await server.start();
-  const told = `document.querySelector("#send-status").innerText.startsWith("it may be stored, or not")`;
+  const told = `document.querySelector("#send-status").innerText.startsWith("it may or may not be stored")`;
   await browser.until(told, "what is said of it");
   equal(await browser.evaluate(`document.querySelector("#send textarea").value`), "nobody knows", "the text, to be sent again");
 }
@@ -101,7 +101,7 @@ async function history(server) {
   await open(server, "channels/general");
   await until_shown("old 699");
   const log = `document.querySelector("#channel-log")`;
-  for (let seen = ""; !seen.includes("the first message that is kept"); ) {
+  for (let seen = ""; !seen.includes("this is the oldest message kept"); ) {
     const first = await browser.evaluate(`${log}.querySelector("li").innerText`);
     await browser.evaluate(`${log}.scrollTop = 200`);
     await browser.evaluate(`${log}.scrollTop = 0`);

@@ -82,12 +82,11 @@ fn file(path: &Path, folder: &Path) -> Finding {
     const NAME: &str = "database";
     let shown = path.display();
     if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        let text =
-            format!("{shown}: its folder may not be written by this user, and the log lies beside the file");
+        let text = format!("{shown}: this user cannot write to its folder, where the log must be");
         return Finding::bad(NAME, text, format!("sudo chown \"$USER\" {}", quoted(folder)));
     }
     let Ok(metadata) = fs::metadata(path) else {
-        return Finding::ok(NAME, format!("{shown} is not there yet; the first start makes it"));
+        return Finding::ok(NAME, format!("{shown} does not exist yet; the first start creates it"));
     };
     if let Some(reason) = other_names(&metadata) {
         return unusable(path, &reason);
@@ -100,7 +99,7 @@ fn file(path: &Path, folder: &Path) -> Finding {
     let files = std::iter::once(path).chain(beside.iter().map(PathBuf::as_path)).filter(|path| path.exists());
     for path in files {
         if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
-            let text = format!("{} may not be read and written by this user", path.display());
+            let text = format!("this user cannot read and write {}", path.display());
             return Finding::bad(NAME, text, format!("sudo chown \"$USER\" {}*", quoted(path)));
         }
     }
@@ -109,8 +108,7 @@ fn file(path: &Path, folder: &Path) -> Finding {
         if log_bytes > 0 { format!(", and {} of log beside it", bytes(log_bytes)) } else { String::new() };
     let text = format!("{shown}: {}{log}; readable and writable", bytes(metadata.len()));
     if log_bytes > LOG_BYTES_WARN {
-        let command =
-            "end the program that reads the database and keeps the log from being copied back: fuser -v FILE";
+        let command = "end the program that reads the database and so prevents the log from being copied back: fuser -v FILE";
         return Finding::warn(NAME, text, command.replace("FILE", &quoted(path)));
     }
     Finding::ok(NAME, text)
@@ -122,19 +120,21 @@ fn locks(path: &Path, users: Option<Vec<Holder>>) -> Finding {
     shared_memory.push("-shm");
     let writing = [path, Path::new(&shared_memory)].map(|path| holders(path, Kind::Writing));
     let [Some(of_file), Some(of_log)] = writing else {
-        return Finding::unknown(NAME, "the system does not say who has it locked");
+        return Finding::unknown(NAME, "the system does not tell who has it locked");
     };
     let users = users.unwrap_or_default();
     let mut writers = of_file;
     writers.extend(of_log);
     writers.retain(|writer| !users.iter().any(|user| user.pid == writer.pid));
     if !writers.is_empty() {
-        let text =
-            format!("{}: it holds the database locked, and nothing can be stored meanwhile", list(&writers));
+        let text = format!(
+            "{}: it holds the database locked, and nothing can be stored until it lets go",
+            list(&writers)
+        );
         return Finding::warn(NAME, text, "end its transaction, or that program");
     }
     if users.is_empty() {
-        return Finding::ok(NAME, "no server, and nobody has it locked");
+        return Finding::ok(NAME, "no server, and no program has it locked");
     }
     Finding::ok(NAME, format!("{}; a second server would be refused", list(&users)))
 }
@@ -145,10 +145,10 @@ fn contents(path: &Path, is_in_use: bool) -> Vec<Finding> {
         Ok(found) => {
             let (messages, events) = (found.newest_message, found.newest_event);
             let how = if found.is_whole {
-                "all of it was looked through".to_owned()
+                "all of it was checked".to_owned()
             } else {
                 format!(
-                    "of so large a file its schema and the ends of its tables; sqlite3 {} 'PRAGMA quick_check' looks at all",
+                    "only the schema and the ends of the tables of so large a file were checked; sqlite3 {} 'PRAGMA quick_check' checks everything",
                     quoted(path)
                 )
             };
@@ -172,11 +172,18 @@ fn free_pages(path: &Path, found: Examined) -> Option<Finding> {
     if found.free_bytes < PAGES_BYTES_WARN || found.free_bytes < found.bytes / 4 {
         return None;
     }
-    let text = format!("{} of {} are of what was deleted", bytes(found.free_bytes), bytes(found.bytes));
+    let text = format!(
+        "{} of {} are free pages, left by deleted records",
+        bytes(found.free_bytes),
+        bytes(found.bytes)
+    );
     if found.can_shrink {
-        return Some(Finding::ok(NAME, format!("{text}; a server gives them back, a few at a time")));
+        return Some(Finding::ok(
+            NAME,
+            format!("{text}; a server gives them back to the file system, a few at a time"),
+        ));
     }
-    let text = format!("{text}; they are used again for what comes, but not given back");
+    let text = format!("{text}; they are used again for new records, but not given back to the file system");
     let command = "stop the server, and: sqlite3 FILE 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM'";
     Some(Finding::warn(NAME, text, command.replace("FILE", &quoted(path))))
 }
@@ -184,7 +191,7 @@ fn free_pages(path: &Path, found: Examined) -> Option<Finding> {
 fn space(folder: &Path) -> Finding {
     const NAME: &str = "free space";
     let Ok(found) = statvfs(folder) else {
-        return Finding::unknown(NAME, "the system does not say how much there is");
+        return Finding::unknown(NAME, "the system does not tell how much there is");
     };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let text = format!("{} of {}", bytes(free), bytes(found.f_blocks.saturating_mul(found.f_frsize)));
@@ -203,7 +210,7 @@ fn file_system(folder: &Path) -> Finding {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok();
     let folder = fs::canonicalize(folder).ok();
     let kind = mounts.zip(folder).and_then(|(mounts, folder)| kind_at(&mounts, &folder));
-    judge(kind.as_deref()).unwrap_or_else(|| Finding::unknown(NAME, "the system does not say which"))
+    judge(kind.as_deref()).unwrap_or_else(|| Finding::unknown(NAME, "the system does not tell which"))
 }
 
 fn judge(kind: Option<&str>) -> Option<Finding> {
@@ -213,10 +220,10 @@ fn judge(kind: Option<&str>) -> Option<Finding> {
         let text = format!("{kind}, over a network: a write-ahead log and its locks do not work there");
         Finding::bad(NAME, text, "name a file on a local disk with --db")
     } else if IN_MEMORY.contains(&kind) {
-        let text = format!("{kind}, in memory: all is gone when the machine stops");
+        let text = format!("{kind}, in memory: everything is lost when the machine stops");
         Finding::warn(NAME, text, "name a file on a disk with --db")
     } else if kind.starts_with("fuse") {
-        let text = format!("{kind}: whether it has shared memory and locks, polecat cannot tell");
+        let text = format!("{kind}: polecat cannot tell whether it has shared memory and locks");
         Finding::warn(NAME, text, "name a file on a local disk with --db")
     } else {
         Finding::ok(NAME, kind)

@@ -18,25 +18,25 @@ use finding::{Finding, Level};
 /// The flags of `polecat doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each line is ok, warn, bad, or unknown where the system does not tell; below it is the command that \
-    raises what binds. Run it as the user that the server runs as: limits and permissions are of whoever asks.\n\n\
+    after_help = "Each line is ok, warn, bad, or unknown (if the system does not tell); below it is the command that \
+    changes it. Run it as the user that runs the server: limits and permissions depend on the user.\n\n\
     Examples:\n  \
     polecat doctor\n  \
     polecat doctor --db /var/lib/polecat/polecat.db --connections 100000\n  \
     polecat doctor --json\n\n\
-    Exit status: 0 where nothing is bad; 1 where something is; 2 for a wrong command line."
+    Exit status: 0 if nothing is bad; 1 if something is; 2 for a wrong command line."
 )]
 pub(in crate::cli) struct Doctor {
-    /// The server's database file; off where it has none
+    /// The server's database file; off if it has none
     #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
     database: PathBuf,
 
-    /// Connections that there shall be room for
+    /// Connections that the server must have room for
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     connections: u64,
 
-    /// One object of JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -49,8 +49,8 @@ fn descriptors(limit: Rlimit, system_max: Option<u64>, connections: u64) -> Find
     let soft = limit.current.unwrap_or(hard);
     let room = hard.saturating_sub(DESCRIPTORS_RESERVED);
     let text = format!(
-        "at most {hard} for a process (hard limit; the soft one, {soft}, is raised at the start): room for {room} \
-         connections"
+        "at most {hard} per process (the hard limit; the soft limit, {soft}, is raised at the start): room for \
+         {room} connections"
     );
     if room >= connections {
         return Finding::ok(NAME, text);
@@ -67,9 +67,9 @@ fn descriptors(limit: Rlimit, system_max: Option<u64>, connections: u64) -> Find
 fn open_files(file_nr: &[u64], connections: u64) -> Finding {
     const NAME: &str = "open files";
     let [used, _, most] = file_nr else {
-        return Finding::unknown(NAME, "the system does not say how many all processes may have");
+        return Finding::unknown(NAME, "the system does not tell how many all processes may have");
     };
-    let text = format!("{used} of at most {most} for all processes together");
+    let text = format!("{used} of at most {most} of all processes together");
     let needed = used.saturating_add(connections);
     if needed <= *most {
         return Finding::ok(NAME, text);
@@ -81,10 +81,13 @@ fn backlog(somaxconn: &[u64]) -> Finding {
     const NAME: &str = "backlog";
     let asked = u64::from(BACKLOG.unsigned_abs());
     let [most] = somaxconn else {
-        return Finding::unknown(NAME, format!("{asked} connects may wait, unless the system allows less"));
+        return Finding::unknown(
+            NAME,
+            format!("{asked} new connections can wait, unless the system allows fewer"),
+        );
     };
     let text = format!(
-        "{} connects may wait to be accepted: polecat asks for {asked}, net.core.somaxconn allows {most}",
+        "{} new connections can wait to be accepted: polecat asks for {asked}, net.core.somaxconn allows {most}",
         asked.min(*most)
     );
     if *most >= asked {
@@ -96,11 +99,11 @@ fn backlog(somaxconn: &[u64]) -> Finding {
 fn ports(range: &[u64], connections: u64) -> Finding {
     const NAME: &str = "port range";
     let [first, last] = range else {
-        return Finding::unknown(NAME, "the system does not say which ports its own connects have");
+        return Finding::unknown(NAME, "the system does not tell which ports outgoing connections get");
     };
     let count = (last + 1).saturating_sub(*first);
     let text = format!(
-        "{first} to {last}: polecat load, or a proxy on this machine, has {count} connections to it from one address"
+        "{first} to {last}: polecat load, or a proxy on this machine, can open {count} connections from one address"
     );
     // A port is 16 bits: beyond that, only more addresses help.
     if count >= connections.min(28_000) {
@@ -113,13 +116,13 @@ fn ports(range: &[u64], connections: u64) -> Finding {
 fn socket_memory(tcp_mem: &[u64], connections: u64) -> Finding {
     const NAME: &str = "socket memory";
     let [_, _, pages] = tcp_mem else {
-        return Finding::unknown(NAME, "the system does not say how much all sockets may hold");
+        return Finding::unknown(NAME, "the system does not tell how much all sockets may hold");
     };
     let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
     let most = pages.saturating_mul(page_bytes);
     let each = most / connections;
     let text = format!(
-        "what is on its way may take {} over all TCP sockets: {} for each of {connections}",
+        "data in flight may take {} in all TCP sockets: {} for each of {connections}",
         bytes(most),
         bytes(each)
     );
@@ -137,11 +140,11 @@ fn memory(meminfo: Option<&str>, of_group: Option<u64>) -> Finding {
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     let of_system = kib.map(|kib| kib.saturating_mul(1024));
     let Some(available) = of_system.into_iter().chain(of_group).min() else {
-        return Finding::unknown(NAME, "the system does not say how much is free");
+        return Finding::unknown(NAME, "the system does not tell how much is free");
     };
     let whose = if of_system == Some(available) { "" } else { " to this control group" };
     let text = format!(
-        "{} are available{whose}; by its own limits a server holds up to {}, and the kernel some for each connection",
+        "{} are available{whose}; with default limits a server uses up to {}, and the kernel uses more for each connection",
         bytes(available),
         bytes(HELD_BYTES)
     );
@@ -181,8 +184,7 @@ fn clock(now: Timestamp, is_synchronised: bool) -> Finding {
     let year = date.year();
     let said = format!("{date:.0} UTC");
     if !(2025..2100).contains(&year) {
-        let text =
-            format!("{said}, which cannot be: timestamps, --retain-days and --idempotency-window go by it");
+        let text = format!("{said}, which must be wrong: timestamps and --retain-days depend on it");
         return Finding::bad(NAME, text, "timedatectl set-ntp true");
     }
     Finding::ok(
@@ -190,7 +192,7 @@ fn clock(now: Timestamp, is_synchronised: bool) -> Finding {
         if is_synchronised {
             format!("{said}, synchronised by systemd-timesyncd")
         } else {
-            format!("{said}; whether it is synchronised is not known here (timedatectl tells)")
+            format!("{said}; polecat cannot tell whether it is synchronised (see timedatectl)")
         },
     )
 }

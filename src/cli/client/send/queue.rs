@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 1 << 20;
 /// What all messages of a run have in common.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Form {
-    /// Who says it [default: the name in USER, or unknown]
+    /// The author [default: the name in USER, or unknown]
     #[arg(long, value_name = "NAME")]
     author: Option<String>,
 
@@ -27,7 +27,7 @@ pub(super) struct Form {
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
 
-    /// The tokens of each message, which the server adds up
+    /// The token count of each message; the server adds them up
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     token_count: Option<i64>,
 }
@@ -128,7 +128,7 @@ impl Queue {
             let entry = &mut self.entries[index];
             let is_too_long = entry.text.len() > bytes_max;
             let why = match &mut entry.sent {
-                _ if is_too_long => format!("longer than the {bytes_max} bytes that the server takes"),
+                _ if is_too_long => format!("longer than the {bytes_max} bytes that the server accepts"),
                 Some(sent) => match sent.check(memory, now) {
                     Ok(()) => break index,
                     Err(why) => why,
@@ -173,7 +173,7 @@ impl Queue {
         self.answered = Instant::now();
         if let Some(entry) = self.remove(number) {
             let what = if self.has_lines { format!("line {number}") } else { "the message".to_owned() };
-            let how = if entry.is_doubtful { "may be stored, or not" } else { "is not stored" };
+            let how = if entry.is_doubtful { "may or may not be stored" } else { "is not stored" };
             self.refuse(&format!("{what} {how}: {why}"));
         }
     }

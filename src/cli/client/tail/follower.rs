@@ -118,9 +118,9 @@ impl Follower {
             return Step::Nothing;
         }
         Step::Tell(match count {
-            0 => "connected again; nothing was missed".to_owned(),
-            _ if more => format!("connected again; more than {count} that came meanwhile follow"),
-            _ => format!("connected again; {count} that came meanwhile follow"),
+            0 => "reconnected; nothing was missed".to_owned(),
+            _ if more => format!("reconnected; more than {count} that came in the meantime follow"),
+            _ => format!("reconnected; {count} that came in the meantime follow"),
         })
     }
 
@@ -131,17 +131,17 @@ impl Follower {
         self.shown = self.shown.min(agreed);
         let oldest = excerpt(&gap.oldest);
         Step::Tell(if self.hellos < 2 && self.wants_all {
-            format!("gap: what was older than {oldest} is not kept any more")
+            format!("gap: everything before {oldest} has been deleted")
         } else if went_back {
             format!(
-                "gap: {} is not what it was: the server's database is another one, or went back to an earlier moment; \
-                 what it has after {} follows",
+                "gap: {} now means something else: the server has another database, or its database went back to an \
+                 earlier moment; what it has after {} follows",
                 excerpt(&gap.requested),
                 self.id(agreed)
             )
         } else {
             format!(
-                "gap: something may be missing after {}; what is kept from {oldest} on follows",
+                "gap: messages may be missing after {}; everything that is kept from {oldest} on follows",
                 excerpt(&gap.requested)
             )
         })
@@ -150,10 +150,7 @@ impl Follower {
     fn record(&mut self, incoming: &Incoming<'_>) -> Result<Step, Failure> {
         let Some(id) = self.id_of(incoming) else {
             let id = incoming.event_id.as_deref().unwrap_or_default();
-            return Err(Failure::lasting(format!(
-                "the server sends a message with the id {:?}",
-                excerpt(id)
-            )));
+            return Err(Failure::lasting(format!("the server sent a message with the id {:?}", excerpt(id))));
         };
         self.stands_at(id);
         if id <= self.shown {
@@ -185,8 +182,8 @@ impl Follower {
 fn health(health: &Health) -> Step {
     Step::Tell(match &health.reason {
         _ if health.status == "ok" => "the server can store again".to_owned(),
-        Some(reason) => format!("the server cannot store what is published: {}", excerpt(reason)),
-        None => format!("the server says of its health: {}", excerpt(&health.status)),
+        Some(reason) => format!("the server cannot store messages: {}", excerpt(reason)),
+        None => format!("the server reports its health as {}", excerpt(&health.status)),
     })
 }
 

@@ -40,7 +40,7 @@ fn it_goes_on_where_it_was() {
     );
     follower.take(&hello("e-1", 12)).unwrap();
     let told = follower.take(&control("resumed", r#"{"from":"message-00012","count":2}"#, 12)).unwrap();
-    assert_eq!(told, Step::Tell("connected again; 2 that came meanwhile follow".to_owned()));
+    assert_eq!(told, Step::Tell("reconnected; 2 that came in the meantime follow".to_owned()));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn another_database_is_begun_anew() {
     let mut follower = Follower::new(Some("c"), Some(0));
     follower.take(&hello("e", 2)).unwrap();
     let told = follower.take(&control("gap", &gap("message-00000", "message-00000"), 2)).unwrap();
-    assert!(matches!(&told, Step::Tell(line) if line.contains("older than message-00003")), "{told:?}");
+    assert!(matches!(&told, Step::Tell(line) if line.contains("before message-00003")), "{told:?}");
     assert_eq!(follower.take(&message(8)).unwrap(), Step::Show);
     follower.take(&hello("other", 0)).unwrap();
     follower.take(&control("gap", &gap("message-00008", "message-00000"), 0)).unwrap();

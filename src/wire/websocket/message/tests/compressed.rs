@@ -66,13 +66,13 @@ fn every_violation_has_its_code() {
     let table: Vec<(Vec<Vec<u8>>, u16, &str)> = vec![
         (vec![frame(FIN | 0x20 | TEXT, HELLO)], 1002, "reserved bit is set"),
         (vec![frame(FIN | RSV1 | 0x10 | TEXT, HELLO)], 1002, "reserved bit is set"),
-        (vec![frame(RSV1 | PING, "")], 1002, "what is compressed begins no message"),
-        (vec![frame(RSV1 | CLOSE, "")], 1002, "what is compressed begins no message"),
-        (vec![frame(FIN | RSV1 | CONTINUE, "")], 1002, "what is compressed begins no message"),
+        (vec![frame(RSV1 | PING, "")], 1002, "compressed frame does not begin a message"),
+        (vec![frame(RSV1 | CLOSE, "")], 1002, "compressed frame does not begin a message"),
+        (vec![frame(FIN | RSV1 | CONTINUE, "")], 1002, "compressed frame does not begin a message"),
         (
             vec![frame(RSV1 | TEXT, &HELLO[..3]), frame(FIN | RSV1 | CONTINUE, &HELLO[3..])],
             1002,
-            "what is compressed begins no message",
+            "compressed frame does not begin a message",
         ),
         (vec![frame(FIN | RSV1 | 0x3, "")], 1002, "reserved opcode"),
         (vec![frame(FIN | RSV1 | TEXT, "no deflate data")], 1002, "message cannot be inflated"),
