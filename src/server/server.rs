@@ -262,7 +262,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let bytes_max = self.config.limits.resident_bytes_max;
         match self.admission.note_resident(bytes, &self.config.limits) {
             Some(true) => {
-                log::info!("new connections are accepted again: {bytes} bytes of memory are in use")
+                log::info!("new connections are accepted again: {bytes} bytes of memory are in use");
             }
             Some(false) => {
                 log::warn!("new connections are refused: {bytes} of {bytes_max} bytes of memory are in use");

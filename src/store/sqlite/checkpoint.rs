@@ -167,7 +167,7 @@ impl WriteAheadLog {
             }
             Ok(_) => {}
             Err(error) => {
-                log::warn!("the write-ahead log could not be copied back into the database yet: {error}")
+                log::warn!("the write-ahead log could not be copied back into the database yet: {error}");
             }
         }
     }
