@@ -229,7 +229,7 @@ async function silence(server) {
   await state(channel, "live");
   server.process.kill("SIGSTOP");
   const lost = await next(channel, "state", (now) => now.state === "waiting");
-  equal(lost.reason, "nothing was heard any more", "why it was left");
+  equal(lost.reason, "the server was silent for too long", "why it was left");
   server.process.kill("SIGCONT");
   await state(channel, "live");
   channel.close();

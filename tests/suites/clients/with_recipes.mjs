@@ -42,7 +42,7 @@ const contents = async (server) => (await (await fetch(server.http("/api/message
 async function curl(server) {
   const { stdout } = await promisify(execFile)("sh", ["-ec", recipe("sh", server)]);
   check(stdout.includes(`"success":true`) && stdout.includes(`{"messages":[`), stdout);
-  equal(await contents(server), ["the backup is through"], "what is stored");
+  equal(await contents(server), ["the backup is complete"], "what is stored");
 }
 
 async function python(server) {
