@@ -50,8 +50,13 @@ const CLOCK_INSTEAD: &str =
 /// Where code is, beside what is built.
 const CODE: [&str; 6] = ["src", "tests", "benches", "fuzz/checks", "fuzz/examples", "fuzz/fuzz_targets"];
 
-/// Folders whose files still use one another in circles, until they are split by owners.
-const UNORDERED: [&str; 2] = ["src/server/", "src/store/sqlite/"];
+/// Files that still use one another in circles, until they are split by owners.
+const UNORDERED: [&str; 4] = [
+    "src/server/",
+    "src/store/sqlite/questions.rs",
+    "src/store/sqlite/lists.rs",
+    "src/store/sqlite/details.rs",
+];
 
 /// What a reader looks for at the top of the repository.
 const TOP: [&str; 13] = [
@@ -354,7 +359,7 @@ fn untested(protocol: &str, sources: &[Source]) -> Vec<String> {
 }
 
 fn is_ordered(fault: &str) -> bool {
-    !UNORDERED.iter().any(|folder| fault.starts_with(folder))
+    !UNORDERED.iter().any(|files| fault.starts_with(files))
 }
 
 fn assert_none(faults: impl IntoIterator<Item = String>) {

@@ -118,6 +118,10 @@ fn probe(connection: &Connection, bytes: usize, newest: Ids) -> Result<(), Setba
     Ok(())
 }
 
+/// What begins and ends the transaction of a turn.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+pub(super) const COMMIT: &str = "COMMIT";
+
 /// Leaves the connection without a transaction, whether or not SQLite has
 /// ended the one that failed.
 pub(super) fn end_transaction(connection: &Connection) {

@@ -42,7 +42,7 @@ use clocks::Moment;
 use counts::Counts;
 use details::{Details, KeptCounts};
 use file::DatabaseFile;
-use health::{Setback, Watch};
+use health::{BEGIN, COMMIT, Setback, Watch};
 use housekeeping::{Done, Housekeeping};
 use keys::Keys;
 use lists::Search;
@@ -368,10 +368,6 @@ impl Engine for SqliteEngine {
         Some(&self.commits)
     }
 }
-
-/// The two that every turn with something to store needs, compiled once.
-const BEGIN: &str = "BEGIN IMMEDIATE";
-const COMMIT: &str = "COMMIT";
 
 /// All statements that run while the server does. They are compiled on opening,
 /// so that a file which they do not fit is refused then.

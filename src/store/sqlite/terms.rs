@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::store::terms::{Term, Terms};
 
+use super::health::{BEGIN, COMMIT, end_transaction};
 use super::options::Durability;
 use super::queries::{Ids, integer, row_id, text};
-use super::{BEGIN, COMMIT, health};
 
 pub(super) const TABLE: &str = "CREATE TABLE polecat_terms (
   ordinal INTEGER PRIMARY KEY, name TEXT NOT NULL, first_message INTEGER NOT NULL, first_event INTEGER NOT NULL)";
@@ -83,7 +83,7 @@ pub(super) fn begin(
     let newest = Ids::newest(connection)?;
     let new = NewTerm::after(&known, newest, Ids::oldest(connection, newest)?);
     let stored = new.store(connection).and_then(|()| connection.execute_batch(COMMIT));
-    health::end_transaction(connection);
+    end_transaction(connection);
     connection.execute_batch(durability.pragma())?;
     let mut terms = Terms::default();
     let kept = known.iter().filter(|(ordinal, _)| *ordinal >= new.oldest_ordinal);
