@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use polecat::load::driver::Driver;
+use polecat::load::order::Faults;
 use polecat::load::plan::{Endpoint, Plan, Publishing, Workload};
 use polecat::server::socket::{Readiness, Socket};
 use polecat::wire::reply::accept_of;
@@ -118,5 +119,5 @@ pub(crate) fn load_echo(turns: u32, depth: u32, payload_bytes: usize) {
     }
     let echoes = driver.tally().operations - before;
     assert_eq!(echoes, u64::from(turns * depth), "everything comes back");
-    assert!(driver.order().faults.is_none() && driver.tally().wrong == 0, "and is right");
+    assert_eq!((driver.order().faults, driver.tally().wrong), (Faults::default(), 0), "and is right");
 }

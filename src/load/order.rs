@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use serde::Serialize;
+
 use super::payload::Stamp;
 
 /// What has been delivered, from the first message on that somebody has yet to get.
@@ -43,7 +45,7 @@ struct Entry {
 }
 
 /// What was wrong with deliveries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
     /// Deliveries that did not come.
     pub lost: u64,
@@ -51,14 +53,6 @@ pub struct Faults {
     pub doubled: u64,
     /// Deliveries in another order than somebody else's.
     pub disordered: u64,
-}
-
-impl Faults {
-    /// Whether there were none.
-    #[must_use]
-    pub const fn is_none(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.disordered == 0
-    }
 }
 
 impl Order {
@@ -206,7 +200,7 @@ mod tests {
         assert_eq!(give(1, 1, 0), [1]);
         assert!(give(1, 0, 1).is_empty());
         assert_eq!(give(0, 0, 1), [0]);
-        assert!(order.faults.is_none() && order.entries.is_empty());
+        assert!(order.faults == Faults::default() && order.entries.is_empty());
         assert_eq!(order.end(), 3);
     }
 
@@ -248,6 +242,6 @@ mod tests {
         assert_eq!(order.completed, [0]);
         order.deliver(0, 1, stamp(0, 1), true);
         assert_eq!(order.completed, [0, 0]);
-        assert!(order.entries.is_empty() && order.faults.is_none());
+        assert!(order.entries.is_empty() && order.faults == Faults::default());
     }
 }

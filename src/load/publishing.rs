@@ -84,12 +84,7 @@ impl<S: Socket> Driver<S> {
     }
 
     /// When the next message is due: now, where there is no rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "microseconds of a run"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "microseconds of a run")]
     pub(super) fn publish_due_us(&self) -> Option<u64> {
         if !self.may_publish() || !(0..self.publishers.len()).any(|number| self.can_publish(number)) {
             return None;

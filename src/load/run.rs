@@ -28,12 +28,7 @@ impl<S: Socket> Driver<S> {
     }
 
     /// When the next connection may be opened, by the rate of connects.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "microseconds of a run"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "microseconds of a run")]
     fn open_due_us(&self) -> u64 {
         self.plan.connect_rate.map_or(0, |rate| (self.opened as f64 * 1e6 / rate) as u64)
     }

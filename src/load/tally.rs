@@ -53,15 +53,17 @@ pub struct Summary {
 }
 
 /// Counters of a run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Tally {
     /// Echoes, deliveries, answers, or frames of heartbeats while it counts.
     pub operations: u64,
     /// From sending, or when that was due, to receiving.
+    #[serde(skip)]
     pub latencies: Latencies,
     /// Handshakes that were completed, and from the connect to the 101.
     pub handshakes: u64,
     /// The same as a distribution.
+    #[serde(skip)]
     pub handshake_latencies: Latencies,
     /// Ping frames, each answered.
     pub pings: u64,

@@ -344,7 +344,7 @@ fn parse_origin(text: &str) -> Result<String, String> {
     added.map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn parse_ms(text: &str) -> Result<u32, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     let milliseconds = seconds * 1000.0;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
 use polecat::load::driver::{Driver, Stage};
+use polecat::load::order::Faults;
 use polecat::load::plan::{Endpoint, Plan, Publishing, Workload};
 use polecat::server::socket::{Readiness, Socket};
 
@@ -112,7 +113,7 @@ fn run(options: Options, plan: Plan, stall: std::ops::Range<u64>) -> Driver<End>
 /// That everything came, and nobody was ended who kept the rules.
 fn expect_good(driver: &Driver<End>) {
     let tally = driver.tally();
-    assert!(driver.order().faults.is_none() && tally.wrong == 0, "{:?}", driver.order().faults);
+    assert_eq!((driver.order().faults, tally.wrong), (Faults::default(), 0));
     assert!(tally.ended.is_empty(), "{:?}", tally.ended);
 }
 

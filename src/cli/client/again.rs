@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::server::Failure;
+use super::terminal::tell;
+use super::wait::pause;
 use crate::shell::reactor::random_seed;
 
 /// The longest first wait; the next may be twice as long, and so on.
@@ -64,7 +66,7 @@ impl Again {
     ///
     /// # Errors
     /// The line to end with: it lasts, or has lasted for too long.
-    pub(super) fn after(&mut self, failure: &Failure) -> Result<Duration, String> {
+    fn after(&mut self, failure: &Failure) -> Result<Duration, String> {
         if !failure.is_passing || self.is_first {
             return Err(failure.text.clone());
         }
@@ -79,6 +81,18 @@ impl Again {
         }
         // The last attempt is at the end, not before it.
         Ok(wait.min(left))
+    }
+
+    /// The same; the user is told.
+    pub(super) fn announce(&mut self, failure: &Failure) -> Result<Duration, String> {
+        let wait = self.after(failure)?;
+        tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
+        Ok(wait)
+    }
+
+    /// The same, and waits. Ends earlier if `output` is set and nobody reads standard output any more, and returns that.
+    pub(super) fn wait(&mut self, failure: &Failure, output: bool) -> Result<bool, String> {
+        pause(self.announce(failure)?, output).map_err(|error| format!("cannot wait: {error}"))
     }
 
     fn drawn(&mut self) -> Duration {

@@ -15,8 +15,7 @@ use super::again::Again;
 use super::send::parse_key;
 use super::sent::{Moment, Sent};
 use super::server::{Failure, Server, excerpt};
-use super::terminal::{parse_seconds, print, tell};
-use super::wait::pause;
+use super::terminal::{parse_seconds, print};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -111,12 +110,10 @@ impl Event {
                 Ok(id) => return print(&format!("{id}\n")).map(|_| ()),
                 Err(failure) => failure,
             };
-            let wait = again.after(&failure).map_err(|line| match sent {
+            again.wait(&failure, false).map_err(|line| match sent {
                 Some(_) => format!("the event may or may not be stored: {line}"),
                 None => line,
             })?;
-            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
-            pause(wait, false).map_err(|error| format!("cannot wait: {error}"))?;
         }
     }
 

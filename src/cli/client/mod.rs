@@ -4,9 +4,9 @@
 mod terminal;
 mod show;
 mod server;
+mod wait;
 mod again;
 mod sent;
-mod wait;
 mod link;
 mod incoming;
 mod tail;

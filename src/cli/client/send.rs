@@ -18,7 +18,7 @@ use super::sent::Moment;
 use super::server::{Failure, Server, excerpt};
 use super::tail::silence_after;
 use super::terminal::{parse_seconds, tell};
-use super::wait::{Awaited, pause, wait};
+use super::wait::{Awaited, wait};
 use queue::{Form, Queue};
 
 /// Broadcasts come to whoever sends, too; this bounds what one may need.
@@ -156,9 +156,7 @@ impl Sending<'_> {
                 }
                 continue;
             }
-            let wait = self.again.after(&failure).map_err(|line| self.last_words(line))?;
-            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
-            pause(wait, false).map_err(|error| format!("cannot wait: {error}"))?;
+            self.again.wait(&failure, false).map_err(|line| self.last_words(line))?;
         }
     }
 
@@ -353,8 +351,7 @@ impl Sending<'_> {
         if self.paused.is_none() {
             let failure = Failure::passing(message);
             // What gives up here is not tried on another connection.
-            let wait = self.again.after(&failure).map_err(Failure::lasting)?;
-            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
+            let wait = self.again.announce(&failure).map_err(Failure::lasting)?;
             self.paused = Some(Instant::now() + wait);
         }
         Ok(())

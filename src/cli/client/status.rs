@@ -209,7 +209,6 @@ fn words_of(name: &str, value: &Value, before: Option<(&Value, Duration)>) -> St
     words.join(" · ")
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn rate(now: Option<u64>, before: Option<u64>, time: Duration) -> Option<String> {
     let grown = now?.checked_sub(before?)?;
     let rate = grown as f64 / time.as_secs_f64().max(1e-3);
@@ -229,7 +228,6 @@ fn figure(name: &str, value: &Value) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if number < 1024 {

@@ -15,7 +15,7 @@ use super::link::{Got, Link};
 use super::server::{Failure, Server};
 use super::show::Style;
 use super::terminal::{parse_seconds, tell, unread};
-use super::wait::{Awaited, pause};
+use super::wait::Awaited;
 use follower::{Follower, Step};
 
 /// The flags of `polecat tail`.
@@ -125,14 +125,8 @@ impl Tail {
                 Ok(ended) => return ended.map(|Done| ()),
                 Err(failure) => failure,
             };
-            let wait = match again.after(&failure) {
-                Ok(wait) => wait,
-                Err(line) => return shown.flush().and(Err(line)),
-            };
-            tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
-            let is_unread =
-                shown.flush()? || pause(wait, true).map_err(|error| format!("cannot wait: {error}"))?;
-            if is_unread {
+            let is_unread = shown.flush()?;
+            if again.wait(&failure, true)? || is_unread {
                 return Ok(());
             }
         }

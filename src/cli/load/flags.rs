@@ -346,7 +346,7 @@ impl Run {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn parse_seconds(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok((seconds * 1e6) as u64),

@@ -265,12 +265,10 @@ impl Runner {
         snapshot_of(&self.pids, self.origin)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
     fn report(&self) -> Report {
         let [before, open, begin, end] = self.snapshots;
         let last = self.snapshot();
         let (plan, tally) = (self.driver.plan(), self.driver.tally());
-        let faults = self.driver.order().faults;
         let seconds = self.driver.counted_us() as f64 / 1e6;
         let connecting_seconds = (open.at_us - before.at_us) as f64 / 1e6;
         let connections = u64::from(self.connections);
@@ -293,24 +291,13 @@ impl Runner {
             connections: self.connections,
             alive: self.driver.alive(),
             seconds,
-            operations: tally.operations,
             operations_per_second: tally.operations as f64 / seconds.max(1e-6),
             latency_us: tally.latencies.summary(),
-            handshakes: tally.handshakes,
             handshakes_per_second: first_handshakes as f64 / connecting_seconds.max(1e-6),
             handshake_latency_us: tally.handshake_latencies.summary(),
-            received_bytes: tally.received_bytes,
             received_bytes_per_operation: per(tally.received_bytes as f64, tally.operations),
-            published: tally.published,
-            pings: tally.pings,
-            pongs: tally.pongs,
-            other_texts: tally.other_texts,
-            lost: faults.lost,
-            doubled: faults.doubled,
-            disordered: faults.disordered,
-            wrong: tally.wrong,
-            ended: tally.ended.clone(),
-            ended_rightly: tally.ended_rightly.clone(),
+            tally: tally.clone(),
+            faults: self.driver.order().faults,
             server,
             client,
         }
@@ -337,17 +324,14 @@ impl Runner {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
 fn per(value: f64, count: u64) -> Option<f64> {
     (count > 0).then(|| value / count as f64)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
 fn cpu_ns(from: Option<Usage>, to: Option<Usage>) -> Option<f64> {
     from.zip(to).map(|(from, to)| to.cpu_ns.saturating_sub(from.cpu_ns) as f64)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people, and ratios")]
 fn grown(from: Usage, to: Usage) -> f64 {
     to.resident_bytes as f64 - from.resident_bytes as f64
 }

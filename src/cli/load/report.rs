@@ -1,12 +1,12 @@
 //! What a run came to: a table for people, one JSON object for programs.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::load::order::Faults;
 use crate::load::plan::Workload;
-use crate::load::tally::Summary;
+use crate::load::tally::{Summary, Tally};
 
 /// What a run came to. Times are in microseconds where a name says so.
 #[derive(Debug, Serialize)]
@@ -21,28 +21,15 @@ pub(super) struct Report {
     pub(super) alive: u32,
     /// For how long it counted.
     pub(super) seconds: f64,
-    /// Echoes, deliveries, answers, or frames of heartbeats in that time.
-    pub(super) operations: u64,
     pub(super) operations_per_second: f64,
     pub(super) latency_us: Option<Summary>,
-    pub(super) handshakes: u64,
     pub(super) handshakes_per_second: f64,
     pub(super) handshake_latency_us: Option<Summary>,
-    /// Read from all sockets in that time and until the end.
-    pub(super) received_bytes: u64,
     pub(super) received_bytes_per_operation: Option<f64>,
-    pub(super) published: u64,
-    pub(super) pings: u64,
-    pub(super) pongs: u64,
-    pub(super) other_texts: u64,
-    pub(super) lost: u64,
-    pub(super) doubled: u64,
-    pub(super) disordered: u64,
-    pub(super) wrong: u64,
-    /// Connections that ended before the run did, by reason.
-    pub(super) ended: BTreeMap<String, u64>,
-    /// Connections that broke the rules on purpose and were ended for it, by reason.
-    pub(super) ended_rightly: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    pub(super) tally: Tally,
+    #[serde(flatten)]
+    pub(super) faults: Faults,
     pub(super) server: Option<ServerUsage>,
     pub(super) client: Option<ClientUsage>,
 }
@@ -93,8 +80,8 @@ impl ClientUsage {
 impl Report {
     /// Whether everything came that had to, and nobody who kept the rules was ended.
     pub(super) fn is_good(&self) -> bool {
-        [self.lost, self.doubled, self.disordered, self.wrong] == [0; 4]
-            && self.ended.is_empty()
+        [self.faults.lost, self.faults.doubled, self.faults.disordered, self.tally.wrong] == [0; 4]
+            && self.tally.ended.is_empty()
             && self.connections > 0
     }
 
@@ -122,8 +109,8 @@ impl Report {
     fn connection_rows(&self) -> Vec<Row> {
         let mut rows =
             vec![("connections, alive at the end", format!("{}, {}", self.connections, self.alive))];
-        if self.handshakes > 0 {
-            let rate = format!("{} ({:.0}/s)", self.handshakes, self.handshakes_per_second);
+        if self.tally.handshakes > 0 {
+            let rate = format!("{} ({:.0}/s)", self.tally.handshakes, self.handshakes_per_second);
             rows.push(("handshakes", rate));
         }
         rows.extend(self.handshake_latency_us.iter().map(|us| ("handshake latency", latency_text(us))));
@@ -132,22 +119,25 @@ impl Report {
 
     fn operation_rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        let is_quiet = self.pings + self.pongs + self.other_texts == 0;
+        let is_quiet = self.tally.pings + self.tally.pongs + self.tally.other_texts == 0;
         let latency = self.latency_us.as_ref().map(latency_text);
         if self.is_idle() {
             rows.push(("held for", format!("{:.1} s", self.seconds)));
-            let (pings, pongs, messages) = (self.pings, self.pongs, self.other_texts);
+            let (pings, pongs, messages) = (self.tally.pings, self.tally.pongs, self.tally.other_texts);
             let heartbeats = format!("{pings} pings, {pongs} pongs, {messages} messages");
             rows.push(("heartbeats seen", if is_quiet { "none".to_owned() } else { heartbeats }));
             rows.extend(latency.map(|latency| ("broadcast latency", latency)));
         } else {
             let rate = self.operations_per_second;
-            rows.push(("operations", format!("{} in {:.1} s ({rate:.0}/s)", self.operations, self.seconds)));
+            rows.push((
+                "operations",
+                format!("{} in {:.1} s ({rate:.0}/s)", self.tally.operations, self.seconds),
+            ));
             rows.extend(latency.map(|latency| ("latency", latency)));
             let bytes = self.received_bytes_per_operation.map(|bytes| format!("{bytes:.0}"));
             rows.extend(bytes.map(|bytes| ("bytes received/operation", bytes)));
             if !is_quiet {
-                let (pings, pongs, messages) = (self.pings, self.pongs, self.other_texts);
+                let (pings, pongs, messages) = (self.tally.pings, self.tally.pongs, self.tally.other_texts);
                 rows.push(("pings, pongs, other messages", format!("{pings}, {pongs}, {messages}")));
             }
         }
@@ -171,15 +161,15 @@ impl Report {
 
     fn fault_rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        let faults = [self.lost, self.doubled, self.disordered, self.wrong];
+        let faults = [self.faults.lost, self.faults.doubled, self.faults.disordered, self.tally.wrong];
         // Where nothing was published, nothing was checked.
-        if self.published > 0 || faults != [0; 4] {
+        if self.tally.published > 0 || faults != [0; 4] {
             let faults = faults.map(|count| count.to_string()).join(", ");
             rows.push(("lost, duplicated, reordered, wrong", faults));
         }
         let told = |(reason, count): (&String, &u64)| format!("{count}: {reason}");
-        rows.extend(self.ended.iter().map(|ended| ("ended too early", told(ended))));
-        rows.extend(self.ended_rightly.iter().map(|ended| ("ended as expected", told(ended))));
+        rows.extend(self.tally.ended.iter().map(|ended| ("ended too early", told(ended))));
+        rows.extend(self.tally.ended_rightly.iter().map(|ended| ("ended as expected", told(ended))));
         rows
     }
 }
@@ -187,7 +177,6 @@ impl Report {
 type Row = (&'static str, String);
 
 fn latency_text(latency: &Summary) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
     let ms = |us: u64| format!("{:.2}", us as f64 / 1e3);
     format!(
         "p50 {}, p90 {}, p99 {}, p99.9 {}, max {} ms",
