@@ -10,6 +10,8 @@ use std::path::Path;
 mod bites;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/phrases.rs"]
+mod phrases;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -135,6 +137,11 @@ fn the_top_of_the_repository_is_complete() {
 fn sections_that_tests_cite_exist() {
     let headings = |file: &str| fs::read_to_string(root().join(file)).unwrap_or_default();
     assert_none(sources(&["tests"]).iter().flat_map(|source| citations(source, headings)));
+}
+
+#[test]
+fn documents_are_in_plain_english() {
+    assert_none(phrases::DOCUMENTS.iter().flat_map(|path| phrases::of_document(path, &read(path))));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! on one that only looks like it.
 
 use super::floors::Floors;
+use super::phrases::of_document;
 use super::source::Source;
 use super::{banned, citations, lengths, packages, patience, runtimes, trees, untested, world};
 
@@ -281,4 +282,35 @@ fn a_citation_of_no_section_is_found() {
     let cite = |heading: &str| at("tests/x.rs", &format!("//! See PROTOCOL.md, {heading:?}.\n"));
     assert_eq!(citations(&cite("Resume"), document), [""; 0]);
     assert_eq!(lines(&citations(&cite("Resumption"), document)), [1]);
+}
+
+#[test]
+fn phrases_that_are_read_twice_are_found() {
+    let faults = |text: &str| lines(&of_document("x.md", text));
+    for text in [
+        "Who connects is served.",
+        "It is served. Who connects",
+        "- Who connects",
+        "| **Who** connects |",
+        "a page for who wants it",
+        "a page for\nwho wants it",
+        "Where there is none,",
+        "It comes again.",
+        "beyond so many",
+        "Whoever reads it",
+        "rubbish",
+    ] {
+        assert_eq!(faults(text), [1], "{text}");
+    }
+    assert_eq!(faults("fine\n\nsame\nof\nlate\n"), [4], "the line at which it begins");
+    for text in [
+        "Clients who connect are served.",
+        "It is noted, and also many others.",
+        "Where to go on",
+        "The outlet goes there.",
+        "`polecat_rubbish_total` was",
+        "```\nso many\n```\nfew",
+    ] {
+        assert_eq!(faults(text), [0; 0], "{text}");
+    }
 }
