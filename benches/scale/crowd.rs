@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use polecat::base::config::Config;
 use polecat::base::time::Now;
-use polecat::server::admission::Source;
+use polecat::server::connections::Source;
 use polecat::server::server::Server;
 use polecat::server::socket::{Readiness, Socket};
 use polecat::store::memory::MemoryEngine;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use polecat::base::config::{Budgets, Config, Limits, Timeouts};
 use polecat::base::time::Now;
-use polecat::server::admission::Source;
+use polecat::server::connections::Source;
 use polecat::server::server::Server;
 use polecat::store::memory::MemoryEngine;
 

@@ -12,9 +12,8 @@ use crate::wire::protocol::{write_event, write_json, write_message, write_number
 use crate::wire::v1::{ErrorCode, Place};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
-use super::connection::Writing;
+use super::connections::CloseReason;
 use super::exchange::detail_body;
-use super::metrics::CloseReason;
 use super::server::{Ask, Page, Server};
 use super::socket::Socket;
 
@@ -115,28 +114,28 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Sends a client of `polecat.v1` a message of its own.
     fn tell(&mut self, id: Id, write: impl FnOnce(Place<'_>, &mut Vec<u8>)) {
         let timestamp = self.moment.timestamp();
-        let Some(place) = self.find(id).and_then(|connection| connection.place(&timestamp)) else { return };
+        let Some(place) = self.connections.find(id).and_then(|connection| connection.place(&timestamp))
+        else {
+            return;
+        };
         self.write_text(id.index, |out| write(place, out));
-        self.push_scratch(id.index);
-        self.queue_flush(id.index);
+        self.connections.push_output(id.index);
+        self.connections.queue_flush(id.index);
     }
 
     /// Tells a subscriber how much it missed; that follows. If it was nothing, there is no history to be read.
     fn apply_count(&mut self, ticket: Ticket, (count, is_cut): (u64, bool), oldest: u64) {
         let Some(Ask::Resume { connection, from, through }) = self.take_ask(ticket) else { return };
-        if let Some(subscriber) = self.find(connection)
-            && subscriber.writing == Writing::Paging
-        {
-            subscriber.writing = Writing::Ready;
-            self.lagging -= 1;
+        if self.connections.end_history(connection) {
             self.tell(connection, |place, out| place.write_resumed(from, count, is_cut, out));
             if count == 0
                 && oldest <= from + 1
-                && let Some(subscriber) = self.find(connection)
+                && let Some(subscriber) = self.connections.find(connection)
             {
-                subscriber.cursor = subscriber.cursor.max(through);
+                let cursor = subscriber.cursor().max(through);
+                self.connections.set_cursor(connection.index, cursor);
             }
-            self.queue_flush(connection.index);
+            self.connections.queue_flush(connection.index);
         }
     }
 
@@ -181,9 +180,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// A subscriber whose history cannot be read now resumes when it comes again;
     /// going on without would leave a hole.
     fn give_up_on(&mut self, id: Id) {
-        if self.find(id).is_some_and(|connection| connection.writing == Writing::Paging) {
-            self.at(id.index).writing = Writing::Ready;
-            self.lagging -= 1;
+        if self.connections.end_history(id) {
             self.close(id.index, CloseCode::Again, "history cannot be read now", CloseReason::StoreFailed);
         }
     }
@@ -212,7 +209,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let scratch = &mut self.scratch;
         let entry = |(id, record): &(u64, Record)| Entry::new(*id, encode(*id, record, scratch));
         let entries = records.iter().map(entry).collect::<Vec<_>>();
-        self.clear_scratch();
         let bytes = entries.iter().map(Entry::bytes).sum();
         self.pages.push_back(Page { entries, bytes, after, through, oldest, waiters });
     }

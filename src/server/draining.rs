@@ -5,9 +5,8 @@
 use crate::store::engine::Engine;
 use crate::wire::websocket::codec::CloseCode;
 
-use super::connection::{Level, Phase};
+use super::connections::{CloseReason, Level, Phase};
 use super::drain::{Drain, Walk};
-use super::metrics::CloseReason;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
 
@@ -22,7 +21,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         // A thousand in a second are no stampede: a few are gone at once, whatever time there is. What is left of
         // the time is for who has to answer.
-        let spread_ms = self.deadlines.heartbeat.len().min(self.config.timeouts.drain_ms / 2);
+        let open = u32::try_from(self.connections.counts().open).unwrap_or(u32::MAX);
+        let spread_ms = open.min(self.config.timeouts.drain_ms / 2);
         self.lifecycle = Lifecycle::Draining(Drain {
             since: self.moment.stamp,
             http_next: 0,
@@ -46,11 +46,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if drain.elapsed_ms(self.moment.stamp) >= self.config.timeouts.drain_ms {
             return true;
         }
-        let fifos = &self.deadlines;
-        let nobody_is_served = [fifos.heartbeat, fifos.handshake, fifos.request, fifos.keep_alive]
-            .iter()
-            .all(|fifo| fifo.is_empty());
-        nobody_is_served
+        let counts = self.connections.counts();
+        counts.open == 0
+            && counts.http == 0
             && self.engine_backlog_bytes == 0
             && self.connections.iter().all(|(_, one)| one.is_let_go())
     }
@@ -66,7 +64,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.let_go(drain.http_next);
             drain.http_next += 1;
         }
-        let due = if self.deadlines.heartbeat.is_empty() { 0 } else { drain.due(self.moment.stamp) };
+        let due = if self.connections.counts().open == 0 { 0 } else { drain.due(self.moment.stamp) };
         for _ in 0..self.config.budgets.deadlines {
             if drain.walked >= due {
                 break;
@@ -81,14 +79,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn has_to_drain(&self) -> bool {
         let Lifecycle::Draining(drain) = self.lifecycle else { return false };
         (drain.http_next as usize) < self.connections.capacity()
-            || (!self.deadlines.heartbeat.is_empty() && drain.walked < drain.due(self.moment.stamp))
+            || (self.connections.counts().open > 0 && drain.walked < drain.due(self.moment.stamp))
     }
 
     /// Milliseconds until a shutdown has something to do, or is over.
     pub(super) fn drain_due_in_ms(&self) -> Option<u32> {
         let Lifecycle::Draining(drain) = self.lifecycle else { return None };
         let now = self.moment.stamp;
-        let is_walking = !self.deadlines.heartbeat.is_empty() && drain.walked < drain.walk.places();
+        let is_walking = self.connections.counts().open > 0 && drain.walked < drain.walk.places();
         let walk = is_walking.then(|| drain.due_in_ms(now));
         let end = self.config.timeouts.drain_ms.saturating_sub(drain.elapsed_ms(now));
         walk.into_iter().chain([end]).min()
@@ -96,18 +94,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Ends a connection that speaks HTTP, unless it is being answered: then the answer says `Connection: close`.
     fn let_go(&mut self, index: u32) {
-        let Some(connection) = self.connections.get(index as usize) else { return };
-        let is_begun = connection.phase != Phase::KeepAlive && connection.is_busy();
+        let Some(connection) = self.connections.get(index) else { return };
+        let is_begun = connection.phase() != Phase::KeepAlive && connection.is_busy();
         if connection.is_http() && !is_begun {
-            self.finish(index, CloseReason::Shutdown);
-            self.queue_flush(index);
+            self.close_after_flush(index, CloseReason::Shutdown);
+            self.connections.queue_flush(index);
         }
     }
 
     /// Closes the WebSocket at a place, if there is one.
     fn send_away(&mut self, index: u32, drain: &Drain) {
-        let Some(connection) = self.connections.get(index as usize) else { return };
-        let Phase::Open(endpoint) = connection.phase else { return };
+        let Some(connection) = self.connections.get(index) else { return };
+        let Phase::Open(endpoint) = connection.phase() else { return };
         if endpoint.subscription().is_some_and(|(_, level)| level != Level::Base) {
             self.say_reconnect(index, drain);
         }
@@ -120,9 +118,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let left_ms = drain.spread_ms.saturating_sub(drain.elapsed_ms(self.moment.stamp));
         let after_ms = left_ms + RECONNECT_MS_MIN + self.random.u32(0..=drain.spread_ms);
         let timestamp = self.moment.timestamp();
-        if let Some(place) = self.connections[index as usize].place(&timestamp) {
+        if let Some(place) = self.connections.at(index).place(&timestamp) {
             self.write_text(index, |out| place.write_reconnect(after_ms, out));
-            self.push_scratch(index);
+            self.connections.push_output(index);
         }
     }
 }

@@ -17,10 +17,10 @@ use crate::base::limit::Limit;
 use crate::hub::entry::Encoding;
 use crate::store::engine::{Commits, Engine, Health};
 
-use super::connection::Kind;
+use super::connections::{CloseReason, Kind};
 use super::facts::{Facts, Laps};
 use super::introspection::Connections;
-use super::metrics::{CloseReason, Metrics};
+use super::metrics::Metrics;
 use super::server::Server;
 use super::socket::Socket;
 
@@ -46,6 +46,7 @@ struct Exposition {
 impl<S: Socket, E: Engine> Server<S, E> {
     /// What is counted, as text.
     pub(super) fn exposition(&self) -> String {
+        let counts = self.connections.counts();
         let is_storing_well = u64::from(*self.engine.health() == Health::Sound);
         let exposition = Exposition {
             metrics: self.metrics.clone(),
@@ -68,7 +69,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 (
                     "polecat_lagging_subscribers",
                     "Subscribers whose socket is full, or for whom history is being read",
-                    self.lagging as u64,
+                    counts.lagging as u64,
                 ),
                 (
                     "polecat_log_bytes",
@@ -78,12 +79,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 (
                     "polecat_inbox_bytes",
                     "Bytes of unfinished messages and requests that have arrived",
-                    self.inboxes_bytes as u64,
+                    self.connections.inboxes_bytes() as u64,
                 ),
-                ("polecat_outbox_bytes", "Bytes that are not sent yet", self.unsent.held_bytes() as u64),
+                (
+                    "polecat_outbox_bytes",
+                    "Bytes that are not sent yet",
+                    self.connections.outboxes_bytes() as u64,
+                ),
             ],
             subscribers: Encoding::ALL
-                .map(|encoding| (encoding.name(), self.subscribers[encoding as usize] as u64)),
+                .map(|encoding| (encoding.name(), counts.subscribers[encoding as usize] as u64)),
             newest: [("messages", self.engine.newest_message()), ("events", self.engine.newest_event())],
         };
         let mut registry = Registry::default();

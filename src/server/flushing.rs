@@ -1,47 +1,16 @@
 //! From logs, pages and outboxes to the sockets: moving cursors along.
 
-use std::io::{self, IoSlice};
-
-use crate::base::frame::Frame;
-use crate::base::id::NONE;
+use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::Step;
 use crate::store::engine::Engine;
 
-use super::batch::{Batch, Range};
-use super::connection::{Connection, Endpoint, Farewell, Level, Phase, Queue, Reading, Writing};
-use super::metrics::CloseReason;
+use super::connections::{
+    CloseKind, CloseReason, Endpoint, GATHER_MAX, Level, Phase, Sent, WriteState, Written,
+};
 use super::server::{Page, Server};
 use super::socket::Socket;
-
-/// Frames that go out by one gathered write.
-const GATHER_MAX: usize = 64;
-
-/// What a write of frames came to.
-struct Written {
-    sent: Sent,
-    /// Frames that went out, the last one at least in part.
-    delivered: usize,
-    /// That one, and how much of it was sent, where that is not all.
-    rest: Option<(Frame, usize)>,
-}
-
-/// What one attempt to send came to.
-enum Sent {
-    /// So many bytes went out; there may be more to send.
-    Bytes(usize),
-    /// There was nothing to send.
-    Nothing,
-    /// The socket is full.
-    Blocked,
-    /// The cursor is behind the log.
-    Behind,
-    /// What is next is not encoded yet, and no more is in this turn.
-    Later,
-    /// The socket has failed.
-    Failed,
-}
 
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Sends what is private, what was missed, and what is new. Where there is more
@@ -52,16 +21,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             (true, false) => 0,
             _ => budget / 2,
         };
-        for _ in 0..self.config.budgets.flushes {
-            if self.write_bytes_left <= reserved {
-                break;
-            }
-            let Some(id) = self.flush_queue.pop_front() else { break };
-            let Some(connection) = self.find(id) else { continue };
-            connection.queues.leave(Queue::Flush);
-            if connection.writing == Writing::Queued {
-                self.flush(id.index);
-            }
+        let mut left = self.config.budgets.flushes;
+        while self.write_bytes_left > reserved
+            && let Some(index) = self.connections.next_to_flush(&mut left)
+        {
+            self.flush(index);
         }
         self.send_pages(if self.registry.has_sweeps() { budget / 4 } else { 0 });
         self.sweep();
@@ -81,7 +45,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                         slice -= 1;
                         members_left -= 1;
                         // One that is full, or waits for a page, gets there by itself.
-                        if self.at(index).writing == Writing::Ready {
+                        if self.connections.at(index).write_state() == WriteState::Ready {
                             self.flush(index);
                         }
                     }
@@ -112,8 +76,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             {
                 budget -= 1;
                 // One that has left its channel meanwhile does not wait any more.
-                if self.find(id).is_some_and(|connection| {
-                    connection.writing == Writing::Paging && connection.cursor == page.after
+                if self.connections.find(id).is_some_and(|connection| {
+                    connection.write_state() == WriteState::AwaitingHistory
+                        && connection.cursor() == page.after
                 }) {
                     self.send_page(id.index, &mut page);
                 }
@@ -128,92 +93,66 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn send_page(&mut self, index: u32, page: &mut Page) {
-        self.at(index).writing = Writing::Ready;
-        self.lagging -= 1;
+        self.connections.end_history(self.connections.id(index));
         // Retention may have overtaken it before the page was read. What was read is sent, kept or not.
         if page.oldest > page.after + 1 {
             self.notice_gap(index);
         }
-        let connection = &mut self.connections[index as usize];
-        if connection.outbox.is_none() && connection.cursor == page.after {
-            let encoding = connection.encoding;
-            if encoding != Encoding::Plain {
-                // All of it, whatever time is left: pages are bounded, and whoever else waits shares them.
-                let stream = &self.registry.channel(connection.channel).stream;
-                let (encoders, over) = (&mut self.encoders, self.config.compression.over);
-                let coded = &mut self.metrics.coded;
-                let mut make =
-                    |id, plain: &_| Some(encoders.encode(encoding, stream, id, plain, over, coded));
-                encode_front(page.entries.iter_mut(), encoding, (usize::MAX, usize::MAX), &mut make);
-            }
+        let connection = self.connections.at(index);
+        if !connection.has_unsent() && connection.cursor() == page.after {
+            self.encode_page(index, page);
             let mut at = 0;
-            while at < page.entries.len() && self.at(index).outbox.is_none() {
+            while at < page.entries.len() && !self.connections.at(index).has_unsent() {
                 if self.must_wait_for_room(index, &page.entries[at]) {
-                    return self.write_with_room(index);
+                    self.metrics.limits.count(Limit::UnsentBytes);
+                    return self.connections.write_with_room(index);
                 }
-                let connection = &mut self.connections[index as usize];
-                let Written { sent, delivered, rest } =
-                    write_frames(connection, page.entries[at..].iter(), usize::MAX, None);
-                self.push_shared_rest(index, rest);
+                let Written { sent, delivered } =
+                    self.connections.write_entries(index, page.entries[at..].iter(), usize::MAX, None);
                 match sent {
                     Sent::Bytes(len) => {
                         self.write_bytes_left = self.write_bytes_left.saturating_sub(len);
                         self.metrics.bytes_sent += len as u64;
                     }
-                    Sent::Failed => return self.die(index, CloseReason::SocketError),
+                    Sent::Failed => return self.abort(index, CloseReason::SocketError),
                     // The page is read again when there is room: a slow reader holds none.
-                    _ => {
-                        self.at(index).writing = Writing::Blocked;
-                        self.lagging += 1;
-                        return;
-                    }
+                    _ => return self.connections.block(index),
                 }
                 at += delivered;
                 self.metrics.deliveries += delivered as u64;
                 self.metrics.delivery_writes += 1;
             }
             if at == page.entries.len() {
-                let connection = self.at(index);
-                connection.cursor = connection.cursor.max(page.through);
+                let cursor = self.connections.at(index).cursor().max(page.through);
+                self.connections.set_cursor(index, cursor);
             }
         }
-        self.queue_flush(index);
+        self.connections.queue_flush(index);
+    }
+
+    /// Makes all of a page in the encoding of a connection, whatever time is left: pages are bounded, and others
+    /// that wait share them.
+    fn encode_page(&mut self, index: u32, page: &mut Page) {
+        let connection = self.connections.at(index);
+        let encoding = connection.encoding();
+        let Some(channel) = connection.channel().filter(|_| encoding != Encoding::Plain) else { return };
+        let stream = &self.registry.channel(channel).stream;
+        let (encoders, over) = (&mut self.encoders, self.config.compression.over);
+        let coded = &mut self.metrics.coded;
+        let mut make = |id, plain: &_| Some(encoders.encode(encoding, stream, id, plain, over, coded));
+        encode_front(page.entries.iter_mut(), encoding, (usize::MAX, usize::MAX), &mut make);
     }
 
     /// Whether the rest of a message of a page might be more than there is room for.
     fn must_wait_for_room(&self, index: u32, entry: &Entry) -> bool {
-        let frame = entry.frame(self.connections[index as usize].encoding);
-        frame.is_some_and(|frame| self.is_too_large(frame))
-    }
-
-    fn push_shared_rest(&mut self, index: u32, rest: Option<(Frame, usize)>) {
-        if let Some(rest) = rest {
-            self.unsent.push_shared_rest(&mut self.connections, index, self.moment.stamp, rest);
-        }
-    }
-
-    /// Marks a connection to be flushed in this turn or the next.
-    pub(super) fn queue_flush(&mut self, index: u32) {
-        let connection = self.at(index);
-        if connection.writing == Writing::Ready {
-            connection.writing = Writing::Queued;
-            self.put_in_flush_queue(index);
-        }
-    }
-
-    /// Puts a connection in the queue, unless it is there.
-    pub(super) fn put_in_flush_queue(&mut self, index: u32) {
-        let connection = self.at(index);
-        if connection.queues.enter(Queue::Flush) {
-            let id = connection.id(index);
-            self.flush_queue.push_back(id);
-        }
+        let frame = entry.frame(self.connections.at(index).encoding());
+        frame.is_some_and(|frame| self.connections.is_too_large(frame))
     }
 
     /// Sends a connection what it has to get, until there is nothing left, its
     /// socket is full, or its budget is used up.
     pub(super) fn flush(&mut self, index: u32) {
-        self.at(index).writing = Writing::Ready;
+        self.connections.begin_flush(index);
         let mut budget = self.config.budgets.write_bytes_per_connection;
         loop {
             match self.send_some(index, budget) {
@@ -224,66 +163,47 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
                 Sent::Nothing if self.is_through(index) => {
                     self.go_live(index);
-                    self.push_scratch(index);
+                    self.connections.push_output(index);
                 }
                 Sent::Nothing => return self.after_flush(index),
-                Sent::Blocked => {
-                    let connection = &mut self.connections[index as usize];
-                    connection.writing = Writing::Blocked;
-                    self.lagging += usize::from(connection.is_lagging());
-                    return;
-                }
+                Sent::Blocked => return self.connections.block(index),
                 Sent::Behind => return self.ask_for_page(index),
-                Sent::Later => return self.queue_flush(index),
-                Sent::Failed => return self.die(index, CloseReason::SocketError),
+                Sent::Later => return self.connections.queue_flush(index),
+                Sent::Failed => return self.abort(index, CloseReason::SocketError),
             }
             if budget == 0 {
-                return self.queue_flush(index);
+                return self.connections.queue_flush(index);
             }
         }
     }
 
     /// Whether a client of `polecat.v1` has got all that it missed, and is to be told.
-    fn is_through(&mut self, index: u32) -> bool {
+    fn is_through(&self, index: u32) -> bool {
         let replaying =
             |endpoint: Endpoint| endpoint.subscription().is_some_and(|(_, level)| level == Level::Replaying);
-        matches!(self.at(index).phase, Phase::Open(endpoint) if replaying(endpoint))
+        matches!(self.connections.at(index).phase(), Phase::Open(endpoint) if replaying(endpoint))
     }
 
     /// One write: what is private first, then what the log holds beyond the cursor.
     fn send_some(&mut self, index: u32, budget: usize) -> Sent {
-        let connection = &mut self.connections[index as usize];
-        if let Some(outbox) = &connection.outbox {
-            let front = outbox.front();
-            let sent =
-                write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
-            if let Sent::Bytes(len) = sent {
-                self.unsent.consume(&mut self.connections, index, self.moment.stamp, len);
-                // However much its channel still holds for it: the answer to a
-                // ping may be among what it was not read for.
-                let connection = self.at(index);
-                if connection.outbox.is_none() && connection.reading == Reading::Full {
-                    self.queue_read(index);
-                }
-                self.note_progress(index);
-            }
+        if let Some(sent) = self.connections.flush_outbox(index, budget) {
             return sent;
         }
-        if connection.channel == NONE {
-            return Sent::Nothing;
+        let connection = self.connections.at(index);
+        let Some(channel) = connection.channel() else { return Sent::Nothing };
+        let cursor = connection.cursor();
+        let encoding = connection.encoding();
+        if encoding != Encoding::Plain {
+            self.encode_next(channel, cursor, encoding, budget);
         }
-        if connection.encoding != Encoding::Plain {
-            self.encode_next(index, budget);
-        }
-        let connection = &mut self.connections[index as usize];
-        match self.registry.after(connection.channel, connection.cursor) {
+        match self.registry.after(channel, cursor) {
             Run::End => Sent::Nothing,
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
-                let serial = self.registry.channel(connection.channel).serial;
-                let Written { sent, delivered, rest } =
-                    write_frames(connection, entries, budget, Some((&mut self.batch, serial)));
-                self.push_shared_rest(index, rest);
+                let serial = self.registry.channel(channel).serial;
+                let batch = Some((&mut self.batch, serial));
+                let Written { sent, delivered } =
+                    self.connections.write_entries(index, entries, budget, batch);
                 self.metrics.deliveries += delivered as u64;
                 self.metrics.delivery_writes += u64::from(delivered > 0);
                 sent
@@ -291,15 +211,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// Makes what one write to a connection takes, in its encoding, as far as there is time for it.
-    fn encode_next(&mut self, index: u32, budget: usize) {
-        let connection = &self.connections[index as usize];
-        let encoding = connection.encoding;
+    /// Makes what one write takes from a cursor on, in that encoding, as far as there is time for it.
+    fn encode_next(&mut self, channel: u32, cursor: u64, encoding: Encoding, budget: usize) {
         let (encoders, over) = (&mut self.encoders, self.config.compression.over);
         let coded = &mut self.metrics.coded;
         self.registry.encode(
-            connection.channel,
-            connection.cursor,
+            channel,
+            cursor,
             encoding,
             (GATHER_MAX, budget),
             &mut self.metrics.limits,
@@ -309,161 +227,21 @@ impl<S: Socket, E: Engine> Server<S, E> {
         );
     }
 
-    /// Who reads a response, or the rest before a Close, is waited for.
-    fn note_progress(&mut self, index: u32) {
-        if matches!(self.at(index).phase, Phase::Request | Phase::Closing | Phase::Ending(_)) {
-            self.restart_deadline(index);
-        }
-    }
-
     /// Everything was sent: what waited for that goes on.
     fn after_flush(&mut self, index: u32) {
-        if let Phase::Ending(farewell) = self.at(index).phase {
-            return self.linger(index, farewell);
+        if let Phase::Ending(kind) = self.connections.at(index).phase() {
+            return self.linger(index, kind);
         }
-        if self.at(index).pending > 0 {
+        if self.connections.at(index).awaits_response() {
             self.go_on_with_list(index);
         }
         self.settle_request(index);
     }
 
     /// Tells the peer that nothing more comes, and waits for its end.
-    fn linger(&mut self, index: u32, farewell: Farewell) {
-        if self.at(index).socket.shutdown_write().is_err() {
-            return self.die(index, CloseReason::SocketError);
-        }
-        if self.admission.is_not_waited_for(index) {
-            // What it has asked is taken out, for a socket closed over it resets the connection.
-            let _ = self.connections[index as usize].socket.read(&mut self.read_buffer);
-            return self.die(index, CloseReason::NotAdmitted);
-        }
-        self.set_phase(index, Phase::Lingering(farewell));
-        self.queue_read(index);
-    }
-
-    /// Puts what was collected in the scratch behind all that waits to be sent.
-    pub(super) fn push_scratch(&mut self, index: u32) {
-        let scratch = std::mem::take(&mut self.scratch);
-        self.push(index, &scratch);
-        self.scratch = scratch;
-        self.clear_scratch();
-    }
-
-    /// Sends what was collected in the scratch: at once where nothing else is
-    /// waiting to be sent, else behind that.
-    pub(super) fn send_scratch(&mut self, index: u32) {
-        let scratch = std::mem::take(&mut self.scratch);
-        let connection = self.at(index);
-        if connection.phase != Phase::Dead && !scratch.is_empty() {
-            let mut sent = 0;
-            if connection.outbox.is_none() && connection.writing != Writing::Blocked {
-                match write(&mut connection.socket, |socket| socket.write(&scratch)) {
-                    Sent::Bytes(len) => {
-                        sent = len;
-                        self.metrics.bytes_sent += len as u64;
-                    }
-                    Sent::Failed => self.die(index, CloseReason::SocketError),
-                    _ => {}
-                }
-            }
-            if self.at(index).phase != Phase::Dead {
-                self.push_unsent(index, &scratch, sent);
-            }
-        }
-        let connection = self.at(index);
-        if connection.outbox.is_some() || matches!(connection.phase, Phase::Ending(_)) {
-            self.queue_flush(index);
-        }
-        self.scratch = scratch;
-        self.clear_scratch();
-    }
-}
-
-/// Writes messages that `connection` has not been sent, from its cursor on, in its encoding, and
-/// moves the cursor along. A frame that went out in part counts as sent: its
-/// rest has to go before everything else. What others get, too, is
-/// taken from `batch`, given with the serial number of their channel.
-fn write_frames<'a, S: Socket>(
-    connection: &mut Connection<S>,
-    entries: impl ExactSizeIterator<Item = &'a Entry> + DoubleEndedIterator + Clone,
-    budget: usize,
-    batch: Option<(&mut Batch, u64)>,
-) -> Written {
-    let encoding = connection.encoding;
-    let is_one = entries.len() == 1;
-    let last = entries.clone().next_back().map_or(0, |entry| entry.id);
-    let frames = entries.map_while(|entry| Some((entry.id, entry.frame(encoding)?)));
-    let sent = match frames.clone().next() {
-        None => Sent::Later,
-        Some((_, one)) if is_one || one.len() >= budget => {
-            write(&mut connection.socket, |socket| socket.write(one))
-        }
-        Some((first, _)) => {
-            let together = batch.and_then(|(batch, serial)| {
-                let range = Range { serial, encoding, first, last };
-                let (bytes, count, through) = batch.of(range, frames.clone())?;
-                (bytes.len() <= budget).then(|| {
-                    let sent = write(&mut connection.socket, |socket| socket.write(bytes));
-                    let is_whole = matches!(sent, Sent::Bytes(len) if len == bytes.len());
-                    (sent, is_whole.then_some((count, through)))
-                })
-            });
-            match together {
-                Some((sent, Some((delivered, through)))) => {
-                    connection.cursor = through;
-                    return Written { sent, delivered, rest: None };
-                }
-                Some((sent, None)) => sent,
-                None => write_gathered(&mut connection.socket, frames.clone(), budget),
-            }
-        }
-    };
-    let (mut delivered, mut rest) = (0, None);
-    let Sent::Bytes(mut left) = sent else { return Written { sent, delivered, rest } };
-    for (id, frame) in frames {
-        if left == 0 {
-            break;
-        }
-        delivered += 1;
-        connection.cursor = id;
-        if left < frame.len() {
-            rest = Some((frame.clone(), left));
-            break;
-        }
-        left -= frame.len();
-    }
-    Written { sent, delivered, rest }
-}
-
-/// One write of several frames.
-fn write_gathered<'a, S: Socket>(
-    socket: &mut S,
-    frames: impl Iterator<Item = (u64, &'a Frame)>,
-    budget: usize,
-) -> Sent {
-    let mut slices = [IoSlice::new(&[]); GATHER_MAX];
-    let mut count = 0;
-    let mut bytes = 0;
-    for (_, frame) in frames {
-        if count == GATHER_MAX || bytes >= budget {
-            break;
-        }
-        slices[count] = IoSlice::new(frame);
-        count += 1;
-        bytes += frame.len();
-    }
-    write(socket, |socket| socket.write_vectored(&slices[..count]))
-}
-
-/// One write, its outcome sorted. A socket that takes nothing has failed.
-fn write<S: Socket>(socket: &mut S, mut attempt: impl FnMut(&mut S) -> io::Result<usize>) -> Sent {
-    loop {
-        match attempt(socket) {
-            Ok(0) => return Sent::Failed,
-            Ok(len) => return Sent::Bytes(len),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Sent::Failed,
+    fn linger(&mut self, index: u32, kind: CloseKind) {
+        if let Err(reason) = self.connections.linger(index, kind, &mut self.read_buffer) {
+            self.abort(index, reason);
         }
     }
 }

@@ -2,12 +2,10 @@
 //! The engine is asked as many as it answers in a turn, and the others wait here. So nothing is read or counted for
 //! those who have gone meanwhile.
 
-use slab::Slab;
-
-use crate::base::id::{Id, NONE};
+use crate::base::id::Id;
 use crate::store::engine::{Engine, Query, Ticket};
 
-use super::connection::{Connection, Writing};
+use super::connections::{Connection, Connections, WriteState};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
@@ -15,14 +13,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Has a page read of what comes after a cursor that is behind its log. All
     /// cursors at one place share the answer.
     pub(super) fn ask_for_page(&mut self, index: u32) {
-        let connection = &mut self.connections[index as usize];
-        connection.cursor = self.registry.channel(connection.channel).reach(connection.cursor);
+        let connection = self.connections.at(index);
+        let Some(channel) = connection.channel() else { return };
+        let reach = self.registry.channel(channel).reach(connection.cursor());
+        self.connections.set_cursor(index, reach);
         self.notice_gap(index);
-        let connection = &mut self.connections[index as usize];
-        connection.writing = Writing::Paging;
-        self.lagging += 1;
-        let (id, after) = (connection.id(index), connection.cursor);
-        let serial = self.registry.channel(connection.channel).serial;
+        self.connections.await_history(index);
+        let connection = self.connections.at(index);
+        let (id, after) = (connection.id(index), connection.cursor());
+        let serial = self.registry.channel(channel).serial;
         if let Some(ticket) = self.pages_asked.get(&(serial, after))
             && let Some(Ask::Page { waiters, .. }) =
                 usize::try_from(*ticket).ok().and_then(|key| self.asks.get_mut(key))
@@ -62,16 +61,18 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// What to ask for `ticket`; `None` if nobody waits for the answer any more.
     fn history_query(&mut self, ticket: Ticket) -> Option<Query> {
         let budgets = &self.config.budgets;
-        let stream_of = |connection: &Connection<S>| self.registry.channel(connection.channel).stream.clone();
+        let stream_of = |connection: &Connection<S>| {
+            connection.channel().map(|channel| self.registry.channel(channel).stream.clone())
+        };
         match self.asks.get_mut(usize::try_from(ticket.0).ok()?)? {
             Ask::Resume { connection, from, through } => {
-                let stream = stream_of(waiting(&self.connections, *connection, *from)?);
+                let stream = stream_of(waiting(&self.connections, *connection, *from)?)?;
                 let count_max = budgets.count_records;
                 Some(Query::Count { stream, after: *from, through: *through, count_max })
             }
             Ask::Page { after, waiters, .. } => {
                 waiters.retain(|id| waiting(&self.connections, *id, *after).is_some());
-                let stream = stream_of(waiting(&self.connections, *waiters.first()?, *after)?);
+                let stream = stream_of(waiting(&self.connections, *waiters.first()?, *after)?)?;
                 let (records_max, bytes_max) = (budgets.page_records, budgets.page_bytes);
                 Some(Query::Page { stream, after: *after, records_max, bytes_max })
             }
@@ -86,11 +87,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
 }
 
 /// The subscriber of that id, if it is there and waits for what comes after its cursor, which is `after`.
-fn waiting<S>(connections: &Slab<Connection<S>>, id: Id, after: u64) -> Option<&Connection<S>> {
-    connections.get(id.index as usize).filter(|connection| {
-        connection.generation == id.generation
-            && connection.channel != NONE
-            && connection.writing == Writing::Paging
-            && connection.cursor == after
+fn waiting<S>(connections: &Connections<S>, id: Id, after: u64) -> Option<&Connection<S>> {
+    connections.find(id).filter(|connection| {
+        connection.channel().is_some()
+            && connection.write_state() == WriteState::AwaitingHistory
+            && connection.cursor() == after
     })
 }

@@ -14,13 +14,11 @@ use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 use crate::wire::v1::SUBPROTOCOL;
 
-use super::connection::{Connection, Endpoint, Level, Phase};
+use super::connections::{CloseReason, Connection, Counts, Endpoint, Level, Phase};
 use super::exchange::Exchange;
 use super::inspections::Inspection;
-use super::metrics::CloseReason;
 use super::server::{Ask, Server};
 use super::socket::Socket;
-use super::unsent::is_out_of_the_way;
 
 /// Places of the slab that a list of connections looks at: where most are free, it is
 /// ended after so many, and the next goes on there.
@@ -127,13 +125,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn ask_inspection(&mut self, index: u32, exchange: Exchange, inspection: Inspection) {
         let ticket = self.await_answer(index, exchange);
         self.inspections.push(ticket, inspection);
-        self.wait(index);
+        self.connections.await_response(index);
     }
 
     /// Whether a question can be answered now.
     pub(super) fn has_to_inspect(&self) -> bool {
         let has_room = self.has_room();
-        self.inspections.has_next(|id| has_room || is_out_of_the_way(&self.connections, id))
+        self.inspections.has_next(|id| has_room || self.connections.is_out_of_the_way(id))
     }
 
     /// Answers the next question whose asker is still there.
@@ -141,10 +139,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let has_room = self.has_room();
         for _ in 0..self.config.budgets.reads {
             let connections = &self.connections;
-            let next = self.inspections.next(|id| has_room || is_out_of_the_way(connections, id));
+            let next = self.inspections.next(|id| has_room || connections.is_out_of_the_way(id));
             let Some((ticket, inspection)) = next else { return };
             let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) else { continue };
-            if self.find(connection).is_none() {
+            if self.connections.find(connection).is_none() {
                 continue;
             }
             self.inspections.note(&inspection, connection);
@@ -185,8 +183,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             memory: Memory {
                 resident_bytes: self.facts.resident_bytes,
                 logs_bytes: self.registry.logs_bytes(),
-                inboxes_bytes: self.inboxes_bytes,
-                outboxes_bytes: self.unsent.held_bytes(),
+                inboxes_bytes: self.connections.inboxes_bytes(),
+                outboxes_bytes: self.connections.outboxes_bytes(),
             },
             r#loop: Loop {
                 turns: self.metrics.turns,
@@ -209,11 +207,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Counts by what is known of all of them, without looking at any.
     pub(super) fn count_connections(&self) -> Connections {
-        let fifos = &self.deadlines;
-        let count = |length: u32| length as usize;
-        let http = count(fifos.handshake.len() + fifos.request.len() + fifos.keep_alive.len());
-        let (open, closing) = (count(fifos.heartbeat.len()), count(fifos.closing.len()));
-        let (events, echo) = (self.registry.event_members(), self.echoes);
+        let Counts { http, open, echo, closing, lagging, .. } = self.connections.counts();
+        let events = self.registry.event_members();
         let max = self.config.limits.connections_max;
         Connections {
             open: http + open + closing,
@@ -223,7 +218,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             channel: open - events - echo,
             echo,
             closing,
-            lagging: self.lagging,
+            lagging,
         }
     }
 
@@ -236,8 +231,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let places_end = place.saturating_add(PLACES_MAX).min(end);
         let mut listed = 0;
         while place < places_end && listed < range.limit && body.len() < LIST_BYTES_MAX {
-            if let (Some(connection), Ok(index)) = (self.connections.get(place), u32::try_from(place))
-                && connection.phase != Phase::Dead
+            if let (Some(connection), Ok(index)) = (
+                u32::try_from(place).ok().and_then(|index| self.connections.get(index)),
+                u32::try_from(place),
+            ) && connection.phase() != Phase::Dead
             {
                 if listed > 0 {
                     body.push(b',');
@@ -256,46 +253,43 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn listed<'a>(&'a self, index: u32, connection: &Connection<S>) -> Listed<'a> {
-        let subscription = match connection.phase {
+        let subscription = match connection.phase() {
             Phase::Open(Endpoint::Events(level) | Endpoint::Channel(level)) => Some(level),
             _ => None,
         };
-        let kind = connection.phase.kind();
+        let kind = connection.phase().kind();
         Listed {
             id: index,
-            address: connection.socket.peer().map(|address| address.to_string()),
+            address: connection.peer().map(|address| address.to_string()),
             kind: kind.name(),
-            channel: self.registry.name(connection.channel).map(|name| &**name),
+            channel: connection.channel().and_then(|channel| self.registry.name(channel)).map(|name| &**name),
             protocol: subscription.map(|level| if level == Level::Base { "base" } else { SUBPROTOCOL }),
-            age_ms: self.age_ms(index),
-            heard_ms: self.moment.stamp.since(connection.heard),
+            age_ms: self.connections.age_ms(index, self.clock.ms()),
+            heard_ms: self.moment.stamp.since(connection.heard()),
             lag: self.lag(connection),
-            outbox_bytes: connection.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+            outbox_bytes: connection.unsent_bytes(),
         }
     }
 
     /// How many records there are at most that a subscriber has yet to be sent: those of other
     /// channels count, too, but not where none of its own is missing.
     fn lag(&self, connection: &Connection<S>) -> u64 {
-        let Phase::Open(endpoint) = connection.phase else { return 0 };
-        if endpoint.subscription().is_none()
-            || matches!(self.registry.after(connection.channel, connection.cursor), Run::End)
-        {
+        let (Some(channel), cursor) = (connection.channel(), connection.cursor()) else { return 0 };
+        if matches!(self.registry.after(channel, cursor), Run::End) {
             return 0;
         }
-        let newest = self.registry.newest(&self.registry.channel(connection.channel).stream);
-        newest.saturating_sub(connection.cursor)
+        self.registry.newest(&self.registry.channel(channel).stream).saturating_sub(cursor)
     }
 
     fn ended(&self) -> Vec<Ended<'_>> {
         let now_ms = self.clock.ms();
-        let ended = self.closings.iter().map(|closing| Ended {
-            address: closing.address.map(|address| address.to_string()),
-            kind: closing.kind.name(),
-            channel: closing.channel.as_deref(),
-            reason: closing.reason.name(),
-            age_ms: closing.age_ms,
-            ago_ms: now_ms - closing.at_ms,
+        let ended = self.connections.recent_closes().map(|close| Ended {
+            address: close.address.map(|address| address.to_string()),
+            kind: close.kind.name(),
+            channel: close.channel.as_deref(),
+            reason: close.reason.name(),
+            age_ms: close.age_ms,
+            ago_ms: now_ms - close.at_ms,
         });
         ended.collect()
     }

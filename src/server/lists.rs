@@ -10,13 +10,11 @@ use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Sta
 use crate::wire::http::gzip::Gzip;
 use crate::wire::protocol::{Sequence, write_event, write_numbered};
 
-use super::connection::Reading;
+use super::connections::CloseReason;
 use super::exchange::{Content, Exchange, JSON, detail_body};
 use super::list::List;
-use super::metrics::CloseReason;
 use super::server::{Ask, Server};
 use super::socket::Socket;
-use super::unsent::is_out_of_the_way;
 
 /// Questions about lists that the engine has at once: so many slices may come in one turn.
 const ASKED_MAX: usize = 4;
@@ -46,7 +44,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             List { exchange, of, range, end, gzip, span: None, read: 0, is_begun: false, is_sending: false };
         self.lists.insert(id, list);
         self.lists_due.push_back(id);
-        self.wait(index);
+        self.connections.await_response(index);
     }
 
     /// Asks the engine for what lists need next, as far as there is room for that. Where there is none, there still
@@ -76,14 +74,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn may_ask_for_list(&self) -> bool {
         let has_room = self.has_room_for(self.lists_asked * self.config.budgets.page_bytes);
         match self.lists_asked {
-            0 => has_room || self.list_asked.is_none_or(|id| is_out_of_the_way(&self.connections, id)),
+            0 => has_room || self.list_asked.is_none_or(|id| self.connections.is_out_of_the_way(id)),
             asked => has_room && asked < ASKED_MAX,
         }
     }
 
     /// A list's client has taken what it was sent.
     pub(super) fn go_on_with_list(&mut self, index: u32) {
-        let id = self.at(index).id(index);
+        let id = self.connections.id(index);
         if let Some(list) = self.lists.get_mut(&id).filter(|list| list.is_sending) {
             list.is_sending = false;
             self.lists_due.push_back(id);
@@ -140,7 +138,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if !list.exchange.head_only {
             self.push_part(connection.index, &mut list, &part, is_done);
         }
-        self.queue_flush(connection.index);
+        self.connections.queue_flush(connection.index);
         if is_done || list.exchange.head_only {
             return self.answered(connection);
         }
@@ -169,7 +167,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         list.is_begun = true;
         if list.end == BodyEnd::Close {
             list.exchange.keep_alive = false;
-            self.at(index).reading = Reading::Over;
+            self.connections.stop_reading(index);
         }
         let links = list.links();
         let coding = if list.gzip.is_some() { "gzip" } else { "" };
@@ -183,8 +181,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             extra: &fields,
             keep_alive: list.exchange.keep_alive,
         }
-        .write(self.moment.http_date(), 0, &mut self.scratch);
-        self.push_scratch(index);
+        .write(self.moment.http_date(), 0, self.connections.output(index));
+        self.connections.push_output(index);
     }
 
     /// Sends a part of a list, and what ends it.
@@ -198,13 +196,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
         let part = if list.gzip.is_some() { &compressed } else { part };
         if list.end == BodyEnd::Chunked {
-            write_chunk(part, &mut self.scratch);
+            let output = self.connections.output(index);
+            write_chunk(part, output);
             if is_done {
-                self.scratch.extend_from_slice(LAST_CHUNK);
+                output.extend_from_slice(LAST_CHUNK);
             }
-            self.push_scratch(index);
+            self.connections.push_output(index);
         } else {
-            self.push(index, part);
+            self.connections.push(index, part);
         }
     }
 
@@ -213,8 +212,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn fail_list(&mut self, connection: Id, error: &EngineError) {
         let Some(list) = self.lists.remove(&connection) else { return };
         if list.is_begun {
-            self.finish(connection.index, CloseReason::StoreFailed);
-            return self.queue_flush(connection.index);
+            self.close_after_flush(connection.index, CloseReason::StoreFailed);
+            return self.connections.queue_flush(connection.index);
         }
         let body = detail_body(&format!("the store is not available: {error}"));
         let extra = [("Retry-After", "1")];

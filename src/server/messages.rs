@@ -8,8 +8,7 @@ use crate::wire::v1::{ClientId, ErrorCode, Said};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode, Violation};
 use crate::wire::websocket::message::{Item, MessageDecoder, Step};
 
-use super::connection::{Endpoint, Level, Phase, Reading};
-use super::metrics::CloseReason;
+use super::connections::{CloseReason, Endpoint, Level, Phase};
 use super::reading::Progress;
 use super::server::{Ask, Server};
 use super::socket::Socket;
@@ -21,7 +20,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         decoder: &mut MessageDecoder,
         input: &mut [u8],
     ) -> Progress {
-        let mut inflater = self.encoders.lend_inflater(self.connections[index as usize].encoding);
+        let mut inflater = self.encoders.lend_inflater(self.connections.at(index).encoding());
         let step = decoder.decode(input, self.config.limits.message_bytes_max, inflater.as_mut());
         let progress = match step {
             Ok(Step { consumed: 0, item: None }) => Progress::NeedMore,
@@ -41,16 +40,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn handle_item(&mut self, index: u32, item: Item<'_>) {
-        let phase = self.at(index).phase;
+        let phase = self.connections.at(index).phase();
         match item {
             Item::Close(close) => self.handle_close(index, close.map(|(code, _)| code)),
             // We have said goodbye: only the answer to that still matters.
             _ if phase == Phase::Closing => {}
-            Item::Ping(payload) => codec::write_frame(OpCode::Pong, payload, &mut self.scratch),
+            Item::Ping(payload) => codec::write_frame(OpCode::Pong, payload, self.connections.output(index)),
             Item::Pong(_) => {}
-            Item::Text(_) | Item::Binary(_)
-                if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) =>
-            {
+            Item::Text(_) | Item::Binary(_) if !self.connections.may_send(index, &self.config.limits) => {
                 self.close(index, CloseCode::Policy, "too many messages", CloseReason::MessageRate);
             }
             Item::Text(text) => {
@@ -96,9 +93,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         match said.message {
             ClientMessage::Ping => self.write_message(index, OpCode::Text, PONG),
             ClientMessage::Publish(draft)
-                if matches!(self.at(index).phase, Phase::Open(Endpoint::Channel(_))) =>
+                if matches!(self.connections.at(index).phase(), Phase::Open(Endpoint::Channel(_))) =>
             {
-                let connection = self.at(index).id(index);
+                let connection = self.connections.id(index);
                 let ask = Ask::Publish { connection, id: said.id };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
                 let key = said.idempotency_key.map(Rc::from);
@@ -114,7 +111,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, ticket: Option<Ticket>) {
-        let channel = self.at(index).channel;
+        let Some(channel) = self.connections.at(index).channel() else { return };
         if let Stream::Channel(name) = &self.registry.channel(channel).stream {
             let name = name.clone();
             let message = draft.into_message(name, self.moment.timestamp());
@@ -125,17 +122,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn reply_error(&mut self, index: u32, code: ErrorCode, message: &str, id: Option<&ClientId>) {
         self.metrics.rubbish += 1;
         let timestamp = self.moment.timestamp();
-        if let Some(place) = self.connections[index as usize].place(&timestamp) {
+        if let Some(place) = self.connections.at(index).place(&timestamp) {
             self.write_text(index, |out| place.write_error(code, message, id, out));
         }
     }
 
     /// The peer's Close: answered with its own code, unless it is the answer to ours.
     fn handle_close(&mut self, index: u32, code: Option<CloseCode>) {
-        if self.at(index).phase != Phase::Closing {
-            codec::write_close(code, "", &mut self.scratch);
+        if self.connections.at(index).phase() != Phase::Closing {
+            codec::write_close(code, "", self.connections.output(index));
         }
-        self.finish(index, CloseReason::ClientClose);
+        self.close_after_flush(index, CloseReason::ClientClose);
     }
 
     fn handle_violation(&mut self, index: u32, violation: Violation) {
@@ -144,26 +141,25 @@ impl<S: Socket, E: Engine> Server<S, E> {
             CloseCode::Size => CloseReason::MessageTooLong,
             _ => CloseReason::ProtocolError,
         };
-        if self.at(index).phase != Phase::Closing {
-            codec::write_close(Some(violation.code), violation.reason, &mut self.scratch);
+        if self.connections.at(index).phase() != Phase::Closing {
+            let output = self.connections.output(index);
+            codec::write_close(Some(violation.code), violation.reason, output);
         }
         // Nothing that follows can be understood, the peer's Close neither.
-        self.finish(index, reason);
+        self.close_after_flush(index, reason);
     }
 
     /// Says goodbye to an open WebSocket: Close goes out at the next frame
     /// boundary, and the peer's is waited for.
     pub(super) fn close(&mut self, index: u32, code: CloseCode, text: &str, reason: CloseReason) {
         self.count_close(index, reason);
-        self.leave(index);
-        self.set_phase(index, Phase::Closing);
-        let is_being_read = !self.scratch.is_empty();
-        codec::write_close(Some(code), text, &mut self.scratch);
-        // While it is being read the scratch holds what goes before, and is sent next.
-        if !is_being_read {
-            self.push_scratch(index);
+        self.unsubscribe(index);
+        self.connections.begin_close(index);
+        codec::write_close(Some(code), text, self.connections.output(index));
+        // While its input is worked on, its output holds what goes before, and is sent next.
+        if !self.connections.is_receiving(index) {
+            self.connections.push_output(index);
         }
-        self.queue_flush(index);
-        debug_assert!(self.at(index).reading != Reading::Over);
+        self.connections.queue_flush(index);
     }
 }

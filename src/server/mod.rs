@@ -2,20 +2,16 @@
 //! arrives. Generic over its sockets and its engine; it does no I/O but through them.
 
 pub mod socket;
-pub mod connection;
+mod batch;
+pub mod connections;
 pub mod facts;
 pub mod metrics;
-pub mod admission;
 mod exchange;
 mod paths;
-mod arrivals;
 mod drain;
-mod closings;
 mod moment;
 mod encoders;
 mod list;
-mod batch;
-mod unsent;
 mod inspections;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]
 pub mod server;

@@ -1,13 +1,10 @@
-//! What time it is in a turn, and what waits for a time.
+//! What time it is in a turn.
 
 use std::rc::Rc;
 
-use crate::base::deadline::Fifo;
 use crate::base::time::{Now, Stamp};
 use crate::wire::http::decoder::http_date;
 use crate::wire::protocol::timestamp;
-
-use super::connection::Phase;
 
 /// The one reading of the clocks that a turn works with.
 #[derive(Debug)]
@@ -49,28 +46,5 @@ impl Moment {
     /// The `Date` of this turn's responses.
     pub(super) fn http_date(&self) -> &str {
         &self.http_date
-    }
-}
-
-/// The FIFOs of deadlines; a connection is on the one that its phase names.
-#[derive(Debug, Default)]
-pub(super) struct Deadlines {
-    pub(super) handshake: Fifo,
-    pub(super) request: Fifo,
-    pub(super) keep_alive: Fifo,
-    pub(super) heartbeat: Fifo,
-    pub(super) closing: Fifo,
-}
-
-impl Deadlines {
-    pub(super) const fn of(&mut self, phase: Phase) -> Option<&mut Fifo> {
-        match phase {
-            Phase::Handshake => Some(&mut self.handshake),
-            Phase::Request => Some(&mut self.request),
-            Phase::KeepAlive => Some(&mut self.keep_alive),
-            Phase::Open(_) => Some(&mut self.heartbeat),
-            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) => Some(&mut self.closing),
-            Phase::Dead => None,
-        }
     }
 }

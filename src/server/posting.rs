@@ -26,7 +26,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             let detail = "Content-Type must be application/json, without a Content-Encoding";
             return self.reply_detail(index, &exchange, Status::UNSUPPORTED_MEDIA_TYPE, detail, &[]);
         }
-        if !self.admission.may_send(index, self.moment.stamp, &self.config.limits) {
+        if !self.connections.may_send(index, &self.config.limits) {
             self.metrics.limits.count(Limit::MessagesPerSecond);
             let extra = [("Retry-After", "1")];
             return self.reply_detail(

@@ -1,4 +1,4 @@
-//! Messages that are for one connection alone, into the scratch in its encoding.
+//! Messages that are for one connection alone, in its encoding.
 
 use crate::store::engine::Engine;
 use crate::wire::websocket::codec::{self, OpCode};
@@ -7,13 +7,14 @@ use super::server::Server;
 use super::socket::Socket;
 
 impl<S: Socket, E: Engine> Server<S, E> {
-    /// Appends a message to the scratch.
+    /// Appends a message to the output of a connection.
     pub(super) fn write_message(&mut self, index: u32, opcode: OpCode, payload: &[u8]) {
-        let encoding = self.connections[index as usize].encoding;
+        let encoding = self.connections.at(index).encoding();
         let (over, coded) = (self.config.compression.over, &mut self.metrics.coded);
+        let output = self.connections.output(index);
         match self.encoders.encode_private(encoding, payload, over, coded) {
-            Some(payload) => codec::write_compressed_frame(opcode, payload, &mut self.scratch),
-            None => codec::write_frame(opcode, payload, &mut self.scratch),
+            Some(payload) => codec::write_compressed_frame(opcode, payload, output),
+            None => codec::write_frame(opcode, payload, output),
         }
     }
 

@@ -11,11 +11,10 @@ use crate::wire::http::decoder::{
 };
 use crate::wire::protocol::{CorrelationId, write_json};
 
-use super::connection::{Phase, Reading};
+use super::connections::{CloseReason, ReadState};
 use super::cors::is_preflight;
 use super::exchange::{Content, Exchange, JSON, detail_body, health_payload};
 use super::inspections::Inspection;
-use super::metrics::CloseReason;
 use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
 use super::reading::Progress;
@@ -32,8 +31,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         decoder: &mut RequestDecoder,
         input: &mut [u8],
     ) -> Progress {
-        if self.at(index).pending > 0 && !may_be_append(input) {
-            self.wait(index);
+        if self.connections.at(index).awaits_response() && !may_be_append(input) {
+            self.connections.await_response(index);
             return Progress::NeedMore;
         }
         match decoder.decode(input, &self.config.limits) {
@@ -61,25 +60,19 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn reply_continue(&mut self, index: u32) {
-        if self.at(index).pending == 0 {
-            return write_continue(&mut self.scratch);
+        if !self.connections.at(index).awaits_response() {
+            return write_continue(self.connections.output(index));
         }
-        let id = self.at(index).id(index);
+        let id = self.connections.id(index);
         write_continue(self.held.entry(id).or_default());
-        self.wait(index);
+        self.connections.await_response(index);
     }
 
     /// A request that is there whole sets the clock back for the next one.
     fn begin_request(&mut self, index: u32) {
-        if self.at(index).phase == Phase::Request {
-            self.restart_deadline(index);
-        } else {
-            self.set_phase(index, Phase::Request);
-        }
-        let pending_max = self.config.limits.pending_requests_max;
-        let connection = self.at(index);
-        if connection.pending >= pending_max {
-            connection.reading = Reading::Awaiting;
+        self.connections.begin_request(index);
+        if self.connections.at(index).responses_awaited() >= self.config.limits.pending_requests_max {
+            self.connections.await_response(index);
             self.metrics.limits.count(Limit::PendingRequests);
         }
     }
@@ -96,8 +89,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             _ => &[],
         };
         self.reply_detail(index, &exchange, refusal.status, refusal.detail, extra);
-        if self.at(index).pending == 0 {
-            self.finish(index, reason);
+        if !self.connections.at(index).awaits_response() {
+            self.close_after_flush(index, reason);
         }
     }
 
@@ -210,14 +203,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Says to a new connection why it is not let in.
-    pub(super) fn turn_away(&mut self, index: u32, limit: Limit) {
+    pub(super) fn reject(&mut self, index: u32, limit: Limit) {
         let exchange = self.last_exchange(false);
         let extra = [("Retry-After", "5")];
         let detail =
             if limit == Limit::Memory { "too little memory is left" } else { "too many connections" };
         self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
-        self.finish(index, CloseReason::NotAdmitted);
-        self.send_scratch(index);
+        self.close_after_flush(index, CloseReason::NotAdmitted);
+        self.send_output(index);
     }
 
     /// Asks the engine something. Answers of questions come after those of
@@ -225,15 +218,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn ask(&mut self, index: u32, exchange: Exchange, query: Query) {
         let ticket = self.await_answer(index, exchange);
         self.engine.ask(query, ticket);
-        self.wait(index);
-    }
-
-    /// Does not read the connection any further until all its answers were sent.
-    pub(super) fn wait(&mut self, index: u32) {
-        let connection = self.at(index);
-        if connection.reading != Reading::Over {
-            connection.reading = Reading::Awaiting;
-        }
+        self.connections.await_response(index);
     }
 
     pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
@@ -243,12 +228,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Notes that another answer has to be sent to a connection.
     pub(super) fn expect_answer(&mut self, index: u32, exchange: &Exchange) -> Id {
-        let connection = self.at(index);
-        connection.pending += 1;
-        if !exchange.keep_alive {
-            connection.reading = Reading::Over;
-        }
-        connection.id(index)
+        self.connections.expect_response(index, exchange.keep_alive)
     }
 
     /// Sends the engine's answer to the request that it belongs to.
@@ -260,10 +240,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
-        if self.find(connection).is_some() {
-            self.write_response(exchange, status, body, extra);
-            self.push_scratch(connection.index);
-            self.queue_flush(connection.index);
+        if self.connections.find(connection).is_some() {
+            self.write_response(connection.index, exchange, status, body, extra);
+            self.connections.push_output(connection.index);
+            self.connections.queue_flush(connection.index);
             self.answered(connection);
         }
     }
@@ -271,16 +251,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// The whole answer to a request that had to wait is on its way.
     pub(super) fn answered(&mut self, connection: Id) {
         let index = connection.index;
-        self.at(index).pending -= 1;
-        if self.at(index).pending > 0 {
+        if !self.connections.note_response(index) {
             return;
         }
         if let Some(held) = self.held.remove(&connection) {
-            self.push(index, &held);
+            self.connections.push(index, &held);
         }
-        if self.at(index).reading == Reading::Awaiting {
-            self.queue_read(index);
-        }
+        self.connections.end_wait_for_responses(index);
         self.settle_request(index);
     }
 
@@ -294,18 +271,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
-        if self.at(index).pending > 0 {
-            let sent_before = std::mem::take(&mut self.scratch);
-            self.write_response(exchange, status, body, extra);
-            let response = std::mem::replace(&mut self.scratch, sent_before);
-            let id = self.at(index).id(index);
-            self.held.entry(id).or_default().extend_from_slice(&response);
-            self.wait(index);
+        if self.connections.at(index).awaits_response() {
+            let id = self.connections.id(index);
+            let held = self.held.entry(id).or_default();
+            write_response(exchange, status, body, extra, self.moment.http_date(), held);
+            self.connections.await_response(index);
         } else {
-            self.write_response(exchange, status, body, extra);
+            self.write_response(index, exchange, status, body, extra);
         }
         if !exchange.keep_alive {
-            self.at(index).reading = Reading::Over;
+            self.connections.stop_reading(index);
         }
     }
 
@@ -317,12 +292,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         body: &'static [u8],
         extra: &[(&str, &str)],
     ) {
-        debug_assert_eq!(self.at(index).pending, 0);
+        debug_assert!(!self.connections.at(index).awaits_response());
         let head_only = Exchange { head_only: true, ..exchange.clone() };
         self.reply(index, &head_only, Status::OK, body, extra);
         if !exchange.head_only {
-            self.push_scratch(index);
-            self.push_static(index, body);
+            self.connections.push_output(index);
+            self.connections.push_static(index, body);
         }
     }
 
@@ -338,44 +313,62 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.reply(index, exchange, status, &detail_body(detail), extra);
     }
 
-    fn write_response(&mut self, exchange: &Exchange, status: Status, body: &[u8], extra: &[(&str, &str)]) {
-        let mut headers = Vec::with_capacity(extra.len() + 7);
-        headers.extend_from_slice(&exchange.headers());
-        headers.retain(|(_, value)| !value.is_empty());
-        headers.extend_from_slice(extra);
-        let has_type = extra.iter().any(|(name, _)| *name == "Content-Type");
-        Response {
-            status,
-            content_type: if has_type || body.is_empty() { "" } else { JSON },
-            body,
-            extra: &headers,
-            keep_alive: exchange.keep_alive,
-            head_only: exchange.head_only,
-        }
-        .write(self.moment.http_date(), &mut self.scratch);
+    fn write_response(
+        &mut self,
+        index: u32,
+        exchange: &Exchange,
+        status: Status,
+        body: &[u8],
+        extra: &[(&str, &str)],
+    ) {
+        let output = self.connections.output(index);
+        write_response(exchange, status, body, extra, self.moment.http_date(), output);
     }
 
     /// Brings the phase of an HTTP connection in line with what it is doing.
     pub(super) fn settle_request(&mut self, index: u32) {
         let draining = self.is_draining();
-        let connection = self.at(index);
+        let connection = self.connections.at(index);
         if !connection.is_http() {
             return;
         }
-        if connection.reading == Reading::Over && connection.pending == 0 {
-            self.finish(index, CloseReason::HttpDone);
-            self.queue_flush(index);
+        if connection.read_state() == ReadState::Closed && !connection.awaits_response() {
+            self.close_after_flush(index, CloseReason::HttpDone);
+            self.connections.queue_flush(index);
         } else if connection.is_busy() {
-            if connection.phase == Phase::KeepAlive {
-                self.set_phase(index, Phase::Request);
-            }
+            self.connections.note_request(index);
         } else if draining {
-            self.finish(index, CloseReason::Shutdown);
-            self.queue_flush(index);
-        } else if connection.phase == Phase::Request {
-            self.set_phase(index, Phase::KeepAlive);
+            self.close_after_flush(index, CloseReason::Shutdown);
+            self.connections.queue_flush(index);
+        } else {
+            self.connections.keep_alive(index);
         }
     }
+}
+
+/// Appends a whole response to `out`.
+fn write_response(
+    exchange: &Exchange,
+    status: Status,
+    body: &[u8],
+    extra: &[(&str, &str)],
+    date: &str,
+    out: &mut Vec<u8>,
+) {
+    let mut headers = Vec::with_capacity(extra.len() + 7);
+    headers.extend_from_slice(&exchange.headers());
+    headers.retain(|(_, value)| !value.is_empty());
+    headers.extend_from_slice(extra);
+    let has_type = extra.iter().any(|(name, _)| *name == "Content-Type");
+    Response {
+        status,
+        content_type: if has_type || body.is_empty() { "" } else { JSON },
+        body,
+        extra: &headers,
+        keep_alive: exchange.keep_alive,
+        head_only: exchange.head_only,
+    }
+    .write(date, out);
 }
 
 /// Whether the query has `name=1`.

@@ -8,31 +8,27 @@ use std::rc::Rc;
 use slab::Slab;
 
 use crate::base::config::Config;
-use crate::base::id::{Id, NONE};
+use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::base::map::Map;
 use crate::base::time::{AttendedClock, Now};
-use crate::hub::entry::{Encoding, Entry};
+use crate::hub::entry::Entry;
 use crate::hub::registry::Registry;
 use crate::store::engine::{Answer, Engine, Health, Ticket};
 use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 
-use super::admission::{Admission, Source};
-use super::arrivals::Arrivals;
 use super::batch::Batch;
-use super::closings::{Closing, Closings};
-use super::connection::{Connection, Endpoint, Phase, Reading, Writing};
+use super::connections::{CloseReason, Connections, Phase, Source};
 use super::drain::Drain;
 use super::encoders::Encoders;
 use super::exchange::Exchange;
 use super::facts::{Facts, Lap, Laps};
 use super::inspections::Inspections;
 use super::list::List;
-use super::metrics::{CloseReason, Metrics};
-use super::moment::{Deadlines, Moment};
+use super::metrics::Metrics;
+use super::moment::Moment;
 use super::socket::{Readiness, Socket};
-use super::unsent::Unsent;
 
 /// Bytes read from a socket at once, into the one buffer that all share.
 pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -41,17 +37,10 @@ pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
 pub struct Server<S, E> {
     pub(super) config: Config,
     pub(super) engine: E,
-    pub(super) connections: Slab<Connection<S>>,
+    pub(super) connections: Connections<S>,
     pub(super) registry: Registry,
     pub(super) clock: AttendedClock,
     pub(super) moment: Moment,
-    pub(super) deadlines: Deadlines,
-    pub(super) read_queue: VecDeque<Id>,
-    pub(super) flush_queue: VecDeque<Id>,
-    /// Publishers that are not read until the engine has caught up.
-    pub(super) stalled: Vec<Id>,
-    /// Connections to be dropped at the end of the turn.
-    pub(super) dead: Vec<u32>,
     /// What the engine was asked and has not answered; the key is the ticket.
     pub(super) asks: Slab<Ask>,
     /// Pages that are being read, by channel serial and cursor: looked up only.
@@ -71,12 +60,8 @@ pub struct Server<S, E> {
     /// Emptied and filled again every turn.
     pub(super) answers: Vec<Answer>,
     pub(super) read_buffer: Vec<u8>,
-    /// What is being written to one connection, before it is offered to its socket.
+    /// A record as text, before it is a frame.
     pub(super) scratch: Vec<u8>,
-    /// Bytes of all inboxes.
-    pub(super) inboxes_bytes: usize,
-    /// What all connections have yet to be sent.
-    pub(super) unsent: Unsent,
     /// Lists that are asked for and not all sent; looked up only.
     pub(super) lists: Map<Id, List>,
     /// Those of which more is to be read, in their order.
@@ -85,17 +70,8 @@ pub struct Server<S, E> {
     pub(super) lists_asked: usize,
     /// For whom the last of these was.
     pub(super) list_asked: Option<Id>,
-    /// Open echoes.
-    pub(super) echoes: usize,
-    /// Subscribers that take less than they are sent, see [`Connection::is_lagging`]: kept as they
-    /// come to be that and cease to be, so that nobody has to look at all of them.
-    pub(super) lagging: usize,
-    /// Subscribers by their [`Encoding`].
-    pub(super) subscribers: [usize; Encoding::ALL.len()],
     /// What is asked about the server itself.
     pub(super) inspections: Inspections,
-    pub(super) arrivals: Arrivals,
-    pub(super) closings: Closings,
     /// As the shell told last.
     pub(super) facts: Facts,
     pub(super) laps: Laps,
@@ -112,10 +88,8 @@ pub struct Server<S, E> {
     pub(super) idempotency_window: Rc<str>,
     /// As subscribers of events were told last.
     pub(super) health: Health,
-    pub(super) admission: Admission,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Metrics,
-    generations: u32,
 }
 
 /// Who waits for an answer of the engine, or to be asked about.
@@ -162,19 +136,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let registry =
             Registry::new(&config.limits, &config.timeouts, engine.newest_message(), engine.newest_event());
         let idempotency_window = Rc::from((engine.idempotency_window_ms() as f64 / 1e3).to_string());
+        let connections = Connections::new(&config.limits);
         Self {
             config,
             engine,
             idempotency_window,
-            connections: Slab::new(),
+            connections,
             registry,
             clock: AttendedClock::new(now),
             moment: Moment::new(now),
-            deadlines: Deadlines::default(),
-            read_queue: VecDeque::new(),
-            flush_queue: VecDeque::new(),
-            stalled: Vec::new(),
-            dead: Vec::new(),
             asks: Slab::new(),
             pages_asked: Map::default(),
             history_due: VecDeque::new(),
@@ -186,18 +156,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             answers: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
-            inboxes_bytes: 0,
-            unsent: Unsent::default(),
             lists: Map::default(),
             lists_due: VecDeque::new(),
             lists_asked: 0,
             list_asked: None,
-            echoes: 0,
-            lagging: 0,
-            subscribers: [0; Encoding::ALL.len()],
             inspections: Inspections::default(),
-            arrivals: Arrivals::default(),
-            closings: Closings::default(),
             facts: Facts::default(),
             laps: Laps::default(),
             started_ms: now.monotonic_ms,
@@ -207,10 +170,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             batch: Batch::default(),
             random: fastrand::Rng::with_seed(seed),
             health: Health::Sound,
-            admission: Admission::default(),
             lifecycle: Lifecycle::Running,
             metrics: Metrics::default(),
-            generations: 0,
         }
     }
 
@@ -219,6 +180,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub fn wake(&mut self, now: Now) {
         self.metrics.stalled_ms += self.clock.advance(now);
         self.moment.advance(now, self.clock.stamp());
+        self.connections.begin_turn(self.moment.stamp);
     }
 
     /// Tells when the poll begins: what a turn takes is no part of the sleep. A shell whose turns take no time need not.
@@ -233,26 +195,19 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// The index that the next accepted connection will have.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "descriptors are counted in 31 bits")]
     pub fn next_index(&self) -> u32 {
-        self.connections.vacant_key() as u32
+        self.connections.next_index()
     }
 
     /// Takes a new connection in and returns its index, by which the shell names
-    /// it in [`Server::ready`] until the turn ends in which it is dropped. Where
+    /// it in [`Server::ready`] until the turn ends in which it is dropped. If
     /// there are too many, it is told so and ended.
-    #[expect(clippy::cast_possible_truncation, reason = "descriptors are counted in 31 bits")]
     pub fn accept(&mut self, socket: S, source: Source) -> u32 {
         self.metrics.accepted += 1;
-        self.generations = self.generations.wrapping_add(1);
-        self.arrivals.note(self.generations, self.clock.ms());
-        let connection = Connection::new(socket, self.generations, self.moment.stamp);
-        let connections = self.connections.len();
-        let index = self.connections.insert(connection) as u32;
-        self.deadlines.handshake.push(&mut self.connections, index, self.moment.stamp);
-        if let Err(limit) = self.admission.enter(index, source, connections, &self.config.limits) {
+        let (index, limit) = self.connections.accept(socket, source, &self.config.limits, self.clock.ms());
+        if let Some(limit) = limit {
             self.metrics.limits.count(limit);
-            self.turn_away(index, limit);
+            self.reject(index, limit);
         }
         index
     }
@@ -260,7 +215,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Tells how many bytes of memory the process has in use, where that has a limit.
     pub fn note_resident(&mut self, bytes: u64) {
         let bytes_max = self.config.limits.resident_bytes_max;
-        match self.admission.note_resident(bytes, &self.config.limits) {
+        match self.connections.note_resident(bytes, &self.config.limits) {
             Some(true) => {
                 log::info!("new connections are accepted again: {bytes} bytes of memory are in use");
             }
@@ -284,33 +239,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Tells what has changed about the socket at `index`. Only marks it; the work
     /// is done in the turn.
     pub fn ready(&mut self, index: u32, readiness: Readiness) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        if readiness.writable && connection.writing == Writing::Blocked {
-            // Room in a socket that was full is the peer's doing: it lives.
-            connection.heard = self.moment.stamp;
-            self.lagging -= usize::from(connection.is_lagging());
-            connection.writing = Writing::Queued;
-            self.put_in_flush_queue(index);
-        }
-        let connection = &mut self.connections[index as usize];
-        if readiness.readable || readiness.read_closed {
-            match connection.reading {
-                Reading::Idle => {
-                    connection.reading =
-                        if readiness.read_closed { Reading::QueuedToEmpty } else { Reading::Queued };
-                    self.put_in_read_queue(index);
-                }
-                Reading::Queued if readiness.read_closed => connection.reading = Reading::QueuedToEmpty,
-                // It will be read in any case, until it would block.
-                Reading::Queued
-                | Reading::QueuedToEmpty
-                | Reading::Full
-                | Reading::NoRoom
-                | Reading::Stalled
-                | Reading::Awaiting
-                | Reading::Over => {}
-            }
-        }
+        self.connections.ready(index, readiness);
     }
 
     /// Tells of the time round the loop that ends with this wake.
@@ -348,123 +277,47 @@ impl<S: Socket, E: Engine> Server<S, E> {
         &self.config
     }
 
-    pub(super) fn at(&mut self, index: u32) -> &mut Connection<S> {
-        &mut self.connections[index as usize]
-    }
-
-    /// The connection that `id` names, if it is still there and alive.
-    pub(super) fn find(&mut self, id: Id) -> Option<&mut Connection<S>> {
-        self.connections
-            .get_mut(id.index as usize)
-            .filter(|connection| connection.generation == id.generation && connection.phase != Phase::Dead)
-    }
-
-    pub(super) fn set_phase(&mut self, index: u32, phase: Phase) {
-        let now = self.moment.stamp;
-        let old = std::mem::replace(&mut self.at(index).phase, phase);
-        self.echoes += usize::from(phase == Phase::Open(Endpoint::Echo));
-        self.echoes -= usize::from(old == Phase::Open(Endpoint::Echo));
-        if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
-            return;
-        }
-        let closing = |phase| matches!(phase, Phase::Closing | Phase::Ending(_) | Phase::Lingering(_));
-        if closing(old) && closing(phase) {
-            return;
-        }
-        if let Some(fifo) = self.deadlines.of(old) {
-            fifo.remove(&mut self.connections, index);
-        }
-        if let Some(fifo) = self.deadlines.of(phase) {
-            fifo.push(&mut self.connections, index, now);
-        }
-    }
-
     /// Counts why a connection is ended, the first time that this is decided.
     pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
-        if matches!(self.at(index).phase, Phase::Open(_)) || self.at(index).is_http() {
+        let connection = self.connections.at(index);
+        if matches!(connection.phase(), Phase::Open(_)) || connection.is_http() {
+            let channel = connection.channel().and_then(|channel| self.registry.name(channel)).cloned();
+            self.connections.note_close(index, reason, channel, self.clock.ms());
             self.metrics.count_close(reason);
-            self.note_closing(index, reason);
             log::debug!("connection {index} closed: {reason:?}");
         }
     }
 
-    fn note_closing(&mut self, index: u32, reason: CloseReason) {
-        let connection = &self.connections[index as usize];
-        let closing = Closing {
-            address: connection.socket.peer(),
-            kind: connection.phase.kind(),
-            channel: self.registry.name(connection.channel).cloned(),
-            reason,
-            age_ms: self.age_ms(index),
-            at_ms: self.clock.ms(),
-        };
-        self.closings.note(closing);
-    }
-
-    /// How long the connection at `index` has been there.
-    pub(super) fn age_ms(&self, index: u32) -> u64 {
-        self.arrivals.age_ms(self.connections[index as usize].generation, self.clock.ms())
-    }
-
     /// Ends a connection at once; what it has not been sent, it will not be.
-    pub(super) fn die(&mut self, index: u32, reason: CloseReason) {
-        if self.at(index).phase == Phase::Dead {
+    pub(super) fn abort(&mut self, index: u32, reason: CloseReason) {
+        if self.connections.at(index).phase() == Phase::Dead {
             return;
         }
         self.count_close(index, reason);
-        self.leave(index);
-        self.set_phase(index, Phase::Dead);
-        self.drop_inbox(index);
-        let connection = self.at(index);
-        connection.reading = Reading::Over;
-        self.unsent.cut(&mut self.connections, index, self.moment.stamp, 0);
-        let connection = self.at(index);
-        if connection.pending > 0 {
-            let id = connection.id(index);
+        self.unsubscribe(index);
+        if self.connections.at(index).awaits_response() {
+            let id = self.connections.id(index);
             self.held.remove(&id);
             self.lists.remove(&id);
         }
-        self.dead.push(index);
+        self.connections.abort(index);
     }
 
-    /// Ends a connection after what is in its outbox (or in the scratch) was sent.
-    pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
-        if self.at(index).phase == Phase::Dead {
+    /// Ends a connection after what it is to be sent was sent.
+    pub(super) fn close_after_flush(&mut self, index: u32, reason: CloseReason) {
+        if self.connections.at(index).phase() == Phase::Dead {
             return;
         }
         self.count_close(index, reason);
-        self.leave(index);
-        self.set_phase(index, Phase::Ending(reason.farewell()));
-        self.drop_inbox(index);
-        self.at(index).reading = Reading::Over;
-    }
-
-    /// Lets go of what has arrived and is not finished.
-    fn drop_inbox(&mut self, index: u32) {
-        if let Some(inbox) = self.at(index).inbox.take() {
-            self.inboxes_bytes -= inbox.bytes;
-        }
+        self.unsubscribe(index);
+        self.connections.close_after_flush(index, reason.kind());
     }
 
     /// Takes a connection out of its channel.
-    pub(super) fn leave(&mut self, index: u32) {
-        let connection = self.at(index);
-        if connection.channel == NONE {
-            return;
-        }
-        let (channel, slot) = (connection.channel, connection.slot);
-        let was_lagging = connection.is_lagging();
-        let encoding = connection.encoding;
-        connection.channel = NONE;
-        connection.slot = NONE;
-        if matches!(connection.writing, Writing::Paging | Writing::NoRoom) {
-            // The page is not for it any more; what it has to be told does not wait.
-            connection.writing = Writing::Ready;
-        }
-        self.lagging -= usize::from(was_lagging);
-        self.subscribers[encoding as usize] -= 1;
+    pub(super) fn unsubscribe(&mut self, index: u32) {
+        let Some((channel, slot)) = self.connections.unsubscribe(index) else { return };
         for moved in self.registry.leave(channel, slot).into_iter().flatten() {
-            self.at(moved.connection).slot = moved.slot;
+            self.connections.set_slot(moved.connection, moved.slot);
         }
     }
 }

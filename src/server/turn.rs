@@ -25,6 +25,9 @@ use super::socket::Socket;
 /// Pages that may wait to be sent before no more are read.
 const PAGES_WAITING_MAX: usize = 16;
 
+/// Scratch space that is larger than this after its use is given back.
+const SCRATCH_BYTES_KEPT: usize = 256 << 10;
+
 /// Bytes of these before no more are read: a page is one message at least, however large.
 const PAGES_BYTES_MAX: usize = 2 << 20;
 
@@ -60,6 +63,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.apply(answer);
         }
         self.answers = answers;
+        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
+            self.scratch = Vec::new();
+        }
         self.resume_stalled();
         self.watch_health();
     }
@@ -87,11 +93,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let timestamp = self.moment.timestamp();
         for _ in 0..self.config.budgets.sweep_members {
             let Some(index) = self.registry.next_notice() else { return };
-            let place = (Sequence::Events, self.at(index).cursor);
+            let place = (Sequence::Events, self.connections.at(index).cursor());
             self.write_text(index, |out| {
                 write_envelope("health_status", &payload, None, &timestamp, place, out);
             });
-            self.send_scratch(index);
+            self.send_output(index);
         }
     }
 
@@ -106,8 +112,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn has_work(&self) -> bool {
-        !self.read_queue.is_empty()
-            || !self.flush_queue.is_empty()
+        self.connections.has_queued()
             || !self.pages.is_empty()
             || self.has_to_inspect()
             || self.has_lists_to_ask_for()
@@ -119,17 +124,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn reap(&mut self) {
-        for index in std::mem::take(&mut self.dead) {
-            self.connections.remove(index as usize);
-            self.admission.leave(index, &self.config.limits);
-        }
-        if self.connections.is_empty() && self.connections.capacity() > 1024 {
-            self.connections.shrink_to_fit();
-            // Ids of who is gone may be in there still.
-            self.read_queue.shrink_to_fit();
-            self.flush_queue.shrink_to_fit();
+        self.connections.reap(&self.config.limits);
+        if self.connections.is_empty() && self.history_due.is_empty() {
             self.history_due.shrink_to_fit();
-            self.unsent.shrink();
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::base::id::NONE;
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::Encoding;
@@ -16,9 +15,8 @@ use crate::wire::v1::{Gap, Hello, SUBPROTOCOL};
 use crate::wire::websocket::codec::{CloseCode, OpCode};
 use crate::wire::websocket::handshake::{self, Upgrade};
 
-use super::connection::{Endpoint, Level, Phase, Writing};
+use super::connections::{CloseReason, Endpoint, Level, Phase, WriteState};
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
-use super::metrics::CloseReason;
 use super::paths::Target;
 use super::server::{Ask, Server};
 use super::socket::Socket;
@@ -86,14 +84,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
         let protocol = is_v1.then_some(SUBPROTOCOL);
         let deflate = if self.config.compression.over > 0 { upgrade.deflate() } else { None };
-        let date = self.moment.http_date();
-        upgrade.write_switching(&headers[..1], protocol, deflate.as_ref(), date, &mut self.scratch);
-        self.at(index).encoding = Encoding::of_websocket(deflate.map(|deflate| deflate.window()));
+        let (date, output) = (self.moment.http_date(), self.connections.output(index));
+        upgrade.write_switching(&headers[..1], protocol, deflate.as_ref(), date, output);
+        let encoding = Encoding::of_websocket(deflate.map(|deflate| deflate.window()));
         self.metrics.upgrades += 1;
         let level = if is_v1 { Level::Replaying } else { Level::Base };
         match (target, stream) {
             (Target::Events, Some(stream)) => {
-                self.open(index, Endpoint::Events(level));
+                self.connections.open(index, Endpoint::Events(level), encoding);
                 if has_legal_token(request) {
                     self.subscribe(index, stream, request);
                 } else {
@@ -102,10 +100,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
             }
             (_, Some(stream)) => {
-                self.open(index, Endpoint::Channel(level));
+                self.connections.open(index, Endpoint::Channel(level), encoding);
                 self.subscribe(index, stream, request);
             }
-            (_, None) => self.open(index, Endpoint::Echo),
+            (_, None) => self.connections.open(index, Endpoint::Echo, encoding),
         }
     }
 
@@ -128,40 +126,27 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    fn open(&mut self, index: u32, endpoint: Endpoint) {
-        self.set_phase(index, Phase::Open(endpoint));
-        let now = self.moment.stamp;
-        self.at(index).heard = now;
-    }
-
     /// Makes a connection a member of the channel of `stream`. Its cursor stands at
     /// the end, or at the id after which it asked to go on.
     fn subscribe(&mut self, index: u32, stream: &Stream, request: &Request<'_>) {
-        debug_assert_eq!(self.at(index).channel, NONE);
-        let Phase::Open(endpoint) = self.at(index).phase else { return };
+        let Phase::Open(endpoint) = self.connections.at(index).phase() else { return };
         let Some((sequence, level)) = endpoint.subscription() else { return };
         let kept = self.kept(stream);
         let start = Start::of(request, sequence, kept, self.engine.terms());
-        let (channel, slot) = self.registry.join(stream, index);
-        let connection = &mut self.connections[index as usize];
-        self.subscribers[connection.encoding as usize] += 1;
-        connection.channel = channel;
-        connection.slot = slot;
-        connection.cursor = match start {
+        let place = self.registry.join(stream, index);
+        let cursor = match start {
             Start::Live => kept.newest,
             Start::After(id) => id,
             // A client that is not told of the gap gets the same.
             Start::Gap { agreed, .. } => agreed.max(kept.oldest.saturating_sub(1)),
         };
-        // The answers to what it asked before it was upgraded may have filled its socket.
-        let (cursor, is_lagging) = (connection.cursor, connection.is_lagging());
-        self.lagging += usize::from(is_lagging);
+        self.connections.subscribe(index, place, cursor);
         if level == Level::Base {
             if cursor < kept.newest {
-                self.queue_flush(index);
+                self.connections.queue_flush(index);
             }
         } else {
-            self.greet(index, stream, kept, &start);
+            self.send_hello(index, stream, kept, &start);
         }
     }
 
@@ -177,9 +162,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     /// Says `hello` to a client of `polecat.v1`, and what becomes of its wish to resume.
-    fn greet(&mut self, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
+    fn send_hello(&mut self, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
         let timestamp = self.moment.timestamp();
-        let Some(place) = self.at(index).place(&timestamp) else { return };
+        let Some(place) = self.connections.at(index).place(&timestamp) else { return };
         let hello = Hello {
             epoch: self.engine.terms().epoch(),
             channel: match stream {
@@ -201,14 +186,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Start::Gap { requested, agreed } => {
                 let gap = Gap { requested, agreed: *agreed, oldest: kept.oldest, newest: kept.newest };
                 self.write_text(index, |out| place.write_gap(&gap, out));
-                self.queue_flush(index);
+                self.connections.queue_flush(index);
             }
             Start::After(from) => {
-                let connection = self.at(index);
-                let was_lagging = connection.is_lagging();
-                connection.writing = Writing::Paging;
-                self.lagging += usize::from(!was_lagging);
-                let connection = self.at(index).id(index);
+                self.connections.await_history(index);
+                let connection = self.connections.id(index);
                 let ask = Ask::Resume { connection, from: *from, through: kept.newest };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
                 self.history_due.push_back(ticket);
@@ -220,47 +202,47 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// sequence: its own channel may be quiet while others are not, and it is to
     /// resume from where nothing is missing.
     pub(super) fn note_caught_up(&mut self, index: u32) {
-        let connection = &mut self.connections[index as usize];
-        if connection.channel != NONE
-            && connection.writing == Writing::Ready
-            && matches!(self.registry.after(connection.channel, connection.cursor), Run::End)
+        let connection = self.connections.at(index);
+        let cursor = connection.cursor();
+        if let Some(channel) = connection.channel()
+            && connection.write_state() == WriteState::Ready
+            && matches!(self.registry.after(channel, cursor), Run::End)
         {
-            let stream = &self.registry.channel(connection.channel).stream;
-            connection.cursor = connection.cursor.max(self.registry.newest(stream));
+            let newest = self.registry.newest(&self.registry.channel(channel).stream);
+            self.connections.set_cursor(index, cursor.max(newest));
         }
     }
 
     /// Tells a client of `polecat.v1` that is so far behind that retention has
     /// overtaken it. For all others, what is gone is just not there.
     pub(super) fn notice_gap(&mut self, index: u32) {
-        let Phase::Open(endpoint) = self.at(index).phase else { return };
-        let (channel, cursor) = (self.at(index).channel, self.at(index).cursor);
+        let connection = self.connections.at(index);
+        let Phase::Open(endpoint) = connection.phase() else { return };
+        let Some(channel) = connection.channel() else { return };
+        let cursor = connection.cursor();
         let Kept { oldest, newest } = self.kept(&self.registry.channel(channel).stream);
         if cursor + 1 >= oldest {
             return;
         }
-        self.at(index).cursor = oldest - 1;
+        self.connections.set_cursor(index, oldest - 1);
         let timestamp = self.moment.timestamp();
         if let Some((sequence, Level::Replaying | Level::Live)) = endpoint.subscription()
-            && let Some(place) = self.connections[index as usize].place(&timestamp)
+            && let Some(place) = self.connections.at(index).place(&timestamp)
         {
             let mut requested = Vec::new();
             sequence.write(cursor, &mut requested);
             let requested = String::from_utf8_lossy(&requested);
             let gap = Gap { requested: &requested, agreed: cursor, oldest, newest };
             self.write_text(index, |out| place.write_gap(&gap, out));
-            self.push_scratch(index);
+            self.connections.push_output(index);
         }
     }
 
     /// Tells a client of `polecat.v1` that what comes now is live.
     pub(super) fn go_live(&mut self, index: u32) {
         let timestamp = self.moment.timestamp();
-        let connection = &mut self.connections[index as usize];
-        if let Phase::Open(endpoint) = connection.phase
-            && let Some(place) = connection.place(&timestamp)
-        {
-            connection.phase = Phase::Open(endpoint.at_level(Level::Live));
+        if let Some(place) = self.connections.at(index).place(&timestamp) {
+            self.connections.go_live(index);
             self.write_text(index, |out| place.write_live(out));
         }
     }

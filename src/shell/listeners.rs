@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use service_binding::{Binding, Listener as Inherited};
 use socket2::{Domain, SockRef, Type};
 
-use crate::server::admission::Source;
+use crate::server::connections::Source;
 use crate::server::server::Server;
 use crate::store::engine::Engine;
 

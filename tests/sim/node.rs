@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use polecat::base::time::Now;
-use polecat::server::admission::Source;
+use polecat::server::connections::Source;
 use polecat::server::metrics::Metrics;
 use polecat::server::server::Server;
 

@@ -1,6 +1,6 @@
 //! Room for what is unsent: who waits for it, who is closed for it, and who needs none.
 
-use polecat::server::metrics::CloseReason;
+use polecat::server::connections::CloseReason;
 
 use crate::options::Options;
 use crate::peer::{CLOSE, PING, PONG, Peer, TEXT, post};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use polecat::base::limit::Limit;
-use polecat::server::metrics::CloseReason;
+use polecat::server::connections::CloseReason;
 
 use crate::swarm::Report;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::base::config::Config;
 use crate::base::time::Now;
-use crate::server::admission::Source;
+use crate::server::connections::Source;
 use crate::server::facts::Facts;
 use crate::server::server::Server;
 use crate::server::socket::{Readiness, Socket};
@@ -192,7 +192,7 @@ fn who_has_gone_is_not_answered_and_holds_up_nobody() {
     hall.turn();
     // They break, and a reset is seen before their turn comes.
     for (_, index) in &clients[..2] {
-        hall.server.die(*index, crate::server::metrics::CloseReason::SocketError);
+        hall.server.abort(*index, crate::server::connections::CloseReason::SocketError);
     }
     hall.turn();
     let page = body(&clients[2]);

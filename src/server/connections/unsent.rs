@@ -13,7 +13,7 @@ use crate::base::map::Map;
 use crate::base::time::Stamp;
 use crate::wire::websocket::codec::{self, Sender};
 
-use super::connection::{Connection, Phase, Reading, Writing};
+use super::connection::{Connection, Phase, ReadState, WriteState};
 
 /// Bytes that the outbox of each connection may hold whatever the others do: for Pongs, acks, errors
 /// and other small answers.
@@ -37,6 +37,7 @@ pub(super) enum Pool {
 /// The counts of what outboxes hold.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
+    bytes_max: usize,
     /// Bytes of memory of all outboxes, large frames left out.
     held_bytes: usize,
     pools: [Counts; 2],
@@ -88,6 +89,19 @@ impl<S> Links for Outboxes<'_, S> {
 }
 
 impl Unsent {
+    /// Nothing is held; `bytes_max` is what the two pools may hold together.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// Bytes that a pool may hold.
+    pub(super) const fn bytes_max(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Answers => self.bytes_max - self.bytes_max / 4,
+            Pool::Frames => self.bytes_max / 4,
+        }
+    }
+
     /// Bytes of memory of all outboxes.
     pub(super) const fn held_bytes(&self) -> usize {
         self.held_bytes + self.bytes(Pool::Frames)
@@ -334,8 +348,8 @@ fn find<S>(connections: &Slab<Connection<S>>, id: Id) -> Option<&Connection<S>> 
 
 fn is_waiting<S>(connections: &Slab<Connection<S>>, pool: Pool, id: Id) -> bool {
     find(connections, id).is_some_and(|connection| match pool {
-        Pool::Answers => connection.reading == Reading::NoRoom,
-        Pool::Frames => connection.writing == Writing::NoRoom,
+        Pool::Answers => connection.reading == ReadState::AwaitingRoom,
+        Pool::Frames => connection.writing == WriteState::AwaitingRoom,
     })
 }
 

@@ -13,7 +13,7 @@ const PART_OF_AGE: u64 = 128;
 
 /// Which generation came when, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
+pub(super) struct AcceptTimes {
     marks: Vec<Mark>,
 }
 
@@ -24,7 +24,7 @@ struct Mark {
     at_ms: u64,
 }
 
-impl Arrivals {
+impl AcceptTimes {
     /// Notes that `generation` is accepted now.
     pub(super) fn note(&mut self, generation: u32, now_ms: u64) {
         if self.marks.last().is_some_and(|last| now_ms < last.at_ms + MARK_MS) {
@@ -74,15 +74,15 @@ mod tests {
 
     /// One connection every `step_ms`, for so many; every one of them has its age.
     fn check(first: u32, count: u32, step_ms: u64) {
-        let mut arrivals = Arrivals::default();
+        let mut times = AcceptTimes::default();
         for number in 0..count {
-            arrivals.note(first.wrapping_add(number), u64::from(number) * step_ms);
+            times.note(first.wrapping_add(number), u64::from(number) * step_ms);
         }
-        assert!(arrivals.marks.len() <= MARKS_MAX);
+        assert!(times.marks.len() <= MARKS_MAX);
         let now_ms = u64::from(count) * step_ms + 5;
         for number in (0..count).step_by(97).chain([count - 1]) {
             let age = now_ms - u64::from(number) * step_ms;
-            let told = arrivals.age_ms(first.wrapping_add(number), now_ms);
+            let told = times.age_ms(first.wrapping_add(number), now_ms);
             let most = age + (age / 100).max(MARK_MS);
             assert!((age..=most).contains(&told), "{first} {number} {step_ms}: {told} for {age}");
         }
@@ -100,6 +100,6 @@ mod tests {
 
     #[test]
     fn where_none_came_none_is_old() {
-        assert_eq!(Arrivals::default().age_ms(7, 1_000), 0);
+        assert_eq!(AcceptTimes::default().age_ms(7, 1_000), 0);
     }
 }

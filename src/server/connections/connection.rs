@@ -1,6 +1,8 @@
 //! A connection. An idle one is one cache line: what is in progress lives in its
 //! inbox and its outbox, which do not exist while nothing is.
 
+use core::net::SocketAddr;
+
 use slab::Slab;
 
 use crate::base::deadline::{Link, Links};
@@ -8,6 +10,7 @@ use crate::base::frame::Outbox;
 use crate::base::id::{Id, NONE};
 use crate::base::time::Stamp;
 use crate::hub::entry::Encoding;
+use crate::server::socket::Socket;
 use crate::wire::http::decoder::RequestDecoder;
 use crate::wire::protocol::Sequence;
 use crate::wire::v1::Place;
@@ -17,36 +20,36 @@ use crate::wire::websocket::message::MessageDecoder;
 #[derive(Debug)]
 pub struct Connection<S> {
     /// The way to it.
-    pub socket: S,
+    pub(super) socket: S,
     /// Tells it from others that had or will have its place in the slab.
-    pub generation: u32,
+    pub(super) generation: u32,
     /// Its channel, or [`NONE`]; set exactly while it is a member.
-    pub channel: u32,
+    pub(super) channel: u32,
     /// Its place among the channel's members.
-    pub slot: u32,
+    pub(super) slot: u32,
     /// The id up to which it has been sent everything of its channel.
-    pub cursor: u64,
+    pub(super) cursor: u64,
     /// Its place on the FIFO that its phase names.
-    pub deadline: Link,
+    pub(super) deadline: Link,
     /// When it last gave a sign of life: bytes, or room in a socket that was full.
-    pub heard: Stamp,
+    pub(super) heard: Stamp,
     /// What has arrived of something unfinished.
-    pub inbox: Option<Box<Inbox>>,
+    pub(super) inbox: Option<Box<Inbox>>,
     /// What is still to be written; never empty.
-    pub outbox: Option<Box<Outbox>>,
-    /// Appends and questions whose answers it waits for, as an HTTP client.
-    pub pending: u16,
+    pub(super) outbox: Option<Box<Outbox>>,
+    /// Appends and queries whose answers it waits for, as an HTTP client.
+    pub(super) pending: u16,
     /// What is being done with it.
-    pub phase: Phase,
+    pub(super) phase: Phase,
     /// Whether and why it is read.
-    pub reading: Reading,
+    pub(super) reading: ReadState,
     /// Whether and why it is written.
-    pub writing: Writing,
-    /// The queues that its id is in. It stays there if the connection does not wait for its turn any more, and
+    pub(super) writing: WriteState,
+    /// The queues that its id is in. The id stays there if the connection no longer waits for its turn, and
     /// serves again if it does.
-    pub queues: Queues,
+    pub(super) queues: Queues,
     /// How it gets its messages.
-    pub encoding: Encoding,
+    pub(super) encoding: Encoding,
 }
 
 // The promise of very many idle connections, kept by the compiler: one cache line
@@ -57,7 +60,7 @@ const _: () = assert!(size_of::<Option<Connection<u32>>>() == size_of::<Connecti
 /// A queue of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Queue {
+pub(super) enum Queue {
     /// Of those to be read.
     Read = 1,
     /// Of those to be flushed.
@@ -66,24 +69,23 @@ pub enum Queue {
 
 /// Those that a connection is in, each once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Queues(u8);
+pub(super) struct Queues(u8);
 
 impl Queues {
     /// Whether it is in that one.
-    #[must_use]
-    pub const fn has(self, queue: Queue) -> bool {
+    pub(super) const fn has(self, queue: Queue) -> bool {
         self.0 & queue as u8 != 0
     }
 
     /// Enters one; returns whether it was not there.
-    pub const fn enter(&mut self, queue: Queue) -> bool {
+    pub(super) const fn enter(&mut self, queue: Queue) -> bool {
         let is_new = !self.has(queue);
         self.0 |= queue as u8;
         is_new
     }
 
     /// Leaves one.
-    pub const fn leave(&mut self, queue: Queue) {
+    pub(super) const fn leave(&mut self, queue: Queue) {
         self.0 &= !(queue as u8);
     }
 }
@@ -102,22 +104,22 @@ pub enum Phase {
     /// Our Close is sent, the peer's is waited for (RFC 6455 7.1.2).
     Closing,
     /// Nothing more is read; what is in the outbox is still sent.
-    Ending(Farewell),
+    Ending(CloseKind),
     /// Everything is sent and the peer told so; its end is waited for, so that a
     /// reset does not destroy what it has yet to read.
-    Lingering(Farewell),
+    Lingering(CloseKind),
     /// To be dropped at the end of the turn.
     Dead,
 }
 
-/// What the peer of a connection that ends may still be doing.
+/// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Farewell {
-    /// Nothing: both Closes were sent, or the last request was answered. Only the end of
+pub enum CloseKind {
+    /// Both Closes were sent, or the last request was answered. Only the end of
     /// its TCP connection is missing.
-    Mutual,
+    Clean,
     /// It was cut short, and may be in the midst of sending.
-    OneSided,
+    Abrupt,
 }
 
 /// What a WebSocket is open for.
@@ -209,8 +211,8 @@ impl Endpoint {
 
 /// Whether a connection is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// The socket was read empty; a readiness event marks it again.
+pub enum ReadState {
+    /// The socket was read empty; a readiness event queues the connection again.
     Idle,
     /// It is in the queue of those to be read.
     Queued,
@@ -218,41 +220,41 @@ pub enum Reading {
     /// event has told of, or the end.
     QueuedToEmpty,
     /// It has yet to take what it asked for: it is read again when its outbox is empty.
-    Full,
+    Backpressured,
     /// All connections together hold too much that is unsent: it is read again when there is room.
-    NoRoom,
-    /// The engine has too much to do: it is read again when that has caught up.
+    AwaitingRoom,
+    /// The store, or the encoders, have too much to do: it is read again when they have caught up.
     Stalled,
-    /// An answer that it waits for has to be sent before what follows.
-    Awaiting,
+    /// A response that it waits for must be sent before what follows.
+    AwaitingResponse,
     /// It is not read any more.
-    Over,
+    Closed,
 }
 
 /// Whether a connection is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writing {
+pub enum WriteState {
     /// The socket takes bytes, as far as is known, and nothing is left to be sent.
     Ready,
     /// It is in the queue of those to be flushed.
     Queued,
     /// The socket is full; a readiness event queues it.
     Blocked,
-    /// A page of history is waited for, or how much of it there is.
-    Paging,
+    /// A page of history, or the count of what was missed, was asked for.
+    AwaitingHistory,
     /// All connections together hold too much that is unsent: history goes on when there is room.
-    NoRoom,
+    AwaitingRoom,
 }
 
 /// What has arrived of something unfinished.
 #[derive(Debug)]
-pub struct Inbox {
+pub(in crate::server) struct Inbox {
     /// Bytes that are not decoded yet.
-    pub rest: Vec<u8>,
+    pub(in crate::server) rest: Vec<u8>,
     /// What this inbox counts for among all of them.
-    pub bytes: usize,
+    pub(in crate::server) bytes: usize,
     /// How far the decoding is.
-    pub decoder: Decoder,
+    pub(in crate::server) decoder: Decoder,
 }
 
 /// How far the decoding of a request or a message is.
@@ -265,6 +267,19 @@ pub enum Decoder {
 }
 
 impl Decoder {
+    /// That of a connection in `phase`; `None` if what comes now is thrown away. It is read nonetheless: a socket
+    /// that is closed with bytes unread resets the connection.
+    #[must_use]
+    pub fn of(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Handshake | Phase::Request | Phase::KeepAlive => {
+                Some(Self::Http(RequestDecoder::default()))
+            }
+            Phase::Open(_) | Phase::Closing => Some(Self::WebSocket(MessageDecoder::default())),
+            Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => None,
+        }
+    }
+
     /// Bytes held of an unfinished message.
     #[must_use]
     pub const fn buffered_bytes(&self) -> usize {
@@ -286,7 +301,7 @@ impl Decoder {
 
 impl<S> Connection<S> {
     /// A connection that was just accepted.
-    pub fn new(socket: S, generation: u32, now: Stamp) -> Self {
+    pub(super) fn new(socket: S, generation: u32, now: Stamp) -> Self {
         Self {
             socket,
             generation,
@@ -299,8 +314,8 @@ impl<S> Connection<S> {
             outbox: None,
             pending: 0,
             phase: Phase::Handshake,
-            reading: Reading::Idle,
-            writing: Writing::Ready,
+            reading: ReadState::Idle,
+            writing: WriteState::Ready,
             queues: Queues::default(),
             encoding: Encoding::Plain,
         }
@@ -311,13 +326,83 @@ impl<S> Connection<S> {
         Id { index, generation: self.generation }
     }
 
+    /// What is being done with it.
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether and why it is read.
+    pub const fn read_state(&self) -> ReadState {
+        self.reading
+    }
+
+    /// Whether and why it is written.
+    pub const fn write_state(&self) -> WriteState {
+        self.writing
+    }
+
+    /// The index of its channel; `None` if it is not a subscriber.
+    pub const fn channel(&self) -> Option<u32> {
+        if self.channel == NONE { None } else { Some(self.channel) }
+    }
+
+    /// Its place among the members of its channel.
+    pub const fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// The id up to which it has been sent everything of its channel.
+    pub const fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// How it gets its messages.
+    pub const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// When it last gave a sign of life.
+    pub const fn heard(&self) -> Stamp {
+        self.heard
+    }
+
+    /// Whether an answer of the store, or a turn of its own, must come before its next response.
+    pub const fn awaits_response(&self) -> bool {
+        self.pending > 0
+    }
+
+    /// How many responses it waits for.
+    pub const fn responses_awaited(&self) -> u16 {
+        self.pending
+    }
+
+    /// Whether anything waits to be sent to it.
+    pub const fn has_unsent(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    /// Bytes that wait to be sent to it.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Bytes held of something unfinished that has arrived.
+    pub fn inbox_bytes(&self) -> usize {
+        self.inbox.as_ref().map_or(0, |inbox| inbox.bytes)
+    }
+
+    /// The undecoded beginning of something unfinished that has arrived; `None` if nothing has.
+    pub fn unfinished(&self) -> Option<&[u8]> {
+        self.inbox.as_ref().map(|inbox| &inbox.rest[..])
+    }
+
     /// Bytes in the outbox that are neither of a shared frame nor static.
     #[must_use]
     pub fn private_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.private_bytes())
     }
 
-    /// What messages of `polecat.v1` to it have in common; `None` where it is no
+    /// What the envelopes of messages of `polecat.v1` to it have in common; `None` if it is not a
     /// subscriber.
     pub fn place<'a>(&self, timestamp: &'a str) -> Option<Place<'a>> {
         let Phase::Open(endpoint) = self.phase else { return None };
@@ -328,7 +413,11 @@ impl<S> Connection<S> {
     /// Whether it is a subscriber that takes less than it is sent: its socket is full, or
     /// history is being read for it, or waits for room.
     pub const fn is_lagging(&self) -> bool {
-        self.channel != NONE && matches!(self.writing, Writing::Blocked | Writing::Paging | Writing::NoRoom)
+        self.channel != NONE
+            && matches!(
+                self.writing,
+                WriteState::Blocked | WriteState::AwaitingHistory | WriteState::AwaitingRoom
+            )
     }
 
     /// Whether it speaks HTTP.
@@ -338,37 +427,46 @@ impl<S> Connection<S> {
 
     /// Whether what it has sent is worked on, as far as that waits for nothing.
     pub const fn may_go_on(&self) -> bool {
-        matches!(self.reading, Reading::Idle | Reading::Queued | Reading::QueuedToEmpty)
+        matches!(self.reading, ReadState::Idle | ReadState::Queued | ReadState::QueuedToEmpty)
     }
 
     /// Whether it is our doing that what it has sent is not read yet.
     #[must_use]
     pub const fn is_unread(&self) -> bool {
         match self.reading {
-            Reading::Queued | Reading::QueuedToEmpty | Reading::Stalled => true,
-            // Who has something to take shows by that that it lives.
-            Reading::NoRoom => self.outbox.is_none(),
-            Reading::Idle | Reading::Full | Reading::Awaiting | Reading::Over => false,
+            ReadState::Queued | ReadState::QueuedToEmpty | ReadState::Stalled => true,
+            // One that has something to take shows by taking it that it lives.
+            ReadState::AwaitingRoom => self.outbox.is_none(),
+            ReadState::Idle | ReadState::Backpressured | ReadState::AwaitingResponse | ReadState::Closed => {
+                false
+            }
         }
     }
 
     /// Whether it is our doing that it is not sent what there is.
     #[must_use]
     pub const fn is_unwritten(&self) -> bool {
-        matches!(self.writing, Writing::Queued)
+        matches!(self.writing, WriteState::Queued)
     }
 
-    /// Whether nothing is lost where the process ends now: our end is sent, the peer has
+    /// Whether nothing is lost if the process ends now: our end is sent, the peer has
     /// nothing more to say, and what it did say is read.
     #[must_use]
     pub const fn is_let_go(&self) -> bool {
-        matches!(self.phase, Phase::Lingering(Farewell::Mutual)) && matches!(self.reading, Reading::Idle)
+        matches!(self.phase, Phase::Lingering(CloseKind::Clean)) && matches!(self.reading, ReadState::Idle)
     }
 
     /// Whether a request is being worked on.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub const fn is_busy(&self) -> bool {
         self.inbox.is_some() || self.outbox.is_some() || self.pending > 0
+    }
+}
+
+impl<S: Socket> Connection<S> {
+    /// The peer's address, if it is known.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.socket.peer()
     }
 }
 
