@@ -93,6 +93,11 @@ fn no_files_use_one_another_in_a_circle() {
 }
 
 #[test]
+fn the_list_of_a_folder_is_no_more_than_that() {
+    assert_none(sources(&["src"]).iter().flat_map(lists));
+}
+
+#[test]
 fn the_world_is_named_in_its_places_alone() {
     assert_none(sources(&["src"]).iter().flat_map(world));
 }
@@ -148,6 +153,20 @@ fn documents_are_in_plain_english() {
 fn every_section_of_the_protocol_is_tested() {
     let protocol = fs::read_to_string(root().join("PROTOCOL.md")).unwrap_or_default();
     assert_none(untested(&protocol, &sources(&["tests/polecat"])));
+}
+
+/// Code in the file that lists the modules of a folder.
+fn lists(source: &Source) -> Vec<String> {
+    // The fields of an owner are private to its folder.
+    let has_owner =
+        ["src/server/", "src/store/sqlite/mod.rs"].iter().any(|path| source.path.starts_with(path));
+    if has_owner || !source.path.ends_with("/mod.rs") {
+        return Vec::new();
+    }
+    let items = ["fn", "struct", "enum", "impl", "trait", "type", "const", "static", "macro_rules"];
+    let lines = items.iter().flat_map(|item| source.lines_with(item));
+    let instead = "a folder's mod.rs is its table of contents; give it a file of its own";
+    lines.map(|line| format!("{}:{line}: {instead}", source.path)).collect()
 }
 
 /// The only places that name clocks, randomness, files, sockets and the environment.

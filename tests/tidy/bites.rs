@@ -4,7 +4,7 @@
 use super::floors::Floors;
 use super::phrases::of_document;
 use super::source::Source;
-use super::{banned, citations, lengths, packages, patience, runtimes, trees, untested, world};
+use super::{banned, citations, lengths, lists, packages, patience, runtimes, trees, untested, world};
 
 fn at(path: &str, text: &str) -> Source {
     Source::new(path, text)
@@ -125,6 +125,16 @@ fn files_in_an_order_are_fine() {
         ("src/a/y.rs", others),
     ];
     assert_eq!(circles(&same), [""; 0], "a method of one name in two files");
+}
+
+#[test]
+fn code_in_the_list_of_a_folder_is_found() {
+    for text in ["fn f() {}", "pub struct S;", "impl S {}", "pub(crate) const X: u8 = 1;", "enum E {}"] {
+        assert_eq!(lines(&lists(&at("src/a/mod.rs", &format!("mod x;\n{text}\n")))), [2], "{text}");
+        assert_eq!(lists(&at("src/a/x.rs", text)), [""; 0], "{text}");
+    }
+    let fine = "//! A struct, and an impl.\n\n#[cfg(test)]\nmod tests;\npub(crate) mod x;\n\npub use x::{A, type_of};\n";
+    assert_eq!(lists(&at("src/a/mod.rs", fine)), [""; 0]);
 }
 
 #[test]
