@@ -24,7 +24,6 @@ impl<'a> Authority<'a> {
     /// Takes a text apart.
     ///
     /// # Errors
-    ///
     /// The part that is wrong; the host, if both are.
     pub fn parse(text: &'a str) -> Result<Self, AuthorityError> {
         let is_bracketed = text.starts_with('[');
@@ -47,7 +46,6 @@ impl<'a> Authority<'a> {
     }
 
     /// The host, if it is an IPv6 address.
-    #[must_use]
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
         self.host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
     }

@@ -46,13 +46,11 @@ impl Default for Fifo {
 
 impl Fifo {
     /// How many wait.
-    #[must_use]
     pub const fn len(&self) -> u32 {
         self.len
     }
 
     /// Whether none waits.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -91,32 +91,27 @@ impl Chunk {
 
 impl Outbox {
     /// Bytes still to be written.
-    #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nothing is left to be written.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Bytes still to be written that are neither of a shared frame nor static.
-    #[must_use]
     pub const fn private_bytes(&self) -> usize {
         self.private_bytes
     }
 
     /// Bytes of memory that it holds, sent ones and room for more among them, but for what is in
     /// [`Self::large_frames`].
-    #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
     /// Whether it holds a shared frame larger than [`SMALL_BYTES`].
-    #[must_use]
     pub const fn has_large_frames(&self) -> bool {
         self.large_frames > 0
     }
@@ -167,7 +162,6 @@ impl Outbox {
     }
 
     /// What is next on the wire; empty only where the whole outbox is.
-    #[must_use]
     pub fn front(&self) -> &[u8] {
         self.chunks.front().map_or(&[], Chunk::as_slice)
     }

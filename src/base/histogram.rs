@@ -26,13 +26,11 @@ impl Histogram {
         self.sum = self.sum.saturating_add(value);
     }
 
-    #[must_use]
     pub const fn sum(&self) -> u64 {
         self.sum
     }
 
     /// How many values there were.
-    #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }

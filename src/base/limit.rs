@@ -16,7 +16,6 @@ macro_rules! limits {
             pub const ALL: &[Self] = &[$(Self::$limit),*];
 
             /// The name, as metrics and logs have it.
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$limit => $name,)*
@@ -89,7 +88,6 @@ impl LimitHits {
     }
 
     /// How often it was run into.
-    #[must_use]
     pub const fn of(&self, limit: Limit) -> u64 {
         self.0[limit as usize]
     }

@@ -38,7 +38,6 @@ impl AllowedOrigins {
     /// `*` for all. White space around it and a slash at its end mean nothing.
     ///
     /// # Errors
-    ///
     /// If no browser would ever send it.
     pub fn add(&mut self, origin: &str) -> Result<(), NotAnOrigin> {
         match origin.trim_ascii() {
@@ -56,7 +55,6 @@ impl AllowedOrigins {
     }
 
     /// Whether a page of `origin` may talk to the server under the authority `host`.
-    #[must_use]
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
         let parsed = Origin::parse(origin);
         if self.any || (!self.listed.is_empty() && self.lists(origin, parsed.ok())) {

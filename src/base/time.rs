@@ -21,14 +21,12 @@ pub struct Stamp(u32);
 
 impl Stamp {
     /// The stamp of `ms` milliseconds on the monotonic clock.
-    #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is the representation")]
     pub const fn from_ms(ms: u64) -> Self {
         Self(ms as u32)
     }
 
     /// Milliseconds from `earlier` to this stamp.
-    #[must_use]
     pub const fn since(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)
     }
@@ -61,7 +59,6 @@ impl AttendedClock {
     pub const STOP_MS_MIN: u64 = 1_000;
 
     /// A clock that starts at `now`.
-    #[must_use]
     pub const fn new(now: Now) -> Self {
         Self { attended_ms: 0, wall_ms: now.monotonic_ms, asked_ms: Some(0), was_stopped: false }
     }
@@ -100,12 +97,10 @@ impl AttendedClock {
     }
 
     /// Milliseconds attended since the start.
-    #[must_use]
     pub const fn ms(&self) -> u64 {
         self.attended_ms
     }
 
-    #[must_use]
     pub const fn stamp(&self) -> Stamp {
         Stamp::from_ms(self.attended_ms)
     }

@@ -46,7 +46,6 @@ enum Command {
 /// Runs the program: reads the command line, does what it says, and returns the
 /// exit status: 0 where all went well, 1 where the world was against it, 2 where
 /// the command line was wrong.
-#[must_use]
 pub fn run() -> ExitCode {
     let args = with_command(std::env::args_os().collect());
     match parse(&args) {

@@ -45,7 +45,6 @@ impl Channel {
     /// The id up to which a member whose cursor is `cursor` has been sent everything. A member that had all before
     /// the first message that the sweep is to offer has nothing to get until that one, however many
     /// ids other channels have used meanwhile.
-    #[must_use]
     pub fn reach(&self, cursor: u64) -> u64 {
         let (newest, next) = self.lull;
         if (newest..next).contains(&cursor) { next - 1 } else { cursor }
@@ -134,31 +133,26 @@ pub enum Run<'a> {
 
 impl Log {
     /// An empty log; every message with an id up to `floor` is in the store only.
-    #[must_use]
     pub const fn new(floor: u64) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, floor }
     }
 
     /// Bytes of its frames, in all encodings.
-    #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// How many messages it holds.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether it holds no message.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The id of the newest message, or one above it up to which there is none.
-    #[must_use]
     pub fn newest(&self) -> u64 {
         self.entries.back().map_or(self.floor, |newest| newest.id)
     }
@@ -221,7 +215,6 @@ impl Log {
     /// Checks that it counts the bytes that it holds, and that its ids rise above its floor.
     ///
     /// # Panics
-    ///
     /// Where something does not hold.
     pub fn check_invariants(&self) {
         assert_eq!(self.bytes, self.entries.iter().map(Entry::bytes).sum::<usize>(), "bytes of a log");
@@ -230,7 +223,6 @@ impl Log {
     }
 
     /// What a member whose cursor is `cursor` has yet to be sent.
-    #[must_use]
     pub fn after(&self, cursor: u64) -> Run<'_> {
         if cursor < self.floor {
             return Run::Behind;

@@ -25,7 +25,6 @@ impl Encoding {
     pub const ALL: [Self; 4] = [Self::Plain, Self::Deflate, Self::DeflateSmall, Self::EventStream];
 
     /// The name, as metrics say it.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -36,7 +35,6 @@ impl Encoding {
     }
 
     /// The window of one that is compressed; its connections may send compressed messages, too.
-    #[must_use]
     pub const fn window(self) -> Option<Window> {
         match self {
             Self::Plain | Self::EventStream => None,
@@ -46,7 +44,6 @@ impl Encoding {
     }
 
     /// That of a WebSocket, given the window in which its messages are to be compressed, if any.
-    #[must_use]
     pub const fn of_websocket(window: Option<Window>) -> Self {
         match window {
             None => Self::Plain,
@@ -72,13 +69,11 @@ pub struct Entry {
 
 impl Entry {
     /// A message in no encoding but the plain one.
-    #[must_use]
     pub const fn new(id: u64, plain: Frame) -> Self {
         Self { id, plain, further: [const { None }; Encoding::ALL.len() - 1] }
     }
 
     /// The message in that encoding, if it was made.
-    #[must_use]
     pub const fn frame(&self, encoding: Encoding) -> Option<&Frame> {
         match encoding.place() {
             None => Some(&self.plain),
@@ -104,7 +99,6 @@ impl Entry {
     }
 
     /// Bytes of all its frames.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         let further = self.further.iter().flatten().map(|frame| self.price(frame));
         self.plain.len() + further.sum::<usize>()

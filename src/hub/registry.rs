@@ -49,7 +49,6 @@ impl Links for Slab<Channel> {
 
 impl Registry {
     /// No channels yet; the newest ids are those of the store.
-    #[must_use]
     pub fn new(limits: &Limits, timeouts: &Timeouts, newest_message: u64, newest_event: u64) -> Self {
         Self {
             channels: Slab::new(),
@@ -71,7 +70,6 @@ impl Registry {
 
     /// The newest id of the sequence that `stream` is part of, as far as the
     /// engine has told: where a subscriber that asks for no replay begins.
-    #[must_use]
     pub const fn newest(&self, stream: &Stream) -> u64 {
         match stream {
             Stream::Events => self.newest_event,
@@ -88,7 +86,6 @@ impl Registry {
 
     /// Whether joining `stream` would make more than `channels_max` channels, events
     /// not counted.
-    #[must_use]
     pub fn is_full(&self, stream: &Stream, channels_max: usize) -> bool {
         let is_new = matches!(stream, Stream::Channel(_)) && self.find(stream).is_none();
         is_new && self.names.len() >= channels_max
@@ -151,13 +148,11 @@ impl Registry {
 
     /// The channel at `index`, which is one that [`Self::join`] returned and that
     /// still has the member.
-    #[must_use]
     pub fn channel(&self, index: u32) -> &Channel {
         &self.channels[index as usize]
     }
 
     /// The name of the channel at `index`; `None` where it is that of events, or none.
-    #[must_use]
     pub fn name(&self, index: u32) -> Option<&Rc<str>> {
         match &self.channels.get(index as usize)?.stream {
             Stream::Events => None,
@@ -172,19 +167,16 @@ impl Registry {
     }
 
     /// How many subscribers the channel of that name has.
-    #[must_use]
     pub fn members_of(&self, name: &str) -> usize {
         self.names.get(name).map_or(0, |index| self.channels[*index as usize].members.len())
     }
 
     /// How many subscribers of events there are.
-    #[must_use]
     pub fn event_members(&self) -> usize {
         self.events.map_or(0, |index| self.channels[index as usize].members.len())
     }
 
     /// What a member of the channel at `index` has yet to be sent.
-    #[must_use]
     pub fn after(&self, index: u32, cursor: u64) -> Run<'_> {
         self.channels[index as usize].log.after(cursor)
     }
@@ -318,7 +310,6 @@ impl Registry {
     }
 
     /// Whether any member has yet to be offered something by a sweep.
-    #[must_use]
     pub fn has_sweeps(&self) -> bool {
         !self.sweeps.is_empty()
     }
@@ -370,25 +361,21 @@ impl Registry {
     }
 
     /// Whether somebody has yet to be told.
-    #[must_use]
     pub fn has_notices(&self) -> bool {
         self.events.is_some_and(|index| self.channels[index as usize].notice > 0)
     }
 
     /// How many channels there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.channels.len()
     }
 
     /// Whether there is no channel.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
 
     /// Bytes of all frames in memory.
-    #[must_use]
     pub const fn logs_bytes(&self) -> usize {
         self.logs_bytes
     }
@@ -401,7 +388,6 @@ impl Registry {
     /// Checks the whole structure.
     ///
     /// # Panics
-    ///
     /// Where something does not hold.
     pub fn check_invariants(&self) {
         let mut bytes = 0;

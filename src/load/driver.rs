@@ -34,7 +34,6 @@ pub enum Stage {
 
 impl Stage {
     /// What is being done, for people.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
@@ -104,7 +103,6 @@ pub(super) struct Publisher {
 
 impl<S: Socket> Driver<S> {
     /// A run that has not begun. `seed` is what the masks of frames depend on.
-    #[must_use]
     pub fn new(plan: Plan, seed: u64) -> Self {
         let peers: Vec<_> = (0..plan.peers()).map(|index| peer(&plan, index)).collect();
         let is_subscriber = |peer: &&Peer<S>| matches!(peer.role, Role::Subscriber { .. });
@@ -158,25 +156,21 @@ impl<S: Socket> Driver<S> {
     }
 
     /// For how long what was sent has counted; 0 where it never did.
-    #[must_use]
     pub const fn counted_us(&self) -> u64 {
         self.counting_to_us.saturating_sub(self.counting_from_us)
     }
 
     /// How far it is.
-    #[must_use]
     pub const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// How many connections are open.
-    #[must_use]
     pub const fn open(&self) -> u32 {
         self.open
     }
 
     /// How many of those that were opened at the beginning are still there.
-    #[must_use]
     pub fn alive(&self) -> u32 {
         let is_open = |publisher: &&Publisher| self.peers[publisher.peer as usize].phase == Phase::Open;
         let later = match self.plan.workload {
@@ -186,19 +180,16 @@ impl<S: Socket> Driver<S> {
         self.open - u32::try_from(later).unwrap_or_default()
     }
 
-    #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
     }
 
     /// What was wrong with deliveries.
-    #[must_use]
     pub const fn order(&self) -> &Order {
         &self.order
     }
 
     /// What is being run.
-    #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }

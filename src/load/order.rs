@@ -57,7 +57,6 @@ pub struct Faults {
 
 impl Order {
     /// Nothing is published yet.
-    #[must_use]
     pub fn new(publishers: usize, subscribers: u32, awaited: u32) -> Self {
         Self {
             base: 0,
@@ -73,7 +72,6 @@ impl Order {
     }
 
     /// The place after the last message that anybody has got.
-    #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
     pub fn end(&self) -> u32 {
         self.base + self.entries.len() as u32

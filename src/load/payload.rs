@@ -17,7 +17,6 @@ pub struct Stamp {
 
 /// A payload of `bytes` bytes, of which [`Stamp::write_over`] changes what it tells: one letter again and again; or, where it is to be compressed, text that
 /// shrinks about as much as JSON with numbers and names in it does.
-#[must_use]
 pub fn blank(bytes: usize, is_compressed: bool) -> Vec<u8> {
     let len = bytes.max(STAMP_BYTES);
     if !is_compressed {
@@ -48,7 +47,6 @@ impl Stamp {
     }
 
     /// What the payload that begins with `bytes` tells.
-    #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let stamp: &[u8; STAMP_BYTES] = bytes.first_chunk()?;
         if stamp[0] != b'@' || stamp[4] != b'.' || stamp[13] != b'.' {
@@ -62,7 +60,6 @@ impl Stamp {
     }
 
     /// Whether `text` begins with a payload such as `payload`, but for what it tells, and what may end it in JSON.
-    #[must_use]
     pub fn is_whole(text: &[u8], payload: &[u8]) -> bool {
         let rest = text.get(STAMP_BYTES..).and_then(|text| text.strip_prefix(&payload[STAMP_BYTES..]));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'"')))
@@ -70,7 +67,6 @@ impl Stamp {
 
     /// Finds a payload within `text`, first at `hint`: where the last one was. Returns
     /// what it tells and where it is.
-    #[must_use]
     pub fn find(text: &[u8], hint: usize) -> Option<(Self, usize)> {
         let at_hint = text.get(hint..).and_then(Self::parse);
         if let Some(stamp) = at_hint {

@@ -76,7 +76,6 @@ pub struct Inbox {
 
 impl<S> Peer<S> {
     /// A connection that is not open yet.
-    #[must_use]
     pub const fn new(role: Role, publisher: u16) -> Self {
         Self {
             socket: None,
@@ -94,7 +93,6 @@ impl<S> Peer<S> {
     }
 
     /// Whether it breaks the rules on purpose.
-    #[must_use]
     pub const fn is_unruly(&self) -> bool {
         matches!(self.role, Role::HalfOpen | Role::Dribbler)
     }

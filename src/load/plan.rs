@@ -17,7 +17,6 @@ pub enum Workload {
 
 impl Workload {
     /// The name on the command line.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -100,7 +99,6 @@ pub struct Plan {
 
 impl Plan {
     /// Where it is published.
-    #[must_use]
     pub const fn publish_endpoint(&self) -> &Endpoint {
         match &self.publishing {
             Publishing::Message => &self.endpoint,
@@ -111,7 +109,6 @@ impl Plan {
     }
 
     /// What the ids of what is published begin with.
-    #[must_use]
     pub const fn id_prefix(&self) -> &'static str {
         match &self.publishing {
             Publishing::PostEvent(_) => "event-",
@@ -120,13 +117,11 @@ impl Plan {
     }
 
     /// Whether the connection at `index` is one that publishes beside those that are measured.
-    #[must_use]
     pub const fn publishes(&self, index: u32) -> bool {
         index >= self.connections && index < self.connections + self.publishers
     }
 
     /// All connections of the run.
-    #[must_use]
     pub const fn peers(&self) -> u32 {
         self.connections + self.publishers + self.half_open + self.dribblers
     }

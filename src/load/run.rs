@@ -101,7 +101,6 @@ impl<S: Socket> Driver<S> {
     }
 
     /// How long the next poll may sleep, in microseconds.
-    #[must_use]
     pub fn timeout_us(&self) -> u64 {
         if !self.read_queue.is_empty() {
             return 0;

@@ -25,7 +25,6 @@ impl Latencies {
     }
 
     /// Their distribution; `None` where there are none.
-    #[must_use]
     pub fn summary(&self) -> Option<Summary> {
         (!self.0.is_empty()).then(|| Summary {
             p50: self.0.value_at_quantile(0.5),

@@ -23,7 +23,6 @@ pub(crate) fn say(line: &str) {
 /// Writes `text` to stdout: what was asked for.
 ///
 /// # Errors
-///
 /// Those of the operating system; a reader that went away is one.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -34,7 +33,6 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// Starts logging at `level`.
 ///
 /// # Errors
-///
 /// Where a logger was installed before.
 pub(crate) fn log_at(level: LevelFilter) -> Result<(), log::SetLoggerError> {
     let lines = Lines { levels: SimpleLogger::new().with_level(level) };

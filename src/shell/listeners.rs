@@ -260,7 +260,6 @@ impl Listeners {
 /// Comes first of all: what is opened before could be taken for one of them.
 ///
 /// # Errors
-///
 /// A line that says which of them cannot be listened on.
 pub(crate) fn inherited() -> Result<Vec<StdTcpListener>, String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -37,7 +37,6 @@ impl Supervisor {
     /// The one that the environment names, if any.
     ///
     /// # Errors
-    ///
     /// A line that says what cannot be understood or reached.
     pub(crate) fn from_env() -> Result<Option<Self>, String> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {

@@ -118,7 +118,6 @@ impl Reactor {
     /// Opens the store, and listens as the options say.
     ///
     /// # Errors
-    ///
     /// A line that says what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         // The address first: who is started in vain shall leave no new file behind.
@@ -130,7 +129,6 @@ impl Reactor {
     /// connects while no process serves them is not refused.
     ///
     /// # Errors
-    ///
     /// A line that says what is wrong and what to do.
     pub fn start_on(options: &Options, sockets: Vec<TcpListener>) -> Result<Self, StartError> {
         let listeners = Listeners::take_over(sockets);
@@ -176,13 +174,11 @@ impl Reactor {
     }
 
     /// Where it listens, with the ports that it got.
-    #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
 
     /// What stops it from another thread.
-    #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -191,7 +187,6 @@ impl Reactor {
     /// what was counted so far, SIGCHLD reap children, SIGCONT say that it was stopped, and SIGHUP do nothing.
     ///
     /// # Errors
-    ///
     /// Those of the operating system.
     pub fn handle_signals(&mut self) -> io::Result<()> {
         let (receiver, sender) = StdUnixStream::pair()?;
@@ -230,7 +225,6 @@ impl Reactor {
     /// Serves until it is stopped, and returns what was counted.
     ///
     /// # Errors
-    ///
     /// Where polling fails, which nothing can be done about.
     pub fn run(mut self) -> io::Result<Metrics> {
         if let Some(supervisor) = &mut self.supervisor {

@@ -62,14 +62,12 @@ impl Terms {
     }
 
     /// What clients are told, and repeat with their ids: text of which they need no part.
-    #[must_use]
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
 
     /// The last id of `sequence` up to which those of clients that were told `epoch` mean what they mean here;
     /// above all ids if that is the current term. `None` where its term is not known.
-    #[must_use]
     pub fn agreed(&self, epoch: &str, sequence: Sequence) -> Option<u64> {
         let Some((name, rest)) = epoch.split_once(SEPARATOR) else { return self.end(epoch, sequence) };
         self.end(name, sequence).or_else(|| {

@@ -91,7 +91,6 @@ impl PostedMessage {
     /// Reads the body; a channel's name has 1 to `name_bytes_max` bytes and no control characters.
     ///
     /// # Errors
-    ///
     /// All that is wrong with it.
     pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
@@ -147,7 +146,6 @@ impl PostedEvent {
     /// Reads the body; the payload is kept as it was written.
     ///
     /// # Errors
-    ///
     /// All that is wrong with it.
     pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
@@ -206,7 +204,6 @@ impl ListRange {
     /// Reads it from the values of a query. An id of `sequence` is a number, or as `event_id` says it.
     ///
     /// # Errors
-    ///
     /// All that is wrong with them.
     pub fn parse<'q>(
         sequence: Sequence,
@@ -240,7 +237,6 @@ impl ConnectionRange {
     /// Reads it from the values of a query.
     ///
     /// # Errors
-    ///
     /// All that is wrong with them.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
@@ -264,7 +260,6 @@ impl ChannelRange {
     /// Reads it from the values of a query.
     ///
     /// # Errors
-    ///
     /// All that is wrong with them.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
@@ -300,13 +295,11 @@ const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at leas
 const TOO_LONG: (&str, &str) = ("string_too_long", "String should have fewer bytes of UTF-8");
 
 /// Whether one of the mistakes is a name over its limit.
-#[must_use]
 pub fn has_long_name(errors: &[FieldError]) -> bool {
     errors.iter().any(|error| error.kind == TOO_LONG.0)
 }
 
 /// What is wrong with `name` as the name of a channel, as kind and message.
-#[must_use]
 pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str, &'static str)> {
     if name.is_empty() {
         Some(TOO_SHORT)

@@ -112,7 +112,6 @@ impl Inflater {
     }
 
     /// Bytes of the payloads so far, and of what they came to.
-    #[must_use]
     pub const fn bytes(&self) -> (u64, u64) {
         (self.bytes_in, self.bytes_out)
     }

@@ -66,7 +66,6 @@ impl<'de> Deserialize<'de> for Checked {
 /// Checks that `text` is JSON that can be stored.
 ///
 /// # Errors
-///
 /// What is wrong with it first.
 pub(crate) fn check(text: &str) -> Result<(), Error> {
     serde_json::from_str::<Checked>(text).map(|_| ())
@@ -125,7 +124,6 @@ pub(super) fn is_object(text: &[u8]) -> bool {
 /// twice the last value counts; all other values are skipped.
 ///
 /// # Errors
-///
 /// If it is no JSON, or a value under one of the keys does not become a `T`.
 pub(super) fn members<'t, T: Deserialize<'t>, const N: usize>(
     text: &'t str,

@@ -33,7 +33,6 @@ pub struct Message {
 
 impl Message {
     /// Bytes that the message takes in memory, about.
-    #[must_use]
     pub fn weight(&self) -> usize {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         96 + self.channel_id.len()
@@ -51,26 +50,22 @@ pub struct CorrelationId(String);
 
 impl CorrelationId {
     /// The one that is given, unless it is empty.
-    #[must_use]
     pub fn new(text: String) -> Option<Self> {
         (!text.is_empty()).then_some(Self(text))
     }
 
     /// A UUID that is made of random bits.
-    #[must_use]
     pub fn made_up(random: u128) -> Self {
         Self(uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid().to_string())
     }
 
     /// That of an event which was stored without one: its own id, so that it is the same each time.
-    #[must_use]
     pub fn of_event(id: u64) -> Self {
         let mut text = Vec::with_capacity(16);
         Sequence::Events.write(id, &mut text);
         Self(String::from_utf8_lossy(&text).into_owned())
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -91,7 +86,6 @@ pub struct Event {
 
 impl Event {
     /// Bytes that the event takes in memory, about.
-    #[must_use]
     pub fn weight(&self) -> usize {
         96 + self.kind.len() + self.payload.len() + self.correlation_id.0.len()
     }
@@ -147,13 +141,11 @@ impl Sequence {
     }
 
     /// The number in an id of this sequence; any other text as it is.
-    #[must_use]
     pub fn without_prefix(self, text: &str) -> &str {
         text.strip_prefix(self.prefix()).unwrap_or(text)
     }
 
     /// Reads what [`Self::write`] wrote; `None` for anything else, and for what is above [`ID_MAX`].
-    #[must_use]
     pub fn parse(self, text: &str) -> Option<u64> {
         let digits = text.strip_prefix(self.prefix())?;
         let id = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
@@ -163,7 +155,6 @@ impl Sequence {
 
 /// `unix_micros` in the form of all our timestamps: ISO 8601, UTC, microseconds,
 /// `2026-01-05T09:30:00.123456+00:00`. A clock beyond the year 9999 shows the epoch.
-#[must_use]
 pub fn timestamp(unix_micros: i64) -> String {
     let time = Timestamp::from_microsecond(unix_micros).unwrap_or(Timestamp::UNIX_EPOCH);
     DateTimePrinter::new().precision(Some(6)).timestamp_with_offset_to_string(&time, Offset::UTC)
@@ -261,7 +252,6 @@ pub struct Draft {
 
 impl Draft {
     /// The message that this becomes on `channel_id` at `timestamp`.
-    #[must_use]
     pub fn into_message(self, channel_id: Rc<str>, timestamp: Rc<str>) -> Message {
         let Self { author, content, lane, provider, token_count } = self;
         Message { channel_id, author, content, timestamp, lane, provider, token_count }
@@ -291,7 +281,6 @@ struct ClientFields<'a> {
 /// Reads an integer, also where it is written `12.0` or `"12"`, or null.
 ///
 /// # Errors
-///
 /// Where it is anything else.
 pub(super) fn lenient_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Shallow::deserialize(deserializer)?.integer().ok_or_else(|| D::Error::custom("not an integer"))
@@ -301,7 +290,6 @@ impl ClientMessage {
     /// Reads one text message of a channel's client.
     ///
     /// # Errors
-    ///
     /// [`Rubbish`] where it is no JSON object, or a field that matters has a wrong type.
     pub fn parse(text: &str) -> Result<Self, Rubbish> {
         if !is_object(text.as_bytes()) {

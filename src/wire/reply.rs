@@ -223,7 +223,6 @@ pub fn write_post(host: &str, target: &str, extra: &str, body: &[u8], out: &mut 
 }
 
 /// What a server must answer to `key` (RFC 6455 section 4.2.2).
-#[must_use]
 pub fn accept_of(key: &str) -> String {
     derive_accept_key(key.as_bytes())
 }

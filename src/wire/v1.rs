@@ -231,7 +231,6 @@ impl Said {
     /// Reads one text message of a client.
     ///
     /// # Errors
-    ///
     /// What to answer, where it is no JSON object or a field that matters has a wrong type.
     pub fn parse(text: &str) -> Result<Self, Misunderstood> {
         let misunderstood = |code, message: &str, id| Misunderstood { code, message: message.to_owned(), id };
@@ -293,7 +292,6 @@ fn client_id(id: &RawValue) -> Option<ClientId> {
 }
 
 /// Whether `key` may be an idempotency key.
-#[must_use]
 pub fn is_key(key: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&key.len())
 }

@@ -35,7 +35,6 @@ const CONNECTS_MAX: usize = 64;
 /// Runs the load generator and prints what it came to. Returns whether all was well.
 ///
 /// # Errors
-///
 /// A line that says what is wrong and what to do.
 pub(in crate::cli) fn run(load: Load) -> Result<bool, String> {
     let run = load.run(generate_key());

@@ -8,7 +8,6 @@ const WHOLE: u16 = 1000;
 
 /// Whether a response may be compressed by gzip, and is to be: the client takes that no worse than one
 /// that is not (RFC 9110 section 12.5.3).
-#[must_use]
 pub fn accepts_gzip(request: &Request<'_>) -> bool {
     let (mut gzip, mut identity, mut other) = (None, None, None);
     for (name, weight) in weighted(request.header_values("accept-encoding")) {
@@ -22,13 +21,6 @@ pub fn accepts_gzip(request: &Request<'_>) -> bool {
     }
     let gzip = gzip.or(other).unwrap_or_default();
     gzip > 0 && gzip >= identity.unwrap_or_default()
-}
-
-/// Whether the client asks for an event stream by its name.
-#[must_use]
-pub fn accepts_event_stream(request: &Request<'_>) -> bool {
-    let named = |name: &[u8]| name.eq_ignore_ascii_case(b"text/event-stream");
-    weighted(request.header_values("accept")).any(|(name, weight)| named(name) && weight > 0)
 }
 
 /// The elements of the lists, without their parameters, each with its weight; 0 where that is malformed.
@@ -62,10 +54,10 @@ mod tests {
     use crate::base::config::Limits;
     use crate::wire::http::decoder::{RequestDecoder, Step};
 
-    fn asked(field: &str, check: impl Fn(&Request<'_>) -> bool) -> bool {
+    fn takes_gzip(field: &str) -> bool {
         let mut input = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes();
         match RequestDecoder::default().decode(&mut input, &Limits::default()) {
-            Ok(Step::Request { request, .. }) => check(&request),
+            Ok(Step::Request { request, .. }) => accepts_gzip(&request),
             other => panic!("{other:?}"),
         }
     }
@@ -98,24 +90,9 @@ mod tests {
             ("gzip;q=0.x", false),
             ("gzip;q=", false),
         ] {
-            assert_eq!(asked(&format!("Accept-Encoding: {list}"), accepts_gzip), expected, "{list}");
+            assert_eq!(takes_gzip(&format!("Accept-Encoding: {list}")), expected, "{list}");
         }
-        assert!(!asked("A: b", accepts_gzip), "who says nothing is not taken by surprise");
-        assert!(asked("Accept-Encoding: br\r\nAccept-Encoding: gzip", accepts_gzip));
-    }
-
-    #[test]
-    fn an_event_stream_is_asked_for_by_its_name() {
-        for (list, expected) in [
-            ("text/event-stream", true),
-            ("Text/Event-Stream;charset=utf-8", true),
-            ("text/html, text/event-stream;q=0.1", true),
-            ("text/event-stream;q=0", false),
-            ("*/*", false),
-            ("text/*", false),
-            ("", false),
-        ] {
-            assert_eq!(asked(&format!("Accept: {list}"), accepts_event_stream), expected, "{list}");
-        }
+        assert!(!takes_gzip("A: b"), "who says nothing is not taken by surprise");
+        assert!(takes_gzip("Accept-Encoding: br\r\nAccept-Encoding: gzip"));
     }
 }

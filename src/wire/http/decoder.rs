@@ -65,7 +65,6 @@ pub enum Step<'b> {
 
 /// Whether the method of the request that `input` begins with is HEAD, be the rest of it
 /// what it may: a refusal of that has no body either (RFC 9110 section 9.3.2).
-#[must_use]
 pub fn begins_head(input: &[u8]) -> bool {
     let start = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     input[start..].starts_with(b"HEAD ")
@@ -127,7 +126,6 @@ impl RequestDecoder {
 
     /// Whether no request has begun: no byte came since the last one, or empty
     /// lines only. Nothing is remembered then.
-    #[must_use]
     pub const fn is_idle(&self) -> bool {
         matches!(&self.stage, Stage::Head(scan) if scan.is_idle())
     }

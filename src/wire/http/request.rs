@@ -32,7 +32,6 @@ impl<'b> Method<'b> {
         }
     }
 
-    #[must_use]
     pub const fn as_str(self) -> &'b str {
         match self {
             Self::Get => "GET",
@@ -78,7 +77,6 @@ impl<'b> Request<'b> {
     /// The only or first value of that header field, in whatever case its name.
     /// It holds no control character but tabs. `None` where there is no such
     /// field, or its value is no UTF-8.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b str> {
         self.fields.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
@@ -90,14 +88,12 @@ impl<'b> Request<'b> {
 
     /// Whether the comma-separated lists in the fields of that name have the
     /// token, in whatever case.
-    #[must_use]
     pub fn has_token(&self, header: &str, token: &str) -> bool {
         self.fields.has_token(header, token)
     }
 
     /// The first value of that name in the query, decoded: `+` is a space, and
     /// what is no UTF-8 becomes U+FFFD. It may hold control characters.
-    #[must_use]
     pub fn query_value(&self, name: &str) -> Option<Cow<'b, str>> {
         self.query.and_then(|query| target::query_value(query, name))
     }

@@ -114,7 +114,6 @@ pub fn write_continue(out: &mut Vec<u8>) {
 
 /// The time in the format of a `Date` field, IMF-fixdate (RFC 9110 section 5.6.7).
 /// `unix_micros` counts from 1970 in UTC; what no date can say becomes 1970.
-#[must_use]
 pub fn http_date(unix_micros: i64) -> String {
     Timestamp::from_microsecond(unix_micros)
         .and_then(|time| DateTimePrinter::new().timestamp_to_rfc9110_string(&time))

@@ -17,7 +17,6 @@ macro_rules! statuses {
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The reason phrase, as RFC 9110 names the code.
-            #[must_use]
             pub const fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)*
@@ -56,14 +55,12 @@ statuses! {
 }
 
 impl Status {
-    #[must_use]
     pub const fn code(self) -> u16 {
         self.0
     }
 
     /// Whether a response of this status never has a body (RFC 9110 section
     /// 6.4.1); it is sent without a `Content-Length`, too (section 8.6).
-    #[must_use]
     pub const fn is_bodiless(self) -> bool {
         self.0 < 200 || self.0 == Self::NOT_MODIFIED.0
     }

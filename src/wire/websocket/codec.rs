@@ -44,7 +44,6 @@ pub enum OpCode {
 impl OpCode {
     /// Whether frames of this kind are short, whole, and may stand between the
     /// fragments of a message.
-    #[must_use]
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
@@ -268,7 +267,6 @@ pub fn write_masked_frame(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &m
 }
 
 /// [`write_frame`] as shared bytes, in one allocation.
-#[must_use]
 pub fn frame(opcode: OpCode, payload: &[u8]) -> Frame {
     let (header, payload_bytes) = head_for(opcode, payload);
     let len = header.len(payload_bytes) + payload.len();
@@ -285,7 +283,6 @@ pub fn frame(opcode: OpCode, payload: &[u8]) -> Frame {
 }
 
 /// A [`frame`] whose payload is compressed (RFC 7692 section 6).
-#[must_use]
 pub fn compressed_frame(opcode: OpCode, payload: &[u8]) -> Frame {
     let mut frame = frame(opcode, payload);
     if let Some(bytes) = Rc::get_mut(&mut frame) {
@@ -295,7 +292,6 @@ pub fn compressed_frame(opcode: OpCode, payload: &[u8]) -> Frame {
 }
 
 /// The payload of one whole frame that a server sends.
-#[must_use]
 pub fn payload(frame: &[u8]) -> &[u8] {
     let head_bytes = match frame.get(1) {
         Some(126) => 4,
@@ -332,7 +328,6 @@ pub fn write_close(code: Option<CloseCode>, reason: &str, out: &mut Vec<u8>) {
 /// Whether a Close frame may bear `code`: those of RFC 6455 section 7.4.1, the
 /// ones that IANA has registered since (1012 to 1014), and the ranges for
 /// libraries and applications.
-#[must_use]
 pub const fn may_be_in_close(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -18,14 +18,12 @@ pub struct Deflate {
 
 impl Deflate {
     /// The first offer that can be met; `values` are those of the field, as the client sent it.
-    #[must_use]
     pub fn accept<'b>(values: impl Iterator<Item = &'b [u8]>) -> Option<Self> {
         let offers = values.flat_map(|value| unquoted_parts(value, b','));
         offers.filter_map(parse_offer).next()
     }
 
     /// The window that is within what the client takes.
-    #[must_use]
     pub const fn window(&self) -> Window {
         match self.server_max_window_bits {
             None | Some(15) => Window::Full,
@@ -33,7 +31,6 @@ impl Deflate {
         }
     }
 
-    #[must_use]
     pub fn answer(&self) -> String {
         let mut answer =
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
@@ -56,7 +53,6 @@ impl Deflate {
 pub const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 /// Whether a server's answer means what our own clients have offered.
-#[must_use]
 pub fn is_agreed(answer: &[u8]) -> bool {
     let mut parts = unquoted_parts(answer, b';');
     parts.next() == Some(b"permessage-deflate") && parts.any(|part| part == b"server_no_context_takeover")

@@ -32,7 +32,6 @@ pub enum UpgradeError {
 
 impl UpgradeError {
     /// What to answer on a path that is for WebSockets only.
-    #[must_use]
     pub const fn status(&self) -> Status {
         match self {
             Self::NotAnUpgrade => Status::UPGRADE_REQUIRED,
@@ -41,7 +40,6 @@ impl UpgradeError {
     }
 
     /// Why, for the peer.
-    #[must_use]
     pub const fn detail(&self) -> &'static str {
         match self {
             Self::NotAnUpgrade => "this is a WebSocket endpoint",
@@ -50,7 +48,6 @@ impl UpgradeError {
     }
 
     /// The fields that the answer must have for its status.
-    #[must_use]
     pub fn fields(&self) -> &'static [(&'static str, &'static str)] {
         match self.status() {
             Status::UPGRADE_REQUIRED => UPGRADE_REQUIRED_FIELDS,
@@ -103,13 +100,11 @@ pub fn parse<'b>(request: &Request<'b>) -> Result<Upgrade<'b>, UpgradeError> {
 
 impl<'b> Upgrade<'b> {
     /// Whether the client offers that subprotocol; the case counts.
-    #[must_use]
     pub fn offers(&self, protocol: &str) -> bool {
         self.protocols().any(|offered| offered == protocol.as_bytes())
     }
 
     /// What was offered of compression and can be agreed on.
-    #[must_use]
     pub fn deflate(&self) -> Option<Deflate> {
         Deflate::accept(self.fields.values("sec-websocket-extensions"))
     }

@@ -82,7 +82,6 @@ struct Rest {
 
 impl MessageDecoder {
     /// A decoder of what `sender` sends.
-    #[must_use]
     pub fn of(sender: Sender) -> Self {
         Self { message: Message { sender, ..Message::default() }, ..Self::default() }
     }
@@ -121,14 +120,12 @@ impl MessageDecoder {
 
     /// Whether no message and no frame is in progress: the decoder may be dropped
     /// for a new one. So it is after a message was handed out from its buffer, too.
-    #[must_use]
     pub const fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle | State::HandedOut)
     }
 
     /// Bytes of memory held for the unfinished message, at most the limit and about
     /// twice what has arrived of it.
-    #[must_use]
     pub const fn buffered_bytes(&self) -> usize {
         self.message.bytes.capacity()
     }
