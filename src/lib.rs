@@ -1,9 +1,9 @@
-//! polecat: WebSocket channels and an event stream on one hand-written poll
-//! loop, every message stored, every client resumable.
+//! polecat: WebSocket channels and an event stream on one hand-written poll loop. Every message is stored,
+//! and every client can resume.
 //!
-//! The modules are floors. Each imports only from those listed before it;
-//! `tests/tidy.rs` checks that. [`shell`], [`cli`] and [`store::sqlite`] name sockets, files and clocks. All else is
-//! a state machine over bytes and a clock that is handed in.
+//! The modules are floors. Each imports only from those listed before it; `tests/tidy.rs` checks that.
+//! [`shell`], [`cli`] and [`store::sqlite`] name sockets, files and clocks. Everything else is a state
+//! machine over bytes and a clock that is passed in.
 
 pub mod base;
 pub mod wire;

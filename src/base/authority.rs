@@ -1,4 +1,4 @@
-//! A host and a port, as URIs, the `Host` field and origins have them (RFC 3986 section 3.2).
+//! A host and a port, as in URIs, the `Host` header and origins (RFC 3986 section 3.2).
 
 use core::net::Ipv6Addr;
 
@@ -11,17 +11,17 @@ pub struct Authority<'a> {
     pub port: Option<u16>,
 }
 
-/// Which part of a text makes it no authority.
+/// The part of a text that makes it an invalid authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityError {
-    /// The host is empty, or has a character that no host has.
+    /// The host is empty, or has a character that no host can have.
     Host,
-    /// The port is no number up to 65535.
+    /// The port is not a number up to 65535.
     Port,
 }
 
 impl<'a> Authority<'a> {
-    /// Takes a text apart.
+    /// Splits a text into host and port.
     ///
     /// # Errors
     /// The part that is wrong; the host, if both are.
@@ -51,7 +51,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// `reg-name` of RFC 3986, which includes IPv4 addresses, and not empty.
+/// A non-empty `reg-name` of RFC 3986, which includes IPv4 addresses.
 fn is_registered_name(host: &str) -> bool {
     let bytes = host.as_bytes();
     let legal = |(at, byte): (usize, &u8)| match byte {

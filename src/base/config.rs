@@ -1,6 +1,5 @@
-//! Every limit and every budget, with its default. A limit binds a peer and has
-//! an answer in PROTOCOL.md; a budget bounds what one turn of the loop does,
-//! and what is left over waits for the next turn.
+//! Every limit and every budget, with its default. A limit binds a peer, and PROTOCOL.md says what happens
+//! beyond it. A budget bounds the work of one turn of the loop; the rest waits for the next turn.
 
 use super::origin::AllowedOrigins;
 
@@ -8,8 +7,8 @@ use super::origin::AllowedOrigins;
 /// within two.
 pub const HEARTBEAT_INTERVAL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 
-/// The most header fields that a request can be allowed, whatever
-/// [`Limits::head_fields_max`] says: there is a place for each on the stack.
+/// The most header fields that a request can have, whatever [`Limits::head_fields_max`] says: they are parsed
+/// into a fixed array on the stack.
 pub const HEAD_FIELDS_CAP: usize = 256;
 
 /// How one server behaves towards its peers.
@@ -17,22 +16,22 @@ pub const HEAD_FIELDS_CAP: usize = 256;
 pub struct Config {
     /// What peers may ask for.
     pub limits: Limits,
-    /// How long is waited for what.
+    /// How long to wait for each thing.
     pub timeouts: Timeouts,
-    /// What one turn may do.
+    /// How much one turn may do.
     pub budgets: Budgets,
-    /// The browser pages that may connect beside our own.
+    /// The browser pages that may connect, in addition to our own.
     pub origins: AllowedOrigins,
     /// Whether the console is left out.
     pub no_console: bool,
-    /// What is compressed.
+    /// Which messages are compressed.
     pub compression: Compression,
 }
 
-/// Which messages are compressed for clients that take compressed ones.
+/// Which messages are compressed, for clients that accept compressed ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Compression {
-    /// Bytes of payload above which a message is; 0 for none, and then no client is offered any.
+    /// Payloads of more bytes are compressed. With 0 none is, and compression is not offered to clients.
     pub over: usize,
 }
 
@@ -47,9 +46,9 @@ impl Default for Compression {
 pub struct Limits {
     /// Connections at once.
     pub connections_max: usize,
-    /// Connections at once from one address (of IPv6, from one /64); 0 for no limit.
+    /// Connections at once from one address (IPv6: from one /64); 0 for no limit.
     pub connections_per_source_max: u32,
-    /// Bytes of memory that the process has in use, at which nobody else is let in; 0 for no limit.
+    /// Bytes of memory in use by the process, at which new connections are refused; 0 for no limit.
     pub resident_bytes_max: u64,
     /// Bytes of one WebSocket message, however fragmented.
     pub message_bytes_max: usize,
@@ -67,17 +66,17 @@ pub struct Limits {
     pub head_fields_max: usize,
     /// Bytes of a request target.
     pub target_bytes_max: usize,
-    /// Bytes that a chunked body needn't have: extensions, leading zeros, trailers.
+    /// Bytes of a chunked body that it could do without: extensions, leading zeros, trailers.
     pub chunk_extra_bytes_max: usize,
     /// Bytes of the name of a channel, after percent-decoding.
     pub channel_name_bytes_max: usize,
-    /// Unsent private bytes at which a connection is not read any further.
+    /// Unsent private bytes at which a connection is no longer read.
     pub outbox_bytes_max: usize,
-    /// Bytes of unfinished messages and requests of all connections together; the one
-    /// that goes beyond is ended.
+    /// Bytes of unfinished messages and requests of all connections together. The connection that exceeds it
+    /// is closed.
     pub inboxes_bytes_max: usize,
-    /// Bytes that all connections together have yet to be sent, beside a few of each, at which who would
-    /// add to that waits.
+    /// Unsent bytes of all connections together, not counting a few of each. At this bound, a connection that
+    /// would add to it waits.
     pub outboxes_bytes_max: usize,
     /// Bytes of the frames that one channel keeps in memory.
     pub log_bytes_max: usize,
@@ -85,11 +84,9 @@ pub struct Limits {
     pub log_frames_max: usize,
     /// Bytes of the frames that all channels together keep in memory.
     pub logs_bytes_max: usize,
-    /// Appends of one connection that may wait for their answers, at which it is not
-    /// read any further.
+    /// Appends of one connection that may await their answers. At this bound, it is no longer read.
     pub pending_requests_max: u16,
-    /// Bytes handed to the engine and not yet answered, at which publishers are
-    /// not read any further.
+    /// Bytes handed to the engine and not yet answered. At this bound, publishers are no longer read.
     pub engine_backlog_bytes_max: usize,
 }
 
@@ -120,30 +117,29 @@ impl Default for Limits {
     }
 }
 
-/// How long is waited, in milliseconds.
+/// How long to wait, in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
-    /// From the connect to the last byte of the first request, not refreshed by
-    /// what dribbles in.
+    /// From the connect to the last byte of the first request. Bytes that trickle in do not extend it.
     pub handshake_ms: u32,
-    /// From the first byte of a later request to its last, not refreshed either;
-    /// and between two steps of sending a response.
+    /// From the first byte of a later request to its last, without extension; and between two steps of
+    /// sending a response.
     pub request_ms: u32,
     /// For the next request on a connection that is kept alive.
     pub keep_alive_ms: u32,
     /// For the peer's half of the close handshake.
     pub close_ms: u32,
-    /// After the last use of a channel's frames in memory until they are let go.
+    /// From the last use of a channel's frames in memory until they are released.
     pub log_idle_ms: u32,
-    /// For connections to finish after a shutdown was asked for.
+    /// For connections to finish after a shutdown was requested.
     pub drain_ms: u32,
 }
 
 impl Timeouts {
-    /// Silence of a peer at which a heartbeat asks it for a sign of life; without one it is
-    /// given up at the next.
+    /// The silence after which a heartbeat asks a peer for a sign of life. Without one, the peer is closed at
+    /// the next heartbeat.
     pub fn ping_after_ms(&self) -> u32 {
         self.heartbeat_interval_ms.saturating_add(self.heartbeat_interval_ms / 2)
     }
@@ -163,7 +159,7 @@ impl Default for Timeouts {
     }
 }
 
-/// What one turn may do before it polls again.
+/// How much one turn may do before it polls again.
 #[derive(Debug, Clone)]
 pub struct Budgets {
     /// Connections accepted.
@@ -178,13 +174,13 @@ pub struct Budgets {
     pub appends: usize,
     /// Members of channels looked at by sweeps.
     pub sweep_members: usize,
-    /// Members of one channel looked at before the next channel has its turn.
+    /// Members of one channel looked at before it is the next channel's turn.
     pub sweep_members_per_channel: usize,
     /// Bytes offered to one connection's socket in one visit.
     pub write_bytes_per_connection: usize,
-    /// Bytes written to all connections; the write that reaches it is still made.
+    /// Bytes written to all connections. The write that reaches this budget is completed.
     pub write_bytes: usize,
-    /// Bytes compressed, or got by inflating; the message that reaches it is still worked on.
+    /// Bytes compressed or inflated. The message that reaches this budget is completed.
     pub coded_bytes: usize,
     /// Connections flushed outside of sweeps.
     pub flushes: usize,
@@ -194,7 +190,7 @@ pub struct Budgets {
     pub page_records: usize,
     /// Bytes of records at which a page of history ends.
     pub page_bytes: usize,
-    /// Records counted for one subscriber that resumes; beyond that, there are more.
+    /// Records counted for one subscriber that resumes; if there are more, the count says so.
     pub count_records: u64,
     /// Pages and answers read from the store.
     pub engine_reads: usize,

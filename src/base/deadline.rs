@@ -1,17 +1,16 @@
-//! Deadlines in O(1): every kind of time-out has one constant duration, so
-//! those that wait for it form a FIFO, and the oldest is always in front. The
-//! FIFO is a doubly linked list threaded through the slab that holds the
-//! waiting things, by index: no heap, no wheel, no allocation.
+//! Deadlines in O(1). Every kind of time-out has one constant duration, so the things that wait for it form a
+//! FIFO with the oldest always in front. The FIFO is a doubly linked list threaded, by index, through the
+//! slab that holds the waiting things: no heap, no timer wheel, no allocation.
 
 use super::id::NONE;
 use super::time::Stamp;
 
-/// The place of one thing in at most one [`Fifo`]; lives inside the thing.
+/// The position of one thing in at most one [`Fifo`]; it is stored in the thing.
 #[derive(Debug, Clone, Copy)]
 pub struct Link {
     previous: u32,
     next: u32,
-    /// When it was put at the back of its FIFO.
+    /// When the thing was put at the back of its FIFO.
     since: Stamp,
 }
 
@@ -29,8 +28,7 @@ pub trait Links {
 
 /// Things in the order in which they began to wait.
 ///
-/// A thing is on at most one FIFO at a time, and its owner knows on which: the
-/// list itself cannot tell.
+/// A thing is on at most one FIFO at a time, and its owner knows on which one: the list itself cannot tell.
 #[derive(Debug, Clone, Copy)]
 pub struct Fifo {
     front: u32,
@@ -50,12 +48,12 @@ impl Fifo {
         self.len
     }
 
-    /// Whether none waits.
+    /// Whether the FIFO is empty.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The one that waits longest, and since when.
+    /// The thing that has waited longest, and since when.
     pub fn front(&self, links: &mut impl Links) -> Option<(u32, Stamp)> {
         (self.front != NONE).then(|| (self.front, links.link(self.front).since))
     }

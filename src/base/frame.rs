@@ -1,26 +1,26 @@
-//! Shared bytes, and what is private to one connection until it is sent.
+//! Shared bytes, and the bytes that one connection alone has yet to be sent.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::deadline::Link;
 
-/// Encoded bytes, made once and shared by all who get them. `Rc` keeps the
-/// promise of one thread by the compiler's hand.
+/// Encoded bytes, made once and shared by all receivers. `Rc` makes the compiler enforce that they stay on
+/// one thread.
 pub type Frame = Rc<[u8]>;
 
-/// Frames up to this size count for each outbox that holds one. A larger one counts once, however
-/// many outboxes hold it.
+/// A frame up to this size counts for each outbox that holds it. A larger frame counts once, however many
+/// outboxes hold it.
 pub const SMALL_BYTES: usize = 16 << 10;
 
-/// Sent bytes that stay in memory before what follows them is moved to the front.
+/// The most sent bytes that stay in memory before the unsent bytes are moved to the front.
 const SENT_BYTES_MAX: usize = 4 << 10;
 
-/// What one connection still has to be sent that no log holds: the rest of a
-/// partly written frame, control frames, HTTP responses.
+/// Everything that one connection still has to be sent and that no log holds: the rest of a partly written
+/// frame, control frames, HTTP responses.
 ///
-/// It exists only while it is not empty. A chunk is never split by another, so
-/// what is pushed whole frames at a time stays whole on the wire.
+/// It exists only while it is not empty. Chunks are never interleaved: bytes that are pushed as whole frames
+/// stay whole on the wire.
 #[derive(Debug, Default)]
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
@@ -31,9 +31,9 @@ pub struct Outbox {
     held_bytes: usize,
     /// Shared frames larger than [`SMALL_BYTES`].
     large_frames: usize,
-    /// Bytes in front that end a frame whose beginning was sent. Its owner keeps it.
+    /// Bytes at the front that end a frame whose beginning was sent. The owner of the outbox maintains this.
     pub begun_bytes: usize,
-    /// Its place among the outboxes that hold much, while it is one of them.
+    /// Its position among the outboxes that hold much, if it is one of them.
     pub link: Link,
 }
 
@@ -53,7 +53,7 @@ impl Chunk {
         }
     }
 
-    /// Bytes of memory that are held for this outbox alone, or as if they were.
+    /// Bytes of memory held for this outbox alone, or counted as if they were.
     fn held_bytes(&self) -> usize {
         match self {
             Self::Shared { frame, .. } if frame.len() > SMALL_BYTES => 0,
@@ -63,7 +63,7 @@ impl Chunk {
         }
     }
 
-    /// The frame, where it is a large one.
+    /// The frame, if it is a large one.
     fn large_frame(&self) -> Option<&Frame> {
         match self {
             Self::Shared { frame, .. } if frame.len() > SMALL_BYTES => Some(frame),
@@ -71,14 +71,14 @@ impl Chunk {
         }
     }
 
-    /// Drops the first `sent` bytes, and their memory once that is worth the copy of what follows.
+    /// Drops the first `sent` bytes. Frees their memory once that is worth copying the bytes behind them.
     fn consume(&mut self, sent: usize) {
         match self {
             Self::Shared { start, .. } => *start += sent,
             Self::Static { bytes } => *bytes = &bytes[sent..],
             Self::Owned { bytes, start } => {
                 *start += sent;
-                // Each byte is moved as often as others were sent, at most.
+                // Each byte is moved at most as often as another byte was sent.
                 if *start > SENT_BYTES_MAX && *start >= bytes.len() - *start {
                     bytes.drain(..*start);
                     bytes.shrink_to_fit();
@@ -95,17 +95,17 @@ impl Outbox {
         self.len
     }
 
-    /// Whether nothing is left to be written.
+    /// Whether there is nothing left to write.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes still to be written that are neither of a shared frame nor static.
+    /// Bytes still to be written that belong neither to a shared frame nor to the binary.
     pub const fn private_bytes(&self) -> usize {
         self.private_bytes
     }
 
-    /// Bytes of memory that it holds, sent ones and room for more among them, but for what is in
+    /// Bytes of memory that it holds, including sent bytes and spare capacity, but without
     /// [`Self::large_frames`].
     pub const fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -147,7 +147,7 @@ impl Outbox {
         }
     }
 
-    /// Appends what is part of the binary, without a copy.
+    /// Appends a part of the binary, without a copy.
     pub fn push_static(&mut self, bytes: &'static [u8]) {
         if !bytes.is_empty() {
             self.len += bytes.len();
@@ -161,13 +161,13 @@ impl Outbox {
         self.chunks.push_back(chunk);
     }
 
-    /// What is next on the wire; empty only where the whole outbox is.
+    /// The next bytes for the wire; empty only if the whole outbox is empty.
     pub fn front(&self) -> &[u8] {
         self.chunks.front().map_or(&[], Chunk::as_slice)
     }
 
-    /// Drops the first `sent` bytes of [`Self::front`]. Returns a large frame that it does not hold
-    /// any more.
+    /// Drops the first `sent` bytes of [`Self::front`]. Returns a large frame if the outbox no longer holds
+    /// it.
     pub fn consume(&mut self, sent: usize) -> Option<Frame> {
         let chunk = self.chunks.front_mut()?;
         let left = chunk.as_slice().len();
@@ -188,8 +188,7 @@ impl Outbox {
         frame
     }
 
-    /// Drops all but the first `kept` bytes, and returns the large frames that it does not hold any
-    /// more.
+    /// Drops all but the first `kept` bytes, and returns the large frames that the outbox no longer holds.
     pub fn truncate(&mut self, kept: usize) -> Vec<Frame> {
         let mut chunks = std::mem::take(&mut self.chunks).into_iter();
         let mut dropped = Vec::new();

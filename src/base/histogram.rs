@@ -1,13 +1,13 @@
-//! Histograms as plain numbers: to count a value costs a handful of instructions, and what
-//! they come to is reckoned only when somebody asks.
+//! Histograms as plain numbers. Counting a value costs a handful of instructions; results are computed only
+//! when they are requested.
 
-/// Buckets of a [`Histogram`]: the last but one takes values up to 2^30.
+/// Buckets of a [`Histogram`]: the last but one counts values up to 2^30.
 const BUCKETS: usize = 32;
 
-/// How many values there were up to each power of two, in whatever unit they are.
+/// How many values there were up to each power of two, in any unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
-    /// Values up to 2^n that are above the bucket before; in the last, all others.
+    /// Values up to 2^n that are above the previous bucket; the last one counts all others.
     buckets: [u64; BUCKETS],
     sum: u64,
 }
@@ -35,8 +35,8 @@ impl Histogram {
         self.buckets.iter().sum()
     }
 
-    /// The powers of two from `2^first` to `2^last`, each with how many values there were
-    /// above the one before; the first has all up to it. What is above the last is not there.
+    /// The powers of two from `2^first` to `2^last`, each with the number of values above the previous one;
+    /// the first has all values up to it. Values above the last are not included.
     pub fn buckets(&self, first: usize, last: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
         let last = last.min(BUCKETS - 2);
         (first..=last).map(move |bucket| {

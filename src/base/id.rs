@@ -1,14 +1,14 @@
-//! Ids of what lives in a slab.
+//! Ids of things that live in a slab.
 
-/// A slab index that also says which of its successive tenants is meant.
+/// A slab index with the generation of its occupant.
 ///
-/// Whatever outlives a turn (a question to the engine, a queue) holds one of
-/// these, never a bare index: a tenant that has left is then recognised.
+/// Anything that outlives a turn (a query to the engine, a queue) holds an `Id`, never a bare index, so it
+/// can recognise that the occupant has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
-    /// The place in the slab.
+    /// The index in the slab.
     pub index: u32,
-    /// Which tenant of that place.
+    /// Which occupant of that index.
     pub generation: u32,
 }
 

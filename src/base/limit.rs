@@ -1,5 +1,5 @@
-//! Which limit something ran into. Every limit has a counter: what is refused,
-//! closed, let go or held up for it is counted under its name.
+//! The limits that a peer can reach. Every limit has a counter: it counts what is refused, closed, evicted or
+//! delayed because of it.
 
 /// Writes the limits and their names from one list.
 macro_rules! limits {
@@ -42,7 +42,7 @@ limits! {
     MessageBytes = "message_bytes",
     /// One request body: 413.
     BodyBytes = "body_bytes",
-    /// What a chunked body needn't have: 413, or 431 in its trailers.
+    /// What a chunked body could do without: 413, or 431 in its trailers.
     ChunkExtraBytes = "chunk_extra_bytes",
     /// Request line and header section: 431.
     HeaderBytes = "header_bytes",
@@ -58,17 +58,17 @@ limits! {
     UnsentBytes = "unsent_bytes",
     /// Unfinished messages and requests of all connections: Close 1013, or 503.
     InboxBytes = "inbox_bytes",
-    /// Frames of one channel in memory: the oldest was let go.
+    /// Frames of one channel in memory: the oldest was evicted.
     LogBytes = "log_bytes",
-    /// Frames of all channels in memory: the longest unused was let go.
+    /// Frames of all channels in memory: those that were unused the longest were evicted.
     LogsBytes = "logs_bytes",
     /// Published bytes that wait for the store: a publisher was not read.
     EngineBacklogBytes = "engine_backlog_bytes",
-    /// POSTs of one connection that wait for their answers: it was not read.
+    /// POSTs of one connection that await their responses: it was not read.
     PendingRequests = "pending_requests",
     /// From a connect to the end of its first request.
     HandshakeTime = "handshake_time",
-    /// From the beginning of a later request to its end, or of a step of its response.
+    /// From the beginning of a later request to its end, or for one step of its response.
     RequestTime = "request_time",
     /// Between two requests.
     IdleTime = "idle_time",
@@ -78,7 +78,7 @@ limits! {
     HeartbeatTime = "heartbeat_time",
 }
 
-/// How often each limit was run into.
+/// How often each limit was reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitHits([u64; Limit::ALL.len()]);
 
@@ -87,12 +87,12 @@ impl LimitHits {
         self.0[limit as usize] += 1;
     }
 
-    /// How often it was run into.
+    /// How often the limit was reached.
     pub const fn of(&self, limit: Limit) -> u64 {
         self.0[limit as usize]
     }
 
-    /// Those that were run into at all.
+    /// The limits that were reached at all.
     pub fn iter(&self) -> impl Iterator<Item = (Limit, u64)> + '_ {
         Limit::ALL.iter().map(|limit| (*limit, self.of(*limit))).filter(|(_, count)| *count > 0)
     }

@@ -1,4 +1,4 @@
-//! Hash maps whose keys peers may choose.
+//! Hash maps with keys that peers may choose.
 
 use std::collections::HashMap;
 #[cfg(not(fuzzing))]
@@ -6,9 +6,9 @@ use std::hash::RandomState;
 #[cfg(fuzzing)]
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
-/// Looked up only, never walked: its order differs from process to process, so that
-/// nobody can choose keys that collide. A fuzzer sees the branches of each lookup, and
-/// must see the same for the same input.
+/// For lookups only; nothing iterates over it. The hash differs from process to process, so peers cannot
+/// choose keys that collide. A fuzzer watches the branches of each lookup, and must see the same ones for the
+/// same input.
 #[cfg(not(fuzzing))]
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 #[cfg(fuzzing)]

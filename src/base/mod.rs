@@ -1,5 +1,5 @@
-//! What everything stands on: time, ids, limits, deadlines, shared bytes, maps.
-//! `std` only; no clock, and no randomness but that of hash maps.
+//! The foundation: time, ids, limits, deadlines, shared bytes, maps. It uses `std` only, no clock, and no
+//! randomness except that of hash maps.
 
 pub mod time;
 pub mod id;

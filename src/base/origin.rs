@@ -1,20 +1,20 @@
-//! Which pages may talk to us: the `Origin` of a request (RFC 6454) against the
-//! authority that the request is for, and a list.
+//! Which pages may connect: the `Origin` of a request (RFC 6454) is compared with the authority that the
+//! request is for, and with a list.
 
 use core::net::IpAddr;
 use std::fmt;
 
 use super::authority::Authority;
 
-/// The pages that may connect beside those of the server's own host and, for a server
-/// on loopback, those on loopback.
+/// The pages that may connect, in addition to those of the server's own host and, for a server on loopback,
+/// those on loopback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
     any: bool,
     listed: Vec<String>,
 }
 
-/// Why a text is not the origin of any page.
+/// Why a text is not the origin of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnOrigin(&'static str);
 
@@ -34,8 +34,8 @@ const NOT_OF_A_PAGE: NotAnOrigin = NotAnOrigin("the origin of a page begins with
 const FILES: [&str; 2] = ["null", "file://"];
 
 impl AllowedOrigins {
-    /// Adds one: `SCHEME://HOST[:PORT]`, `file://`, `null` for this and other pages without an origin, or
-    /// `*` for all. White space around it and a slash at its end mean nothing.
+    /// Adds one: `SCHEME://HOST[:PORT]`, `file://`, `null` for pages from files and other pages without an
+    /// origin, or `*` for all. White space around it and a slash at its end are ignored.
     ///
     /// # Errors
     /// If no browser would ever send it.
@@ -54,7 +54,7 @@ impl AllowedOrigins {
         Ok(())
     }
 
-    /// Whether a page of `origin` may talk to the server under the authority `host`.
+    /// Whether a page of `origin` may connect to the server under the authority `host`.
     pub fn allow(&self, origin: &str, host: Option<&str>) -> bool {
         let parsed = Origin::parse(origin);
         if self.any || (!self.listed.is_empty() && self.lists(origin, parsed.ok())) {
@@ -78,7 +78,7 @@ struct Origin<'a> {
     scheme: &'a str,
     /// Empty for pages from files.
     host: &'a str,
-    /// The scheme's own if none is written.
+    /// The default port of the scheme if none is written.
     port: Option<u16>,
 }
 
@@ -121,7 +121,8 @@ impl<'a> Origin<'a> {
         }
     }
 
-    /// The one text for all ways to write it: in lower case, with its port, and an address in its shortest form.
+    /// One text for all ways to write it: in lower case, with its port, and with an address in its shortest
+    /// form.
     fn canonical(&self) -> String {
         let Self { scheme, host, port } = *self;
         let host =
@@ -248,7 +249,7 @@ mod tests {
             list.add(origin).unwrap();
             list
         };
-        // Chromium says null for a request and file:// for a WebSocket, of the same page.
+        // For the same page, Chromium sends null in a request and file:// in a WebSocket handshake.
         let null = list("null");
         assert!(null.allow("null", None) && null.allow("file://", None));
         for file in ["file://", "file:///", "FILE://"] {

@@ -1,20 +1,19 @@
-//! Time as an argument. The shell reads the clock once per turn and hands it
-//! down as a [`Now`]; nothing else knows what time it is.
+//! Time as an argument. The shell reads the clock once per turn and passes it down as a [`Now`]; nothing else
+//! reads a clock.
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds of a clock that never goes back, from any origin.
+    /// Milliseconds of a clock that never goes back, with any origin.
     pub monotonic_ms: u64,
-    /// Microseconds since 1970-01-01T00:00:00 UTC, as the wall clock says.
+    /// Microseconds since 1970-01-01T00:00:00 UTC, according to the wall clock.
     pub unix_micros: i64,
 }
 
-/// A moment of the monotonic clock in 4 bytes: milliseconds modulo 2^32.
+/// A time of the monotonic clock in 4 bytes: milliseconds modulo 2^32.
 ///
-/// Two stamps are compared by their distance, which is right as long as they
-/// are less than 49 days apart. Whatever a server keeps a stamp of is looked at
-/// every heartbeat interval or sooner, and that is at most a day
+/// Two stamps are compared by their distance, which is right as long as they are less than 49 days apart. The
+/// server looks at every stamp that it keeps at least once per heartbeat interval, which is at most a day
 /// ([`crate::base::config::HEARTBEAT_INTERVAL_MS_MAX`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp(u32);
@@ -32,17 +31,14 @@ impl Stamp {
     }
 }
 
-/// The clock by which deadlines fall due: it does not count the time in which
-/// the loop was not attending.
+/// The clock that deadlines use: stalled time does not count.
 ///
-/// A loop that was stopped (a suspended laptop, SIGSTOP, a slow disk) finds
-/// every deadline overdue at once, while the peers' bytes still lie unread. So
-/// neither a turn nor a poll counts for longer than it may take, and what is
-/// beyond is credited to every deadline by simply not having happened.
+/// A loop that was stopped (a suspended laptop, SIGSTOP, a slow disk) finds every deadline overdue at once,
+/// while bytes from the peers are still unread. So a turn or a poll counts for no longer than it normally
+/// takes; the excess does not count toward deadlines.
 ///
-/// If the process was stopped while it slept, nobody knows how soon after it fell
-/// asleep that was. None of that sleep counts then: it may be that a peer was
-/// asked something just before, and has had no time to answer.
+/// If the process was stopped while it slept, nobody knows how soon after it fell asleep that happened. Then
+/// none of that sleep counts: perhaps a peer was sent a Ping just before, and has had no time to answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AttendedClock {
     attended_ms: u64,
@@ -52,10 +48,10 @@ pub struct AttendedClock {
 }
 
 impl AttendedClock {
-    /// A turn this long, or this much later than asked for, is ordinary; more is a stall.
+    /// A turn this long, or a poll that returns this much late, is normal; anything longer is a stall.
     pub const LATENESS_MS_MAX: u64 = 100;
 
-    /// A poll that comes back this much later than asked for was not only late: the process was stopped.
+    /// If a poll returns this much late, it was not only late: the process was stopped.
     pub const STOP_MS_MIN: u64 = 1_000;
 
     /// A clock that starts at `now`.
@@ -63,22 +59,23 @@ impl AttendedClock {
         Self { attended_ms: 0, wall_ms: now.monotonic_ms, asked_ms: Some(0), was_stopped: false }
     }
 
-    /// Remembers how long the coming poll may sleep; `None` is for ever.
+    /// Remembers how long the next poll may sleep; `None` is for ever.
     pub const fn sleep(&mut self, timeout_ms: Option<u64>) {
         self.asked_ms = timeout_ms;
     }
 
-    /// Remembers that the process was stopped in the poll that has just come back.
+    /// Remembers that the process was stopped during the poll that has just returned.
     pub const fn note_stop(&mut self) {
         self.was_stopped = true;
     }
 
-    /// Moves on to `now`, when a turn is over and the poll begins; returns the milliseconds that were not counted.
+    /// Advances to `now`, at the end of a turn, when the poll begins. Returns the milliseconds that did not
+    /// count.
     pub fn end_turn(&mut self, now: Now) -> u64 {
         self.count(now, |passed| passed.min(Self::LATENESS_MS_MAX))
     }
 
-    /// Moves on to `now`, when the poll has come back; returns the milliseconds that were not counted.
+    /// Advances to `now`, when the poll has returned. Returns the milliseconds that did not count.
     pub fn advance(&mut self, now: Now) -> u64 {
         let asked = self.asked_ms.unwrap_or(u64::MAX);
         let was_stopped = std::mem::take(&mut self.was_stopped);
@@ -96,7 +93,7 @@ impl AttendedClock {
         passed - counted
     }
 
-    /// Milliseconds attended since the start.
+    /// Milliseconds since the start, without stalled time.
     pub const fn ms(&self) -> u64 {
         self.attended_ms
     }

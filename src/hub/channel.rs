@@ -1,5 +1,5 @@
-//! One channel: its members, and its log. The log is everybody's outbox: a
-//! member owns no queue, only a cursor, the id of the last frame that it was sent.
+//! One channel: its members and its log. The log is every member's outbox: a member has no queue, only a
+//! cursor, the id of the last frame that it was sent.
 
 use std::collections::VecDeque;
 
@@ -9,15 +9,14 @@ use crate::base::frame::Frame;
 use super::entry::{Encoding, Entry, encode_front};
 use crate::store::engine::Stream;
 
-/// A channel that has members. One without is dropped.
+/// A channel that has members. A channel without members is dropped.
 #[derive(Debug)]
 pub struct Channel {
-    /// What its members get.
+    /// What its members subscribe to.
     pub stream: Stream,
-    /// Tells this channel from others that had or will have its place.
+    /// Distinguishes this channel from others that had or will have its index.
     pub serial: u64,
-    /// Its members, as indices into the slab of connections. A member knows its
-    /// own place in here.
+    /// Its members, as indices into the slab of connections. A member knows its own slot in this list.
     pub members: Vec<u32>,
     /// Its newest frames.
     pub log: Log,
@@ -26,50 +25,48 @@ pub struct Channel {
     /// Two ids between which the channel has no message: the newest one when every member was last offered
     /// everything, and the next.
     pub lull: (u64, u64),
-    /// Members below this place have yet to be told what is not in the log.
+    /// Members below this slot have yet to get the notice that is not in the log.
     pub notice: usize,
-    /// Its place among the channels whose logs hold frames.
+    /// Its position among the channels whose logs hold frames.
     pub idle: Link,
 }
 
-/// A member that has another place now.
+/// A member whose slot has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
     /// The connection.
     pub connection: u32,
-    /// Its place among the members.
+    /// Its slot among the members.
     pub slot: u32,
 }
 
 impl Channel {
-    /// The id up to which a member whose cursor is `cursor` has been sent everything. A member that had all before
-    /// the first message that the sweep is to offer has nothing to get until that one, however many
-    /// ids other channels have used meanwhile.
+    /// The id up to which a member with this `cursor` has been sent everything. Suppose that a member had
+    /// everything before the first message that the sweep is about to offer. Then it has nothing to get until
+    /// that message, however many ids other channels have used in between.
     pub fn reach(&self, cursor: u64) -> u64 {
         let (newest, next) = self.lull;
         if (newest..next).contains(&cursor) { next - 1 } else { cursor }
     }
 
-    /// Adds a member and returns its place.
+    /// Adds a member and returns its slot.
     #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
     pub fn join(&mut self, connection: u32) -> u32 {
-        // A running sweep goes downwards, so the new member counts as swept: its
-        // own flush, not the sweep, gives it what it has to get.
+        // A running sweep goes downwards, so the new member counts as swept: it gets its frames from its own
+        // flush, not from the sweep.
         self.members.push(connection);
         (self.members.len() - 1) as u32
     }
 
-    /// Takes the member at `slot` out and returns the members that were moved, each
-    /// with its new place.
+    /// Removes the member at `slot` and returns the members that were moved, each with its new slot.
     ///
-    /// Where it has yet to be told something, the last of those who have, too, takes
-    /// its place, and the last member of all takes that one's: nobody who was told,
-    /// or came later, gets among those who are told next.
+    /// If the member has yet to get the notice, the last member of those takes its slot, and the last member
+    /// of all takes the slot of that one. So a member that has got the notice, or joined later, never comes
+    /// among those that have yet to get it.
     ///
-    /// A running sweep goes downwards, and so does whoever moves: it comes from the
-    /// part that was swept already (then it is swept twice, which does nothing) or,
-    /// where the sweep has yet to begin, stays within the part that is to come. No
-    /// member ever moves past the sweep unseen.
+    /// A running sweep goes downwards, and members move downwards. A moved member comes from the part that
+    /// was swept already, so it is swept twice, which does nothing. Or, if the sweep has yet to begin, it
+    /// stays within the part that is still to come. So no member ever moves past the sweep unseen.
     #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
     pub fn leave(&mut self, slot: u32) -> [Option<Moved>; 2] {
         let slot = slot as usize;
@@ -99,12 +96,12 @@ impl Channel {
 pub enum Sweep {
     /// Every member was offered everything.
     Done,
-    /// To be begun.
+    /// About to begin.
     Due,
-    /// Members at `next` and above were offered all that the log held when the
-    /// sweep began; it goes downwards. With `again` set, the log has grown since.
+    /// Members at `next` and above were offered everything that the log held when the sweep began; the sweep
+    /// goes downwards. If `again` is set, the log has grown since.
     Running {
-        /// One above the member that is next.
+        /// One above the next member.
         next: usize,
         /// Whether another sweep has to follow.
         again: bool,
@@ -127,12 +124,12 @@ pub enum Run<'a> {
     End,
     /// The last ones of the log, at least one.
     Entries(std::collections::vec_deque::Iter<'a, Entry>),
-    /// The cursor has fallen off the front: the store has to be asked.
+    /// The cursor has fallen off the front of the log: the store has to be queried.
     Behind,
 }
 
 impl Log {
-    /// An empty log; every message with an id up to `floor` is in the store only.
+    /// An empty log. Messages with an id up to `floor` are only in the store.
     pub const fn new(floor: u64) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, floor }
     }
@@ -152,7 +149,7 @@ impl Log {
         self.entries.is_empty()
     }
 
-    /// The id of the newest message, or one above it up to which there is none.
+    /// The id of the newest message, or an id above it up to which there are no messages.
     pub fn newest(&self) -> u64 {
         self.entries.back().map_or(self.floor, |newest| newest.id)
     }
@@ -164,7 +161,7 @@ impl Log {
         self.entries.push_back(Entry::new(id, plain));
     }
 
-    /// Lets the oldest message go and returns its size; 0 where there is none.
+    /// Evicts the oldest message and returns its size; 0 if there is none.
     pub fn pop(&mut self) -> usize {
         let Some(entry) = self.entries.pop_front() else { return 0 };
         self.floor = entry.id;
@@ -173,7 +170,7 @@ impl Log {
         bytes
     }
 
-    /// Lets all messages go, with their memory, and returns their size.
+    /// Evicts all messages, frees their memory, and returns their size.
     pub fn clear(&mut self) -> usize {
         if let Some(newest) = self.entries.back() {
             self.floor = newest.id;
@@ -182,8 +179,8 @@ impl Log {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Sees to it that what is next for a member whose cursor is `cursor` is there in that encoding; see
-    /// [`encode_front`]. Returns what that costs in bytes.
+    /// Encodes the next messages for a member with this `cursor`, unless they are encoded already; see
+    /// [`encode_front`]. Returns the bytes that this costs.
     pub fn encode(
         &mut self,
         cursor: u64,
@@ -202,7 +199,7 @@ impl Log {
 
     /// The place of the first message above `cursor`.
     fn first_after(&self, cursor: u64) -> usize {
-        // Who keeps up has yet to be sent the newest alone.
+        // A member that keeps up has yet to be sent only the newest message.
         match self.entries.len() {
             from @ 1.. if self.entries[from - 1].id <= cursor => from,
             len @ 2.. if self.entries[len - 2].id > cursor => {
@@ -212,17 +209,17 @@ impl Log {
         }
     }
 
-    /// Checks that it counts the bytes that it holds, and that its ids rise above its floor.
+    /// Checks that the counted bytes are those that the log holds, and that its ids rise above its floor.
     ///
     /// # Panics
-    /// Where something does not hold.
+    /// If an invariant does not hold.
     pub fn check_invariants(&self) {
         assert_eq!(self.bytes, self.entries.iter().map(Entry::bytes).sum::<usize>(), "bytes of a log");
         assert!(self.entries.iter().map(|entry| entry.id).is_sorted(), "ids rise along a log");
         assert!(self.entries.front().is_none_or(|oldest| oldest.id > self.floor), "no id is below the floor");
     }
 
-    /// What a member whose cursor is `cursor` has yet to be sent.
+    /// What a member with this `cursor` has yet to be sent.
     pub fn after(&self, cursor: u64) -> Run<'_> {
         if cursor < self.floor {
             return Run::Behind;
@@ -309,8 +306,8 @@ mod tests {
         assert_eq!([9, 10, 15, 19, 20, 25].map(|cursor| channel.reach(cursor)), [9, 19, 19, 19, 20, 25]);
     }
 
-    /// Whoever leaves and whenever, all who were there and stay are told, once, and
-    /// who comes later is not; every member knows its place.
+    /// Whichever members leave, and whenever, each member that was there and stays gets the notice once,
+    /// later ones do not, and every member knows its slot.
     #[test]
     fn nobody_is_told_twice_while_others_leave() {
         for members in 1..7_u32 {
@@ -342,7 +339,7 @@ mod tests {
         }
     }
 
-    /// Whoever leaves and whenever, a sweep meets every member that stays.
+    /// Whichever members leave, and whenever, a sweep meets every member that stays.
     #[test]
     fn no_member_is_missed_by_a_sweep_from_which_others_leave() {
         for members in 1..7 {

@@ -1,5 +1,5 @@
-//! One message of a log or of a page of history, in every encoding that its subscribers need: each
-//! is made at most once, when the first of them is there, and shared.
+//! One message of a log or of a page of history, in every encoding that its subscribers need. Each encoding
+//! is made at most once, when a subscriber first needs it, and is then shared.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ pub enum Encoding {
     Plain,
     /// Frames compressed by permessage-deflate.
     Deflate,
-    /// The same within a window that is small enough for whoever asks for a small one.
+    /// The same with a window small enough for any client that asks for a small one.
     DeflateSmall,
     /// Events of an event stream, not in frames.
     EventStream,
@@ -24,7 +24,7 @@ impl Encoding {
     /// All of them, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Plain, Self::Deflate, Self::DeflateSmall, Self::EventStream];
 
-    /// The name, as metrics say it.
+    /// The name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -34,7 +34,7 @@ impl Encoding {
         }
     }
 
-    /// The window of one that is compressed; its connections may send compressed messages, too.
+    /// The compression window of this encoding. Its connections may also send compressed messages.
     pub const fn window(self) -> Option<Window> {
         match self {
             Self::Plain | Self::EventStream => None,
@@ -43,7 +43,7 @@ impl Encoding {
         }
     }
 
-    /// That of a WebSocket, given the window in which its messages are to be compressed, if any.
+    /// The encoding of a WebSocket, given the window that was negotiated for compression, if any.
     pub const fn of_websocket(window: Option<Window>) -> Self {
         match window {
             None => Self::Plain,
@@ -52,7 +52,7 @@ impl Encoding {
         }
     }
 
-    /// Where an [`Entry`] has it; `None` for the one that every entry is made with.
+    /// The index at which an [`Entry`] has it; `None` for the plain encoding, which every entry has.
     const fn place(self) -> Option<usize> {
         (self as usize).checked_sub(1)
     }
@@ -63,7 +63,7 @@ impl Encoding {
 pub struct Entry {
     pub id: u64,
     plain: Frame,
-    /// By the place of the encoding. Where one comes to the same bytes, it is the plain frame itself.
+    /// By the index of the encoding. If an encoding has the same bytes, it is the plain frame itself.
     further: [Option<Frame>; Encoding::ALL.len() - 1],
 }
 
@@ -81,8 +81,9 @@ impl Entry {
         }
     }
 
-    /// Sees to it that the message is there in that encoding: `make` makes it of the plain frame, or has
-    /// no time. Returns what it costs in bytes, 0 where it was there; `None` where it is not.
+    /// Encodes the message, unless it is encoded already: `make` makes the frame from the plain one, or has
+    /// no time left. Returns the bytes that this costs, 0 if it was encoded already; `None` if it is still
+    /// not encoded.
     pub fn encode(
         &mut self,
         encoding: Encoding,
@@ -104,14 +105,14 @@ impl Entry {
         self.plain.len() + further.sum::<usize>()
     }
 
-    /// What a further frame costs in bytes.
+    /// The bytes that a further frame costs.
     fn price(&self, frame: &Frame) -> usize {
         if Rc::ptr_eq(frame, &self.plain) { 0 } else { frame.len() }
     }
 }
 
-/// Sees to it that the first of `entries` are there in that encoding, as many as `frames_max` and until these come
-/// to `bytes_max`, or `make` has no time. Returns what that costs in bytes.
+/// Encodes the first of `entries`: at most `frames_max`, until they reach `bytes_max`, or until `make` has no
+/// time left. Returns the bytes that this costs.
 pub fn encode_front<'a>(
     entries: impl Iterator<Item = &'a mut Entry>,
     encoding: Encoding,

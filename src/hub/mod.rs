@@ -1,4 +1,5 @@
-//! What messages pass through: channels with their members and logs. No socket, no store, and no byte of HTTP.
+//! Everything that messages pass through: channels with their members and logs. It knows no sockets, no store
+//! and no HTTP.
 
 pub mod entry;
 pub mod channel;

@@ -1,4 +1,4 @@
-//! All channels: found by name, swept in turn, and bounded together.
+//! All channels: looked up by name, swept in turn, and bounded together.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -17,17 +17,17 @@ use super::channel::{Channel, Log, Moved, Run, Sweep};
 use super::entry::Encoding;
 use crate::store::engine::Stream;
 
-/// The channels that have members, and the newest ids that the engine has told of.
+/// The channels that have members, and the newest ids that the engine has reported.
 #[derive(Debug)]
 pub struct Registry {
     channels: Slab<Channel>,
-    /// Only looked up, never walked: its order is nobody's business.
+    /// For lookups only; nothing depends on its order.
     names: Map<Rc<str>, u32>,
-    /// The same names in the order of their bytes, for who lists them.
+    /// The same names in the order of their bytes, for lists of channels.
     sorted: BTreeSet<Rc<str>>,
     events: Option<u32>,
-    /// Channels whose logs hold frames, the longest unused in front. Both what
-    /// bounds memory over all channels and what lets quiet logs go take from there.
+    /// Channels whose logs hold frames, the longest unused in front. From there, memory is reclaimed for all
+    /// channels, and quiet logs are released.
     idle: Fifo,
     logs_bytes: usize,
     /// Channels whose members have to be offered something, in turn.
@@ -68,8 +68,8 @@ impl Registry {
         }
     }
 
-    /// The newest id of the sequence that `stream` is part of, as far as the
-    /// engine has told: where a subscriber that asks for no replay begins.
+    /// The newest id of the sequence of `stream`, as the engine has last reported it. A subscriber that asks
+    /// for no replay begins there.
     pub const fn newest(&self, stream: &Stream) -> u64 {
         match stream {
             Stream::Events => self.newest_event,
@@ -77,8 +77,8 @@ impl Registry {
         }
     }
 
-    /// Makes `connection` a member of the channel of `stream`, which is made where
-    /// there is none. Returns the channel's index and the place of the member in it.
+    /// Makes `connection` a member of the channel of `stream`, which is created if it does not exist. Returns
+    /// the channel's index and the member's slot in it.
     pub fn join(&mut self, stream: &Stream, connection: u32) -> (u32, u32) {
         let index = self.find(stream).unwrap_or_else(|| self.create(stream));
         (index, self.channels[index as usize].join(connection))
@@ -121,16 +121,16 @@ impl Registry {
         index
     }
 
-    /// Takes the member at `slot` out of `channel`. Returns the members that were
-    /// moved, each with its new place.
+    /// Removes the member at `slot` from `channel`. Returns the members that were moved, each with its new
+    /// slot.
     pub fn leave(&mut self, channel: u32, slot: u32) -> [Option<Moved>; 2] {
         let moved = self.channels[channel as usize].leave(slot);
         self.drop_if_empty(channel);
         moved
     }
 
-    /// A channel that waits for a sweep is dropped when its turn comes, so that
-    /// the queue never names the wrong channel.
+    /// A channel that is queued for a sweep is dropped when its turn comes, so the queue never refers to the
+    /// wrong channel.
     fn drop_if_empty(&mut self, index: u32) {
         let channel = &self.channels[index as usize];
         if !channel.members.is_empty() || channel.sweep != Sweep::Done {
@@ -146,13 +146,13 @@ impl Registry {
         }
     }
 
-    /// The channel at `index`, which is one that [`Self::join`] returned and that
-    /// still has the member.
+    /// The channel at `index`. The index must come from [`Self::join`], and the channel must still have that
+    /// member.
     pub fn channel(&self, index: u32) -> &Channel {
         &self.channels[index as usize]
     }
 
-    /// The name of the channel at `index`; `None` where it is that of events, or none.
+    /// The name of the channel at `index`; `None` for the event stream, or if there is no channel.
     pub fn name(&self, index: u32) -> Option<&Rc<str>> {
         match &self.channels.get(index as usize)?.stream {
             Stream::Events => None,
@@ -181,9 +181,9 @@ impl Registry {
         self.channels[index as usize].log.after(cursor)
     }
 
-    /// Sees to it that what is next for a member of the channel at `index`, whose cursor is `cursor`, is there in its
-    /// encoding, within `bounds` as [`super::entry::encode_front`] has them. As with anything new, older
-    /// messages may be let go for it, of this log and of all: the cursor may be behind then.
+    /// Encodes the next messages for a member of the channel at `index`, unless they are encoded already,
+    /// within `bounds` as in [`super::entry::encode_front`]. As with any new frame, older messages of this
+    /// log or of others may be evicted to make room. Then the cursor may be behind its log.
     pub fn encode(
         &mut self,
         index: u32,
@@ -203,9 +203,8 @@ impl Registry {
         }
     }
 
-    /// Takes note of a committed record; where its channel has members, `encode`
-    /// makes the frame that all of them will get. Counts in `hits` the limits for which
-    /// older frames are let go, of this log and of all.
+    /// Records a committed record. If its channel has members, `encode` makes the frame that all of them will
+    /// get. Counts in `hits` the limits for which older frames of this log or of others are evicted.
     pub fn publish(
         &mut self,
         stream: &Stream,
@@ -220,7 +219,8 @@ impl Registry {
         }
         let Some(index) = self.find(stream) else { return };
         if self.channels[index as usize].members.is_empty() {
-            // It only waits to be dropped; whoever joins before that begins after this record.
+            // The channel only waits to be dropped. A subscriber that joins before that begins after this
+            // record.
             self.release(index);
             self.channels[index as usize].log = Log::new(self.newest(stream));
             return;
@@ -253,8 +253,8 @@ impl Registry {
         self.shorten(index, hits);
     }
 
-    /// Lets the oldest messages of a log go until it is within its bounds. The newest stays, so that a
-    /// message larger than the bound is not read from the store by everyone.
+    /// Evicts the oldest messages of a log until it is within its bounds. The newest stays, so that a message
+    /// larger than the bound is not read from the store for every member.
     fn shorten(&mut self, index: u32, hits: &mut LimitHits) {
         let log = &mut self.channels[index as usize].log;
         let len = log.len();
@@ -266,8 +266,7 @@ impl Registry {
         }
     }
 
-    /// Lets the frames go that were unused the longest, until all logs together
-    /// are within their bound.
+    /// Evicts the frames that have been unused the longest, until all logs together are within their bound.
     fn make_room(&mut self, hits: &mut LimitHits) {
         if self.logs_bytes > self.logs_bytes_max {
             hits.count(Limit::LogsBytes);
@@ -283,7 +282,7 @@ impl Registry {
         }
     }
 
-    /// Lets all frames of a channel go.
+    /// Evicts all frames of a channel.
     fn release(&mut self, index: u32) {
         let log = &mut self.channels[index as usize].log;
         if !log.is_empty() {
@@ -292,8 +291,8 @@ impl Registry {
         }
     }
 
-    /// Lets the frames of channels go that nobody published on for a while;
-    /// at most `channels_max` channels.
+    /// Evicts the frames of channels on which nobody has published for a while; at most `channels_max`
+    /// channels.
     pub fn release_idle(&mut self, now: Stamp, channels_max: usize) {
         for _ in 0..channels_max {
             match self.idle.front(&mut self.channels) {
@@ -309,13 +308,13 @@ impl Registry {
         Some(self.log_idle_ms.saturating_sub(now.since(since)))
     }
 
-    /// Whether any member has yet to be offered something by a sweep.
+    /// Whether a sweep has yet to offer something to a member.
     pub fn has_sweeps(&self) -> bool {
         !self.sweeps.is_empty()
     }
 
-    /// One step of the sweep that is in front; `None` where no sweep is left. A
-    /// channel whose log has grown meanwhile is queued again when it finishes.
+    /// One step of the sweep in front; `None` if no sweep is left. A channel whose log has grown in the
+    /// meantime is queued again when its sweep finishes.
     pub fn sweep_next(&mut self) -> Option<Step> {
         let index = *self.sweeps.front()?;
         let channel = &mut self.channels[index as usize];
@@ -338,14 +337,14 @@ impl Registry {
         Some(Step::Finished)
     }
 
-    /// Puts the sweep in front behind all others, which have waited longer.
+    /// Moves the sweep in front behind all others, which have waited longer.
     pub fn sweep_later(&mut self) {
         if let Some(index) = self.sweeps.pop_front() {
             self.sweeps.push_back(index);
         }
     }
 
-    /// Begins to tell all subscribers of events something that is not in the log.
+    /// Begins to send all subscribers of events a notice that is not in the log.
     pub fn notify_events(&mut self) {
         if let Some(index) = self.events {
             let channel = &mut self.channels[index as usize];
@@ -353,14 +352,14 @@ impl Registry {
         }
     }
 
-    /// The next subscriber of events who has yet to be told.
+    /// The next subscriber of events that has yet to get the notice.
     pub fn next_notice(&mut self) -> Option<u32> {
         let channel = &mut self.channels[self.events? as usize];
         channel.notice = channel.notice.checked_sub(1)?;
         Some(channel.members[channel.notice])
     }
 
-    /// Whether somebody has yet to be told.
+    /// Whether a subscriber has yet to get the notice.
     pub fn has_notices(&self) -> bool {
         self.events.is_some_and(|index| self.channels[index as usize].notice > 0)
     }
@@ -388,7 +387,7 @@ impl Registry {
     /// Checks the whole structure.
     ///
     /// # Panics
-    /// Where something does not hold.
+    /// If an invariant does not hold.
     pub fn check_invariants(&self) {
         let mut bytes = 0;
         let mut holding = 0;
@@ -415,6 +414,6 @@ impl Registry {
 pub enum Step {
     /// This member is to be offered what the log holds for it.
     Member(u32),
-    /// Its members are through.
+    /// The sweep has reached all members of the channel.
     Finished,
 }

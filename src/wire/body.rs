@@ -1,6 +1,5 @@
-//! The JSON bodies of POST requests, and what is wrong with them: the error
-//! objects have the shape that the clients of the old service know (a list under
-//! `detail`, each with `type`, `loc` and `msg`).
+//! The JSON bodies of POST requests, and their validation errors. The errors have the shape that clients of
+//! the old service know: a list under `detail`, with `type`, `loc` and `msg` for each.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -11,7 +10,7 @@ use serde_json::value::RawValue;
 use super::json::{Shallow, is_object, members};
 use super::protocol::{CorrelationId, Draft, Sequence, lenient_integer};
 
-/// One thing that is wrong with a body.
+/// One mistake in a body or a query.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FieldError {
     /// The kind of mistake, for programs.
@@ -21,12 +20,12 @@ pub struct FieldError {
     pub loc: Vec<Loc>,
     /// The mistake, for people.
     pub msg: &'static str,
-    /// More about it, where there is more.
+    /// Further information, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Context>,
 }
 
-/// A step on the way to what is wrong.
+/// A step on the path to the mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Loc {
@@ -39,7 +38,7 @@ pub enum Loc {
 /// More about a mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Context {
-    /// Why it is no JSON that can be stored.
+    /// Why it is not JSON that can be stored.
     pub error: String,
 }
 
@@ -62,7 +61,7 @@ impl FieldError {
     }
 }
 
-/// What is wrong with a body; never empty.
+/// The mistakes in a body; never empty.
 pub type FieldErrors = Vec<FieldError>;
 
 /// The body of `POST /api/messages`.
@@ -70,7 +69,7 @@ pub type FieldErrors = Vec<FieldError>;
 pub struct PostedMessage {
     /// A legal channel name.
     pub channel_id: Rc<str>,
-    /// The rest.
+    /// The other keys.
     pub draft: Draft,
 }
 
@@ -88,10 +87,10 @@ struct MessageFields {
 }
 
 impl PostedMessage {
-    /// Reads the body; a channel's name has 1 to `name_bytes_max` bytes and no control characters.
+    /// Reads the body. A channel's name has 1 to `name_bytes_max` bytes and no control characters.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All mistakes in the body.
     pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
         match serde_json::from_str::<MessageFields>(text) {
@@ -106,7 +105,7 @@ impl PostedMessage {
         }
     }
 
-    /// Finds every mistake, and takes numbers in the other forms in which they are legal.
+    /// Finds every mistake, and accepts numbers in all their legal forms.
     fn parse_slowly(text: &str, name_bytes_max: usize) -> Result<Self, FieldErrors> {
         let keys = ["channel_id", "author", "content", "lane", "provider", "token_count"];
         let mut fields = Fields::parse(text, keys)?;
@@ -138,15 +137,15 @@ pub struct PostedEvent {
     pub kind: String,
     /// The text of a JSON object.
     pub payload: String,
-    /// Where the body names one.
+    /// The correlation id, if the body has one.
     pub correlation_id: Option<CorrelationId>,
 }
 
 impl PostedEvent {
-    /// Reads the body; the payload is kept as it was written.
+    /// Reads the body. The payload is kept as it was written.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All mistakes in the body.
     pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
         let mut fields = Fields::parse(text, ["type", "payload", "correlation_id"])?;
@@ -178,33 +177,34 @@ impl PostedEvent {
     }
 }
 
-/// The payload as it is written in a body that is known to be right: numbers keep their digits and keys their order.
+/// The payload as it is written in a body that is known to be valid: numbers keep their digits, and keys
+/// their order.
 fn raw_payload(text: &str) -> Option<&str> {
     let [payload] = members::<&RawValue, 1>(text, ["payload"]).ok()??;
     payload.map(RawValue::get)
 }
 
-/// Which messages `GET /api/messages` is asked for.
+/// Which messages a `GET /api/messages` selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListRange {
-    /// At most so many.
+    /// The most messages to list.
     pub limit: usize,
-    /// Only ids above this one, the first of them.
+    /// Only ids above this one, beginning with the first of them.
     pub after: Option<u64>,
     /// Only ids below this one.
     pub before: Option<u64>,
 }
 
 impl ListRange {
-    /// The limit where none is given.
+    /// The default limit.
     pub const LIMIT_DEFAULT: u64 = 200;
     /// The largest limit.
     pub const LIMIT_MAX: u64 = 1000;
 
-    /// Reads it from the values of a query. An id of `sequence` is a number, or as `event_id` says it.
+    /// Reads the values of a query. An id of `sequence` is a number, or has the form of `event_id`.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All mistakes in the query.
     pub fn parse<'q>(
         sequence: Sequence,
         value: impl Fn(&str) -> Option<Cow<'q, str>>,
@@ -221,23 +221,23 @@ impl ListRange {
     }
 }
 
-/// Which connections `GET /api/connections` is asked for.
+/// Which connections a `GET /api/connections` selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionRange {
-    /// At most so many.
+    /// The most connections to list.
     pub limit: usize,
     /// Only those whose ids are above this one.
     pub after: Option<u64>,
 }
 
 impl ConnectionRange {
-    /// The limit where none is given.
+    /// The default limit.
     pub const LIMIT_DEFAULT: u64 = 100;
 
-    /// Reads it from the values of a query.
+    /// Reads the values of a query.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All mistakes in the query.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
         let limit = query_number("limit", value("limit").as_deref(), &mut errors);
@@ -247,20 +247,20 @@ impl ConnectionRange {
     }
 }
 
-/// Which channels `GET /api/channels?detail=1` is asked for.
+/// Which channels a `GET /api/channels?detail=1` selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelRange {
-    /// At most so many.
+    /// The most channels to list.
     pub limit: usize,
     /// Only those whose names are above this one.
     pub after: Option<Rc<str>>,
 }
 
 impl ChannelRange {
-    /// Reads it from the values of a query.
+    /// Reads the values of a query.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All mistakes in the query.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
         let limit = query_number("limit", value("limit").as_deref(), &mut errors);
@@ -294,12 +294,12 @@ fn checked_limit(given: Option<u64>, default: u64, errors: &mut FieldErrors) -> 
 const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");
 const TOO_LONG: (&str, &str) = ("string_too_long", "String should have fewer bytes of UTF-8");
 
-/// Whether one of the mistakes is a name over its limit.
+/// Whether one of the mistakes is a name that is too long.
 pub fn has_long_name(errors: &[FieldError]) -> bool {
     errors.iter().any(|error| error.kind == TOO_LONG.0)
 }
 
-/// What is wrong with `name` as the name of a channel, as kind and message.
+/// Why `name` is not a legal channel name, as kind and message.
 pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str, &'static str)> {
     if name.is_empty() {
         Some(TOO_SHORT)
@@ -308,7 +308,7 @@ pub fn channel_name_error(name: &str, bytes_max: usize) -> Option<(&'static str,
     } else if name.chars().any(char::is_control) {
         Some(("value_error", "Value error, a channel name must not have control characters"))
     } else if matches!(name, "." | "..") {
-        // A browser takes them for steps in a path, in whatever way they are written.
+        // A browser takes these for steps in a path, however they are written.
         Some(("value_error", "Value error, a channel name must not be . or .."))
     } else {
         None
@@ -325,7 +325,7 @@ fn text_of(body: &[u8]) -> Result<&str, FieldErrors> {
     })
 }
 
-/// What an object has under some keys, and what was found to be wrong with it so far.
+/// The values of some keys of an object, and the mistakes found so far.
 struct Fields<const N: usize> {
     keys: [&'static str; N],
     values: [Option<Shallow>; N],

@@ -4,34 +4,34 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// What an empty stored block ends with: left out of messages on the wire.
+/// The end of an empty stored block. Messages on the wire leave it out.
 pub(super) const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// An empty stored block that is the last of its stream. Where it is understood as that behind the tail, the
-/// message was whole.
+/// An empty stored block that is the last of its stream. If it is understood after the tail, the message was
+/// complete.
 const LAST_BLOCK: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
 
-/// Level 1 takes a third of the time of level 6, and of JSON it leaves a tenth more.
+/// Level 1 takes a third of the time of level 6, and its output for JSON is a tenth longer.
 const LEVEL: Compression = Compression::fast();
 
-/// A buffer that is larger than this after its use is given back.
+/// A buffer that is larger than this after its use is freed.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
-/// What a buffer grows by at least.
+/// The least by which a buffer grows.
 const BUFFER_BYTES_MIN: usize = 512;
 
 /// How far back compressed data may refer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// 32 KiB, the most that there is.
+    /// 32 KiB, the maximum.
     Full,
-    /// 256 bytes, the least that anybody can ask for.
+    /// 256 bytes, the smallest window that a peer can ask for.
     Small,
 }
 
 impl Window {
     /// For the compressor. With 9 bits, the least that zlib has, it never looks further back than 250 bytes:
-    /// it keeps `MIN_LOOKAHEAD`, 262, of its window of 512 bytes free.
+    /// of its window of 512 bytes, it keeps `MIN_LOOKAHEAD`, 262 bytes, free.
     const fn bits(self) -> u8 {
         match self {
             Self::Full => 15,
@@ -49,7 +49,7 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// The payload of a compressed message; `None` where it would not be shorter.
+    /// The payload of a compressed message; `None` if it would not be shorter.
     pub fn deflate(&mut self, window: Window, payload: &[u8]) -> Option<&[u8]> {
         let slot = match window {
             Window::Full => &mut self.full,
@@ -63,8 +63,8 @@ impl Deflater {
         let status = compress.compress_vec(payload, &mut self.buffer, FlushCompress::Sync);
         debug_assert!(matches!(status, Ok(Status::Ok)), "there was room: {status:?}");
         if status.is_err() || !self.buffer.ends_with(&TAIL) {
-            // A compressor that still holds output must not be reset: zlib-rs 0.6.8 keeps its place in that
-            // output and panics later.
+            // A compressor that still holds output must not be reset: zlib-rs 0.6.8 keeps its position in
+            // that output and panics later.
             debug_assert!(false, "{} bytes did not fit into {}", payload.len(), self.buffer.capacity());
             *slot = None;
             return None;
@@ -74,8 +74,8 @@ impl Deflater {
     }
 }
 
-/// No compressed payload is longer, its tail included: at level 1 a byte takes 9 bits at most, and what begins
-/// and ends a block a few bytes more.
+/// An upper bound for a compressed payload and its tail. At level 1, a byte takes at most 9 bits, and the
+/// beginning and end of a block take a few bytes more.
 const fn deflated_bytes_max(payload_bytes: usize) -> usize {
     payload_bytes + payload_bytes / 8 + 64
 }
@@ -83,9 +83,9 @@ const fn deflated_bytes_max(payload_bytes: usize) -> usize {
 /// Why a message cannot be inflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is longer than it may be.
+    /// It is longer than allowed.
     TooLong,
-    /// It is not what a compressor makes, or not all of that.
+    /// It is not the output of a compressor, or is incomplete.
     NotDeflate,
 }
 
@@ -99,10 +99,11 @@ pub struct Inflater {
 }
 
 impl Inflater {
-    /// The message of which a peer has made `payload`. Not much more than `bytes_max` bytes are ever made of it.
+    /// The message that a peer has compressed to `payload`. Not much more than `bytes_max` bytes are ever
+    /// produced.
     ///
     /// # Errors
-    /// Where that is not enough, or `payload` is no whole message.
+    /// If the message is longer than that, or `payload` is not a complete message.
     pub fn inflate(&mut self, payload: &[u8], bytes_max: usize) -> Result<&[u8], Fault> {
         empty(&mut self.buffer);
         let made = self.inflate_all(payload, bytes_max);
@@ -111,7 +112,7 @@ impl Inflater {
         made.map(|()| &self.buffer[..])
     }
 
-    /// Bytes of the payloads so far, and of what they came to.
+    /// Bytes of the payloads so far, before and after inflating.
     pub const fn bytes(&self) -> (u64, u64) {
         (self.bytes_in, self.bytes_out)
     }
@@ -125,7 +126,7 @@ impl Inflater {
             let (taken, is_at_end) = inflate_part(inflate, payload, &mut self.buffer, bytes_max)?;
             payload = &payload[taken..];
             if is_at_end {
-                // A block may say that it is the last one, and others follow nevertheless (RFC 7692 section 7.2.3.4).
+                // A block may say that it is the last one although others follow (RFC 7692 section 7.2.3.4).
                 inflate.reset(false);
                 if payload.is_empty() {
                     return Ok(());
@@ -133,7 +134,7 @@ impl Inflater {
             }
         }
         if inflate.total_in() == 0 {
-            // There was nothing, where one byte should have been: an empty message.
+            // No output, where there could have been a byte: an empty message.
             return Ok(());
         }
         for part in [&TAIL[..], &LAST_BLOCK] {
@@ -146,7 +147,8 @@ impl Inflater {
     }
 }
 
-/// Inflates `input`, up to the end of its stream. Returns how many bytes that took, and whether that end is reached.
+/// Inflates `input`, up to the end of its stream. Returns how many bytes it consumed, and whether it reached
+/// that end.
 fn inflate_part(
     inflate: &mut Decompress,
     input: &[u8],
@@ -166,7 +168,7 @@ fn inflate_part(
         }
         let Ok(status) = status else { return Err(Fault::NotDeflate) };
         taken = usize::try_from(inflate.total_in() - before).unwrap_or(input.len());
-        // Whatever is still to come out of what went in comes while there is room.
+        // The remaining output comes as long as there is room for it.
         if status == Status::StreamEnd || (taken == input.len() && buffer.len() < buffer.capacity()) {
             return Ok((taken, status == Status::StreamEnd));
         }
@@ -176,7 +178,7 @@ fn inflate_part(
     }
 }
 
-/// Empties a buffer, and gives it back where it has become large.
+/// Empties a buffer, and frees it if it has become large.
 fn empty(buffer: &mut Vec<u8>) {
     buffer.clear();
     if buffer.capacity() > BUFFER_BYTES_KEPT {
@@ -188,7 +190,7 @@ fn empty(buffer: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// What a peer makes of a payload.
+    /// The message that a peer makes of a payload.
     fn inflated(payload: &[u8]) -> Vec<u8> {
         Inflater::default().inflate(payload, 1 << 20).map(<[u8]>::to_vec).unwrap_or_default()
     }
@@ -221,7 +223,7 @@ mod tests {
             assert_eq!(deflater.deflate(Window::Full, &random(len)), None, "{len}");
             assert_eq!(deflater.deflate(Window::Full, &vec![0; len]).is_some(), len > 5, "{len}");
         }
-        // Stored as it is, it would end with what is taken off.
+        // If it were stored as it is, it would end with the tail that is removed.
         let mut tail_like = random(300);
         tail_like.extend_from_slice(&TAIL);
         for len in 296..tail_like.len() {
@@ -249,7 +251,7 @@ mod tests {
         assert!(deflater.buffer.capacity() <= BUFFER_BYTES_KEPT);
     }
 
-    /// The examples of RFC 7692 section 7.2.3, and the fragments of one put together.
+    /// The examples of RFC 7692 section 7.2.3, with the fragments of one joined.
     #[test]
     fn what_the_rfc_gives_as_examples_is_understood() {
         for payload in [
@@ -257,7 +259,7 @@ mod tests {
             &[0x00, 0x05, 0x00, 0xFA, 0xFF, 0x48, 0x65, 0x6C, 0x6C, 0x6F, 0x00],
             &[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00],
             &[0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00],
-            // The last block, and nothing behind it.
+            // The last block, with nothing behind it.
             &[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00],
         ] {
             assert_eq!(Inflater::default().inflate(payload, 5), Ok(&b"Hello"[..]), "{payload:x?}");
@@ -281,7 +283,7 @@ mod tests {
         assert_eq!(inflater.inflate(&whole, text.len()), Ok(&text[..]));
         assert_eq!(inflater.inflate(&whole, text.len() - 1), Err(Fault::TooLong));
         assert_eq!(inflater.inflate(&[0xFF, 0xFF, 0xFF], 1 << 20), Err(Fault::NotDeflate));
-        // A reference to what was never there: each message begins anew.
+        // A reference to data that does not exist: each message begins anew.
         assert_eq!(inflater.inflate(&[0xF2, 0x00, 0x11, 0x00, 0x00], 1 << 20), Err(Fault::NotDeflate));
         assert_eq!(inflater.inflate(&whole, 1 << 20), Ok(&text[..]), "what was refused leaves no trace");
         let bytes_in = (1..=whole.len()).sum::<usize>() + 3 * whole.len() + 8;
@@ -302,7 +304,7 @@ mod tests {
         assert!(inflater.buffer.capacity() <= BUFFER_BYTES_KEPT);
     }
 
-    /// Whatever bytes come: an answer, and the same one however often.
+    /// Any bytes get an answer, and always the same one.
     #[test]
     fn rubbish_is_told_from_messages() {
         let mut random = fastrand::Rng::with_seed(3);

@@ -1,5 +1,5 @@
-//! JSON that is read without building a tree of it. A body may hold hundreds of thousands of values, and most of
-//! them are either ignored or kept as they were written: a tree would cost many times what it costs to look at them.
+//! JSON that is read without building a tree. A body can have hundreds of thousands of values, most of which
+//! are ignored or kept as they were written: a tree would cost many times as much as looking at them.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Error, Number};
 
-/// A value of which no more than a text or a number is kept. All of it was checked: every text in it can be
-/// decoded, every number is within the range of a double, and nothing is nested deeper than 127 levels.
+/// A value of which only a text or a number is kept. All of it was checked: every text in it can be decoded,
+/// every number is within the range of a double, and nothing is nested deeper than 127 levels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shallow {
     Null,
@@ -27,7 +27,7 @@ impl Shallow {
         }
     }
 
-    /// An integer, also if it is written `12.0` or `"12"`, or null; `None` for anything else.
+    /// An integer, even if it is written `12.0` or `"12"`, or null; `None` for anything else.
     pub(super) fn integer(&self) -> Option<Option<i64>> {
         match self {
             Self::Null => return Some(None),
@@ -39,7 +39,7 @@ impl Shallow {
     }
 }
 
-/// `number` as an integer, where it is one exactly.
+/// `number` as an integer, if it is one exactly.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the bound is the largest range in which doubles are exact"
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Shallow {
     }
 }
 
-/// A value of which nothing is kept, checked in the same way.
+/// A value of which nothing is kept; it is checked in the same way.
 struct Checked;
 
 impl<'de> Deserialize<'de> for Checked {
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Checked {
 /// Checks that `text` is JSON that can be stored.
 ///
 /// # Errors
-/// What is wrong with it first.
+/// The first mistake.
 pub(crate) fn check(text: &str) -> Result<(), Error> {
     serde_json::from_str::<Checked>(text).map(|_| ())
 }
@@ -115,16 +115,16 @@ impl<'de, const KEEPS_TEXT: bool> Visitor<'de> for AnyValue<KEEPS_TEXT> {
     }
 }
 
-/// Whether `text`, if it is JSON, is an object: a derived reader would take an array, too.
+/// Whether `text`, if it is JSON, is an object: a derived reader would accept an array too.
 pub(super) fn is_object(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// The values that an object has under these keys; `None` if `text` is JSON, but no object. Of a key that is there
-/// twice the last value counts; all other values are skipped.
+/// The values of these keys of an object; `None` if `text` is JSON, but not an object. If a key is there
+/// twice, the last value counts. All other values are skipped.
 ///
 /// # Errors
-/// If it is no JSON, or a value under one of the keys does not become a `T`.
+/// If the text is not JSON, or the value of one of the keys is not a `T`.
 pub(super) fn members<'t, T: Deserialize<'t>, const N: usize>(
     text: &'t str,
     keys: [&str; N],
@@ -164,7 +164,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Members<'_, T, N
     }
 }
 
-/// Reads a key as its place among these.
+/// Reads a key as its index in this list.
 struct OneOf<'k>(&'k [&'k str]);
 
 impl<'de> DeserializeSeed<'de> for OneOf<'_> {

@@ -1,4 +1,4 @@
-//! Bytes to values and back. No state of the server, no socket.
+//! Conversion between bytes and values, without state of the server and without sockets.
 
 pub mod deflate;
 pub mod http;

@@ -1,5 +1,5 @@
-//! The JSON messages: PROTOCOL.md as types. What is parsed here is legal from
-//! then on; what can be built here can be sent.
+//! The JSON messages: PROTOCOL.md as types. A value that was parsed here is legal from then on, and a value
+//! that can be built here can be sent.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,26 +13,25 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::json::{Shallow, is_object, members};
 
-/// A message of a channel, as it is stored; its id is the store's.
+/// A message of a channel as it is stored, without its id, which the store assigns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The channel's name: 1 to 200 bytes where polecat took it in, anything in
-    /// an old database.
+    /// The channel's name: 1 to 200 bytes if polecat took it in, anything in an old database.
     pub channel_id: Rc<str>,
     pub author: String,
     pub content: String,
     /// ISO 8601 in UTC with microseconds, see [`timestamp`].
     pub timestamp: Rc<str>,
-    /// Free for the clients' use.
+    /// For the clients' own use.
     pub lane: Option<String>,
-    /// Free for the clients' use; the summary counts by it.
+    /// For the clients' own use; the summary counts messages by it.
     pub provider: Option<String>,
     /// Tokens that the message cost; the summary adds them up.
     pub token_count: Option<i64>,
 }
 
 impl Message {
-    /// Bytes that the message takes in memory, about.
+    /// The approximate bytes that the message takes in memory.
     pub fn weight(&self) -> usize {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         96 + self.channel_id.len()
@@ -43,23 +42,23 @@ impl Message {
     }
 }
 
-/// What an event was caused by: a text that is not empty. Every event has one, and the server's own messages
-/// have none: clients tell the two apart by it, since the types of events are free.
+/// The cause of an event: a text that is not empty. Every event has one, and the server's own messages have
+/// none. Clients tell the two apart by this, since events may have any type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorrelationId(String);
 
 impl CorrelationId {
-    /// The one that is given, unless it is empty.
+    /// The given one, unless it is empty.
     pub fn new(text: String) -> Option<Self> {
         (!text.is_empty()).then_some(Self(text))
     }
 
-    /// A UUID that is made of random bits.
+    /// A UUID made of random bits.
     pub fn made_up(random: u128) -> Self {
         Self(uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid().to_string())
     }
 
-    /// That of an event which was stored without one: its own id, so that it is the same each time.
+    /// The one for an event that was stored without one: its own id, so that it is always the same.
     pub fn of_event(id: u64) -> Self {
         let mut text = Vec::with_capacity(16);
         Sequence::Events.write(id, &mut text);
@@ -71,21 +70,21 @@ impl CorrelationId {
     }
 }
 
-/// An event of the stream on `/ws`, as it is stored; its id is the store's.
+/// An event of the stream on `/ws` as it is stored, without its id, which the store assigns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The `type` of the envelope.
     pub kind: String,
     /// The `payload`: the text of a JSON object.
     pub payload: String,
-    /// What the event was caused by.
+    /// The cause of the event.
     pub correlation_id: CorrelationId,
     /// ISO 8601 in UTC with microseconds, see [`timestamp`].
     pub timestamp: Rc<str>,
 }
 
 impl Event {
-    /// Bytes that the event takes in memory, about.
+    /// The approximate bytes that the event takes in memory.
     pub fn weight(&self) -> usize {
         96 + self.kind.len() + self.payload.len() + self.correlation_id.0.len()
     }
@@ -98,22 +97,22 @@ pub struct Summary {
     pub total_messages: u64,
     /// The sum of their token counts; it saturates.
     pub total_tokens: i64,
-    /// Messages by provider, null and empty ones left out.
+    /// Messages by provider, without null and empty ones.
     pub by_provider: BTreeMap<String, u64>,
-    /// Messages by lane, null and empty ones left out.
+    /// Messages by lane, without null and empty ones.
     pub by_lane: BTreeMap<String, u64>,
 }
 
-/// The two id sequences, as clients see them.
+/// The two sequences of ids, as clients see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sequence {
-    /// `event-00042`: one counter, rising by one.
+    /// `event-00042`: a counter that rises by one.
     Events,
-    /// `message-00017`: the message's id in the store, over all channels.
+    /// `message-00017`: the message's id in the store; all channels share one sequence.
     Messages,
 }
 
-/// No id is above it: JavaScript, and whoever reads JSON as it does, counts no further.
+/// No id is greater: larger integers are not exact in JavaScript, or in JSON readers like it.
 pub const ID_MAX: u64 = (1 << 53) - 1;
 
 impl Sequence {
@@ -140,12 +139,12 @@ impl Sequence {
         out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
     }
 
-    /// The number in an id of this sequence; any other text as it is.
+    /// The number of an id of this sequence; any other text as it is.
     pub fn without_prefix(self, text: &str) -> &str {
         text.strip_prefix(self.prefix()).unwrap_or(text)
     }
 
-    /// Reads what [`Self::write`] wrote; `None` for anything else, and for what is above [`ID_MAX`].
+    /// Reads the output of [`Self::write`]; `None` for anything else, and for a number above [`ID_MAX`].
     pub fn parse(self, text: &str) -> Option<u64> {
         let digits = text.strip_prefix(self.prefix())?;
         let id = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
@@ -169,7 +168,7 @@ pub fn write_message(id: u64, message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"}");
 }
 
-/// Writes a message as `/api/messages` and broadcasts show it: with its id.
+/// Writes a message with its id, in the form of `/api/messages` and of broadcasts.
 pub fn write_numbered(id: u64, message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");
     write_json(&id, out);
@@ -200,7 +199,7 @@ pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
 /// The answer to `{"type":"ping"}` on a channel.
 pub const PONG: &[u8] = b"{\"type\":\"pong\"}";
 
-/// Writes an envelope; `payload` is JSON, and `place` what `event_id` says. The server's own messages have no
+/// Writes an envelope; `payload` is JSON, and `place` is for `event_id`. The server's own messages have no
 /// `correlation_id`.
 pub fn write_envelope(
     kind: &str,
@@ -223,20 +222,20 @@ pub fn write_envelope(
     out.extend_from_slice(b"\"}");
 }
 
-/// Writes a value of ours as JSON. Serializing our own types into memory cannot fail.
+/// Writes one of our own values as JSON. Serializing our own types into memory cannot fail.
 pub fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok());
 }
 
-/// What a client says on a channel.
+/// A client's message on a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientMessage {
-    /// To be stored and broadcast.
+    /// Store it and broadcast it.
     Publish(Draft),
-    /// To be answered with [`PONG`].
+    /// Answer it with [`PONG`].
     Ping,
-    /// Of a type that means nothing here.
+    /// Its type is not known here.
     Unknown,
 }
 
@@ -251,14 +250,14 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The message that this becomes on `channel_id` at `timestamp`.
+    /// The message of this draft on `channel_id` at `timestamp`.
     pub fn into_message(self, channel_id: Rc<str>, timestamp: Rc<str>) -> Message {
         let Self { author, content, lane, provider, token_count } = self;
         Message { channel_id, author, content, timestamp, lane, provider, token_count }
     }
 }
 
-/// Text that is no message of the protocol: no JSON object, or wrong types in it.
+/// Text that is not a message of the protocol: it is not a JSON object, or has wrong types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rubbish;
 
@@ -278,10 +277,10 @@ struct ClientFields<'a> {
     token_count: Option<i64>,
 }
 
-/// Reads an integer, also where it is written `12.0` or `"12"`, or null.
+/// Reads an integer, even if it is written `12.0` or `"12"`, or null.
 ///
 /// # Errors
-/// Where it is anything else.
+/// If it is anything else.
 pub(super) fn lenient_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Shallow::deserialize(deserializer)?.integer().ok_or_else(|| D::Error::custom("not an integer"))
 }
@@ -290,7 +289,7 @@ impl ClientMessage {
     /// Reads one text message of a channel's client.
     ///
     /// # Errors
-    /// [`Rubbish`] where it is no JSON object, or a field that matters has a wrong type.
+    /// [`Rubbish`] if it is not a JSON object, or a key that matters has a wrong type.
     pub fn parse(text: &str) -> Result<Self, Rubbish> {
         if !is_object(text.as_bytes()) {
             return Err(Rubbish);
@@ -311,12 +310,12 @@ impl ClientMessage {
         })
     }
 
-    /// Why the keys of a publish are none, where that is why a message was not read.
+    /// Why the keys of a publish are invalid, if that is why a message could not be read.
     pub(super) fn error_in(text: &str) -> Option<serde_json::Error> {
         serde_json::from_str::<ClientFields<'_>>(text).err()
     }
 
-    /// The fields of a publish may mean anything in a message of another type.
+    /// In a message of another type, the keys of a publish can mean anything.
     fn parse_type_only(text: &str) -> Result<Self, Rubbish> {
         let kind = members::<Shallow, 1>(text, ["type"]).map_err(|_| Rubbish)?.map(|[kind]| kind);
         match kind.flatten().as_ref().and_then(Shallow::text) {

@@ -1,5 +1,4 @@
-//! HTTP/1.1 as a client speaks it: requests out, responses in. What polecat's own
-//! clients need, and no more.
+//! HTTP/1.1 from the client's side: requests out, responses in. It has only what polecat's own clients need.
 
 use std::borrow::Cow;
 
@@ -7,20 +6,20 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::http::field::elements;
 
-/// Header fields of a response that are looked at.
+/// The most header fields of a response.
 const FIELDS_MAX: usize = 64;
 
-/// A whole response, its body delimited by `Content-Length` or in chunks.
+/// A complete response. Its body is delimited by `Content-Length` or is chunked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply<'b> {
     pub status: u16,
     /// The body; empty in a 101.
     pub body: Cow<'b, [u8]>,
-    /// `Sec-WebSocket-Accept`, where it is given.
+    /// `Sec-WebSocket-Accept`, if given.
     pub accept: &'b [u8],
-    /// `Sec-WebSocket-Protocol`, where it is given.
+    /// `Sec-WebSocket-Protocol`, if given.
     pub protocol: &'b [u8],
-    /// `Sec-WebSocket-Extensions`, where it is given.
+    /// `Sec-WebSocket-Extensions`, if given.
     pub extensions: &'b [u8],
     /// Whether `Upgrade` names `websocket`.
     is_websocket: bool,
@@ -28,14 +27,14 @@ pub struct Reply<'b> {
     is_upgrade: bool,
     /// Whether the connection stays open.
     pub keep_alive: bool,
-    /// Bytes that the response took, with interim ones (1xx) before it.
+    /// Bytes that the response took, including interim ones (1xx) before it.
     pub consumed: usize,
 }
 
-/// What a handshake asked for.
+/// What a handshake offered.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
-    /// What the server must make of the key: see [`accept_of`].
+    /// The value that the server must derive from the key: see [`accept_of`].
     pub accept: &'a str,
     /// The subprotocol that was offered; empty for none.
     pub protocol: &'a str,
@@ -44,10 +43,10 @@ pub struct Offer<'a> {
 }
 
 impl Reply<'_> {
-    /// Checks that this 101 opens the WebSocket that was asked for (RFC 6455 section 4.1).
+    /// Checks that this 101 opens the WebSocket that was requested (RFC 6455 section 4.1).
     ///
     /// # Errors
-    /// What is wrong with it. A server need not take what was offered.
+    /// What is wrong with it. A server does not have to accept what was offered.
     pub fn check_switching(&self, offer: Offer<'_>) -> Result<(), &'static str> {
         let may_extend = offer.deflate && self.extensions.starts_with(b"permessage-deflate");
         if !self.is_websocket {
@@ -66,15 +65,15 @@ impl Reply<'_> {
     }
 }
 
-/// The response at the front of `input`; `None` where it is not all there.
+/// The response at the front of `input`; `None` if it is incomplete.
 ///
 /// # Errors
-/// What is no HTTP/1.1 response, or delimits its body in another way than by its length or in chunks.
+/// If it is not an HTTP/1.1 response, or its body is neither delimited by its length nor chunked.
 pub fn parse(input: &[u8]) -> Result<Option<Reply<'_>>, &'static str> {
     let mut start = 0;
     loop {
         match parse_one(&input[start..])? {
-            // An interim response (RFC 9110 section 15.2): the one that counts follows.
+            // An interim response (RFC 9110 section 15.2): the final one follows.
             Some(reply) if (100..200).contains(&reply.status) && reply.status != 101 => {
                 start += reply.consumed;
             }
@@ -124,7 +123,7 @@ fn parse_one(input: &[u8]) -> Result<Option<Reply<'_>>, &'static str> {
     }))
 }
 
-/// A body, and how many bytes it took.
+/// A body, and the bytes that it took.
 type Delimited<'b> = (Cow<'b, [u8]>, usize);
 
 fn values<'f, 'b>(
@@ -134,14 +133,15 @@ fn values<'f, 'b>(
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
-/// The value of a field that may be there once; empty where it is not, `None` where it is there again.
+/// The value of a field that must not be repeated; empty if it is absent, `None` if it is repeated.
 fn only<'b>(fields: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8]> {
     let mut values = values(fields, name);
     let value = values.next().unwrap_or_default();
     values.next().is_none().then_some(value)
 }
 
-/// The data of all chunks at the front of `bytes` (RFC 9112 section 7.1); `None` where the last is not there. A declared size reserves nothing.
+/// The data of all chunks at the front of `bytes` (RFC 9112 section 7.1); `None` if the last chunk is
+/// missing. A declared size reserves no memory.
 fn join_chunks(bytes: &[u8]) -> Result<Option<Delimited<'_>>, &'static str> {
     const WRONG: &str = "invalid chunks";
     let mut parts = Vec::new();
@@ -197,7 +197,7 @@ pub fn write_upgrade(host: &str, target: &str, key: &str, extra: &str, out: &mut
     }
 }
 
-/// Appends a GET, after whose answer the connection is not used.
+/// Appends a GET. The connection is not used again after its response.
 pub fn write_get(host: &str, target: &str, out: &mut Vec<u8>) {
     for part in ["GET ", target, " HTTP/1.1\r\nHost: ", host, "\r\nConnection: close\r\n\r\n"] {
         out.extend_from_slice(part.as_bytes());

@@ -1,6 +1,6 @@
-//! The subprotocol `polecat.v1`: what a client that offers it gets and may say
-//! beyond the base messages. Every message that only it gets has the envelope of
-//! an event; its `event_id` is the id up to which the client has been sent everything.
+//! The subprotocol `polecat.v1`: the additional messages that a client which offers it gets and can send.
+//! Each message that only such a client gets has the envelope of an event. Its `event_id` is the id up to
+//! which the client has been sent everything.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,10 +11,10 @@ use super::protocol::{ClientMessage, Sequence, write_envelope, write_json};
 /// The name by which it is offered and selected (RFC 6455 section 1.9).
 pub const SUBPROTOCOL: &str = "polecat.v1";
 
-/// Bytes of a client's own message id, and of an idempotency key.
+/// The maximum length of a client's own message id, and of an idempotency key.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// What all messages to one connection at one time have in common.
+/// The values that all messages to one connection at one time share.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The sequence of the connection's ids.
@@ -27,7 +27,8 @@ pub struct Place<'a> {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Hello<'a> {
-    /// Names the start of the server that gave the ids which follow; repeated with the id to resume from.
+    /// Names the start of the server that gave the ids which follow. The client sends it back with the id to
+    /// resume from.
     pub epoch: &'a str,
     /// The channel, or `None` for events.
     pub channel: Option<&'a str>,
@@ -36,34 +37,34 @@ pub struct Hello<'a> {
     pub newest: u64,
     /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
-    /// The largest message that is taken.
+    /// The largest message that the server accepts.
     pub message_bytes_max: usize,
     /// How long an idempotency key is remembered.
     pub idempotency_window_ms: u64,
-    /// Whether what is published outlives the server's process.
+    /// Whether messages survive the end of the server's process.
     pub stored: bool,
 }
 
-/// What may be missing.
+/// Where messages may be missing.
 #[derive(Debug, Clone, Copy)]
 pub struct Gap<'a> {
-    /// The id after which it may be, as the client gave it.
+    /// The id after which they may be missing, as the client gave it.
     pub requested: &'a str,
-    /// The last id that means the same to the client and here.
+    /// The last id that means the same to the client and to the server.
     pub agreed: u64,
     /// The oldest id that can be replayed.
     pub oldest: u64,
     pub newest: u64,
 }
 
-/// Why a message was not taken.
+/// Why a message was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// It is not JSON, or not JSON that can be stored.
     MalformedJson,
-    /// It is no object, or a field has a wrong type or length.
+    /// It is not an object, or a key has a wrong type or length.
     WrongType,
-    /// Its type means nothing here.
+    /// Its type is not known here.
     UnknownType,
     /// It could not be stored; it may be sent again.
     StoreUnavailable,
@@ -120,7 +121,7 @@ impl Place<'_> {
         self.write("hello", &payload, out);
     }
 
-    /// Writes `resumed`: `count` messages after `from` follow, or `more`, then `live`.
+    /// Writes `resumed`: `count` messages after `from` follow, or more than that if `more`, and then `live`.
     pub fn write_resumed(self, from: u64, count: u64, more: bool, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload {
@@ -131,8 +132,8 @@ impl Place<'_> {
         self.write("resumed", &Payload { from: self.id(from), count, more }, out);
     }
 
-    /// Writes `gap`: what came after `requested` cannot be told; all after `agreed` that is kept
-    /// follows, then `live`.
+    /// Writes `gap`: messages after `requested` may be missing. All messages that are kept and come after
+    /// `agreed` follow, and then `live`.
     pub fn write_gap(self, gap: &Gap<'_>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload<'a> {
@@ -150,7 +151,7 @@ impl Place<'_> {
         self.write("gap", &payload, out);
     }
 
-    /// Writes `live`: the replay is through.
+    /// Writes `live`: the replay is complete.
     pub fn write_live(self, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload {}
@@ -179,8 +180,7 @@ impl Place<'_> {
         self.write("error", &Payload { code: code.as_str(), message, id }, out);
     }
 
-    /// Writes `reconnect`: the server ends, and the client is asked to come again
-    /// after `after_ms`.
+    /// Writes `reconnect`: the server is shutting down, and asks the client to reconnect after `after_ms`.
     pub fn write_reconnect(self, after_ms: u32, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload {
@@ -194,11 +194,11 @@ impl Place<'_> {
     }
 }
 
-/// What a client calls a message of its own: a string or a number, as it wrote it.
+/// A client's own id for a message: a string or a number, as it was written.
 #[derive(Debug)]
 pub struct ClientId(Box<RawValue>);
 
-/// A message of a client with what is said about it.
+/// A client's message with its id and key.
 #[derive(Debug)]
 pub struct Said {
     pub message: ClientMessage,
@@ -213,7 +213,7 @@ pub struct Said {
 pub struct Misunderstood {
     pub code: ErrorCode,
     pub message: String,
-    /// Where the message had one.
+    /// The id, if the message had one.
     pub id: Option<ClientId>,
 }
 
@@ -231,7 +231,7 @@ impl Said {
     /// Reads one text message of a client.
     ///
     /// # Errors
-    /// What to answer, where it is no JSON object or a field that matters has a wrong type.
+    /// The error to send, if the text is not a JSON object or a key that matters has a wrong type.
     pub fn parse(text: &str) -> Result<Self, Misunderstood> {
         let misunderstood = |code, message: &str, id| Misunderstood { code, message: message.to_owned(), id };
         let wrong = |message, id| misunderstood(ErrorCode::WrongType, message, id);
@@ -272,7 +272,7 @@ impl Said {
 }
 
 impl Misunderstood {
-    /// For a publish of which something that is to be stored is not right.
+    /// For a publish with an invalid value in a key that is stored.
     fn publish(text: &str, id: Option<ClientId>) -> Self {
         let (code, mut message) = (ErrorCode::WrongType, "a key has a wrong type".to_owned());
         match ClientMessage::error_in(text) {

@@ -1,4 +1,4 @@
-//! What a client would like to be answered: lists of names with a weight (RFC 9110 section 12).
+//! The preferences of a client: lists of names with weights (RFC 9110 section 12).
 
 use super::field::elements;
 use super::request::Request;
@@ -6,8 +6,8 @@ use super::request::Request;
 /// A weight of 1 (RFC 9110 section 12.4.2).
 const WHOLE: u16 = 1000;
 
-/// Whether a response may be compressed by gzip, and is to be: the client takes that no worse than one
-/// that is not (RFC 9110 section 12.5.3).
+/// Whether to compress a response with gzip: the client must rate gzip at least as high as no compression
+/// (RFC 9110 section 12.5.3).
 pub fn accepts_gzip(request: &Request<'_>) -> bool {
     let (mut gzip, mut identity, mut other) = (None, None, None);
     for (name, weight) in weighted(request.header_values("accept-encoding")) {
@@ -23,7 +23,7 @@ pub fn accepts_gzip(request: &Request<'_>) -> bool {
     gzip > 0 && gzip >= identity.unwrap_or_default()
 }
 
-/// The elements of the lists, without their parameters, each with its weight; 0 where that is malformed.
+/// The elements of the lists without their parameters, each with its weight; 0 if the weight is malformed.
 fn weighted<'b>(values: impl Iterator<Item = &'b [u8]>) -> impl Iterator<Item = (&'b [u8], u16)> {
     values.flat_map(elements).map(|element| {
         let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);

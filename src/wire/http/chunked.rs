@@ -1,31 +1,30 @@
-//! Bodies in chunks (RFC 9112 section 7.1). A [`ChunkScan`] follows the chunks
-//! as they come in and changes nothing; when the last is there, [`join`] moves
-//! their data together in place. Trailers are checked and dropped.
+//! Chunked bodies (RFC 9112 section 7.1). A [`ChunkScan`] follows the chunks as they arrive and changes
+//! nothing. When the last one is there, [`join`] moves their data together in place. Trailers are checked and
+//! dropped.
 //!
-//! What is not data is bounded twice: what no body needs (extensions, leading
-//! zeros, trailers) by `chunk_extra_bytes_max`, and all framing together by that
-//! plus the greatest body, so that a body in tiny chunks takes at most about
-//! twice the bytes of the greatest body while it is unfinished.
+//! Bytes that are not data are bounded twice. Those that no body needs (extensions, leading zeros, trailers)
+//! are bounded by `chunk_extra_bytes_max`. All framing together is bounded by that plus the largest body. So
+//! an unfinished body in tiny chunks takes at most about twice the bytes of the largest body.
 
 use super::field::{LineEnd, find_line_end, is_token, is_token_byte, note_work};
 use super::status::{Refusal, Status};
 use crate::base::config::{HEAD_FIELDS_CAP, Limits};
 use crate::base::limit::Limit;
 
-/// Hex digits of a chunk size that count, leading zeros aside.
+/// The most hex digits of a chunk size, without leading zeros.
 const SIZE_DIGITS_MAX: usize = 16;
 
 const CRLF_LEN: usize = "\r\n".len();
 
-/// How far a chunked body has come. Offsets from the body's beginning.
+/// The progress of a chunked body. Offsets are from the body's beginning.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ChunkScan {
     stage: Stage,
     /// Where the unfinished line begins.
     line: usize,
-    /// Up to where it was looked at.
+    /// The offset up to which it was looked at.
     at: usize,
-    /// Bytes of data in all chunks so far, the unfinished one counted whole.
+    /// Bytes of data in all chunks so far. The unfinished chunk counts as a whole.
     data_bytes: usize,
     /// Bytes of extensions, leading zeros and trailers so far.
     extra_bytes: usize,
@@ -45,8 +44,8 @@ enum Stage {
 }
 
 impl ChunkScan {
-    /// Goes on from where it stopped. Returns the bytes that the body takes as it
-    /// was sent, or `None` where it is unfinished.
+    /// Continues from where it stopped. Returns the length of the body as it was sent, or `None` if it is
+    /// unfinished.
     pub(crate) fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
             match self.stage {
@@ -72,8 +71,8 @@ impl ChunkScan {
         }
     }
 
-    /// The unfinished line, once it is whole, without its CRLF; it may take
-    /// `free` bytes beyond what is left of the extra ones.
+    /// The unfinished line without its CRLF, once it is complete. It may take `free` bytes in addition to the
+    /// remaining extra bytes.
     fn take_line<'b>(
         &mut self,
         bytes: &'b [u8],
@@ -148,8 +147,8 @@ impl ChunkScan {
     }
 }
 
-/// Moves the data of all chunks to the front of `bytes`, a body that a
-/// [`ChunkScan`] has passed, and returns how long it is.
+/// Moves the data of all chunks to the front of `bytes`, a body that a [`ChunkScan`] has passed. Returns the
+/// length of the data.
 pub(crate) fn join(bytes: &mut [u8]) -> Result<usize, Refusal> {
     note_work(bytes.len());
     let short = Refusal::bad("chunked body has changed");
@@ -175,7 +174,7 @@ pub(crate) fn join(bytes: &mut [u8]) -> Result<usize, Refusal> {
 struct SizeLine {
     /// Bytes of data; 0 in the last chunk.
     size: u64,
-    /// Digits of the size, leading zeros not counted.
+    /// Digits of the size, without leading zeros.
     digits: usize,
 }
 
@@ -190,7 +189,7 @@ impl SizeLine {
         if !are_extensions(extensions) {
             return Err(Refusal::bad("invalid chunk extension"));
         }
-        // The last of them is a digit even where all are zeros.
+        // The last one counts as a digit, even if all are zeros.
         let zeros = digits[..digits.len() - 1].iter().take_while(|digit| **digit == b'0').count();
         let digits = &digits[zeros..];
         if digits.len() > SIZE_DIGITS_MAX {
@@ -223,14 +222,13 @@ fn are_extensions(mut bytes: &[u8]) -> bool {
     true
 }
 
-/// What follows the token that `bytes` begin with.
+/// The bytes after the token at the front of `bytes`.
 fn strip_token(bytes: &[u8]) -> Option<&[u8]> {
     let len = bytes.iter().take_while(|byte| is_token_byte(**byte)).count();
     (len > 0).then(|| &bytes[len..])
 }
 
-/// What follows the quoted string that `bytes` begin with. Control characters
-/// are known not to be there.
+/// The bytes after the quoted string at the front of `bytes`. Control characters were ruled out before.
 fn strip_quoted(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes.strip_prefix(b"\"")?;
     loop {
@@ -252,8 +250,8 @@ mod tests {
         Limits { body_bytes_max: 64, chunk_extra_bytes_max: 16, head_fields_max: 3, ..Limits::default() }
     }
 
-    /// The joined body and how many bytes it took, or the status of the refusal.
-    /// Fed whole and byte by byte, which must come to the same.
+    /// The joined body and the bytes that it took, or the status of the refusal. The body is fed as a whole
+    /// and byte by byte; both must have the same result.
     fn decode(body: &[u8]) -> Result<(Vec<u8>, usize), u16> {
         let whole = ChunkScan::default().advance(body, &limits());
         let mut scan = ChunkScan::default();

@@ -1,11 +1,10 @@
-//! HTTP/1.1 requests, strictly (RFC 9110, RFC 9112): bytes in, a [`Request`], a
-//! [`Refusal`] or "need more" out. `httparse` reads the head; what it lets pass
-//! and the RFCs don't is refused before and after.
+//! HTTP/1.1 requests, strictly (RFC 9110, RFC 9112): bytes in, and a [`Request`], a [`Refusal`] or "need
+//! more" out. `httparse` reads the head. What it accepts although the RFCs do not is refused before and
+//! after.
 //!
-//! A request is looked at in three steps, each of which remembers where it
-//! stopped: the end of the head is searched for, line by line; the body is
-//! followed to its end; and then the head is read and the request handed out.
-//! Every byte is looked at a fixed number of times, however the bytes come in.
+//! A request is processed in three steps, each of which remembers where it stopped: find the end of the head,
+//! line by line; follow the body to its end; then parse the head and return the request. Every byte is looked
+//! at a fixed number of times, however the bytes arrive.
 
 use super::chunked::{self, ChunkScan};
 use super::head::{Framing, Head, HeadScan};
@@ -18,8 +17,8 @@ pub use super::response::{
 pub use super::status::{Refusal, Status};
 pub use super::target::{BadSegment, percent_decode_segment};
 
-/// Decodes the requests of one connection, one after the other. It holds no
-/// bytes: it remembers how far it has come in an unfinished request.
+/// Decodes the requests of one connection, one after the other. It holds no bytes: it remembers only its
+/// progress in an unfinished request.
 #[derive(Debug, Default)]
 pub struct RequestDecoder {
     stage: Stage,
@@ -27,9 +26,9 @@ pub struct RequestDecoder {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// The head is not whole yet.
+    /// The head is incomplete.
     Head(HeadScan),
-    /// The head is whole and legal, the body is not whole yet.
+    /// The head is complete and legal, the body is incomplete.
     Body { head_start: usize, head_end: usize, body: BodyScan },
 }
 
@@ -39,51 +38,48 @@ impl Default for Stage {
     }
 }
 
-/// How far a body has come.
+/// The progress of a body.
 #[derive(Debug, Clone, Copy)]
 enum BodyScan {
     Length(usize),
     Chunked(ChunkScan),
 }
 
-/// What the bytes so far came to.
+/// The result of the bytes so far.
 #[derive(Debug)]
 pub enum Step<'b> {
-    /// A whole request, body and all, in the first `consumed` bytes.
+    /// A complete request, including its body, in the first `consumed` bytes.
     Request {
         request: Request<'b>,
-        /// Bytes it took, with empty lines in front.
+        /// Bytes that it took, including empty lines in front.
         consumed: usize,
     },
     /// The request is unfinished; nothing was consumed or changed.
     NeedMore {
-        /// Whether to send [`write_continue`] now: said once per request, when
-        /// the head is whole, asks for it, and no byte of the body is there.
+        /// Whether to send [`write_continue`] now. True once per request: when the head is complete and asks
+        /// for it, and no byte of the body has arrived.
         send_continue: bool,
     },
 }
 
-/// Whether the method of the request that `input` begins with is HEAD, be the rest of it
-/// what it may: a refusal of that has no body either (RFC 9110 section 9.3.2).
+/// Whether the method of the request at the front of `input` is HEAD, whatever the rest of it is: then a
+/// refusal has no body either (RFC 9110 section 9.3.2).
 pub fn begins_head(input: &[u8]) -> bool {
     let start = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     input[start..].starts_with(b"HEAD ")
 }
 
 impl RequestDecoder {
-    /// Decodes the request that `input` begins with. After
-    /// [`Step::NeedMore`] the caller keeps the bytes and calls again with the
-    /// same bytes and more behind them. After [`Step::Request`] the decoder is
-    /// ready for the next request. A chunked body is joined within `input`, and
-    /// only then is `input` changed.
+    /// Decodes the request at the front of `input`. After [`Step::NeedMore`], the caller keeps the bytes and
+    /// calls again with the same bytes and more behind them. After [`Step::Request`], the decoder is ready
+    /// for the next request. A chunked body is joined within `input`; nothing else changes `input`.
     ///
-    /// An unfinished request takes at most `head_bytes_max` and some empty lines,
-    /// and twice `body_bytes_max` and `chunk_extra_bytes_max`: `NeedMore` is
-    /// never said for longer ones.
+    /// An unfinished request takes at most `head_bytes_max` and some empty lines, and twice `body_bytes_max`
+    /// and `chunk_extra_bytes_max`: `NeedMore` is never returned for a longer one.
     ///
     /// # Errors
-    /// A request that RFC 9110 or 9112 forbids, that polecat doesn't implement,
-    /// or that exceeds a limit. The connection is to be closed after the answer.
+    /// A request that RFC 9110 or 9112 forbids, that polecat does not implement, or that exceeds a limit. The
+    /// caller must close the connection after the response.
     pub fn decode<'b>(&mut self, input: &'b mut [u8], limits: &Limits) -> Result<Step<'b>, Refusal> {
         let stage = std::mem::take(&mut self.stage);
         let (head_start, head_end, scanned) = match stage {
@@ -124,8 +120,8 @@ impl RequestDecoder {
         Ok(Step::Request { request: Request { body, ..head.request }, consumed: head_end + body_len })
     }
 
-    /// Whether no request has begun: no byte came since the last one, or empty
-    /// lines only. Nothing is remembered then.
+    /// Whether no request has begun: since the last one, no byte or only empty lines have arrived. Then
+    /// nothing is remembered.
     pub const fn is_idle(&self) -> bool {
         matches!(&self.stage, Stage::Head(scan) if scan.is_idle())
     }
@@ -139,8 +135,7 @@ impl BodyScan {
         }
     }
 
-    /// Goes on from where it stopped. Returns the bytes that the body takes, or
-    /// `None` where it is unfinished.
+    /// Continues from where it stopped. Returns the length of the body, or `None` if it is unfinished.
     fn advance(&mut self, rest: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         match self {
             Self::Length(len) => Ok((rest.len() >= *len).then_some(*len)),

@@ -1,5 +1,5 @@
-//! Lines and header fields, as heads and trailers of HTTP/1.1 share them
-//! (RFC 9110 section 5, RFC 9112 sections 2.2 and 5).
+//! Lines and header fields: what heads and trailers of HTTP/1.1 have in common (RFC 9110 section 5, RFC 9112
+//! sections 2.2 and 5).
 
 use std::io::BufRead as _;
 use std::{mem, slice};
@@ -9,18 +9,17 @@ use super::status::Refusal;
 /// Where a line ends, if it does.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LineEnd {
-    /// Behind its CRLF.
+    /// The offset behind its CRLF.
     At(usize),
-    /// Not within the bytes; they were all seen up to `resume`.
+    /// The end is not within the bytes, which were all looked at up to `resume`.
     Missing {
-        /// Where to look on when there are more bytes.
+        /// Where to continue when there are more bytes.
         resume: usize,
     },
 }
 
-/// Finds the end of the line that goes on at `from`, and refuses what no line of
-/// HTTP holds: a CR or LF that is not part of a CRLF, or another control
-/// character than a tab. Looks at no byte before `from`.
+/// Finds the end of the line that continues at `from`. Refuses bytes that no line of HTTP can have: a CR or
+/// LF that is not part of a CRLF, or another control character except a tab. Looks at no byte before `from`.
 pub(crate) fn find_line_end(bytes: &[u8], from: usize) -> Result<LineEnd, Refusal> {
     let mut at = from;
     loop {
@@ -46,15 +45,15 @@ pub(crate) fn find_line_end(bytes: &[u8], from: usize) -> Result<LineEnd, Refusa
     Ok(LineEnd::Missing { resume: at })
 }
 
-/// Where the first control character is (RFC 5234: `CTL`), or the length where there is none. Eight bytes are
-/// looked at at once: this is most of what finding the end of a head takes.
+/// The position of the first control character (RFC 5234: `CTL`), or the length if there is none. Eight bytes
+/// are looked at together, since most of the time for finding the end of a head is spent here.
 fn control_position(bytes: &[u8]) -> usize {
     const LOW_BITS: u64 = u64::from_ne_bytes([0x7F; 8]);
     const HIGH_BIT: u64 = !LOW_BITS;
     let (words, rest) = bytes.as_chunks::<8>();
     for (number, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // No sum below carries into the next byte; its high bit stays clear below 0x20, and for 0x7F alone.
+        // No sum below carries into the next byte. Its high bit stays clear below 0x20, and for 0x7F.
         let not_low = (word & LOW_BITS) + u64::from_ne_bytes([0x60; 8]);
         let not_delete = ((word ^ LOW_BITS) & LOW_BITS) + LOW_BITS;
         let controls = !(not_low & not_delete | word) & HIGH_BIT;
@@ -119,26 +118,26 @@ const fn is_token_sign(byte: u8) -> bool {
     )
 }
 
-/// The elements of a comma-separated list, empty ones included (RFC 9110 section
-/// 5.6.1). Quoted commas are not known: no list that is read here may quote.
+/// The elements of a comma-separated list, including empty ones (RFC 9110 section 5.6.1). Quoted commas are
+/// not recognised: no list that is read here can have quoted strings.
 pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Lines whose ends are remembered: those of any usual request.
+/// The number of lines whose ends are remembered; usual requests have fewer.
 const INDEXED_MAX: usize = 20;
 
-/// The header section of a head that was found legal: lines with their CRLF,
-/// without the empty one at the end.
+/// The header section of a head that was found legal: lines with their CRLF, without the empty one at the
+/// end.
 ///
-/// A request is asked for a dozen fields, so the ends of the first lines are searched for once.
+/// A dozen fields are looked up in each request, so the ends of the first lines are searched for only once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'b> {
     /// The lines whose ends are in `ends`.
     indexed: &'b [u8],
     ends: [u16; INDEXED_MAX],
     lines: usize,
-    /// The lines behind those.
+    /// The other lines.
     rest: &'b [u8],
 }
 
@@ -165,7 +164,7 @@ impl<'b> Fields<'b> {
     /// around them.
     pub(crate) fn values<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
         self.lines().filter_map(move |line| {
-            // Few lines have their colon there.
+            // Few lines have their colon at this position.
             if line.get(name.len()) != Some(&b':') {
                 return None;
             }
@@ -178,8 +177,7 @@ impl<'b> Fields<'b> {
         Lines { indexed: self.indexed, start: 0, ends: self.ends[..self.lines].iter(), rest: self.rest }
     }
 
-    /// Whether one of the comma-separated lists in the fields of that name has
-    /// the token, in whatever case.
+    /// Whether one of the comma-separated lists in the fields of that name contains the token, ignoring case.
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.values(name).flat_map(elements).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
     }
@@ -250,7 +248,7 @@ mod tests {
     fn every_control_character_is_found_wherever_it_is() {
         for byte in 0..=u8::MAX {
             for place in 0..20 {
-                // Its neighbours are those that a carry would come from.
+                // Its neighbours are bytes that could carry.
                 for other in [b' ', b'~', 0x80, 0xFF] {
                     let mut bytes = [other; 20];
                     bytes[place] = byte;

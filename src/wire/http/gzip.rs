@@ -1,5 +1,5 @@
-//! A body in gzip (RFC 1952) that is made part by part, without a compressor of its own: each part
-//! is compressed by itself, so all that is kept between two parts is a check sum.
+//! A gzip body (RFC 1952) that is made part by part, without a compressor of its own. Each part is compressed
+//! by itself, so only a checksum is kept between two parts.
 
 use flate2::Crc;
 
@@ -11,17 +11,17 @@ const HEADER: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 4, 255];
 /// An empty block that is the last.
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
-/// Bytes of a block that is not compressed, at most.
+/// The most bytes of an uncompressed block.
 const STORED_BYTES_MAX: usize = 0xFFFF;
 
-/// A body in the making.
+/// An unfinished body.
 #[derive(Debug, Default)]
 pub struct Gzip {
     sum: Crc,
 }
 
 impl Gzip {
-    /// Appends `part`, compressed, to `out`; before the first, the header.
+    /// Appends `part`, compressed, to `out`. The first part is preceded by the header.
     pub fn write(&mut self, deflater: &mut Deflater, part: &[u8], out: &mut Vec<u8>) {
         if self.sum.amount() == 0 {
             out.extend_from_slice(&HEADER);
@@ -41,7 +41,7 @@ impl Gzip {
         }
     }
 
-    /// Appends the end. There must have been a part that was not empty.
+    /// Appends the end. At least one part must have had bytes.
     pub fn finish(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&LAST_BLOCK);
         out.extend_from_slice(&self.sum.sum().to_le_bytes());

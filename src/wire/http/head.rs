@@ -1,9 +1,8 @@
-//! The head of a request, in two passes: [`HeadScan`] finds where it ends, a few
-//! bytes at a time if they come so, and refuses what is no line of HTTP;
-//! [`Head::parse`] then reads the whole head, once.
+//! The head of a request, in two passes. [`HeadScan`] finds its end, a few bytes at a time if they arrive
+//! like that, and refuses what cannot be a line of HTTP. [`Head::parse`] then reads the complete head, once.
 //!
-//! The scan decides in the order of the bytes, and everything else is decided
-//! on the whole head. So a head means the same however it was cut up on its way.
+//! The scan decides in the order of the bytes, and everything else is decided on the complete head. So a head
+//! means the same, however it was split on its way.
 
 use std::mem::MaybeUninit;
 
@@ -17,36 +16,35 @@ use crate::base::authority::Authority;
 use crate::base::config::{HEAD_FIELDS_CAP, Limits};
 use crate::base::limit::Limit;
 
-/// Empty lines skipped before a request line. One is what some clients send
-/// after a body (RFC 9112 section 2.2).
+/// The most empty lines that are skipped before a request line. Some clients send one after a body (RFC 9112
+/// section 2.2).
 const EMPTY_LINES_MAX: usize = 4;
 
 /// Bytes of a request line beyond those of its target: room for a method.
 const REQUEST_LINE_EXTRA: usize = 64;
 
-/// How far the search for the end of a head has come. Offsets into the input.
+/// The progress of the search for the end of a head. Offsets are into the input.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct HeadScan {
     /// Where the request line begins.
     pub(crate) start: usize,
     /// Where the unfinished line begins.
     line: usize,
-    /// Up to where it was looked at.
+    /// The offset up to which it was looked at.
     at: usize,
-    /// Lines finished, empty ones in front not counted.
+    /// Finished lines, without empty ones in front.
     lines: usize,
     /// Empty lines skipped.
     empty_lines: usize,
 }
 
 impl HeadScan {
-    /// Whether no byte of a request was seen yet.
+    /// Whether no byte of a request has arrived yet.
     pub(crate) const fn is_idle(&self) -> bool {
         self.at == self.start
     }
 
-    /// Goes on from where it stopped. Returns where the head ends, or `None`
-    /// where it doesn't yet.
+    /// Continues from where it stopped. Returns the end of the head, or `None` if it has not arrived.
     pub(crate) fn advance(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
             let (line_end_max, too_long) = self.line_end_max(limits);
@@ -68,7 +66,7 @@ impl HeadScan {
         }
     }
 
-    /// Where the unfinished line must have ended, and what if it hasn't.
+    /// The offset at which the unfinished line must have ended, and the refusal if it has not.
     fn line_end_max(&self, limits: &Limits) -> (usize, Refusal) {
         let head_end_max = self.start.saturating_add(limits.head_bytes_max);
         if self.lines > 0 {
@@ -88,7 +86,7 @@ impl HeadScan {
         )
     }
 
-    /// Takes in a line, CRLF included, and says whether it was the last.
+    /// Takes in a line, including its CRLF, and returns whether it was the last.
     fn finish_line(&mut self, line: &[u8], limits: &Limits) -> Result<bool, Refusal> {
         match (self.lines, line) {
             (0, b"\r\n") => {
@@ -119,7 +117,7 @@ impl HeadScan {
 /// How a body is delimited (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// By its length in bytes, which is within the limit; 0 where there is none.
+    /// By its length in bytes, which is within the limit; 0 if there is no body.
     Length(usize),
     Chunked,
 }
@@ -129,15 +127,14 @@ pub(crate) enum Framing {
 pub(crate) struct Head<'b> {
     /// The request, its body still empty.
     pub(crate) request: Request<'b>,
-    /// What follows.
+    /// How its body is delimited.
     pub(crate) framing: Framing,
-    /// Whether the peer waits for a `100 Continue` before it sends the body.
+    /// Whether the peer waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
 }
 
 impl<'b> Head<'b> {
-    /// Reads a head from its request line to its empty line, both included, that
-    /// a [`HeadScan`] has passed.
+    /// Parses a head, from its request line to its empty line inclusive, that a [`HeadScan`] has passed.
     pub(crate) fn parse(bytes: &'b [u8], limits: &Limits) -> Result<Self, Refusal> {
         note_work(bytes.len());
         let mut storage = [const { MaybeUninit::uninit() }; HEAD_FIELDS_CAP];
@@ -154,7 +151,7 @@ impl<'b> Head<'b> {
         if target.len() > limits.target_bytes_max {
             return Err(Refusal::over(Limit::TargetBytes, Status::URI_TOO_LONG, "request target too long"));
         }
-        // "METHOD target HTTP/1.x" and CRLF: the parser takes single spaces only.
+        // "METHOD target HTTP/1.x" and CRLF: the parser accepts only single spaces.
         let line_len = method.len() + target.len() + " ".len() * 2 + "HTTP/1.1\r\n".len();
         let fields = Fields::of(bytes.get(line_len..bytes.len() - "\r\n".len()).unwrap_or_default());
         let target = Target::parse(method, target)?;
@@ -184,7 +181,7 @@ impl<'b> Head<'b> {
     }
 }
 
-/// Says what the parser found wrong.
+/// The refusal for an error of the parser.
 fn refusal_of(error: httparse::Error, head: &[u8]) -> Refusal {
     match error {
         httparse::Error::Version if names_another_version(head) => {
@@ -228,7 +225,7 @@ struct Codings {
     chunked_is_last: bool,
     /// Whether there is any other.
     unknown: bool,
-    /// Whether one is no token, or empty, or gives `chunked` a parameter.
+    /// Whether one is not a token, is empty, or gives `chunked` a parameter.
     malformed: bool,
 }
 
@@ -270,7 +267,7 @@ impl<'b> Told<'b> {
         Ok(())
     }
 
-    /// A length may be said again, but not another one (RFC 9110 section 8.6).
+    /// A length may be repeated, but must not differ (RFC 9110 section 8.6).
     fn take_length(&mut self, digits: &[u8]) -> Result<(), Refusal> {
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return Err(Refusal::bad("invalid Content-Length"));
@@ -336,7 +333,7 @@ impl Codings {
         self.chunked == 0 && !self.unknown
     }
 
-    /// Passes `chunked` alone (RFC 9112 sections 6.1 and 6.3).
+    /// Accepts only `chunked` (RFC 9112 sections 6.1 and 6.3).
     fn check(&self) -> Result<(), Refusal> {
         match self {
             Self { malformed: true, .. } | Self { chunked: 2.., .. } => {

@@ -1,4 +1,4 @@
-//! A request as the routes see it.
+//! A request as the routes get it.
 
 use std::borrow::Cow;
 
@@ -53,20 +53,20 @@ pub enum Version {
     Http11,
 }
 
-/// A whole request, legal by RFC 9110 and 9112, borrowed from the bytes it came in.
+/// A complete request, legal by RFC 9110 and 9112, borrowed from its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'b> {
     pub method: Method<'b>,
-    /// The path as it was sent, not decoded: begins with `/`, or is `*` for an
-    /// OPTIONS that means the server.
+    /// The path as it was sent, not decoded. It begins with `/`, or is `*` for an OPTIONS request about the
+    /// server itself.
     pub path: &'b str,
-    /// What stood behind the first `?`, not decoded.
+    /// The part behind the first `?`, not decoded.
     pub query: Option<&'b str>,
     pub version: Version,
-    /// Whether the peer will send another request on this connection.
+    /// Whether the peer may send another request on this connection.
     pub keep_alive: bool,
-    /// The host and port that the request is for: the authority of an absolute
-    /// target, else `Host`. Only HTTP/1.0 may name none.
+    /// The host and port that the request is for: the authority of an absolute target, else `Host`. Only in
+    /// HTTP/1.0 can it be absent.
     pub host: Option<&'b str>,
     /// The body, without its transfer coding.
     pub body: &'b [u8],
@@ -74,9 +74,8 @@ pub struct Request<'b> {
 }
 
 impl<'b> Request<'b> {
-    /// The only or first value of that header field, in whatever case its name.
-    /// It holds no control character but tabs. `None` where there is no such
-    /// field, or its value is no UTF-8.
+    /// The only or first value of that header field; the case of the name is ignored. The value has no
+    /// control characters except tabs. `None` if there is no such field, or its value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'b str> {
         self.fields.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
@@ -86,14 +85,13 @@ impl<'b> Request<'b> {
         self.fields.values(name)
     }
 
-    /// Whether the comma-separated lists in the fields of that name have the
-    /// token, in whatever case.
+    /// Whether the comma-separated lists in the fields of that name contain the token, ignoring case.
     pub fn has_token(&self, header: &str, token: &str) -> bool {
         self.fields.has_token(header, token)
     }
 
-    /// The first value of that name in the query, decoded: `+` is a space, and
-    /// what is no UTF-8 becomes U+FFFD. It may hold control characters.
+    /// The first value of that name in the query, decoded: `+` is a space, and invalid UTF-8 becomes U+FFFD.
+    /// It can have control characters.
     pub fn query_value(&self, name: &str) -> Option<Cow<'b, str>> {
         self.query.and_then(|query| target::query_value(query, name))
     }

@@ -1,7 +1,7 @@
 //! Responses, as bytes.
 //!
-//! A response can't be split or lengthened by what a request said: fields whose
-//! name is no token or whose value holds a control character are not written.
+//! Data from a request cannot split or extend a response: fields whose name is not a token, or whose value
+//! has a control character, are not written.
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -14,26 +14,25 @@ pub struct Response<'a> {
     pub status: Status,
     /// The media type of the body; empty for none.
     pub content_type: &'a str,
-    /// The body, also where it is not sent because of `head_only`.
+    /// The body, even if `head_only` suppresses it.
     pub body: &'a [u8],
-    /// More fields, by name and value; a `Connection` among them stands for
-    /// `keep-alive`. Values must hold no control characters:
-    /// such a field is left out.
+    /// More fields, by name and value; a `Connection` among them replaces `keep-alive`. A field whose value
+    /// has control characters is left out.
     pub extra: &'a [(&'a str, &'a str)],
     /// Whether the connection stays open.
     pub keep_alive: bool,
-    /// Whether this answers a HEAD: everything but the body is written.
+    /// Whether this answers a HEAD: everything except the body is written.
     pub head_only: bool,
 }
 
-/// How the end of a body is known (RFC 9112 section 6).
+/// How the end of a body is marked (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// There are so many bytes.
+    /// By this number of bytes.
     Length(usize),
-    /// It is in chunks, the last of which is empty: see [`write_chunk`].
+    /// By chunks, the last of which is empty: see [`write_chunk`].
     Chunked,
-    /// It ends with the connection, which is not kept then.
+    /// By the end of the connection, which is then not kept.
     Close,
 }
 
@@ -42,7 +41,7 @@ pub struct ResponseHead<'a> {
     pub status: Status,
     /// The media type of the body; empty for none.
     pub content_type: &'a str,
-    /// How the end of the body is known.
+    /// How the end of the body is marked.
     pub end: BodyEnd,
     pub extra: &'a [(&'a str, &'a str)],
     /// Whether the connection stays open.
@@ -62,13 +61,13 @@ impl Response<'_> {
 }
 
 impl ResponseHead<'_> {
-    /// Appends the head to `out`, with room for so many bytes that follow. `date` comes from [`http_date`].
+    /// Appends the head to `out`, with room for this many bytes behind it. `date` comes from [`http_date`].
     pub fn write(&self, date: &str, room: usize, out: &mut Vec<u8>) {
         let extra_len: usize = self.extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         out.reserve(192 + self.content_type.len() + extra_len + room);
         push_status(self.status, out);
         push_field("Date", date, out);
-        // Said even where it is the default, since HTTP/1.0 would take silence for `close`.
+        // Written even if it is the default, since HTTP/1.0 would take its absence for `close`.
         if !self.keep_alive || self.end == BodyEnd::Close {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if !self.extra.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
@@ -93,10 +92,10 @@ impl ResponseHead<'_> {
     }
 }
 
-/// What ends a body in chunks.
+/// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends one chunk of a body; nothing where it would be taken for the last.
+/// Appends one chunk of a body; nothing if it is empty, since an empty chunk would be the last.
 pub fn write_chunk(bytes: &[u8], out: &mut Vec<u8>) {
     if bytes.is_empty() {
         return;
@@ -112,8 +111,8 @@ pub fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/// The time in the format of a `Date` field, IMF-fixdate (RFC 9110 section 5.6.7).
-/// `unix_micros` counts from 1970 in UTC; what no date can say becomes 1970.
+/// The time in the format of the `Date` field, IMF-fixdate (RFC 9110 section 5.6.7). `unix_micros` counts
+/// from 1970 in UTC; a time that has no such date becomes 1970.
 pub fn http_date(unix_micros: i64) -> String {
     Timestamp::from_microsecond(unix_micros)
         .and_then(|time| DateTimePrinter::new().timestamp_to_rfc9110_string(&time))
@@ -129,7 +128,7 @@ pub(crate) fn push_status(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends those of the fields that are legal; that all are is the caller's duty.
+/// Appends the legal ones of the fields; the caller must pass only legal ones.
 pub(crate) fn push_fields(fields: &[(&str, &str)], out: &mut Vec<u8>) {
     for (name, value) in fields {
         let written = push_field(name, value, out);
@@ -137,7 +136,7 @@ pub(crate) fn push_fields(fields: &[(&str, &str)], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a field, or nothing where it is not legal; says which.
+/// Appends a field if it is legal; returns whether it is.
 pub(crate) fn push_field(name: &str, value: &str, out: &mut Vec<u8>) -> bool {
     let legal = is_token(name.as_bytes()) && is_text(value.as_bytes());
     if legal {

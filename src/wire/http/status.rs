@@ -1,9 +1,9 @@
-//! Status codes, and what it means that a request is refused.
+//! Status codes, and the refusal of a request.
 
 use crate::base::limit::Limit;
 
-/// A status code that polecat sends (RFC 9110 section 15; 426, 429 and 431 by
-/// RFC 9110 and RFC 6585). There are no others: the constants are all.
+/// A status code that polecat sends (RFC 9110 section 15; 426, 429 and 431 by RFC 9110 and RFC 6585). These
+/// constants are all that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Status(u16);
 
@@ -28,15 +28,15 @@ macro_rules! statuses {
 }
 
 statuses! {
-    /// 101, the connection is a WebSocket from here on.
+    /// 101: from here on, the connection is a WebSocket.
     SWITCHING_PROTOCOLS = 101, "Switching Protocols";
     OK = 200, "OK";
-    /// 304, for a browser that has the page; it has no body.
+    /// 304: the browser has the page already; there is no body.
     NOT_MODIFIED = 304, "Not Modified";
     BAD_REQUEST = 400, "Bad Request";
     FORBIDDEN = 403, "Forbidden";
     NOT_FOUND = 404, "Not Found";
-    /// 405, wants an `Allow` field beside it.
+    /// 405: needs an `Allow` field.
     METHOD_NOT_ALLOWED = 405, "Method Not Allowed";
     REQUEST_TIMEOUT = 408, "Request Timeout";
     LENGTH_REQUIRED = 411, "Length Required";
@@ -45,7 +45,7 @@ statuses! {
     UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported Media Type";
     EXPECTATION_FAILED = 417, "Expectation Failed";
     UNPROCESSABLE_CONTENT = 422, "Unprocessable Content";
-    /// 426, wants the fields of [`super::handshake::UPGRADE_REQUIRED_FIELDS`].
+    /// 426: needs the fields of [`super::handshake::UPGRADE_REQUIRED_FIELDS`].
     UPGRADE_REQUIRED = 426, "Upgrade Required";
     TOO_MANY_REQUESTS = 429, "Too Many Requests";
     HEADER_FIELDS_TOO_LARGE = 431, "Request Header Fields Too Large";
@@ -59,21 +59,21 @@ impl Status {
         self.0
     }
 
-    /// Whether a response of this status never has a body (RFC 9110 section
-    /// 6.4.1); it is sent without a `Content-Length`, too (section 8.6).
+    /// Whether a response of this status never has a body (RFC 9110 section 6.4.1). It then has no
+    /// `Content-Length` either (section 8.6).
     pub const fn is_bodiless(self) -> bool {
         self.0 < 200 || self.0 == Self::NOT_MODIFIED.0
     }
 }
 
-/// A request that can't be answered as asked, by the peer's fault. Where it ends
-/// is not known any more, so the answer closes the connection.
+/// A request that cannot be answered, through a fault of the peer. Its end is no longer known, so the
+/// connection is closed after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     pub status: Status,
     /// Why, for the peer: ASCII without a quote or a backslash.
     pub detail: &'static str,
-    /// The limit that the request is over, if that is why.
+    /// The limit that the request exceeds, if that is the reason.
     pub limit: Option<Limit>,
 }
 

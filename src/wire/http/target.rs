@@ -1,5 +1,4 @@
-//! Request targets and what they are made of: authority, path, query
-//! (RFC 9112 section 3.2, RFC 3986).
+//! Request targets and their parts: authority, path, query (RFC 9112 section 3.2, RFC 3986).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +9,12 @@ use crate::base::authority::Authority;
 
 use super::status::{Refusal, Status};
 
-/// A request target, taken apart but not decoded.
+/// A request target, split but not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target<'b> {
     /// Begins with `/`, or is `*`.
     pub(crate) path: &'b str,
-    /// Behind the first `?`.
+    /// The part behind the first `?`.
     pub(crate) query: Option<&'b str>,
     /// Of a target in absolute form.
     pub(crate) authority: Option<&'b str>,
@@ -55,8 +54,8 @@ impl<'b> Target<'b> {
     }
 }
 
-/// Whether a target may hold the byte: what RFC 3986 allows, and what browsers
-/// send in a query without encoding it. No `#`: a fragment stays at home.
+/// Whether a target may have this byte: RFC 3986 allows it, or browsers send it in a query without encoding
+/// it. `#` is not allowed, since fragments are not sent.
 const fn is_target_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>')
 }
@@ -70,8 +69,8 @@ fn strip_scheme(target: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(rest)
 }
 
-/// The first value of that name in a query of `name=value` pairs, decoded: `+`
-/// is a space, and what is no UTF-8 becomes U+FFFD.
+/// The first value of that name in a query of `name=value` pairs, decoded: `+` is a space, and invalid UTF-8
+/// becomes U+FFFD.
 pub(crate) fn query_value<'b>(query: &'b str, name: &str) -> Option<Cow<'b, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -87,8 +86,7 @@ fn form_decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
-/// A path segment that is no text: a `%` without two hex digits behind it, or
-/// bytes that are no UTF-8.
+/// A path segment that is not text: a `%` without two hex digits behind it, or invalid UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadSegment;
 
@@ -100,11 +98,11 @@ impl fmt::Display for BadSegment {
 
 impl std::error::Error for BadSegment {}
 
-/// Decodes one segment of a path (RFC 3986 section 2.1). `+` is a plus, and an
-/// encoded `/` is part of the segment.
+/// Decodes one segment of a path (RFC 3986 section 2.1). `+` is a plus, and an encoded `/` is part of the
+/// segment.
 ///
 /// # Errors
-/// [`BadSegment`] where an escape is incomplete or the result is no UTF-8.
+/// [`BadSegment`] if an escape is incomplete or the result is not UTF-8.
 pub fn percent_decode_segment(segment: &str) -> Result<Cow<'_, str>, BadSegment> {
     let complete = segment.split('%').skip(1).all(|escape| {
         escape.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

@@ -1,10 +1,8 @@
-//! WebSocket frames (RFC 6455 section 5): heads, unmasking, and what a server
-//! sends.
+//! WebSocket frames (RFC 6455 section 5): headers, unmasking, and the frames that a server sends.
 //!
-//! Heads of the shortest form, which most frames have, are read and written here;
-//! the others are tungstenite's. What it lets pass is refused here first, in the
-//! order of the bytes, so that a fault is found with the byte that makes it one,
-//! and is the same fault however the bytes were split.
+//! Headers of the shortest form, which most frames have, are read and written here; tungstenite handles the
+//! others. What it accepts although the RFC does not is refused here first, in the order of the bytes. So a
+//! fault is found at the byte that causes it, and is the same fault however the bytes were split.
 
 use std::fmt;
 use std::io::Cursor;
@@ -24,10 +22,10 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// The longest reason of a Close, in bytes: a control frame less the code.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 
-/// What a frame is (RFC 6455 section 5.2); the reserved opcodes do not get here.
+/// The kind of a frame (RFC 6455 section 5.2). Reserved opcodes are refused before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpCode {
-    /// The next part of a message whose first frame said what it is.
+    /// A further part of a message; its first frame has the kind.
     Continue,
     /// The first frame of a text message.
     Text,
@@ -37,13 +35,12 @@ pub enum OpCode {
     Close,
     /// To be answered by a Pong with the same payload.
     Ping,
-    /// The answer to a Ping, or a sign of life that nobody asked for.
+    /// The answer to a Ping, or an unsolicited sign of life.
     Pong,
 }
 
 impl OpCode {
-    /// Whether frames of this kind are short, whole, and may stand between the
-    /// fragments of a message.
+    /// Whether frames of this kind are short, whole, and allowed between the fragments of a message.
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
@@ -72,13 +69,13 @@ impl OpCode {
     }
 }
 
-/// What the peer did wrong, and what to close the connection with. Nothing that
-/// follows on the connection can be understood.
+/// The peer's mistake, and the code to close the connection with. Nothing that follows on the connection can
+/// be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     /// 1002, 1007 or 1009 (RFC 6455 section 7.4.1).
     pub code: CloseCode,
-    /// One short sentence in ASCII, fit for the Close frame.
+    /// One short sentence in ASCII that fits into the Close frame.
     pub reason: &'static str,
 }
 
@@ -96,8 +93,8 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Who sent the frames that are decoded: a client masks each, a server none (RFC
-/// 6455 section 5.1).
+/// The sender of the frames that are decoded: a client masks each frame, a server none (RFC 6455 section
+/// 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sender {
     /// What a server reads.
@@ -107,31 +104,30 @@ pub enum Sender {
     Server,
 }
 
-/// The head of a frame of a legal shape and length.
+/// The header of a frame with a legal shape and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
-    /// Whether the message ends with this frame; always so in a control frame.
+    /// Whether the message ends with this frame; always true for a control frame.
     pub fin: bool,
     /// Whether the message that begins with this frame is compressed (RFC 7692 section 6).
     pub is_compressed: bool,
     pub opcode: OpCode,
-    /// What the payload is masked with; zeros, which change nothing, from a server.
+    /// The mask of the payload; zeros, which change nothing, from a server.
     pub mask: [u8; 4],
-    /// Bytes of payload after the head: below 2^63, in a control frame at most
-    /// [`CONTROL_BYTES_MAX`]. Only declared yet: nothing may be reserved by it.
+    /// Bytes of payload after the header: below 2^63, and at most [`CONTROL_BYTES_MAX`] in a control frame.
+    /// The length is only declared: no memory may be reserved for it.
     pub payload_bytes: u64,
-    /// Bytes of the head itself: 2 to 10, and 4 for the mask.
+    /// Bytes of the header itself: 2 to 10, and 4 for the mask.
     pub head_bytes: usize,
 }
 
-/// The frame head at the front of `input` (RFC 6455 section 5.2), which `sender` has
-/// sent; `None` where more bytes are needed to see all of it. A message may be compressed where that was
-/// agreed on: `may_compress`.
+/// The frame header at the front of `input` (RFC 6455 section 5.2), sent by `sender`; `None` if more bytes
+/// are needed. `may_compress` says whether compression was negotiated.
 ///
 /// # Errors
-/// 1002 for reserved bits and opcodes, a bit for compression where no message begins, control frames that are fragmented or too
-/// long, a mask that is missing or should be, and lengths that are not minimal or have the top bit
-/// set: as soon as the bytes that are there decide it.
+/// 1002 for reserved bits and opcodes, a compression bit on a frame that begins no message, control frames
+/// that are fragmented or too long, a mask that is missing or must not be there, and lengths that are not
+/// minimal or have the top bit set. Each is reported as soon as the bytes decide it.
 pub fn parse_head(input: &[u8], sender: Sender, may_compress: bool) -> Result<Option<FrameHead>, Violation> {
     let Some(&first) = input.first() else { return Ok(None) };
     let opcode = check_first(first, may_compress)?;
@@ -139,7 +135,7 @@ pub fn parse_head(input: &[u8], sender: Sender, may_compress: bool) -> Result<Op
     if let Some(&second) = input.get(1) {
         check_second(opcode, second, sender)?;
         let length = second & 0x7F;
-        // The head of nearly everything that clients say, told apart at once.
+        // The header of nearly all frames from clients, recognised at once.
         if length <= SHORT_BYTES_MAX
             && sender == Sender::Client
             && let Some(&[.., a, b, c, d]) = input.first_chunk::<6>()
@@ -166,7 +162,7 @@ pub fn parse_head(input: &[u8], sender: Sender, may_compress: bool) -> Result<Op
 /// The first reserved bit, RSV1: the message is compressed (RFC 7692 section 6).
 const COMPRESSED: u8 = 0x40;
 
-/// The longest payload whose length is in the second byte of a head.
+/// The longest payload whose length fits into the second byte of a header.
 const SHORT_BYTES_MAX: u8 = 125;
 
 const UNMASKED: Violation = Violation::protocol("frame is not masked");
@@ -199,8 +195,7 @@ fn check_second(opcode: OpCode, second: u8, sender: Sender) -> Result<(), Violat
     Ok(())
 }
 
-/// Checks the extended length, as far as it is there, behind a length byte that
-/// may announce one.
+/// Checks the extended length, as far as it has arrived, behind a length byte that may announce one.
 fn check_length(length: u8, extended: &[u8]) -> Result<(), Violation> {
     const NOT_MINIMAL: Violation = Violation::protocol("length is not minimally encoded");
     match (length, extended) {
@@ -219,8 +214,7 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4], phase: usize) {
         return;
     }
     let key = u64::from(u32::from_le_bytes(mask).rotate_right(phase as u32 % 4 * 8)) * 0x1_0000_0001;
-    // Words of a fixed size, with nothing in the loop but the exclusive or: the
-    // compiler makes vector instructions of it.
+    // Words of a fixed size, with only the exclusive or in the loop: the compiler vectorises this.
     let (words, rest) = payload.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_le_bytes(*word) ^ key).to_le_bytes();
@@ -254,7 +248,7 @@ pub fn write_compressed_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>)
     out[start] |= COMPRESSED;
 }
 
-/// What [`write_frame`] writes, as a client sends it, masked.
+/// The frame of [`write_frame`] as a client sends it, masked.
 pub fn write_masked_frame(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     let (mut header, payload_bytes) = head_for(opcode, payload);
     header.mask = Some(mask);
@@ -270,9 +264,8 @@ pub fn write_masked_frame(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &m
 pub fn frame(opcode: OpCode, payload: &[u8]) -> Frame {
     let (header, payload_bytes) = head_for(opcode, payload);
     let len = header.len(payload_bytes) + payload.len();
-    // An iterator of known length is collected where it is to stay; to fill that
-    // with zeros first costs less than a second allocation, and far less than to
-    // chain the parts byte by byte.
+    // An iterator of known length is collected in its final place. Filling that with zeros first costs less
+    // than a second allocation, and far less than chaining the parts byte by byte.
     let mut frame: Frame = repeat_n(0, len).collect();
     if let Some(mut rest) = Rc::get_mut(&mut frame) {
         let written = header.format(payload_bytes, &mut rest);
@@ -306,10 +299,9 @@ fn head_for(opcode: OpCode, payload: &[u8]) -> (FrameHeader, u64) {
     (FrameHeader { opcode: opcode.wire(), ..FrameHeader::default() }, payload.len() as u64)
 }
 
-/// Appends a Close frame to `out` (RFC 6455 section 5.5.1): empty where there is
-/// no `code`, else the code and as many whole characters of `reason` as
-/// [`CLOSE_REASON_BYTES_MAX`] bytes hold. The code is one that
-/// [`may_be_in_close`].
+/// Appends a Close frame to `out` (RFC 6455 section 5.5.1). It is empty if there is no `code`; else it has
+/// the code, and as many whole characters of `reason` as [`CLOSE_REASON_BYTES_MAX`] bytes hold. The code must
+/// be one that [`may_be_in_close`].
 pub fn write_close(code: Option<CloseCode>, reason: &str, out: &mut Vec<u8>) {
     let Some(code) = code.map(u16::from) else {
         return write_frame(OpCode::Close, &[], out);
@@ -325,9 +317,8 @@ pub fn write_close(code: Option<CloseCode>, reason: &str, out: &mut Vec<u8>) {
     write_frame(OpCode::Close, &payload[..2 + end], out);
 }
 
-/// Whether a Close frame may bear `code`: those of RFC 6455 section 7.4.1, the
-/// ones that IANA has registered since (1012 to 1014), and the ranges for
-/// libraries and applications.
+/// Whether a Close frame may have `code`: those of RFC 6455 section 7.4.1, those that IANA has registered
+/// since (1012 to 1014), and the ranges for libraries and applications.
 pub const fn may_be_in_close(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

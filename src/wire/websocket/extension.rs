@@ -1,29 +1,30 @@
-//! What a client and the server agree on beyond frames: `permessage-deflate` (RFC 7692
-//! section 7), without context in either direction, so that nothing is kept between messages.
-//! An offer that we cannot make sense of is passed over, and never a reason to refuse the WebSocket.
+//! Extensions: `permessage-deflate` (RFC 7692 section 7), without context in either direction, so that
+//! nothing is kept between messages. An offer that is not understood is skipped; it is never a reason to
+//! refuse the WebSocket.
 
 use crate::wire::deflate::Window;
 
-/// The field in which extensions are offered and agreed on.
+/// The field in which extensions are offered and accepted.
 pub const EXTENSIONS_FIELD: &str = "Sec-WebSocket-Extensions";
 
-/// Compression as it was agreed on.
+/// Compression as it was negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deflate {
     /// The window that the client asked us to stay within.
     server_max_window_bits: Option<u8>,
-    /// The window that the client says it will stay within, where it names one. Any will do: we have the largest.
+    /// The window that the client says it will stay within, if it names one. We accept any, since our own
+    /// window is the largest.
     client_max_window_bits: Option<u8>,
 }
 
 impl Deflate {
-    /// The first offer that can be met; `values` are those of the field, as the client sent it.
+    /// The first offer that can be accepted; `values` are those of the field, as the client sent it.
     pub fn accept<'b>(values: impl Iterator<Item = &'b [u8]>) -> Option<Self> {
         let offers = values.flat_map(|value| unquoted_parts(value, b','));
         offers.filter_map(parse_offer).next()
     }
 
-    /// The window that is within what the client takes.
+    /// The window to use, which is within the one that the client accepts.
     pub const fn window(&self) -> Window {
         match self.server_max_window_bits {
             None | Some(15) => Window::Full,
@@ -49,17 +50,17 @@ impl Deflate {
     }
 }
 
-/// What our own clients offer: that, and no other window than the largest.
+/// The offer of our own clients. It names no window other than the largest.
 pub const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// Whether a server's answer means what our own clients have offered.
+/// Whether a server's answer accepts the offer of our own clients.
 pub fn is_agreed(answer: &[u8]) -> bool {
     let mut parts = unquoted_parts(answer, b';');
     parts.next() == Some(b"permessage-deflate") && parts.any(|part| part == b"server_no_context_takeover")
 }
 
-/// One offer of the list; `None` where it is another extension, or must be declined: for a parameter that
-/// is unknown, there twice, or has a value that it cannot have (RFC 7692 section 7).
+/// One offer of the list. `None` if it is another extension, or must be declined because a parameter is
+/// unknown, is repeated, or has an invalid value (RFC 7692 section 7).
 fn parse_offer(offer: &[u8]) -> Option<Deflate> {
     let mut parts = unquoted_parts(offer, b';');
     if parts.next()? != b"permessage-deflate" {
@@ -93,7 +94,7 @@ fn parse_offer(offer: &[u8]) -> Option<Deflate> {
     Some(deflate)
 }
 
-/// A number of 8 to 15 without leading zeros, in quotation marks or not.
+/// A number from 8 to 15 without leading zeros, with or without quotation marks.
 fn parse_bits(value: &[u8]) -> Option<u8> {
     let digits = value.strip_prefix(b"\"").map_or(Some(value), |rest| rest.strip_suffix(b"\""))?;
     match *digits {
@@ -104,7 +105,7 @@ fn parse_bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// The parts of a value between separators that are not within quotation marks, without the white space around them.
+/// The parts of a value between separators outside of quotation marks, without the white space around them.
 fn unquoted_parts(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = value.split(move |byte| {
@@ -129,7 +130,8 @@ mod tests {
 
     const BARE: &str = "";
 
-    /// Values of the field, and what follows the two parameters of every answer; `None` where nothing is agreed on.
+    /// Values of the field, and the text behind the two parameters of every answer; `None` if nothing is
+    /// accepted.
     const OFFERS: &[(&[&str], Option<&str>)] = &[
         (&["permessage-deflate"], Some(BARE)),
         (&["permessage-deflate; client_max_window_bits"], Some(BARE)),

@@ -1,4 +1,4 @@
-//! The WebSocket handshake, the server's side (RFC 6455 section 4.2).
+//! The server's side of the WebSocket handshake (RFC 6455 section 4.2).
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -8,7 +8,7 @@ use crate::wire::http::request::{Method, Request, Version};
 use crate::wire::http::response::{push_field, push_fields, push_status};
 use crate::wire::http::status::{Refusal, Status};
 
-/// The fields that a 426 must have: what to upgrade to, and in which version.
+/// The fields of a 426: what to upgrade to, and in which version.
 pub const UPGRADE_REQUIRED_FIELDS: &[(&str, &str)] =
     &[("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")];
 
@@ -23,15 +23,15 @@ pub struct Upgrade<'b> {
 /// Why a request does not become a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeError {
-    /// It doesn't ask for it: `Upgrade` doesn't name `websocket`, or `Connection`
-    /// doesn't name `upgrade`. On a path that is for WebSockets only: 426.
+    /// It does not ask for one: `Upgrade` does not name `websocket`, or `Connection` does not name `upgrade`.
+    /// On a path for WebSockets only, this is 426.
     NotAnUpgrade,
-    /// It asks in a wrong way.
+    /// It asks for one incorrectly.
     Refused(Refusal),
 }
 
 impl UpgradeError {
-    /// What to answer on a path that is for WebSockets only.
+    /// The status for a path that is for WebSockets only.
     pub const fn status(&self) -> Status {
         match self {
             Self::NotAnUpgrade => Status::UPGRADE_REQUIRED,
@@ -39,7 +39,7 @@ impl UpgradeError {
         }
     }
 
-    /// Why, for the peer.
+    /// The reason, for the peer.
     pub const fn detail(&self) -> &'static str {
         match self {
             Self::NotAnUpgrade => "this is a WebSocket endpoint",
@@ -47,7 +47,7 @@ impl UpgradeError {
         }
     }
 
-    /// The fields that the answer must have for its status.
+    /// The fields that the answer needs for its status.
     pub fn fields(&self) -> &'static [(&'static str, &'static str)] {
         match self.status() {
             Status::UPGRADE_REQUIRED => UPGRADE_REQUIRED_FIELDS,
@@ -64,10 +64,9 @@ impl UpgradeError {
 /// Checks a request to become a WebSocket.
 ///
 /// # Errors
-/// [`UpgradeError::NotAnUpgrade`] for any other request; else a refusal: 405 for
-/// another method than GET; 426 for another version of the protocol than 13, or
-/// none; 400 for HTTP/1.0, a body, a missing, second or invalid key, or a
-/// subprotocol that is no token.
+/// [`UpgradeError::NotAnUpgrade`] for any other request. Else a refusal: 405 for a method other than GET; 426
+/// for a protocol version other than 13, or none; 400 for HTTP/1.0, a body, a missing, repeated or invalid
+/// key, or a subprotocol that is not a token.
 pub fn parse<'b>(request: &Request<'b>) -> Result<Upgrade<'b>, UpgradeError> {
     if !request.has_token("upgrade", "websocket") || !request.has_token("connection", "upgrade") {
         return Err(UpgradeError::NotAnUpgrade);
@@ -99,21 +98,20 @@ pub fn parse<'b>(request: &Request<'b>) -> Result<Upgrade<'b>, UpgradeError> {
 }
 
 impl<'b> Upgrade<'b> {
-    /// Whether the client offers that subprotocol; the case counts.
+    /// Whether the client offers that subprotocol; case matters.
     pub fn offers(&self, protocol: &str) -> bool {
         self.protocols().any(|offered| offered == protocol.as_bytes())
     }
 
-    /// What was offered of compression and can be agreed on.
+    /// The compression that was offered and can be accepted.
     pub fn deflate(&self) -> Option<Deflate> {
         Deflate::accept(self.fields.values("sec-websocket-extensions"))
     }
 
-    /// Appends the 101 that makes the connection a WebSocket, with `extra` fields
-    /// (values with control characters are left out). `protocol` must be one
-    /// that the client [offers](Self::offers), or it is left out; `deflate` is what [is agreed
-    /// on](Self::deflate). `date` comes
-    /// from [`crate::wire::http::response::http_date`].
+    /// Appends the 101 that makes the connection a WebSocket, with `extra` fields (those whose values have
+    /// control characters are left out). A `protocol` that the client does not [offer](Self::offers) is left
+    /// out. `deflate` comes from [`Self::deflate`], and `date` from
+    /// [`crate::wire::http::response::http_date`].
     pub fn write_switching(
         &self,
         extra: &[(&str, &str)],
@@ -145,14 +143,14 @@ impl<'b> Upgrade<'b> {
     }
 }
 
-/// The only item, or `None` where there are none or several.
+/// The only item; `None` if there are none or several.
 fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let first = items.next()?;
     items.next().is_none().then_some(first)
 }
 
-/// A key that is base64 of exactly 16 bytes: 22 digits and `==`. The four bits
-/// that the last digit has too many may be anything (RFC 4648 section 3.5).
+/// A key that is base64 of exactly 16 bytes: 22 digits and `==`. The four surplus bits of the last digit may
+/// be anything (RFC 4648 section 3.5).
 fn as_key(value: &[u8]) -> Option<&str> {
     let digits = value.strip_suffix(b"==")?;
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');

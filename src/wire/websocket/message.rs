@@ -1,20 +1,19 @@
-//! WebSocket messages out of a peer's frames (RFC 6455 sections 5.4 to 5.6,
-//! 8.1): fragments, control frames between them, UTF-8.
+//! WebSocket messages from a peer's frames (RFC 6455 sections 5.4 to 5.6, 8.1): fragments, control frames
+//! between them, UTF-8.
 //!
-//! Bytes are decoded where they lie. A message that is one frame and wholly there
-//! is unmasked, checked and handed out in place. Otherwise its payload is taken
-//! over as it arrives, in pieces of any size, and that buffer is all that a
-//! decoder ever holds: heads and control frames stay with the caller until they
-//! are whole. Every byte is looked at once when it arrives, and text once more as
-//! a whole; a text's faults are found with the byte that makes them.
+//! Bytes are decoded in place. A message that is one frame and has arrived completely is unmasked, checked
+//! and returned in place. Otherwise its payload is copied as it arrives, in pieces of any size. That buffer
+//! is all that a decoder ever holds: headers and control frames stay with the caller until they are complete.
+//! Every byte is looked at once when it arrives, and text once more as a whole. A fault in text is found at
+//! the byte that causes it.
 //!
-//! A compressed message (RFC 7692 section 6.2) is inflated when it is whole, by what the caller lends, so that
-//! a decoder holds no more for it. Its faults are found then.
+//! A compressed message (RFC 7692 section 6.2) is inflated when it is complete, by an inflater that the
+//! caller lends, so a decoder holds no more for it. Its faults are found then.
 
 use super::codec::{CloseCode, FrameHead, OpCode, Sender, Violation, may_be_in_close, parse_head, unmask};
 use crate::wire::deflate::{Fault, Inflater};
 
-/// What a peer says, one item at a time.
+/// One item of a peer's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
     Text(&'a str),
@@ -23,18 +22,16 @@ pub enum Item<'a> {
     Ping(&'a [u8]),
     /// An answer, or a sign of life.
     Pong(&'a [u8]),
-    /// The peer's last words: the code and the reason, where it gave any. Nothing
-    /// that comes after it is to be decoded.
+    /// The peer's Close: the code and the reason, if it gave any. Nothing after it may be decoded.
     Close(Option<(CloseCode, &'a str)>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// Bytes of the input that are done with. None, and no item either, means that
-    /// more input is needed.
+    /// Bytes of the input that are finished with. If it is 0 and there is no item, more input is needed.
     pub consumed: usize,
-    /// What was completed by them. Bytes may be consumed without an item: then the
-    /// rest of the input is to be decoded next.
+    /// The item that they completed. Bytes may be consumed without an item: then decode the rest of the input
+    /// next.
     pub item: Option<Item<'a>>,
 }
 
@@ -44,8 +41,8 @@ impl Step<'_> {
 
 /// Decodes what one peer sends after the handshake; by default, a client.
 ///
-/// It owns memory only from the first byte of a message that is not handed out in
-/// place until the call after the one that completed it.
+/// It owns memory only for a message that is not returned in place: from the message's first byte until the
+/// call after the one that completed it.
 #[derive(Debug, Default)]
 pub struct MessageDecoder {
     state: State,
@@ -64,17 +61,16 @@ enum State {
     BetweenFragments,
     /// Within the payload of a data frame.
     InPayload(Rest),
-    /// The message was completed and is lent out from the buffer, which is freed by
-    /// the next call.
+    /// The message was completed and is lent out from the buffer, which the next call frees.
     HandedOut,
 }
 
-/// What is missing of a data frame.
+/// The missing part of a data frame.
 #[derive(Debug, Clone, Copy)]
 struct Rest {
-    /// Bytes of payload to come. With the message's bytes they are within the limit.
+    /// Bytes of payload still to come. Together with the message's bytes, they are within the limit.
     left: usize,
-    /// Bytes of payload that have come: the phase of the mask.
+    /// Bytes of payload that have arrived: the phase of the mask.
     taken: usize,
     mask: [u8; 4],
     fin: bool,
@@ -86,20 +82,18 @@ impl MessageDecoder {
         Self { message: Message { sender, ..Message::default() }, ..Self::default() }
     }
 
-    /// Decodes the next item at the front of `input`, which is what followed the
-    /// bytes consumed so far, and which is unmasked in place. `message_bytes_max`
-    /// bounds the payload of one message over all its fragments, inflated or not. With an
-    /// `inflater`, messages may be compressed.
+    /// Decodes the next item at the front of `input`, which continues after the bytes consumed so far and is
+    /// unmasked in place. `message_bytes_max` bounds the payload of one message over all its fragments,
+    /// inflated or not. With an `inflater`, messages may be compressed.
     ///
-    /// Of a frame head or a control frame that is not wholly there nothing is
-    /// consumed: at most 130 bytes are left with the caller, to be handed in
-    /// again, unchanged, with more behind them.
+    /// Nothing is consumed of a frame header or control frame that is incomplete: at most 130 bytes are left
+    /// with the caller, who passes them in again, unchanged, with more behind them.
     ///
     /// # Errors
-    /// What the peer did wrong: 1002 for frames and Close payloads that RFC 6455
-    /// forbids and for what cannot be inflated, 1007 for text that is not UTF-8 as soon as a byte makes it so, 1009
-    /// for a message over the limit as soon as a head declares it. The decoder, and
-    /// what is left of the input, are of no use after that.
+    /// The peer's mistake. 1002 for frames and Close payloads that RFC 6455 forbids, and for data that cannot
+    /// be inflated. 1007 for text that is not UTF-8, at the byte that makes it so. 1009 for a message over
+    /// the limit, at the header that declares it. After that, the decoder and the rest of the input are of no
+    /// use.
     pub fn decode<'a>(
         &'a mut self,
         input: &'a mut [u8],
@@ -118,14 +112,14 @@ impl MessageDecoder {
         }
     }
 
-    /// Whether no message and no frame is in progress: the decoder may be dropped
-    /// for a new one. So it is after a message was handed out from its buffer, too.
+    /// Whether no message and no frame is in progress, so that a new decoder could replace this one. That
+    /// includes the state after a message was returned from its buffer.
     pub const fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle | State::HandedOut)
     }
 
-    /// Bytes of memory held for the unfinished message, at most the limit and about
-    /// twice what has arrived of it.
+    /// Bytes of memory held for the unfinished message: at most the limit, and at most about twice the bytes
+    /// that have arrived.
     pub const fn buffered_bytes(&self) -> usize {
         self.message.bytes.capacity()
     }
@@ -164,8 +158,8 @@ impl MessageDecoder {
         self.take_payload(rest, head.head_bytes, input, message_bytes_max, inflater)
     }
 
-    /// Takes over what is there of a data frame's payload, `start` bytes into the
-    /// input, and hands out the message if that was the last of it.
+    /// Takes over the available payload of a data frame, `start` bytes into the input. Returns the message if
+    /// that completes it.
     fn take_payload<'a>(
         &'a mut self,
         rest: Rest,
@@ -201,8 +195,8 @@ const TOO_LONG: Violation = Violation { code: CloseCode::Size, reason: "message 
 const NOT_DEFLATE: Violation = Violation::protocol("message cannot be inflated");
 const NOT_UTF8: Violation = Violation { code: CloseCode::Invalid, reason: "text is not UTF-8" };
 
-/// What a payload may have before it is inflated. Where nothing can be gained, a compressor needs a little more
-/// than it was given: an eighth where it never gives up, and some bytes for each block.
+/// The most bytes of a payload before it is inflated. If nothing can be gained, a compressor needs a little
+/// more than its input: an eighth if it never gives up, and some bytes for each block.
 const fn payload_bytes_max(message_bytes_max: usize, is_compressed: bool) -> usize {
     if is_compressed {
         message_bytes_max.saturating_add(message_bytes_max / 8 + 64)
@@ -211,7 +205,7 @@ const fn payload_bytes_max(message_bytes_max: usize, is_compressed: bool) -> usi
     }
 }
 
-/// The message of which `payload` was made.
+/// The message that `payload` was made from.
 fn inflated<'a>(
     payload: &'a [u8],
     is_compressed: bool,
@@ -247,26 +241,26 @@ impl Kind {
     }
 }
 
-/// The front of a message that is not handed out in place.
+/// The beginning of a message that is not returned in place.
 #[derive(Debug, Default)]
 struct Message {
-    /// Who sends it.
+    /// Its sender.
     sender: Sender,
     kind: Kind,
     is_compressed: bool,
     /// The payload so far, unmasked.
     bytes: Vec<u8>,
-    /// How many of the bytes are whole characters, in a text. What follows them, at
-    /// most 3 bytes, may still become one.
+    /// How many of the bytes are whole characters, in a text. The bytes behind them, at most 3, may still
+    /// become one.
     whole_bytes: usize,
 }
 
 impl Message {
-    /// Appends payload to a message that will not become longer than `len_max`.
+    /// Appends payload to a message that will not grow beyond `len_max`.
     fn push(&mut self, payload: &[u8], len_max: usize) -> Result<(), Violation> {
         let len = self.bytes.len() + payload.len();
         if len > self.bytes.capacity() {
-            // Doubling, as a vector does by itself, but never past what can come.
+            // Capacity doubles, as a vector does by itself, but never exceeds what can come.
             let capacity = self.bytes.capacity().saturating_mul(2).min(len_max).max(len);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-//! Raw bytes and what becomes of them. Every input is decoded whole, byte by
-//! byte, and in two parts for every way to cut it, which must come to the same.
+//! Raw bytes and their outcome. Every input is decoded as a whole, byte by byte, and in two parts split
+//! anywhere; all must have the same outcome.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn limits() -> Limits {
     }
 }
 
-/// All that a request says, so that two can be compared, or the refusal.
+/// All that a request says, in a form that can be compared, or the refusal.
 type Outcome = Result<String, Refusal>;
 
 fn describe(request: &Request<'_>) -> String {
@@ -33,8 +33,8 @@ fn describe(request: &Request<'_>) -> String {
     )
 }
 
-/// Feeds `input` in pieces that end at `ends`. Returns what came out, how many
-/// bytes were left, and how often a 100 was asked for.
+/// Feeds `input` in pieces that end at `ends`. Returns the outcomes, how many bytes were left, and how often
+/// `100 Continue` was requested.
 fn feed(input: &[u8], ends: impl Iterator<Item = usize>, limits: &Limits) -> (Vec<Outcome>, usize, usize) {
     let mut decoder = RequestDecoder::default();
     let (mut buffer, mut outcomes, mut fed, mut continues) = (Vec::new(), Vec::new(), 0, 0);
@@ -65,7 +65,7 @@ fn feed(input: &[u8], ends: impl Iterator<Item = usize>, limits: &Limits) -> (Ve
     (outcomes, buffer.len(), continues)
 }
 
-/// Feeds `input` in every way and returns what came out, the same in all of them.
+/// Feeds `input` in every way, and returns the outcomes, which must be the same.
 fn decode_with(input: &[u8], limits: &Limits) -> (Vec<Outcome>, usize) {
     let len = input.len();
     let (outcomes, left, _) = feed(input, std::iter::once(len), limits);
@@ -82,7 +82,7 @@ fn decode(input: &[u8]) -> (Vec<Outcome>, usize) {
     decode_with(input, &limits())
 }
 
-/// The only thing that comes of `input`: a request, or the status of a refusal.
+/// The only outcome of `input`: a request, or the status of a refusal.
 fn only(input: &[u8]) -> Result<String, u16> {
     let (outcomes, left) = decode(input);
     assert_eq!(outcomes.len(), 1, "{} -> {outcomes:?}, {left} left", input.escape_ascii());
@@ -90,7 +90,7 @@ fn only(input: &[u8]) -> Result<String, u16> {
     outcomes[0].clone().map_err(|refusal| refusal.status.code())
 }
 
-/// What a request line becomes in a request with `Host: h`.
+/// Request lines, each with the outcome of a request that has `Host: h`.
 const REQUEST_LINES: &[(&str, Result<&str, u16>)] = &[
     ("GET / HTTP/1.1", Ok("GET / 1.1 h keep []")),
     ("GET / HTTP/1.0", Ok("GET / 1.0 h close []")),
@@ -307,7 +307,7 @@ fn hosts() {
         let wanted = wanted.map(|rest| format!("GET / {version} {rest} []"));
         assert_eq!(only(input.as_bytes()), wanted, "{version} {fields:?}");
     }
-    // The Host must be there and legal even where the target has an authority.
+    // The Host must be there and legal even if the target has an authority.
     assert_eq!(only(b"GET http://x/ HTTP/1.1\r\n\r\n"), Err(400));
     assert_eq!(only(b"GET http://x/ HTTP/1.1\r\nHost: a b\r\n\r\n"), Err(400));
 }

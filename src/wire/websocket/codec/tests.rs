@@ -11,7 +11,7 @@ const OPCODES: [(u8, OpCode); 6] = [
     (0xA, OpCode::Pong),
 ];
 
-/// The length byte and the extended length, as RFC 6455 section 5.2 has them.
+/// The length byte and the extended length of RFC 6455 section 5.2.
 fn length_bytes(len: u64) -> Vec<u8> {
     match len {
         0..=125 => vec![u8::try_from(len).unwrap()],
@@ -61,7 +61,7 @@ fn a_fault_is_found_with_the_byte_that_makes_it() {
     const BARE: &str = "frame is not masked";
     const NOT_MINIMAL: &str = "length is not minimally encoded";
     const TOP_BIT: &str = "length has its top bit set";
-    // The bytes up to and with the one at fault.
+    // The bytes up to and including the one at fault.
     let table: [(&[u8], &str); 26] = [
         (&[0xC1], RESERVED),
         (&[0xA1], RESERVED),

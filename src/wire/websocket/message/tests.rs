@@ -63,7 +63,7 @@ impl From<Item<'_>> for Said {
     }
 }
 
-/// What became of a stream.
+/// The outcome of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Outcome {
     said: Vec<Said>,
@@ -81,12 +81,12 @@ enum End {
     Fault(Violation),
 }
 
-/// Feeds a decoder the way a server does: what it leaves is kept and handed in
-/// again with more behind it.
+/// Feeds a decoder as a server does: the bytes that it leaves are kept, and passed in again with more behind
+/// them.
 struct Feeder {
     decoder: MessageDecoder,
     message_bytes_max: usize,
-    /// Where messages may be compressed.
+    /// If messages may be compressed.
     inflater: Option<Inflater>,
     kept: Vec<u8>,
     outcome: Outcome,
@@ -146,7 +146,7 @@ impl Feeder {
     }
 }
 
-/// The outcome of `stream` cut at the given places, which rise.
+/// The outcome of `stream`, split at the given rising offsets.
 fn decode_cut(stream: &[u8], cuts: impl IntoIterator<Item = usize>, message_bytes_max: usize) -> Outcome {
     feed_cut(Feeder::new(message_bytes_max), stream, cuts)
 }
@@ -168,8 +168,8 @@ fn random_cuts(random: &mut fastrand::Rng, len: usize) -> Vec<usize> {
     cuts
 }
 
-/// The outcome of `stream`, which is the same at once, byte by byte, in two pieces
-/// cut anywhere, and in random pieces.
+/// The outcome of `stream`. It is the same at once, byte by byte, in two pieces split anywhere, and in random
+/// pieces.
 fn decode(stream: &[u8], message_bytes_max: usize) -> Outcome {
     let whole = decode_cut(stream, [], message_bytes_max);
     assert_eq!(decode_cut(stream, 0..stream.len(), message_bytes_max), whole, "byte by byte: {stream:x?}");
@@ -298,7 +298,7 @@ fn every_violation_has_its_code() {
         let fault = End::Fault(Violation { code: code.into(), reason });
         let stream = frames.concat();
         assert_eq!(decode(&stream, 1000).end, fault);
-        // What came before is not lost, and what comes after does not matter.
+        // Messages before it are not lost, and bytes after it do not matter.
         let before = [frame(FIN | TEXT, "ok"), stream, frame(CLOSE, "")].concat();
         let outcome = decode(&before, 1000);
         assert_eq!((&outcome.said[0], outcome.end), (&text("ok"), fault));
@@ -306,17 +306,17 @@ fn every_violation_has_its_code() {
     }
 }
 
-/// For every sequence of one, two and some of three and four bytes: an unfinished
-/// text that ends in it is refused exactly where no character begins so.
+/// For every sequence of one and two bytes, and some of three and four: an unfinished text that ends with it
+/// is refused exactly if no character begins like that.
 #[test]
 fn text_is_refused_with_the_byte_that_spoils_it() {
-    // Each 64 characters from a multiple of 64 on have all but the last byte in common.
+    // Each 64 characters from a multiple of 64 on have all bytes except the last in common.
     let mut beginnings = HashSet::from([Vec::new()]);
     for character in (0..=u32::from(char::MAX)).step_by(64).filter_map(char::from_u32) {
         let encoded = character.to_string().into_bytes();
         beginnings.extend((1..encoded.len()).map(|end| encoded[..end].to_vec()));
     }
-    // Whether whole characters, and then the beginning of one, can be read out of bytes.
+    // Whether the bytes are whole characters followed by the beginning of one.
     let is_beginning = |bytes: &[u8]| {
         (0..=bytes.len()).any(|middle| {
             std::str::from_utf8(&bytes[..middle]).is_ok() && beginnings.contains(&bytes[middle..])
@@ -433,8 +433,8 @@ fn a_message_may_have_any_number_of_fragments_at_little_cost_for_each() {
         } else {
             assert_eq!(step.item, None);
         }
-        // Neither copying nor checking starts over: growth is rare, and all but the
-        // last characters are done with.
+        // Neither copying nor checking starts over: growth is rare, and all but the last characters are
+        // finished with.
         growths += usize::from(decoder.buffered_bytes() != before);
         assert_eq!(decoder.message.whole_bytes, (index + 1) * 64);
     }

@@ -1,4 +1,4 @@
-//! Input that is meant to cost or to break something.
+//! Input that is meant to be expensive or to break something.
 
 use super::super::super::field::work;
 use super::*;
@@ -72,8 +72,8 @@ fn an_unfinished_request_is_bounded() {
     }
 }
 
-/// Random bytes, and legal requests with random damage: nothing panics, every
-/// way of cutting comes to the same, and what is passed on is clean.
+/// Random bytes, and legal requests with random damage: nothing panics, every way of splitting has the same
+/// outcome, and every accepted request is clean.
 #[test]
 #[expect(clippy::print_stdout, reason = "shown only where the test fails: the seed to replay")]
 fn damaged_requests_mean_the_same_however_they_are_cut() {

@@ -1,16 +1,16 @@
-//! Messages that are compressed, where that was agreed on (RFC 7692 section 6).
+//! Compressed messages, if compression was negotiated (RFC 7692 section 6).
 
 use super::*;
 use crate::wire::deflate::{Deflater, Window};
 
-/// The first bit of a frame with which a compressed message begins.
+/// The bit in the first frame of a compressed message.
 const RSV1: u8 = 0x40;
 
 fn feeder() -> Feeder {
     Feeder { inflater: Some(Inflater::default()), ..Feeder::new(1000) }
 }
 
-/// The outcome of a stream, which is the same however it is cut.
+/// The outcome of a stream, which is the same however it is split.
 fn decode(frames: &[Vec<u8>]) -> Outcome {
     let stream = frames.concat();
     let whole = feed_cut(feeder(), &stream, []);
@@ -37,7 +37,7 @@ fn compressed_messages_are_understood_beside_others() {
         (vec![frame(FIN | RSV1 | BINARY, HELLO)], vec![Said::Binary(b"Hello".to_vec())]),
         (vec![frame(FIN | RSV1 | TEXT, &deflated), frame(FIN | TEXT, "b")], vec![text(&long), text("b")]),
         (vec![frame(FIN | TEXT, "b"), frame(FIN | RSV1 | TEXT, &deflated)], vec![text("b"), text(&long)]),
-        // As the RFC says in its section 7.2.3.6, and as some say it.
+        // As the RFC has it in its section 7.2.3.6, and as some peers send it.
         (vec![frame(FIN | RSV1 | TEXT, [0])], vec![text("")]),
         (vec![frame(FIN | RSV1 | TEXT, [])], vec![text("")]),
         (vec![frame(RSV1 | TEXT, []), frame(CONTINUE, []), frame(FIN | CONTINUE, [0])], vec![text("")]),
@@ -103,7 +103,7 @@ fn every_violation_has_its_code() {
 fn what_cannot_be_compressed_may_be_a_little_longer_on_its_way() {
     let mut random = fastrand::Rng::with_seed(9);
     let payload = std::iter::repeat_with(|| random.u8(128..)).take(1000).collect::<Vec<_>>();
-    // One stored block, as a compressor writes it that gives up.
+    // One stored block, as written by a compressor that gives up.
     let mut stored = vec![0x00, 0xE8, 0x03, 0x17, 0xFC];
     stored.extend_from_slice(&payload);
     stored.push(0x00);
