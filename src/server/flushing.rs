@@ -44,9 +44,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     Some(Step::Member(index)) => {
                         slice -= 1;
                         members_left -= 1;
-                        // One that is full, or waits for a page, gets there by itself.
-                        if self.connections.at(index).write_state() == WriteState::Ready {
-                            self.flush(index);
+                        match self.connections.at(index).write_state() {
+                            WriteState::Ready => self.flush(index),
+                            // Its page begins where it is.
+                            WriteState::AwaitingHistory => {}
+                            // It gets there by itself once there is room.
+                            _ => self.skip_lull(index),
                         }
                     }
                     Some(Step::Finished) => {
@@ -61,6 +64,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.registry.sweep_later();
             }
         }
+    }
+
+    /// Moves the cursor of a member that cannot be sent anything now up to the message that comes next, if it has all
+    /// before that. A later sweep no longer knows that the channel has nothing in between.
+    pub(super) fn skip_lull(&mut self, index: u32) {
+        let connection = self.connections.at(index);
+        let Some(channel) = connection.channel() else { return };
+        let reach = self.registry.channel(channel).reach(connection.cursor());
+        self.connections.set_cursor(index, reach);
     }
 
     /// Gives pages of history to those who asked for them, until `reserved` bytes
@@ -98,8 +110,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if page.oldest > page.after + 1 {
             self.notice_gap(index);
         }
-        let connection = self.connections.at(index);
-        if !connection.has_unsent() && connection.cursor() == page.after {
+        let is_at_page = self.connections.at(index).cursor() == page.after;
+        if is_at_page {
+            self.connections.set_cursor(index, page.reach(0));
+        }
+        if is_at_page && !self.connections.at(index).has_unsent() {
             self.encode_page(index, page);
             let mut at = 0;
             while at < page.entries.len() && !self.connections.at(index).has_unsent() {
@@ -122,10 +137,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.metrics.deliveries += delivered as u64;
                 self.metrics.delivery_writes += 1;
             }
-            if at == page.entries.len() {
-                let cursor = self.connections.at(index).cursor().max(page.through);
-                self.connections.set_cursor(index, cursor);
-            }
+            self.connections.set_cursor(index, page.reach(at));
         }
         self.connections.queue_flush(index);
     }

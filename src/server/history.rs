@@ -13,10 +13,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Has a page read of what comes after a cursor that is behind its log. All
     /// cursors at one place share the answer.
     pub(super) fn ask_for_page(&mut self, index: u32) {
-        let connection = self.connections.at(index);
-        let Some(channel) = connection.channel() else { return };
-        let reach = self.registry.channel(channel).reach(connection.cursor());
-        self.connections.set_cursor(index, reach);
+        let Some(channel) = self.connections.at(index).channel() else { return };
+        self.skip_lull(index);
         self.notice_gap(index);
         self.connections.await_history(index);
         let connection = self.connections.at(index);

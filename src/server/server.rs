@@ -122,6 +122,13 @@ pub(super) struct Page {
     pub(super) waiters: Vec<Id>,
 }
 
+impl Page {
+    /// The id up to which those have been sent everything that got the first `count` messages.
+    pub(super) fn reach(&self, count: usize) -> u64 {
+        self.entries.get(count).map_or(self.through, |next| next.id - 1)
+    }
+}
+
 /// Whether the server goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {

@@ -96,3 +96,61 @@ fn a_resume_that_has_missed_nothing_is_no_gap_however_much_is_deleted_meanwhile(
     world.pass(3_000);
     assert_eq!(said(&mut client), ["third", "fourth"]);
 }
+
+/// Publishes on the quiet channel, in a turn of its own.
+fn publish(publisher: &mut Peer, world: &mut World, content: &str) {
+    publisher.post("quiet", content);
+    world.rest();
+}
+
+#[test]
+fn a_slow_client_is_told_of_no_gap_if_nothing_was_deleted_on_its_channel() {
+    let mut world = short_memory(0);
+    let mut publisher = Peer::connect(&mut world);
+    let mut client = Peer::open_v1("/api/ws/quiet", &mut world);
+    world.rest();
+    assert_eq!(said(&mut client), ["hello", "live"]);
+    for round in 0..2 {
+        // It has had a part of the last message that there is when the others publish.
+        client.wire.borrow_mut().set_room(10);
+        publish(&mut publisher, &mut world, &format!("first-{round}"));
+        fill(&mut publisher, &mut world, round);
+        // The first of them is in the store only when the second is in memory.
+        publish(&mut publisher, &mut world, &format!("second-{round}"));
+        publish(&mut publisher, &mut world, &format!("third-{round}"));
+        client.wire.borrow_mut().set_room(1 << 20);
+        client.sip(1);
+        world.rest();
+        assert_eq!(said(&mut client), ["first", "second", "third"].map(|word| format!("{word}-{round}")));
+    }
+}
+
+#[test]
+fn a_slow_client_within_a_page_is_told_of_no_gap_if_nothing_was_deleted_that_it_has_yet_to_get() {
+    for room in (1..900).step_by(7) {
+        let mut world = short_memory(1_000);
+        let mut publisher = Peer::connect(&mut world);
+        for (channel, content) in [("quiet", "first"), ("busy", "a"), ("busy", "b"), ("quiet", "second")] {
+            publisher.post(channel, content);
+        }
+        world.pass(1_000);
+        let mut client = Peer::open_v1("/api/ws/quiet?last_event_id=message-00000", &mut world);
+        assert_eq!(said(&mut client), ["hello"]);
+        client.wire.borrow_mut().set_room(room);
+        world.pass(3_000);
+        // What came between the two is deleted.
+        for content in ["c", "d", "e"] {
+            publisher.post("busy", content);
+        }
+        world.pass(3_000);
+        client.wire.borrow_mut().set_room(1 << 20);
+        client.sip(1);
+        world.pass(5_000);
+        let said = said(&mut client);
+        assert!(["resumed", "gap"].contains(&said[0].as_str()), "{said:?}");
+        let had_the_first = said.iter().any(|what| what == "first");
+        let later_gaps = said.iter().skip(1).filter(|what| *what == "gap").count();
+        assert_eq!(later_gaps, usize::from(!had_the_first && said[0] == "resumed"), "{room} {said:?}");
+        assert_eq!(said[said.len() - 2..], ["second", "live"], "{room} {said:?}");
+    }
+}

@@ -174,7 +174,7 @@ impl<S: Socket> Connections<S> {
     pub(in crate::server) fn write_entries<'a>(
         &mut self,
         index: u32,
-        entries: impl ExactSizeIterator<Item = &'a Entry> + DoubleEndedIterator + Clone,
+        mut entries: impl ExactSizeIterator<Item = &'a Entry> + DoubleEndedIterator + Clone,
         budget: usize,
         batch: Option<(&mut Batch, u64)>,
     ) -> Written {
@@ -182,7 +182,7 @@ impl<S: Socket> Connections<S> {
         let encoding = connection.encoding;
         let is_one = entries.len() == 1;
         let last = entries.clone().next_back().map_or(0, |entry| entry.id);
-        let frames = entries.map_while(|entry| Some((entry.id, entry.frame(encoding)?)));
+        let frames = entries.clone().map_while(|entry| Some((entry.id, entry.frame(encoding)?)));
         let sent = match frames.clone().next() {
             None => Sent::Later,
             Some((_, one)) if is_one || one.len() >= budget => {
@@ -209,7 +209,7 @@ impl<S: Socket> Connections<S> {
             }
         };
         let mut delivered = 0;
-        let Sent::Bytes(mut left) = sent else { return Written { sent, delivered } };
+        let mut left = if let Sent::Bytes(len) = sent { len } else { 0 };
         for (id, frame) in frames {
             if left == 0 {
                 break;
@@ -221,6 +221,11 @@ impl<S: Socket> Connections<S> {
                 break;
             }
             left -= frame.len();
+        }
+        // Its channel has nothing before the next message that it has not got: if what is there is deleted, it misses
+        // nothing.
+        if let Some(next) = entries.nth(delivered) {
+            self.slab[index as usize].cursor = next.id - 1;
         }
         Written { sent, delivered }
     }
