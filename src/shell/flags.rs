@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use log::LevelFilter;
 
 use crate::base::config::{
@@ -13,7 +13,7 @@ use crate::base::config::{
 use crate::base::origin::AllowedOrigins;
 
 use super::options::Options;
-use crate::store::sqlite::{self, StoreOptions};
+use crate::store::sqlite::{Durability, StoreOptions};
 
 /// The flags of `polecat serve`.
 #[derive(Debug, Args)]
@@ -89,12 +89,6 @@ struct Store {
     #[arg(long, value_name = "SECONDS", env = "POLECAT_IDEMPOTENCY_WINDOW", default_value = "300")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     idempotency_window: u32,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Durability {
-    Normal,
-    Full,
 }
 
 #[derive(Debug, Args)]
@@ -273,10 +267,7 @@ impl Store {
 
     fn options(&self) -> StoreOptions {
         StoreOptions {
-            durability: match self.durability {
-                Durability::Normal => sqlite::Durability::Normal,
-                Durability::Full => sqlite::Durability::Full,
-            },
+            durability: self.durability,
             retain_messages: self.retain_messages,
             retain_events: Some(self.retain_events),
             retain_days: self.retain_days,

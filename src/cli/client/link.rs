@@ -90,30 +90,24 @@ impl<'s> Link<'s> {
 
     /// Takes a message to be sent by the next [`Self::flush`].
     pub(super) fn send(&mut self, text: &str) -> Result<(), Failure> {
-        match self.socket.write(Message::text(text)) {
-            Ok(()) => Ok(()),
-            // It is kept, and goes out later.
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.has_unsent = true;
-                Ok(())
-            }
-            Err(error) => Err(self.failure(error)),
-        }
+        let written = self.socket.write(Message::text(text));
+        self.note(written, self.has_unsent)
     }
 
     /// Sends what there is room for, answers to Pings, too.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
-        match self.socket.flush() {
-            Ok(()) => {
-                self.has_unsent = false;
-                Ok(())
-            }
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.has_unsent = true;
-                Ok(())
-            }
-            Err(error) => Err(self.failure(error)),
-        }
+        let flushed = self.socket.flush();
+        self.note(flushed, false)
+    }
+
+    /// What the socket does not take is kept, and goes out later; `has_unsent` is what holds if it has taken it.
+    fn note(&mut self, written: Result<(), Error>, has_unsent: bool) -> Result<(), Failure> {
+        self.has_unsent = match written {
+            Ok(()) => has_unsent,
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => true,
+            Err(error) => return Err(self.failure(error)),
+        };
+        Ok(())
     }
 
     /// Says goodbye, as far as that is possible at once.

@@ -28,11 +28,11 @@ impl Default for StoreOptions {
 }
 
 /// What it takes for a record to be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
-    /// The operating system has it: it survives the end of the process, however
-    /// sudden, and a power cut once the log was copied back.
+    // The operating system has it: it survives the end of the process, however
+    // sudden, and a power cut once the log was copied back.
     Normal,
-    /// The disk has it: every commit waits for that, and it survives a power cut.
+    // The disk has it: every commit waits for that, and it survives a power cut.
     Full,
 }
