@@ -13,22 +13,22 @@ use crate::store::engine::Stream;
 #[derive(Debug)]
 pub struct Channel {
     /// What its members subscribe to.
-    pub stream: Stream,
+    pub(super) stream: Stream,
     /// Distinguishes this channel from others that had or will have its index.
-    pub serial: u64,
+    pub(super) serial: u64,
     /// Its members, as indices into the slab of connections. A member knows its own slot in this list.
-    pub members: Vec<u32>,
+    pub(super) members: Vec<u32>,
     /// Its newest frames.
-    pub log: Log,
+    pub(super) log: Log,
     /// How far the newest frames have been offered to the members.
-    pub sweep: Sweep,
+    pub(super) sweep: Sweep,
     /// Two ids between which the channel has no message: the newest one when every member was last offered
     /// everything, and the next.
-    pub lull: (u64, u64),
+    pub(super) lull: (u64, u64),
     /// Members below this slot have yet to get the notice that is not in the log.
-    pub notice: usize,
+    pub(super) notice: usize,
     /// Its position among the channels whose logs hold frames.
-    pub idle: Link,
+    pub(super) idle: Link,
 }
 
 /// A member whose slot has changed.

@@ -146,10 +146,25 @@ impl Registry {
         }
     }
 
-    /// The channel at `index`. The index must come from [`Self::join`], and the channel must still have that
-    /// member.
-    pub fn channel(&self, index: u32) -> &Channel {
-        &self.channels[index as usize]
+    /// What members of the channel at `index` get. The index is one that [`Self::join`] returned, and the channel
+    /// still has the member; so it is in the methods below.
+    pub fn stream(&self, index: u32) -> &Stream {
+        &self.channels[index as usize].stream
+    }
+
+    /// Tells the channel at `index` from others that had or will have its place.
+    pub fn serial(&self, index: u32) -> u64 {
+        self.channels[index as usize].serial
+    }
+
+    /// The id up to which a member whose cursor is `cursor` has been sent everything of the channel at `index`.
+    pub fn reach(&self, index: u32, cursor: u64) -> u64 {
+        self.channels[index as usize].reach(cursor)
+    }
+
+    /// The newest id of the sequence that the channel at `index` is part of.
+    pub fn newest_for(&self, index: u32) -> u64 {
+        self.newest(self.stream(index))
     }
 
     /// The name of the channel at `index`; `None` for the event stream, or if there is no channel.
@@ -379,9 +394,33 @@ impl Registry {
         self.logs_bytes
     }
 
-    /// Every channel with its index, in the order of the slab.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Channel)> {
-        self.channels.iter().map(|(index, channel)| (u32::try_from(index).unwrap_or(u32::MAX), channel))
+    /// Every channel, in the order of the slab.
+    fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter().map(|(_, channel)| channel)
+    }
+
+    /// The member at `slot` of the channel at `index`, if there are both.
+    pub fn member(&self, index: u32, slot: u32) -> Option<u32> {
+        self.channels.get(index as usize)?.members.get(slot as usize).copied()
+    }
+
+    /// How many members all channels have together, by looking at each: for tests.
+    pub fn count_members(&self) -> usize {
+        self.iter().map(|channel| channel.members.len()).sum()
+    }
+
+    /// How many channels with a name have members, by looking at each: for tests.
+    pub fn count_named(&self) -> usize {
+        let is_named = |channel: &&Channel| matches!(channel.stream, Stream::Channel(_));
+        self.iter().filter(is_named).filter(|channel| !channel.members.is_empty()).count()
+    }
+
+    /// The frames of the log that has the most, and the bytes of the largest that has more than one, by looking at
+    /// each: for tests.
+    pub fn largest_logs(&self) -> (usize, usize) {
+        let frames = self.iter().map(|channel| channel.log.len()).max().unwrap_or_default();
+        let several = self.iter().filter(|channel| channel.log.len() > 1);
+        (frames, several.map(|channel| channel.log.bytes()).max().unwrap_or_default())
     }
 
     /// Checks the whole structure.
@@ -391,7 +430,7 @@ impl Registry {
     pub fn check_invariants(&self) {
         let mut bytes = 0;
         let mut holding = 0;
-        for (_, channel) in self.iter() {
+        for channel in self.iter() {
             bytes += channel.log.bytes();
             holding += u32::from(!channel.log.is_empty());
             assert!(!channel.members.is_empty() || channel.sweep != Sweep::Done, "an empty channel is kept");
@@ -404,7 +443,7 @@ impl Registry {
         assert_eq!(bytes, self.logs_bytes, "bytes of logs");
         assert_eq!(holding, self.idle.len(), "logs that hold frames are listed");
         assert!(self.logs_bytes <= self.logs_bytes_max, "logs are bounded together");
-        let waiting = self.iter().filter(|(_, channel)| channel.sweep != Sweep::Done).count();
+        let waiting = self.iter().filter(|channel| channel.sweep != Sweep::Done).count();
         assert_eq!(waiting, self.sweeps.len(), "sweeps are queued once");
     }
 }

@@ -71,7 +71,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn skip_lull(&mut self, index: u32) {
         let connection = self.connections.at(index);
         let Some(channel) = connection.channel() else { return };
-        let reach = self.registry.channel(channel).reach(connection.cursor());
+        let reach = self.registry.reach(channel, connection.cursor());
         self.connections.set_cursor(index, reach);
     }
 
@@ -148,7 +148,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let connection = self.connections.at(index);
         let encoding = connection.encoding();
         let Some(channel) = connection.channel().filter(|_| encoding != Encoding::Plain) else { return };
-        let stream = &self.registry.channel(channel).stream;
+        let stream = self.registry.stream(channel);
         let (encoders, over) = (&mut self.encoders, self.config.compression.over);
         let coded = &mut self.metrics.coded;
         let mut make = |id, plain: &_| Some(encoders.encode(encoding, stream, id, plain, over, coded));
@@ -212,7 +212,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Run::End => Sent::Nothing,
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
-                let serial = self.registry.channel(channel).serial;
+                let serial = self.registry.serial(channel);
                 let batch = Some((&mut self.batch, serial));
                 let Written { sent, delivered } =
                     self.connections.write_entries(index, entries, budget, batch);

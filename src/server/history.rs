@@ -19,7 +19,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.connections.await_history(index);
         let connection = self.connections.at(index);
         let (id, after) = (connection.id(index), connection.cursor());
-        let serial = self.registry.channel(channel).serial;
+        let serial = self.registry.serial(channel);
         if let Some(ticket) = self.pages_asked.get(&(serial, after))
             && let Some(Ask::Page { waiters, .. }) =
                 usize::try_from(*ticket).ok().and_then(|key| self.asks.get_mut(key))
@@ -60,7 +60,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     fn history_query(&mut self, ticket: Ticket) -> Option<Query> {
         let budgets = &self.config.budgets;
         let stream_of = |connection: &Connection<S>| {
-            connection.channel().map(|channel| self.registry.channel(channel).stream.clone())
+            connection.channel().map(|channel| self.registry.stream(channel).clone())
         };
         match self.asks.get_mut(usize::try_from(ticket.0).ok()?)? {
             Ask::Resume { connection, from, through } => {

@@ -278,7 +278,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if matches!(self.registry.after(channel, cursor), Run::End) {
             return 0;
         }
-        self.registry.newest(&self.registry.channel(channel).stream).saturating_sub(cursor)
+        self.registry.newest_for(channel).saturating_sub(cursor)
     }
 
     fn ended(&self) -> Vec<Ended<'_>> {

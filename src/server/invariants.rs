@@ -1,6 +1,6 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
-use crate::store::engine::{Engine, Stream};
+use crate::store::engine::Engine;
 
 use super::connections::{Connection, WriteState, expect_once};
 use super::server::{Ask, Server};
@@ -45,14 +45,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             engine_backlog_bytes: self.engine_backlog_bytes,
             ..Holdings::default()
         };
-        for (_, channel) in self.registry.iter() {
-            let is_channel = matches!(channel.stream, Stream::Channel(_));
-            held.channels += usize::from(is_channel && !channel.members.is_empty());
-            held.log_frames_max = held.log_frames_max.max(channel.log.len());
-            if channel.log.len() > 1 {
-                held.log_bytes_max = held.log_bytes_max.max(channel.log.bytes());
-            }
-        }
+        held.channels = self.registry.count_named();
+        (held.log_frames_max, held.log_bytes_max) = self.registry.largest_logs();
         (held.inboxes, held.outboxes) = self.connections.holding();
         let unsent = self.connections.iter().map(|(_, connection)| connection.unsent_bytes());
         held.outbox_bytes_max = unsent.max().unwrap_or_default();
@@ -72,7 +66,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.connections.iter().for_each(|(index, connection)| self.check_connection(index, connection));
         let members =
             self.connections.iter().filter(|(_, connection)| connection.channel().is_some()).count();
-        let listed: usize = self.registry.iter().map(|(_, channel)| channel.members.len()).sum();
+        let listed = self.registry.count_members();
         assert_eq!(members, listed, "members and connections agree");
         let pages = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Page { .. })).count();
         assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
@@ -104,13 +98,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn check_connection(&self, index: u32, connection: &Connection<S>) {
         if let Some(channel) = connection.channel() {
-            let channel = self.registry.channel(channel);
-            assert_eq!(
-                channel.members.get(connection.slot() as usize),
-                Some(&index),
-                "a member knows its place"
-            );
-            assert!(connection.cursor() <= self.registry.newest(&channel.stream), "no cursor is ahead");
+            let member = self.registry.member(channel, connection.slot());
+            assert_eq!(member, Some(index), "a member knows its place");
+            assert!(connection.cursor() <= self.registry.newest_for(channel), "no cursor is ahead");
         }
         if connection.write_state() == WriteState::AwaitingHistory {
             let is_waiter = |ask: &Ask| match ask {

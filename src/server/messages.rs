@@ -112,7 +112,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, ticket: Option<Ticket>) {
         let Some(channel) = self.connections.at(index).channel() else { return };
-        if let Stream::Channel(name) = &self.registry.channel(channel).stream {
+        if let Stream::Channel(name) = self.registry.stream(channel) {
             let name = name.clone();
             let message = draft.into_message(name, self.moment.timestamp());
             self.append(Record::Message(message), key, ticket);

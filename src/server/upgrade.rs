@@ -208,7 +208,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             && connection.write_state() == WriteState::Ready
             && matches!(self.registry.after(channel, cursor), Run::End)
         {
-            let newest = self.registry.newest(&self.registry.channel(channel).stream);
+            let newest = self.registry.newest_for(channel);
             self.connections.set_cursor(index, cursor.max(newest));
         }
     }
@@ -220,7 +220,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let Phase::Open(endpoint) = connection.phase() else { return };
         let Some(channel) = connection.channel() else { return };
         let cursor = connection.cursor();
-        let Kept { oldest, newest } = self.kept(&self.registry.channel(channel).stream);
+        let Kept { oldest, newest } = self.kept(self.registry.stream(channel));
         if cursor + 1 >= oldest {
             return;
         }

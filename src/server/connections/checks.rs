@@ -3,9 +3,9 @@
 use crate::base::id::{Id, NONE};
 use crate::hub::entry::Encoding;
 
-use super::Connections;
 use super::connection::{Connection, Endpoint, Phase, Queue, ReadState, WriteState};
 use super::deadlines::Deadline;
+use super::owner::Connections;
 
 impl<S> Connections<S> {
     /// All connections with their indexes, in the order of the slab.

@@ -6,8 +6,8 @@ use std::io::{self, IoSlice};
 use crate::base::frame::Frame;
 use crate::hub::entry::Entry;
 
-use super::Connections;
-use super::connection::{Phase, WriteState};
+use super::connection::{Phase, ReadState, WriteState};
+use super::owner::Connections;
 use crate::server::batch::{Batch, Range};
 use crate::server::socket::Socket;
 
@@ -134,7 +134,7 @@ impl<S: Socket> Connections<S> {
             match connection.socket.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.reading = super::ReadState::Idle;
+                    connection.reading = ReadState::Idle;
                     return Err(error);
                 }
                 Ok(len) if len > 0 => {
@@ -156,7 +156,7 @@ impl<S: Socket> Connections<S> {
             // However much its channel still holds for it: the answer to a
             // ping may be among what it was not read for.
             let connection = self.at(index);
-            if connection.outbox.is_none() && connection.reading == super::ReadState::Backpressured {
+            if connection.outbox.is_none() && connection.reading == ReadState::Backpressured {
                 self.queue_read(index);
             }
             // A peer that reads a response, or the rest before a Close, is waited for.

@@ -10,8 +10,8 @@ use crate::base::config::Limits;
 use crate::base::frame::{Frame, SMALL_BYTES};
 use crate::base::id::Id;
 
-use super::Connections;
 use super::connection::{Connection, Endpoint, Phase};
+use super::owner::Connections;
 use super::unsent::{OWN_BYTES, POOLS, Pool, is_out_of_the_way};
 
 /// However many wait, one that takes something this often is not closed, in milliseconds.

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use crate::base::id::{Id, NONE};
 use crate::hub::entry::Encoding;
 
-use super::Connections;
 use super::close_reason::CloseReason;
 use super::connection::{
     CloseKind, Connection, Decoder, Endpoint, Inbox, Level, Phase, Queue, ReadState, WriteState,
 };
+use super::owner::Connections;
 use super::recent_closes::Close;
 use crate::server::socket::{Readiness, Socket};
 
