@@ -18,6 +18,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 const NAME_BYTES_MAX: usize = 40;
+const LABEL_BYTES_MAX: usize = 60;
 
 /// Runs the check.
 pub fn check(data: &[u8]) {
@@ -122,11 +123,16 @@ fn check_said(text: &str) {
     assert_eq!(parse(&out)["payload"]["requested"].as_str(), Some(text));
 }
 
+fn limits() -> Limits {
+    Limits { channel_name_bytes_max: NAME_BYTES_MAX, label_bytes_max: LABEL_BYTES_MAX, ..Limits::default() }
+}
+
 fn check_posted_message(body: &[u8]) {
-    match PostedMessage::parse(body, NAME_BYTES_MAX) {
+    match PostedMessage::parse(body, &limits()) {
         Ok(PostedMessage { channel_id, draft }) => {
             assert!(std::str::from_utf8(body).is_ok(), "JSON is UTF-8");
             assert!(channel_name_error(&channel_id, NAME_BYTES_MAX).is_none());
+            assert!(!draft.has_long_label(LABEL_BYTES_MAX));
             if let Ok(value) = serde_json::from_slice::<Value>(body) {
                 assert_eq!(value["channel_id"].as_str(), Some(&*channel_id));
                 assert!(value["author"].is_string() && value["content"].is_string());
@@ -139,7 +145,7 @@ fn check_posted_message(body: &[u8]) {
 }
 
 fn check_posted_event(body: &[u8]) {
-    match PostedEvent::parse(body, NAME_BYTES_MAX) {
+    match PostedEvent::parse(body, &limits()) {
         Ok(PostedEvent { kind, payload, correlation_id }) => {
             // Of what is ignored no tree needs to exist.
             let text = std::str::from_utf8(body).expect("JSON is UTF-8");

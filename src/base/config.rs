@@ -70,6 +70,8 @@ pub struct Limits {
     pub chunk_extra_bytes_max: usize,
     /// Bytes of the name of a channel, after percent-decoding.
     pub channel_name_bytes_max: usize,
+    /// Bytes of a message's lane and of its provider, and of the correlation id in the body of an event.
+    pub label_bytes_max: usize,
     /// Unsent private bytes at which a connection is no longer read.
     pub outbox_bytes_max: usize,
     /// Bytes of unfinished messages and requests of all connections together. The connection that exceeds it
@@ -105,6 +107,7 @@ impl Default for Limits {
             target_bytes_max: 8 << 10,
             chunk_extra_bytes_max: 8 << 10,
             channel_name_bytes_max: 200,
+            label_bytes_max: 200,
             outbox_bytes_max: 64 << 10,
             inboxes_bytes_max: 64 << 20,
             outboxes_bytes_max: 64 << 20,

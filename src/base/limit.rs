@@ -52,6 +52,8 @@ limits! {
     TargetBytes = "target_bytes",
     /// The name of a channel or the type of an event: 400, or 422.
     ChannelNameBytes = "channel_name_bytes",
+    /// A message's lane or provider, or the correlation id of an event: 422; of a WebSocket message, it was not taken.
+    LabelBytes = "label_bytes",
     /// Unsent bytes of one connection: it was not read.
     OutboxBytes = "outbox_bytes",
     /// Unsent bytes of all connections: one was not read, or not sent history, or was closed for it.

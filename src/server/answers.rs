@@ -8,7 +8,7 @@ use crate::base::id::Id;
 use crate::hub::entry::Entry;
 use crate::store::engine::{Answer, Engine, EngineError, Record, Ticket};
 use crate::wire::http::decoder::Status;
-use crate::wire::protocol::{write_event, write_json, write_message, write_numbered};
+use crate::wire::protocol::{write_event, write_message, write_numbered};
 use crate::wire::v1::{ErrorCode, Place};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
@@ -49,11 +49,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.apply_page(ticket, &records, through, oldest);
             }
             Answer::Span { ticket, span } => self.apply_span(ticket, span),
-            Answer::Channels { ticket, names } => self.answer_json(ticket, "{\"channels\":", &names, "}"),
+            Answer::Names { ticket, names, next } => self.apply_names(ticket, &names, next),
+            Answer::TooLarge { ticket } => self.apply_too_large(ticket),
+            Answer::Totals { ticket, messages, tokens } => self.apply_totals(ticket, messages, tokens),
             Answer::ChannelDetails { ticket, channels, is_cut } => {
                 self.apply_channel_details(ticket, &channels, is_cut);
             }
-            Answer::Summary { ticket, summary } => self.answer_json(ticket, "{\"summary\":", &summary, "}"),
             // Nobody asks for a count.
             Answer::Failed { ticket, error } => {
                 self.metrics.reads_failed += 1;
@@ -139,19 +140,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    fn answer_json(&mut self, ticket: Ticket, before: &str, value: &impl serde::Serialize, after: &str) {
-        let mut body = before.as_bytes().to_vec();
-        write_json(value, &mut body);
-        body.extend_from_slice(after.as_bytes());
-        self.answer_request(ticket, Status::OK, &body);
-    }
-
-    pub(super) fn answer_request(&mut self, ticket: Ticket, status: Status, body: &[u8]) {
-        if let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) {
-            self.answer(connection, &exchange, status, body, &[]);
-        }
-    }
-
     fn answer_error(&mut self, ticket: Ticket, error: &EngineError) {
         match self.take_ask(ticket) {
             Some(Ask::Request { connection, exchange } | Ask::Channels { connection, exchange, .. }) => {
@@ -188,7 +176,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
         let ask = self.asks.try_remove(usize::try_from(ticket.0).ok()?);
         match &ask {
-            Some(Ask::List { .. }) => self.lists_asked -= 1,
+            Some(Ask::List { connection }) => {
+                self.lists_asked -= 1;
+                if let Some(list) = self.lists.get_mut(connection) {
+                    list.is_asked = false;
+                }
+            }
             Some(Ask::Resume { .. } | Ask::Page { .. }) => self.history_asked -= 1,
             Some(Ask::Channels { .. }) => self.inspections.note_channels_asked(false),
             _ => {}

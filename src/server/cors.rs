@@ -7,11 +7,15 @@ use super::exchange::{Exchange, FOREIGN_ORIGIN};
 use super::server::Server;
 use super::socket::Socket;
 
+/// The longest `Origin` that is looked at: a host has 253 bytes at most.
+const ORIGIN_BYTES_MAX: usize = 512;
+
 impl<S: Socket, E: Engine> Server<S, E> {
     /// The `Origin` that the request names, if that page may talk to us.
     pub(super) fn allowed_origin<'b>(&self, request: &Request<'b>) -> Option<&'b str> {
         let origin = request.header("origin").filter(|_| request.header_values("origin").count() == 1)?;
-        self.config.origins.allow(origin, request.host).then_some(origin)
+        let is_allowed = origin.len() <= ORIGIN_BYTES_MAX && self.config.origins.allow(origin, request.host);
+        is_allowed.then_some(origin)
     }
 
     /// Whether a browser sent this for a page that may not talk to us.

@@ -8,7 +8,7 @@ use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 
 use super::exchange::Exchange;
-use super::introspection::{LIST_BYTES_MAX, numbered};
+use super::introspection::numbered;
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
@@ -24,9 +24,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Asks the engine what is kept of channels.
     pub(super) fn ask_for_channels(&mut self, connection: Id, exchange: Exchange, range: ChannelRange) {
         let (after, channels_max) = (range.after.clone(), range.limit);
+        let bytes_max = self.page_bytes_max();
         let ticket = Ticket(self.asks.insert(Ask::Channels { connection, exchange, range }) as u64);
         self.inspections.note_channels_asked(true);
-        self.engine.ask(Query::ChannelDetails { after, channels_max, bytes_max: LIST_BYTES_MAX }, ticket);
+        self.engine.ask(Query::ChannelDetails { after, channels_max, bytes_max }, ticket);
     }
 
     /// Puts what the engine keeps of channels together with who is on them.
@@ -42,7 +43,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut stored = stored.iter().peekable();
         let mut joined = self.registry.names_after(range.after.as_deref()).peekable();
         let mut left = range.limit;
-        while left > 0 && body.len() < LIST_BYTES_MAX {
+        let bytes_max = self.page_bytes_max();
+        while left > 0 && body.len() < bytes_max {
             let takes_stored = match (stored.peek(), joined.peek()) {
                 // What comes behind the end of a list that was cut is in the next one.
                 (None, _) if is_cut => break,

@@ -1,11 +1,13 @@
 //! What the server says of itself. Each question waits for the turn after the one in which it
 //! was asked, and one is answered in a turn: so the shell, which is told that there is
 //! one, can say what only it knows, and many who ask at once hold nobody up. Where there is no room for what is
-//! unsent, one answer of each kind is made, and the next of that kind when that is taken.
+//! unsent, pages are so short that they need none, and all are sent the same metrics for a moment.
 
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::ser::{Serialize, Serializer};
 
+use crate::base::frame::Frame;
+use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::store::engine::Engine;
@@ -14,7 +16,7 @@ use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 use crate::wire::v1::SUBPROTOCOL;
 
-use super::connections::{CloseReason, Connection, Counts, Endpoint, Level, Phase};
+use super::connections::{CloseReason, Connection, Counts, Endpoint, Level, OWN_BYTES, Phase};
 use super::exchange::Exchange;
 use super::inspections::Inspection;
 use super::server::{Ask, Server};
@@ -24,8 +26,11 @@ use super::socket::Socket;
 /// ended after so many, and the next goes on there.
 const PLACES_MAX: usize = 16 << 10;
 
-/// Bytes at which a list of connections or channels ends.
-pub(super) const LIST_BYTES_MAX: usize = 256 << 10;
+/// Bytes at which a page of connections or channels ends.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+
+/// How long the same metrics are told where there is no room for new ones.
+const METRICS_SHARED_MS: u64 = 1_000;
 
 /// Names and numbers, as an object.
 struct Numbers<I>(I);
@@ -130,34 +135,45 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Whether a question can be answered now.
     pub(super) fn has_to_inspect(&self) -> bool {
-        let has_room = self.has_room();
-        self.inspections.has_next(|id| has_room || self.connections.is_out_of_the_way(id))
+        self.inspections.has_next()
     }
 
     /// Answers the next question whose asker is still there.
     pub(super) fn inspect(&mut self) {
-        let has_room = self.has_room();
         for _ in 0..self.config.budgets.reads {
-            let connections = &self.connections;
-            let next = self.inspections.next(|id| has_room || connections.is_out_of_the_way(id));
-            let Some((ticket, inspection)) = next else { return };
+            let Some((ticket, inspection)) = self.inspections.next() else { return };
             let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) else { continue };
             if self.connections.find(connection).is_none() {
                 continue;
             }
-            self.inspections.note(&inspection, connection);
             let (status, body) = match inspection {
                 Inspection::Channels(range) => return self.ask_for_channels(connection, exchange, range),
                 Inspection::Health => self.verbose_health(),
                 Inspection::Connections(range) => (Status::OK, self.connections_page(range)),
-                Inspection::Metrics => {
-                    let text = self.exposition();
-                    let extra = [("Content-Type", CONTENT_TYPE)];
-                    return self.answer(connection, &exchange, Status::OK, text.as_bytes(), &extra);
-                }
+                Inspection::Metrics => return self.answer_metrics(connection, &exchange),
             };
             return self.answer(connection, &exchange, status, &body, &[]);
         }
+    }
+
+    fn answer_metrics(&mut self, connection: Id, exchange: &Exchange) {
+        let extra = [("Content-Type", CONTENT_TYPE)];
+        if self.has_room() {
+            self.last_metrics = None;
+            let text = self.exposition();
+            return self.answer(connection, exchange, Status::OK, text.as_bytes(), &extra);
+        }
+        let now_ms = self.clock.ms();
+        let last = self.last_metrics.take().filter(|(made_ms, _)| now_ms - made_ms < METRICS_SHARED_MS);
+        let (made_ms, text) = last.unwrap_or_else(|| (now_ms, Frame::from(self.exposition().into_bytes())));
+        self.last_metrics = Some((made_ms, text.clone()));
+        self.answer_shared(connection, exchange, text, &extra);
+    }
+
+    /// Bytes at which a page of connections or channels ends: where there is no room for more, it is what each
+    /// connection may have unsent in any case.
+    pub(super) const fn page_bytes_max(&self) -> usize {
+        if self.has_room() { PAGE_BYTES_MAX } else { OWN_BYTES / 2 }
     }
 
     fn verbose_health(&self) -> (Status, Vec<u8>) {
@@ -230,7 +246,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let mut place = usize::try_from(first).unwrap_or(end).min(end);
         let places_end = place.saturating_add(PLACES_MAX).min(end);
         let mut listed = 0;
-        while place < places_end && listed < range.limit && body.len() < LIST_BYTES_MAX {
+        let bytes_max = self.page_bytes_max();
+        while place < places_end && listed < range.limit && body.len() < bytes_max {
             if let (Some(connection), Ok(index)) = (
                 u32::try_from(place).ok().and_then(|index| self.connections.get(index)),
                 u32::try_from(place),
@@ -247,7 +264,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         body.extend_from_slice(b"],\"next\":");
         write_json(&(place < end).then(|| place - 1), &mut body);
         body.extend_from_slice(b",\"closed\":");
-        write_json(&self.ended(), &mut body);
+        self.write_ended(bytes_max, &mut body);
         body.push(b'}');
         body
     }
@@ -281,17 +298,29 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.registry.newest_for(channel).saturating_sub(cursor)
     }
 
-    fn ended(&self) -> Vec<Ended<'_>> {
+    /// Writes the connections that were ended last, up to about so many bytes.
+    fn write_ended(&self, bytes_max: usize, body: &mut Vec<u8>) {
         let now_ms = self.clock.ms();
-        let ended = self.connections.recent_closes().map(|close| Ended {
-            address: close.address.map(|address| address.to_string()),
-            kind: close.kind.name(),
-            channel: close.channel.as_deref(),
-            reason: close.reason.name(),
-            age_ms: close.age_ms,
-            ago_ms: now_ms - close.at_ms,
-        });
-        ended.collect()
+        let start = body.len();
+        body.push(b'[');
+        for close in self.connections.recent_closes() {
+            if body.len() - start >= bytes_max {
+                break;
+            }
+            if body.len() > start + 1 {
+                body.push(b',');
+            }
+            let ended = Ended {
+                address: close.address.map(|address| address.to_string()),
+                kind: close.kind.name(),
+                channel: close.channel.as_deref(),
+                reason: close.reason.name(),
+                age_ms: close.age_ms,
+                ago_ms: now_ms - close.at_ms,
+            };
+            write_json(&ended, body);
+        }
+        body.push(b']');
     }
 }
 

@@ -2,10 +2,11 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::store::engine::{Query, Selection, Span};
+use crate::store::engine::{Mark, Names, Query, Selection, Span};
 use crate::wire::body::ListRange;
 use crate::wire::http::decoder::BodyEnd;
 use crate::wire::http::gzip::Gzip;
+use crate::wire::protocol::write_json;
 
 use super::exchange::Exchange;
 
@@ -19,24 +20,102 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 #[derive(Debug)]
 pub(super) struct List {
     pub(super) exchange: Exchange,
-    pub(super) of: Selection,
-    pub(super) range: ListRange,
+    pub(super) what: What,
     /// How its end is told where it does not fit into one slice.
     pub(super) end: BodyEnd,
     /// There where it may be compressed.
     pub(super) gzip: Option<Gzip>,
-    /// Which records are in it, once that is known.
-    pub(super) span: Option<Span>,
-    /// The id up to which they were read.
-    pub(super) read: u64,
     pub(super) is_begun: bool,
+    /// Whether the engine is asked for a slice.
+    pub(super) is_asked: bool,
     /// Whether a slice is being sent; the next one is read after that.
     pub(super) is_sending: bool,
 }
 
+/// The bounds of a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slice {
+    pub(super) records_max: usize,
+    /// Weight at which it ends.
+    pub(super) bytes_max: usize,
+    /// Weight that a record or name may have: it ends before one that has more.
+    pub(super) each_bytes_max: usize,
+}
+
+/// What is listed.
+#[derive(Debug)]
+pub(super) enum What {
+    Records(Records),
+    Names(NameSections),
+}
+
+/// Messages or events.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub(super) of: Selection,
+    pub(super) range: ListRange,
+    /// Which ones, once that is known.
+    pub(super) span: Option<Span>,
+    /// The id up to which they were read.
+    pub(super) read: u64,
+}
+
+/// Names, in one section after the other.
+#[derive(Debug)]
+pub(super) struct NameSections {
+    /// Those that are not complete.
+    left: &'static [Section],
+    after: Option<Mark>,
+    /// Whether a name of the first of them was written.
+    has_names: bool,
+    /// What is written and not sent. It is empty while nothing is asked of the engine.
+    pub(super) part: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Section {
+    /// What is named; `None` for the totals.
+    of: Option<Names>,
+    opening: &'static str,
+    closing: &'static str,
+}
+
+const CHANNELS: [Section; 1] =
+    [Section { of: Some(Names::Channels), opening: "{\"channels\":[", closing: "]}" }];
+
+const SUMMARY: [Section; 3] = [
+    Section { of: None, opening: "{\"summary\":{\"total_messages\":", closing: "" },
+    Section { of: Some(Names::Providers), opening: ",\"by_provider\":{", closing: "}" },
+    Section { of: Some(Names::Lanes), opening: ",\"by_lane\":{", closing: "}}}" },
+];
+
 impl List {
+    /// One of which nothing was asked yet.
+    pub(super) const fn new(exchange: Exchange, what: What, end: BodyEnd, gzip: Option<Gzip>) -> Self {
+        Self { exchange, what, end, gzip, is_begun: false, is_asked: false, is_sending: false }
+    }
+
     /// What is to be asked next, within these bounds of a slice.
-    pub(super) fn question(&self, records_max: usize, bytes_max: usize) -> Query {
+    pub(super) fn question(&self, slice: Slice) -> Query {
+        match &self.what {
+            What::Records(records) => records.question(slice),
+            What::Names(names) => names.question(slice),
+        }
+    }
+
+    /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty where
+    /// there are none.
+    pub(super) fn links(&self) -> String {
+        match &self.what {
+            What::Records(records) => records.links(),
+            What::Names(_) => String::new(),
+        }
+    }
+}
+
+impl Records {
+    fn question(&self, slice: Slice) -> Query {
+        let Slice { records_max, bytes_max, each_bytes_max } = slice;
         let of = self.of.clone();
         match self.span {
             None => {
@@ -44,7 +123,7 @@ impl List {
                 Query::Span { of, after, before, records_max: limit, bytes_max: LIST_BYTES_MAX }
             }
             Some(Span { last, .. }) => {
-                Query::List { of, after: self.read, through: last, records_max, bytes_max }
+                Query::List { of, after: self.read, through: last, records_max, bytes_max, each_bytes_max }
             }
         }
     }
@@ -57,9 +136,7 @@ impl List {
         }
     }
 
-    /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty where
-    /// there are none.
-    pub(super) fn links(&self) -> String {
+    fn links(&self) -> String {
         let Some(span) = self.span else { return String::new() };
         let mut base = format!("?limit={}", self.range.limit);
         let (name, value) = match &self.of {
@@ -79,5 +156,109 @@ impl List {
             links.push(format!("<{base}&before={}>; rel=\"prev\"", span.first));
         }
         links.join(", ")
+    }
+}
+
+impl NameSections {
+    /// All channels.
+    pub(super) const fn channels() -> Self {
+        Self::of(&CHANNELS)
+    }
+
+    /// The totals, and messages by provider and by lane.
+    pub(super) const fn summary() -> Self {
+        Self::of(&SUMMARY)
+    }
+
+    const fn of(left: &'static [Section]) -> Self {
+        Self { left, after: None, has_names: false, part: Vec::new() }
+    }
+
+    fn question(&self, slice: Slice) -> Query {
+        let Slice { bytes_max, each_bytes_max, .. } = slice;
+        match self.left.first().and_then(|section| section.of) {
+            Some(of) => {
+                let after = self.after.clone();
+                Query::Names { of, after, names_max: usize::MAX, bytes_max, each_bytes_max }
+            }
+            None => Query::Totals,
+        }
+    }
+
+    /// Writes the totals. Returns whether that was all.
+    pub(super) fn write_totals(&mut self, messages: u64, tokens: i64) -> bool {
+        self.write_opening();
+        write_json(&messages, &mut self.part);
+        self.part.extend_from_slice(b",\"total_tokens\":");
+        write_json(&tokens, &mut self.part);
+        self.end_section()
+    }
+
+    /// Writes a slice of names, behind which `next` is asked for. Returns whether that was all.
+    pub(super) fn write_names(&mut self, names: &[(String, u64)], next: Option<Mark>) -> bool {
+        if self.after.is_none() {
+            self.write_opening();
+        }
+        let is_counted = self.left.first().is_some_and(|section| section.of != Some(Names::Channels));
+        for (name, count) in names {
+            if std::mem::replace(&mut self.has_names, true) {
+                self.part.push(b',');
+            }
+            write_json(name, &mut self.part);
+            if is_counted {
+                self.part.push(b':');
+                write_json(count, &mut self.part);
+            }
+        }
+        self.after = next;
+        self.after.is_none() && self.end_section()
+    }
+
+    fn write_opening(&mut self) {
+        self.part.extend(self.left.first().map(|section| section.opening.as_bytes()).unwrap_or_default());
+    }
+
+    fn end_section(&mut self) -> bool {
+        if let Some((section, left)) = self.left.split_first() {
+            self.part.extend_from_slice(section.closing.as_bytes());
+            self.left = left;
+        }
+        self.has_names = false;
+        self.left.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<(String, u64)> {
+        names.iter().zip(1..).map(|(name, count)| ((*name).to_owned(), count)).collect()
+    }
+
+    #[test]
+    fn names_are_put_together_as_they_always_were() {
+        let mark = || Some(Mark { bytes: b"b".to_vec(), is_blob: false });
+        let mut channels = NameSections::channels();
+        assert!(!channels.write_names(&named(&["a", "b"]), mark()));
+        let slice = Slice { records_max: 9, bytes_max: 9, each_bytes_max: 9 };
+        assert!(matches!(channels.question(slice), Query::Names { of: Names::Channels, after: Some(_), .. }));
+        assert!(channels.write_names(&named(&["\"c\""]), None));
+        assert_eq!(channels.part, br#"{"channels":["a","b","\"c\""]}"#);
+        let mut none = NameSections::channels();
+        assert!(none.write_names(&[], None));
+        assert_eq!(none.part, br#"{"channels":[]}"#);
+
+        let mut summary = NameSections::summary();
+        assert_eq!(summary.question(slice), Query::Totals);
+        assert!(!summary.write_totals(3, -5));
+        assert!(!summary.write_names(&named(&["p"]), None));
+        assert!(!summary.write_names(&named(&["b"]), mark()));
+        assert!(!summary.write_names(&[], mark()));
+        assert!(summary.write_names(&named(&["c"]), None));
+        assert_eq!(
+            String::from_utf8_lossy(&summary.part),
+            r#"{"summary":{"total_messages":3,"total_tokens":-5,"by_provider":{"p":1},"by_lane":{"b":1,"c":1}}}"#
+        );
     }
 }

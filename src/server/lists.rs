@@ -1,23 +1,27 @@
-//! Lists of messages and of events: pages that may be large. First the engine says which records are in one, so
-//! that its head can link to the next; then these are read, a slice at a time, and the next slice only
-//! when the client has taken the one before it. So a list holds up nobody, and takes no more memory than a slice.
+//! Lists: of messages and of events, pages that may be large, and of all names, without end. Of a page the engine first
+//! says which records are in it, so that its head can link to the next. Then each list is read, a slice at a time, and
+//! the next slice only when the client has taken the one before it. So a list holds up nobody, and takes no more
+//! memory than a slice.
 
 use crate::base::id::Id;
-use crate::store::engine::{Engine, EngineError, Record, Selection, Span, Ticket};
+use crate::store::engine::{Engine, EngineError, Mark, Record, Selection, Span, Ticket};
 use crate::wire::body::ListRange;
 use crate::wire::http::accept::accepts_gzip;
 use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
 use crate::wire::http::gzip::Gzip;
 use crate::wire::protocol::{Sequence, write_event, write_numbered};
 
-use super::connections::CloseReason;
+use super::connections::{CloseReason, OWN_BYTES};
 use super::exchange::{Content, Exchange, JSON, detail_body};
-use super::list::List;
+use super::list::{List, NameSections, Records, Slice, What};
 use super::server::{Ask, Server};
 use super::socket::Socket;
 
 /// Questions about lists that the engine has at once: so many slices may come in one turn.
 const ASKED_MAX: usize = 4;
+
+/// Weight of a slice that needs no room, since each connection may have so much unsent in any case.
+const SMALL_SLICE_BYTES: usize = OWN_BYTES / 4;
 
 impl<S: Socket, E: Engine> Server<S, E> {
     /// Begins to answer `GET /api/messages` or `GET /api/events`.
@@ -33,49 +37,89 @@ impl<S: Socket, E: Engine> Server<S, E> {
             "/api/events" => Selection::Events(given("type").map(|kind| kind.as_ref().into())),
             _ => Selection::Messages(given("channel_id").map(|name| name.as_ref().into())),
         };
-        let end = match request.version {
-            Version::Http10 => BodyEnd::Close,
-            Version::Http11 => BodyEnd::Chunked,
-        };
         let may_compress = self.config.compression.over > 0 && accepts_gzip(request);
         let gzip = may_compress.then(Gzip::default);
-        let id = self.expect_answer(index, &exchange);
-        let list =
-            List { exchange, of, range, end, gzip, span: None, read: 0, is_begun: false, is_sending: false };
+        let what = What::Records(Records { of, range, span: None, read: 0 });
+        self.add_list(index, List::new(exchange, what, body_end(request), gzip));
+    }
+
+    /// Begins to answer `GET /api/channels` or `GET /api/summary`.
+    pub(super) fn list_names(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
+        let names = match request.path {
+            "/api/summary" => NameSections::summary(),
+            _ => NameSections::channels(),
+        };
+        self.add_list(index, List::new(exchange, What::Names(names), body_end(request), None));
+    }
+
+    fn add_list(&mut self, index: u32, list: List) {
+        let id = self.expect_answer(index, &list.exchange);
         self.lists.insert(id, list);
         self.lists_due.push_back(id);
         self.connections.await_response(index);
     }
 
-    /// Asks the engine for what lists need next, as far as there is room for that. Where there is none, there still
-    /// is a reserve for one slice.
+    /// Asks the engine for what lists need next. Without room, that are slices which need none, or one that has a reserve.
     pub(super) fn ask_for_lists(&mut self) {
-        while self.may_ask_for_list()
-            && let Some(connection) = self.lists_due.pop_front()
-        {
-            // Who asked may be gone.
-            let Some(list) = self.lists.get(&connection) else { continue };
-            let budgets = &self.config.budgets;
-            let question = list.question(budgets.page_records, budgets.page_bytes);
-            self.lists_asked += 1;
-            self.list_asked = Some(connection);
-            let ticket = Ticket(self.asks.insert(Ask::List { connection }) as u64);
-            self.engine.ask(question, ticket);
+        while self.lists_asked < ASKED_MAX {
+            let has_room = self.has_room_for_slice();
+            let bytes_max = if has_room { self.config.budgets.page_bytes } else { SMALL_SLICE_BYTES };
+            if (has_room || self.is_reserve_free())
+                && let Some(connection) = self.lists_large.pop_front()
+            {
+                self.list_in_reserve = Some(connection);
+                self.ask_for_list(connection, bytes_max, usize::MAX);
+            } else if let Some(connection) = self.lists_due.pop_front() {
+                let each_bytes_max = if has_room { usize::MAX } else { SMALL_SLICE_BYTES };
+                self.ask_for_list(connection, bytes_max, each_bytes_max);
+            } else {
+                return;
+            }
         }
+    }
+
+    fn ask_for_list(&mut self, connection: Id, bytes_max: usize, each_bytes_max: usize) {
+        // Who asked may be gone.
+        let Some(list) = self.lists.get_mut(&connection) else { return };
+        let budgets = &self.config.budgets;
+        let bytes_max = bytes_max.min(budgets.page_bytes);
+        let question = list.question(Slice { records_max: budgets.page_records, bytes_max, each_bytes_max });
+        list.is_asked = true;
+        self.lists_asked += 1;
+        let ticket = Ticket(self.asks.insert(Ask::List { connection }) as u64);
+        self.engine.ask(question, ticket);
     }
 
     /// Whether a list waits for nobody but us.
     pub(super) fn has_lists_to_ask_for(&self) -> bool {
-        !self.lists_due.is_empty() && self.may_ask_for_list()
+        self.lists_asked < ASKED_MAX
+            && (!self.lists_due.is_empty()
+                || (!self.lists_large.is_empty() && (self.has_room_for_slice() || self.is_reserve_free())))
     }
 
-    /// Whether another slice fits beside those that are being read and what is unsent, or the last one is out of
-    /// the way.
-    fn may_ask_for_list(&self) -> bool {
-        let has_room = self.has_room_for(self.lists_asked * self.config.budgets.page_bytes);
-        match self.lists_asked {
-            0 => has_room || self.list_asked.is_none_or(|id| self.connections.is_out_of_the_way(id)),
-            asked => has_room && asked < ASKED_MAX,
+    /// Whether another slice fits beside those that are being read and what is unsent.
+    fn has_room_for_slice(&self) -> bool {
+        self.has_room_for(self.lists_asked * self.config.budgets.page_bytes)
+    }
+
+    /// Whether the last slice for which there was no room is out of the way.
+    fn is_reserve_free(&self) -> bool {
+        let is_asked = |id: &Id| self.lists.get(id).is_some_and(|list| list.is_asked);
+        self.list_in_reserve.is_none_or(|id| !is_asked(&id) && self.connections.is_out_of_the_way(id))
+    }
+
+    /// The next slice of a list needs room. One that was begun and taken so far does not wait behind those that
+    /// were not.
+    pub(super) fn apply_too_large(&mut self, ticket: Ticket) {
+        let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
+        match self.lists.get(&connection) {
+            // What it has of a slice goes out before.
+            Some(List { what: What::Names(names), .. }) if !names.part.is_empty() => {
+                self.send_names(connection, false);
+            }
+            Some(list) if list.is_begun => self.lists_large.push_front(connection),
+            Some(_) => self.lists_large.push_back(connection),
+            None => {}
         }
     }
 
@@ -90,20 +134,27 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     pub(super) fn apply_span(&mut self, ticket: Ticket, span: Option<Span>) {
         let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
-        let Some(list) = self.lists.get_mut(&connection) else { return };
+        let Some(records) = self.records_of(connection) else { return };
         match span {
             Some(found) => {
-                list.span = span;
-                list.read = found.first - 1;
+                records.span = span;
+                records.read = found.first - 1;
                 self.lists_due.push_back(connection);
             }
-            None => self.add_to_list(connection, &[], true),
+            None => self.add_records(connection, &[], true),
+        }
+    }
+
+    fn records_of(&mut self, connection: Id) -> Option<&mut Records> {
+        match &mut self.lists.get_mut(&connection)?.what {
+            What::Records(records) => Some(records),
+            What::Names(_) => None,
         }
     }
 
     /// A slice of a list was read, complete up to `through`.
     pub(super) fn apply_slice(&mut self, connection: Id, records: &[(u64, Record)], through: u64) {
-        let Some(list) = self.lists.get_mut(&connection) else { return };
+        let Some(list) = self.records_of(connection) else { return };
         list.read = through;
         let is_done = list.span.is_none_or(|span| through >= span.last);
         if records.is_empty() && !is_done {
@@ -111,14 +162,16 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.lists_due.push_back(connection);
             return;
         }
-        self.add_to_list(connection, records, is_done);
+        self.add_records(connection, records, is_done);
     }
 
-    fn add_to_list(&mut self, connection: Id, records: &[(u64, Record)], is_done: bool) {
-        let Some(mut list) = self.lists.remove(&connection) else { return };
-        let mut part = if list.is_begun { Vec::new() } else { list.opening().to_vec() };
+    fn add_records(&mut self, connection: Id, records: &[(u64, Record)], is_done: bool) {
+        let Some(list) = self.lists.get(&connection) else { return };
+        let What::Records(selected) = &list.what else { return };
+        let is_begun = list.is_begun;
+        let mut part = if is_begun { Vec::new() } else { selected.opening().to_vec() };
         for (number, (id, record)) in records.iter().enumerate() {
-            if number > 0 || list.is_begun {
+            if number > 0 || is_begun {
                 part.push(b',');
             }
             match record {
@@ -129,14 +182,48 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if is_done {
             part.extend_from_slice(b"]}");
         }
+        self.send_part(connection, &part, is_done);
+    }
+
+    pub(super) fn apply_totals(&mut self, ticket: Ticket, messages: u64, tokens: i64) {
+        self.add_names(ticket, |names| names.write_totals(messages, tokens));
+    }
+
+    pub(super) fn apply_names(&mut self, ticket: Ticket, names: &[(String, u64)], next: Option<Mark>) {
+        self.add_names(ticket, |sections| sections.write_names(names, next));
+    }
+
+    /// Has a list of names written on by `write`, which returns whether it is complete, and sends what has become a slice
+    /// of it. What is less is kept for the next answer, which is asked for at once: so few lists keep anything.
+    fn add_names(&mut self, ticket: Ticket, write: impl FnOnce(&mut NameSections) -> bool) {
+        let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
+        let Some(List { what: What::Names(names), .. }) = self.lists.get_mut(&connection) else { return };
+        let is_done = write(names);
+        let len = names.part.len();
+        let bytes_max = if self.has_room() { self.config.budgets.page_bytes } else { SMALL_SLICE_BYTES };
+        if !is_done && len < bytes_max {
+            let each_bytes_max = if self.has_room() { usize::MAX } else { SMALL_SLICE_BYTES };
+            return self.ask_for_list(connection, bytes_max, each_bytes_max);
+        }
+        self.send_names(connection, is_done);
+    }
+
+    fn send_names(&mut self, connection: Id, is_done: bool) {
+        let Some(List { what: What::Names(names), .. }) = self.lists.get_mut(&connection) else { return };
+        let part = std::mem::take(&mut names.part);
+        self.send_part(connection, &part, is_done);
+    }
+
+    fn send_part(&mut self, connection: Id, part: &[u8], is_done: bool) {
+        let Some(mut list) = self.lists.remove(&connection) else { return };
         if is_done && !list.is_begun {
-            return self.answer_whole_list(connection, list, &part);
+            return self.answer_whole_list(connection, list, part);
         }
         if !list.is_begun {
             self.begin_list(connection.index, &mut list);
         }
         if !list.exchange.head_only {
-            self.push_part(connection.index, &mut list, &part, is_done);
+            self.push_part(connection.index, &mut list, part, is_done);
         }
         self.connections.queue_flush(connection.index);
         if is_done || list.exchange.head_only {
@@ -218,5 +305,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let body = detail_body(&format!("the store is not available: {error}"));
         let extra = [("Retry-After", "1")];
         self.answer(connection, &list.exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
+    }
+}
+
+/// How the end of a list is known that does not fit into one slice.
+const fn body_end(request: &Request<'_>) -> BodyEnd {
+    match request.version {
+        Version::Http10 => BodyEnd::Close,
+        Version::Http11 => BodyEnd::Chunked,
     }
 }

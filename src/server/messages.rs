@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::base::limit::Limit;
 use crate::store::engine::{Engine, Record, Stream, Ticket};
 use crate::wire::protocol::{ClientMessage, Draft, PONG};
 use crate::wire::v1::{ClientId, ErrorCode, Said};
@@ -77,6 +78,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn handle_text(&mut self, index: u32, text: &str) {
         match ClientMessage::parse(text) {
+            Ok(ClientMessage::Publish(draft)) if self.is_too_long(&draft) => self.metrics.rubbish += 1,
             Ok(ClientMessage::Publish(draft)) => self.publish(index, draft, None, None),
             Ok(ClientMessage::Ping) => self.write_message(index, OpCode::Text, PONG),
             Ok(ClientMessage::Unknown) => {}
@@ -95,6 +97,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             ClientMessage::Publish(draft)
                 if matches!(self.connections.at(index).phase(), Phase::Open(Endpoint::Channel(_))) =>
             {
+                if self.is_too_long(&draft) {
+                    let message = "lane or provider is too long";
+                    return self.reply_error(index, ErrorCode::WrongType, message, said.id.as_ref());
+                }
                 let connection = self.connections.id(index);
                 let ask = Ask::Publish { connection, id: said.id };
                 let ticket = Ticket(self.asks.insert(ask) as u64);
@@ -108,6 +114,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 }
             }
         }
+    }
+
+    /// Whether a message is not taken because of its labels.
+    fn is_too_long(&mut self, draft: &Draft) -> bool {
+        let is_too_long = draft.has_long_label(self.config.limits.label_bytes_max);
+        if is_too_long {
+            self.metrics.limits.count(Limit::LabelBytes);
+        }
+        is_too_long
     }
 
     fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, ticket: Option<Ticket>) {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::base::limit::Limit;
 use crate::store::engine::{Engine, Record, Ticket};
-use crate::wire::body::{PostedEvent, PostedMessage, has_long_name};
+use crate::wire::body::{PostedEvent, PostedMessage, exceeded};
 use crate::wire::http::decoder::{Request, Status};
 use crate::wire::protocol::Event;
 use crate::wire::v1::is_key;
@@ -37,13 +37,13 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 &extra,
             );
         }
-        let name_bytes_max = self.config.limits.channel_name_bytes_max;
+        let limits = &self.config.limits;
         let timestamp = self.moment.timestamp();
         let record = if request.path == "/api/messages" {
-            PostedMessage::parse(request.body, name_bytes_max)
+            PostedMessage::parse(request.body, limits)
                 .map(|posted| Record::Message(posted.draft.into_message(posted.channel_id, timestamp)))
         } else {
-            PostedEvent::parse(request.body, name_bytes_max).map(|posted| {
+            PostedEvent::parse(request.body, limits).map(|posted| {
                 let PostedEvent { kind, payload, correlation_id } = posted;
                 let correlation_id = correlation_id.unwrap_or_else(|| exchange.correlation_id.clone());
                 Record::Event(Event { kind, payload, correlation_id, timestamp })
@@ -59,9 +59,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
                 self.append(record, key.map(Rc::from), Some(ticket));
             }
             Err(errors) => {
-                if has_long_name(&errors) {
-                    self.metrics.limits.count(Limit::ChannelNameBytes);
-                }
+                exceeded(&errors).for_each(|limit| self.metrics.limits.count(limit));
                 self.reply_errors(index, &exchange, &errors);
             }
         }

@@ -63,9 +63,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.connections.holders_due_in_ms(others_waiting, wait_ms)
     }
 
-    /// How many wait for room for an answer, beside connections.
+    /// How many lists wait for room for a record, beside connections.
     fn others_waiting(&self) -> usize {
-        if self.has_room() { 0 } else { self.lists_due.len() + self.inspections.len() }
+        if self.has_room() { 0 } else { self.lists_large.len() }
     }
 
     /// Drops connections in the midst of large messages, first those that have taken nothing for the longest time,

@@ -2,9 +2,10 @@
 //! of one connection leave in the order of its requests, whether they are ready
 //! at once or wait for the engine.
 
+use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
-use crate::store::engine::{Engine, Health, Query, Ticket};
+use crate::store::engine::{Engine, Health, Ticket};
 use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors};
 use crate::wire::http::decoder::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
@@ -141,8 +142,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             (Method::Get | Method::Head, "/api/schema") => {
                 self.reply_static(index, &exchange, SCHEMA.as_bytes(), &[("Content-Type", JSON)]);
             }
-            (Method::Get | Method::Head, "/api/channels") => self.ask(index, exchange, Query::Channels),
-            (Method::Get | Method::Head, "/api/summary") => self.ask(index, exchange, Query::Summary),
+            (Method::Get | Method::Head, "/api/channels" | "/api/summary") => {
+                self.list_names(index, request, exchange);
+            }
             (Method::Get | Method::Head, "/api/messages" | "/api/events") => {
                 self.list(index, request, exchange);
             }
@@ -213,14 +215,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.send_output(index);
     }
 
-    /// Asks the engine something. Answers of questions come after those of
-    /// appends, so the connection is not read until this one was answered.
-    fn ask(&mut self, index: u32, exchange: Exchange, query: Query) {
-        let ticket = self.await_answer(index, exchange);
-        self.engine.ask(query, ticket);
-        self.connections.await_response(index);
-    }
-
     pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
         let connection = self.expect_answer(index, &exchange);
         Ticket(self.asks.insert(Ask::Request { connection, exchange }) as u64)
@@ -244,6 +238,27 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.write_response(connection.index, exchange, status, body, extra);
             self.connections.push_output(connection.index);
             self.connections.queue_flush(connection.index);
+            self.answered(connection);
+        }
+    }
+
+    /// The same for a body that others are sent, too, of which no copy is made.
+    pub(super) fn answer_shared(
+        &mut self,
+        connection: Id,
+        exchange: &Exchange,
+        body: Frame,
+        extra: &[(&str, &str)],
+    ) {
+        if self.connections.find(connection).is_some() {
+            let index = connection.index;
+            let head_only = Exchange { head_only: true, ..exchange.clone() };
+            self.write_response(index, &head_only, Status::OK, &body, extra);
+            self.connections.push_output(index);
+            if !exchange.head_only {
+                self.connections.push_shared(index, body);
+            }
+            self.connections.queue_flush(index);
             self.answered(connection);
         }
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use slab::Slab;
 
 use crate::base::config::Config;
+use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::base::map::Map;
@@ -66,12 +67,16 @@ pub struct Server<S, E> {
     pub(super) lists: Map<Id, List>,
     /// Those of which more is to be read, in their order.
     pub(super) lists_due: VecDeque<Id>,
+    /// Those of them whose next slice needs room.
+    pub(super) lists_large: VecDeque<Id>,
     /// Questions about lists that the engine has yet to answer.
     pub(super) lists_asked: usize,
-    /// For whom the last of these was.
-    pub(super) list_asked: Option<Id>,
+    /// The list that had a slice last for which there was no room.
+    pub(super) list_in_reserve: Option<Id>,
     /// What is asked about the server itself.
     pub(super) inspections: Inspections,
+    /// The metrics that were told last, and when, where there was no room for more of them.
+    pub(super) last_metrics: Option<(u64, Frame)>,
     /// As the shell told last.
     pub(super) facts: Facts,
     pub(super) laps: Laps,
@@ -165,9 +170,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
             scratch: Vec::new(),
             lists: Map::default(),
             lists_due: VecDeque::new(),
+            lists_large: VecDeque::new(),
             lists_asked: 0,
-            list_asked: None,
+            list_in_reserve: None,
             inspections: Inspections::default(),
+            last_metrics: None,
             facts: Facts::default(),
             laps: Laps::default(),
             started_ms: now.monotonic_ms,

@@ -177,6 +177,11 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_channel_name_bytes: usize,
 
+    /// A lane or provider of a message, or a correlation id of an event
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LABEL_BYTES", default_value = "200")]
+    #[arg(value_parser = parse_bytes)]
+    max_label_bytes: usize,
+
     /// Newest messages of one channel in memory; older ones are read from the file
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LOG_BYTES", default_value = "2097152")]
     #[arg(value_parser = parse_bytes)]
@@ -310,6 +315,7 @@ impl Bounds {
             head_fields_max: self.max_header_fields,
             target_bytes_max: self.max_target_bytes,
             channel_name_bytes_max: self.max_channel_name_bytes,
+            label_bytes_max: self.max_label_bytes,
             log_bytes_max: self.max_log_bytes,
             logs_bytes_max: self.max_logs_bytes,
             inboxes_bytes_max: self.max_inbox_bytes,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::base::histogram::Histogram;
 use crate::base::time::Now;
-use crate::wire::protocol::{Event, Message, Summary};
+use crate::wire::protocol::{Event, Message};
 
 use super::terms::Terms;
 
@@ -130,9 +130,23 @@ pub enum Query {
         records_max: usize,
         /// Weight at which the slice ends.
         bytes_max: usize,
+        /// Weight that a record may have: the slice ends before one that has more.
+        each_bytes_max: usize,
     },
-    /// The names of all channels that have a message, sorted by their bytes.
-    Channels,
+    /// The names of that kind, sorted by their bytes: those above `after`, at most `names_max`, and at least one but no
+    /// more once they weigh `bytes_max`.
+    Names {
+        /// What is named.
+        of: Names,
+        /// What comes before the first that is wanted.
+        after: Option<Mark>,
+        /// Most names.
+        names_max: usize,
+        /// Weight at which the slice ends.
+        bytes_max: usize,
+        /// Weight that a name may have: the slice ends before one that has more.
+        each_bytes_max: usize,
+    },
     /// What is kept of the channels that have a message and whose names are above `after` by
     /// their bytes: the first `channels_max` of them, or fewer once they weigh `bytes_max`.
     ChannelDetails {
@@ -144,7 +158,27 @@ pub enum Query {
         bytes_max: usize,
     },
     /// Totals over all messages.
-    Summary,
+    Totals,
+}
+
+/// What names are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Channels that have a message; what is counted with them is 0.
+    Channels,
+    /// Providers that messages name, with how many; empty ones do not count.
+    Providers,
+    /// Lanes, in the same way.
+    Lanes,
+}
+
+/// A place among names, as the engine knows it: a name may be shown otherwise than it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The name before it.
+    pub bytes: Vec<u8>,
+    /// Whether that is no text.
+    pub is_blob: bool,
 }
 
 /// What is kept of one channel.
@@ -235,12 +269,14 @@ pub enum Answer {
         /// `None` where there are no such records.
         span: Option<Span>,
     },
-    /// Answers [`Query::Channels`].
-    Channels {
+    /// Answers [`Query::Names`].
+    Names {
         /// As given with the query.
         ticket: Ticket,
-        /// Sorted by their bytes.
-        names: Vec<String>,
+        /// Each with its count.
+        names: Vec<(String, u64)>,
+        /// After what to ask for more; `None` where that was all.
+        next: Option<Mark>,
     },
     /// Answers [`Query::ChannelDetails`].
     ChannelDetails {
@@ -251,12 +287,19 @@ pub enum Answer {
         /// Whether there may be more of them.
         is_cut: bool,
     },
-    /// Answers [`Query::Summary`].
-    Summary {
+    /// Answers [`Query::Totals`].
+    Totals {
         /// As given with the query.
         ticket: Ticket,
-        /// Over all messages.
-        summary: Summary,
+        /// How many messages are stored.
+        messages: u64,
+        /// The sum of their token counts; it saturates.
+        tokens: i64,
+    },
+    /// The first record or name of a slice weighs more than it may.
+    TooLarge {
+        /// As given with the query.
+        ticket: Ticket,
     },
     /// A query could not be answered.
     Failed {
@@ -278,9 +321,16 @@ impl Answer {
         match self {
             Self::Page { records, .. } => records.iter().map(|(_, record)| record.weight()).sum(),
             Self::ChannelDetails { channels, .. } => channels.iter().map(ChannelDetail::weight).sum(),
+            Self::Names { names, .. } => names.iter().map(|(name, _)| name_weight(name)).sum(),
             _ => 0,
         }
     }
+}
+
+/// Bytes that a name with its count takes in memory, about.
+#[must_use]
+pub const fn name_weight(name: &str) -> usize {
+    48 + name.len()
 }
 
 /// Why the engine could not do what it was asked: the world's fault, never the peer's.

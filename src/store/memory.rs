@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::engine::{
     Answer, Engine, EngineError, Health, Query, Record, SETTLE_BYTES_MAX, Selection, Span, Stream, Ticket,
+    name_weight,
 };
 use super::terms::{Term, Terms};
 use crate::base::map::Map;
@@ -254,22 +255,36 @@ impl MemoryEngine {
                 let cut = Cut::new(*records_max, *bytes_max);
                 Answer::Span { ticket, span: self.span(of, *after, *before, cut) }
             }
-            Query::List { of, after, through, records_max, bytes_max } => {
+            Query::List { of, after, through, records_max, bytes_max, each_bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
-                let (records, through) = self.list(of, *after, *through, cut);
+                let (records, through) = self.list(of, *after, *through, cut, *each_bytes_max);
+                let is_large = |(_, record): &(u64, Record)| record.weight() > *each_bytes_max;
+                if records.first().is_some_and(is_large) {
+                    return Answer::TooLarge { ticket };
+                }
                 let oldest = match of {
                     Selection::Events(_) => self.events.oldest(),
                     Selection::Messages(_) => self.messages.kept.oldest(),
                 };
                 Answer::Page { ticket, records, through, oldest }
             }
-            Query::Channels => Answer::Channels { ticket, names: self.messages.names() },
+            Query::Names { of, after, names_max, bytes_max, each_bytes_max } => {
+                let cut = Cut::new(*names_max, *bytes_max);
+                let (names, next) = self.messages.names(*of, after.as_ref(), cut, *each_bytes_max);
+                if names.first().is_some_and(|(name, _)| name_weight(name) > *each_bytes_max) {
+                    return Answer::TooLarge { ticket };
+                }
+                Answer::Names { ticket, names, next }
+            }
             Query::ChannelDetails { after, channels_max, bytes_max } => {
                 let cut = Cut::new(*channels_max, *bytes_max);
                 let (channels, is_cut) = self.messages.details(after.as_deref(), cut);
                 Answer::ChannelDetails { ticket, channels, is_cut }
             }
-            Query::Summary => Answer::Summary { ticket, summary: self.messages.summary() },
+            Query::Totals => {
+                let (messages, tokens) = self.messages.totals();
+                Answer::Totals { ticket, messages, tokens }
+            }
         }
     }
 
@@ -313,14 +328,21 @@ impl MemoryEngine {
         Some(Span { first, last, has_older, has_newer })
     }
 
-    fn list(&self, of: &Selection, after: u64, through: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
+    fn list(
+        &self,
+        of: &Selection,
+        after: u64,
+        through: u64,
+        mut cut: Cut,
+        each_bytes_max: usize,
+    ) -> (Vec<(u64, Record)>, u64) {
         let stream = match of {
             Selection::Events(_) => Stream::Events,
             Selection::Messages(_) => Stream::Channel(Rc::from("")),
         };
         let mut page: Vec<(u64, Record)> = Vec::new();
         for (id, weight) in self.selected(of, after.saturating_add(1)..=through) {
-            if !cut.takes(weight) {
+            if (weight > each_bytes_max && !page.is_empty()) || !cut.takes(weight) {
                 let through = page.last().map_or(after, |(id, _)| *id);
                 return (page, through);
             }

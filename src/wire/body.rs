@@ -7,6 +7,9 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::base::config::Limits;
+use crate::base::limit::Limit;
+
 use super::json::{Shallow, is_object, members};
 use super::protocol::{CorrelationId, Draft, Sequence, lenient_integer};
 
@@ -87,38 +90,42 @@ struct MessageFields {
 }
 
 impl PostedMessage {
-    /// Reads the body. A channel's name has 1 to `name_bytes_max` bytes and no control characters.
+    /// Reads the body. Names are within their limits, and that of a channel has no control characters.
     ///
     /// # Errors
     /// All mistakes in the body.
-    pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
+    pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
+        let name_bytes_max = limits.channel_name_bytes_max;
         match serde_json::from_str::<MessageFields>(text) {
             Ok(fields)
                 if is_object(body) && channel_name_error(&fields.channel_id, name_bytes_max).is_none() =>
             {
                 let MessageFields { channel_id, author, content, lane, provider, token_count } = fields;
                 let draft = Draft { author, content, lane, provider, token_count };
+                if draft.has_long_label(limits.label_bytes_max) {
+                    return Self::parse_slowly(text, limits);
+                }
                 Ok(Self { channel_id: Rc::from(channel_id), draft })
             }
-            _ => Self::parse_slowly(text, name_bytes_max),
+            _ => Self::parse_slowly(text, limits),
         }
     }
 
     /// Finds every mistake, and accepts numbers in all their legal forms.
-    fn parse_slowly(text: &str, name_bytes_max: usize) -> Result<Self, FieldErrors> {
+    fn parse_slowly(text: &str, limits: &Limits) -> Result<Self, FieldErrors> {
         let keys = ["channel_id", "author", "content", "lane", "provider", "token_count"];
         let mut fields = Fields::parse(text, keys)?;
         let channel_id = fields.text("channel_id");
         if let Some((kind, msg)) =
-            channel_id.as_deref().and_then(|name| channel_name_error(name, name_bytes_max))
+            channel_id.as_deref().and_then(|name| channel_name_error(name, limits.channel_name_bytes_max))
         {
             fields.errors.push(FieldError::field("channel_id", kind, msg));
         }
         let author = fields.text("author");
         let content = fields.text("content");
-        let lane = fields.optional_text("lane");
-        let provider = fields.optional_text("provider");
+        let lane = fields.label("lane", limits);
+        let provider = fields.label("provider", limits);
         let token_count = fields.optional_integer("token_count");
         match (channel_id, author, content) {
             (Some(channel_id), Some(author), Some(content)) if fields.errors.is_empty() => Ok(Self {
@@ -133,7 +140,7 @@ impl PostedMessage {
 /// The body of `POST /api/events`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PostedEvent {
-    /// The `type`: 1 to `name_bytes_max` bytes.
+    /// The `type`, within the limit of a channel's name.
     pub kind: String,
     /// The text of a JSON object.
     pub payload: String,
@@ -146,13 +153,13 @@ impl PostedEvent {
     ///
     /// # Errors
     /// All mistakes in the body.
-    pub fn parse(body: &[u8], name_bytes_max: usize) -> Result<Self, FieldErrors> {
+    pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
         let mut fields = Fields::parse(text, ["type", "payload", "correlation_id"])?;
         let kind = fields.text("type");
         match kind.as_deref().map(str::len) {
             Some(0) => fields.errors.push(FieldError::field("type", TOO_SHORT.0, TOO_SHORT.1)),
-            Some(len) if len > name_bytes_max => {
+            Some(len) if len > limits.channel_name_bytes_max => {
                 fields.errors.push(FieldError::field("type", TOO_LONG.0, TOO_LONG.1));
             }
             _ => {}
@@ -166,7 +173,7 @@ impl PostedEvent {
                 false
             }
         };
-        let correlation_id = fields.optional_text("correlation_id").and_then(CorrelationId::new);
+        let correlation_id = fields.label("correlation_id", limits).and_then(CorrelationId::new);
         match kind {
             Some(kind) if fields.errors.is_empty() => {
                 let payload = has_payload.then(|| raw_payload(text)).flatten().unwrap_or("{}").to_owned();
@@ -294,9 +301,12 @@ fn checked_limit(given: Option<u64>, default: u64, errors: &mut FieldErrors) -> 
 const TOO_SHORT: (&str, &str) = ("string_too_short", "String should have at least 1 character");
 const TOO_LONG: (&str, &str) = ("string_too_long", "String should have fewer bytes of UTF-8");
 
-/// Whether one of the mistakes is a name that is too long.
-pub fn has_long_name(errors: &[FieldError]) -> bool {
-    errors.iter().any(|error| error.kind == TOO_LONG.0)
+/// The limits that names in the body exceed.
+pub fn exceeded(errors: &[FieldError]) -> impl Iterator<Item = Limit> {
+    errors.iter().filter(|error| error.kind == TOO_LONG.0).map(|error| match error.loc.last() {
+        Some(Loc::Name("channel_id" | "type")) => Limit::ChannelNameBytes,
+        _ => Limit::LabelBytes,
+    })
 }
 
 /// Why `name` is not a legal channel name, as kind and message.
@@ -363,15 +373,16 @@ impl<const N: usize> Fields<N> {
         }
     }
 
-    fn optional_text(&mut self, field: &'static str) -> Option<String> {
-        match self.take(field) {
-            None | Some(Shallow::Null) => None,
-            Some(Shallow::Text(text)) => Some(text),
-            Some(_) => {
-                self.errors.push(wrong_text(field));
-                None
-            }
-        }
+    /// An optional text of limited length.
+    fn label(&mut self, field: &'static str, limits: &Limits) -> Option<String> {
+        let error = match self.take(field)? {
+            Shallow::Null => return None,
+            Shallow::Text(text) if text.len() <= limits.label_bytes_max => return Some(text),
+            Shallow::Text(_) => FieldError::field(field, TOO_LONG.0, TOO_LONG.1),
+            _ => wrong_text(field),
+        };
+        self.errors.push(error);
+        None
     }
 
     fn optional_integer(&mut self, field: &'static str) -> Option<i64> {
@@ -399,7 +410,7 @@ mod tests {
     use super::*;
 
     fn mistakes(body: &str) -> Vec<(String, String)> {
-        let errors = PostedMessage::parse(body.as_bytes(), 200).unwrap_err();
+        let errors = PostedMessage::parse(body.as_bytes(), &Limits::default()).unwrap_err();
         errors
             .iter()
             .map(|error| (error.kind.to_owned(), serde_json::to_string(&error.loc).unwrap()))
@@ -410,7 +421,7 @@ mod tests {
     fn a_message_is_read_whole() {
         let body =
             br#"{"channel_id":"c","author":"a","content":"x","token_count":"12","lane":null,"more":1}"#;
-        let posted = PostedMessage::parse(body, 200).unwrap();
+        let posted = PostedMessage::parse(body, &Limits::default()).unwrap();
         assert_eq!(&*posted.channel_id, "c");
         assert_eq!(posted.draft.token_count, Some(12));
         assert_eq!(posted.draft.lane, None);
@@ -440,14 +451,16 @@ mod tests {
     #[test]
     fn a_payload_is_kept_as_it_was_written() {
         let body = br#"{"type":"preview.ready","payload":{"b":1.50,"a":9007199254740993}}"#;
-        let event = PostedEvent::parse(body, 200).unwrap();
+        let event = PostedEvent::parse(body, &Limits::default()).unwrap();
         assert_eq!(event.payload, r#"{"b":1.50,"a":9007199254740993}"#);
-        let event = PostedEvent::parse(br#"{"type":"x","payload":{"a":1},"payload":{"a":2}}"#, 200).unwrap();
+        let event =
+            PostedEvent::parse(br#"{"type":"x","payload":{"a":1},"payload":{"a":2}}"#, &Limits::default())
+                .unwrap();
         assert_eq!(event.payload, r#"{"a":2}"#);
-        let event = PostedEvent::parse(br#"{"type":"x","payload":null}"#, 200).unwrap();
+        let event = PostedEvent::parse(br#"{"type":"x","payload":null}"#, &Limits::default()).unwrap();
         assert_eq!((event.payload.as_str(), event.correlation_id), ("{}", None));
         for wrong in [&br#"{"payload":{}}"#[..], br#"{"type":""}"#, br#"{"type":"x","payload":[]}"#] {
-            assert!(PostedEvent::parse(wrong, 200).is_err());
+            assert!(PostedEvent::parse(wrong, &Limits::default()).is_err());
         }
     }
 }

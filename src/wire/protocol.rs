@@ -2,7 +2,6 @@
 //! that can be built here can be sent.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -88,19 +87,6 @@ impl Event {
     pub fn weight(&self) -> usize {
         96 + self.kind.len() + self.payload.len() + self.correlation_id.0.len()
     }
-}
-
-/// Totals over all stored messages, as `/api/summary` shows them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// How many messages are stored.
-    pub total_messages: u64,
-    /// The sum of their token counts; it saturates.
-    pub total_tokens: i64,
-    /// Messages by provider, without null and empty ones.
-    pub by_provider: BTreeMap<String, u64>,
-    /// Messages by lane, without null and empty ones.
-    pub by_lane: BTreeMap<String, u64>,
 }
 
 /// The two sequences of ids, as clients see them.
@@ -250,6 +236,11 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Whether its lane or provider has more bytes than this.
+    pub fn has_long_label(&self, bytes_max: usize) -> bool {
+        [&self.lane, &self.provider].into_iter().flatten().any(|label| label.len() > bytes_max)
+    }
+
     /// The message of this draft on `channel_id` at `timestamp`.
     pub fn into_message(self, channel_id: Rc<str>, timestamp: Rc<str>) -> Message {
         let Self { author, content, lane, provider, token_count } = self;

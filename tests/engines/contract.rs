@@ -193,7 +193,7 @@ fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
     for number in 0..5 {
         let query = Query::Page { stream: channel("a"), after: 0, records_max: 9, bytes_max: 900 };
         engine.ask(query, Ticket(number));
-        engine.ask(Query::Summary, Ticket(100 + number));
+        engine.ask(Query::Totals, Ticket(100 + number));
     }
     let (mut pages, mut lists) = (Vec::new(), Vec::new());
     while is_due(engine) {
@@ -203,7 +203,7 @@ fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
         for answer in answers {
             match answer {
                 Answer::Page { ticket, .. } => pages.push(ticket.0),
-                Answer::Summary { ticket, .. } => lists.push(ticket.0),
+                Answer::Totals { ticket, .. } => lists.push(ticket.0),
                 other => panic!("neither: {other:?}"),
             }
         }
@@ -242,7 +242,7 @@ fn what_is_kept_of_channels_is_told_in_pages(engine: &mut dyn Engine) {
 
 fn nothing_is_done_before_settle(engine: &mut dyn Engine) {
     engine.append(Record::Message(message("a", "1")), None, None);
-    engine.ask(Query::Channels, TICKET);
+    engine.ask(ALL_CHANNELS, TICKET);
     assert!(is_due(engine));
     assert_eq!(engine.newest_message(), 0);
     let mut answers = Vec::new();
@@ -253,7 +253,7 @@ fn nothing_is_done_before_settle(engine: &mut dyn Engine) {
     assert!(is_due(engine), "the question still waits");
     let answers = run(engine);
     assert!(
-        matches!(answers.as_slice(), [Answer::Channels { names, .. }] if names == &["a"]),
+        matches!(answers.as_slice(), [Answer::Names { names, .. }] if names == &[("a".to_owned(), 0)]),
         "a question sees what was appended before it: {answers:?}"
     );
 }

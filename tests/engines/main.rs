@@ -34,16 +34,25 @@ mod terms;
 #[path = "../polecat/support/skip.rs"]
 mod skip;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use polecat::base::time::Now;
-use polecat::store::engine::{Answer, Engine, Health, Query, Record, Selection, Span, Stream, Ticket};
+use polecat::store::engine::{Answer, Engine, Health, Names, Query, Record, Selection, Span, Stream, Ticket};
 use polecat::store::memory::MemoryEngine;
 use polecat::store::sqlite::{SqliteEngine, StoreOptions};
-use polecat::wire::protocol::{CorrelationId, Event, Message, Sequence, Summary};
+use polecat::wire::protocol::{CorrelationId, Event, Message, Sequence};
 
 const TICKET: Ticket = Ticket(7);
+
+const ALL_CHANNELS: Query = Query::Names {
+    of: Names::Channels,
+    after: None,
+    names_max: usize::MAX,
+    bytes_max: usize::MAX,
+    each_bytes_max: usize::MAX,
+};
 
 /// When everything happens unless a test says otherwise: as the timestamps say.
 const NOW: Now = Now { monotonic_ms: 50_000, unix_micros: 1_767_605_400_123_456 };
@@ -182,7 +191,17 @@ fn list(
     let (mut listed, mut read) = (Vec::new(), first - 1);
     while read < last {
         let (of, bytes_max) = (of.clone(), usize::MAX);
-        match ask(engine, Query::List { of, after: read, through: last, records_max: slice, bytes_max }) {
+        match ask(
+            engine,
+            Query::List {
+                of,
+                after: read,
+                through: last,
+                records_max: slice,
+                bytes_max,
+                each_bytes_max: bytes_max,
+            },
+        ) {
             Answer::Page { ticket: TICKET, records, through, .. } => {
                 assert!(records.len() <= slice && (read + 1..=last).contains(&through), "{through}");
                 listed.extend(records);
@@ -242,10 +261,37 @@ fn count_up_to(
 }
 
 fn channels(engine: &mut dyn Engine) -> Vec<String> {
-    match ask(engine, Query::Channels) {
-        Answer::Channels { ticket: TICKET, names } => names,
-        other => panic!("not channels: {other:?}"),
+    names(engine, Names::Channels, 3).into_iter().map(|(name, _)| name).collect()
+}
+
+/// All names of that kind, put together from slices of so many.
+fn names(engine: &mut dyn Engine, of: Names, slice: usize) -> Vec<(String, u64)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        match ask(
+            engine,
+            Query::Names { of, after, names_max: slice, bytes_max: usize::MAX, each_bytes_max: usize::MAX },
+        ) {
+            Answer::Names { ticket: TICKET, names, next } => {
+                assert!(names.len() <= slice && (next.is_none() || !names.is_empty()), "{names:?}");
+                all.extend(names);
+                after = next;
+            }
+            other => panic!("not names: {other:?}"),
+        }
+        if after.is_none() {
+            return all;
+        }
     }
+}
+
+/// What `/api/summary` tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Summary {
+    total_messages: u64,
+    total_tokens: i64,
+    by_provider: BTreeMap<String, u64>,
+    by_lane: BTreeMap<String, u64>,
 }
 
 /// A page of what is kept of channels: names, newest ids and counts, and whether it was cut.
@@ -267,9 +313,14 @@ fn details(
 }
 
 fn summary(engine: &mut dyn Engine) -> Summary {
-    match ask(engine, Query::Summary) {
-        Answer::Summary { ticket: TICKET, summary } => summary,
-        other => panic!("not a summary: {other:?}"),
+    let Answer::Totals { ticket: TICKET, messages, tokens } = ask(engine, Query::Totals) else {
+        panic!("not totals");
+    };
+    Summary {
+        total_messages: messages,
+        total_tokens: tokens,
+        by_provider: names(engine, Names::Providers, 2).into_iter().collect(),
+        by_lane: names(engine, Names::Lanes, 1).into_iter().collect(),
     }
 }
 

@@ -38,7 +38,7 @@ fn memory_is_bounded_by_weight_but_keeps_the_newest() {
 fn memory_answers_as_late_as_it_was_told_to() {
     let mut engine = MemoryEngine::default().with_delay(2);
     publish(&mut engine, "a", &["1"]);
-    engine.ask(Query::Summary, TICKET);
+    engine.ask(Query::Totals, TICKET);
     engine.append(Record::Message(message("a", "2")), None, None);
     let mut answers = Vec::new();
     for _ in 0..2 {
@@ -47,10 +47,10 @@ fn memory_answers_as_late_as_it_was_told_to() {
     }
     turn(&mut engine, NOW, 9, &mut answers);
     assert!(!is_due(&engine));
-    let [Answer::Committed { id: 2, .. }, Answer::Summary { summary, .. }] = answers.as_slice() else {
+    let [Answer::Committed { id: 2, .. }, Answer::Totals { messages, .. }] = answers.as_slice() else {
         panic!("{answers:?}");
     };
-    assert_eq!(summary.total_messages, 1, "the question was looked up before the commit");
+    assert_eq!(*messages, 1, "the question was looked up before the commit");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn memory_refuses_while_it_is_told_to_fail() {
     engine.set_failure(Some(failure.clone()));
     let record = Record::Message(message("a", "1"));
     engine.append(record.clone(), None, Some(TICKET));
-    engine.ask(Query::Channels, TICKET);
+    engine.ask(ALL_CHANNELS, TICKET);
     assert_eq!(engine.health(), &Health::Sound, "as of the last attempt");
     let answers = run(&mut engine);
     let [Answer::Refused { ticket: Some(TICKET), weight, error }, Answer::Failed { ticket: TICKET, .. }] =

@@ -304,9 +304,9 @@ fn a_query_that_cannot_be_answered_fails_alone() {
     let mut engine = open(&path);
     publish(&mut engine, "a", &["1"]);
     let person = other(&path, "DROP INDEX idx_messages_channel");
-    engine.ask(Query::Channels, Ticket(1));
+    engine.ask(ALL_CHANNELS, Ticket(1));
     engine.ask(Query::Page { stream: channel("a"), after: 0, records_max: 9, bytes_max: 900 }, Ticket(2));
-    engine.ask(Query::Summary, Ticket(3));
+    engine.ask(Query::Totals, Ticket(3));
     let answers = run(&mut engine);
     let failures = answers.iter().filter(|answer| matches!(answer, Answer::Failed { .. })).count();
     assert_eq!((answers.len(), failures), (3, 2), "{answers:?}");

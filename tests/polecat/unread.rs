@@ -5,6 +5,7 @@ mod hog;
 
 use std::io::Read;
 use std::net::Shutdown;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -101,11 +102,108 @@ fn history() {
     site.leave();
 }
 
+/// As many as together make each answer large.
+fn rows(count: usize, name: impl Fn(usize) -> String) -> impl FnOnce(&Path) {
+    move |database| {
+        let mut database = rusqlite::Connection::open(database).expect("a database");
+        let transaction = database.transaction().expect("a transaction");
+        let insert = "INSERT INTO messages (channel_id, author, content, timestamp, lane, provider)
+                      VALUES (?1, 'a', '', '2026-01-05T09:30:00.123456+00:00', ?1, ?1)";
+        for number in 0..count {
+            transaction.execute(insert, [name(number)]).expect("a row");
+        }
+        transaction.commit().expect("a commit");
+    }
+}
+
+/// Asks for something large again and again without reading it, and for the same once as everybody else does.
+fn expect_answers(mut site: Site, crowd: usize, targets: &[&str], holds: impl Fn(&str) -> bool) {
+    for target in targets {
+        let bytes = request("GET", target, &[], None).repeat(3);
+        site.press(crowd, |_| bytes.clone());
+    }
+    site.check_that_others_are_served();
+    for target in targets {
+        let answer = Http::connect(site.addr()).get(target);
+        assert!(answer.status == 200 && holds(answer.text()), "{target}: {} bytes", answer.text().len());
+    }
+    site.leave();
+}
+
+#[test]
+fn names_of_channels() {
+    let name = |number| format!("{number:06}{}", "n".repeat(190));
+    let site = Site::with_rows(&SMALL_INBOXES, rows(9_000, name));
+    let targets = ["/api/channels", "/api/channels?detail=1", "/api/summary"];
+    // A page of what is kept of channels may be short.
+    let first = |text: &str| if text.contains("\"next\":") { 10 } else { 9_000 };
+    let holds = |text: &str| {
+        let mut rest = text;
+        (0..first(text)).all(|number| {
+            rest.split_once(&name(number)).is_some_and(|(_, behind)| {
+                rest = behind;
+                true
+            })
+        })
+    };
+    expect_answers(site, CROWD, &targets, holds);
+}
+
+#[test]
+fn lists() {
+    let site = Site::filled(&SMALL_INBOXES, |http| {
+        for number in 0..150 {
+            let content = format!("{number} {}", "x".repeat(20_000));
+            http.post("/api/messages", &message("room", "a", &content)).ok();
+            http.post("/api/events", &json!({"type": "t", "payload": {"content": content}})).ok();
+        }
+    });
+    let targets = ["/api/messages?channel_id=room", "/api/events"];
+    expect_answers(site, CROWD / 3, &targets, |text| text.len() > 150 * 20_000);
+}
+
+#[test]
+fn what_the_server_says_of_itself() {
+    let site = Site::filled(&SMALL_INBOXES, nothing);
+    let targets = ["/api/connections?limit=1000", "/metrics", "/api/health?verbose=1"];
+    expect_answers(site, CROWD, &targets, |text| text.len() > 1_000);
+}
+
+#[test]
+fn parts_of_the_binary() {
+    let site = Site::filled(&SMALL_INBOXES, nothing);
+    let targets = ["/api/schema", "/", "/polecat.js", "/console/console.css", "/console/channels.js"];
+    expect_answers(site, CROWD, &targets, |text| text.len() > 1_000);
+}
+
+#[test]
+fn a_thousand_short_lists_at_once() {
+    let mut site = Site::filled(&[], |http| {
+        for number in 0..5 {
+            http.post("/api/messages", &message("room", "a", &number.to_string())).ok();
+        }
+    });
+    let list = request("GET", "/api/messages?limit=1", &[], None);
+    for is_crowded in [false, true] {
+        let mut clients = (0..1_000).map(|_| Http::connect(site.addr())).collect::<Vec<_>>();
+        clients.iter_mut().for_each(|client| client.send(&list));
+        for client in &mut clients {
+            let listed = client.response().ok();
+            assert_eq!(listed["messages"].as_array().map(Vec::len), Some(1), "{is_crowded}");
+        }
+        drop(clients);
+        // The same while others hold all that there is room for.
+        let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]));
+        site.press(if is_crowded { 0 } else { 20 }, |_| bytes.clone());
+    }
+}
+
 #[test]
 fn broadcasts() {
     let mut site = Site::filled(&["--max-logs-bytes", "1048576", "--max-inbox-bytes", "4194304"], nothing);
-    for number in 0..60 {
-        site.press(2, |_| upgrade("/api/ws/room"));
+    for number in 0..40 {
+        site.hogs.extend((0..2).map(|_| Hog::connect(site.process.addr(), upgrade("/api/ws/room"))));
+        site.push_all();
         let content = format!("{number} {}", "x".repeat(900_000));
         site.witness.post("/api/messages", &message("room", "a", &content)).ok();
     }

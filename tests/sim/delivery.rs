@@ -218,6 +218,9 @@ fn lists_wait_their_turn_for_what_may_be_unsent() {
     options.config.limits.outboxes_bytes_max = 1;
     options.engine.delay_settles = 3;
     let mut world = World::new(options, 1);
+    // Less would need no room.
+    Peer::connect(&mut world).post("c", &format!("k0 {}", "x".repeat(20_000)));
+    world.rest();
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&mut world)).collect();
     for _ in 0..2 {
         let list = request("GET", "/api/messages", "list", "", "");

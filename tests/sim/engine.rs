@@ -198,7 +198,7 @@ impl Engine for NodeEngine {
                 demand.page_bytes = demand.page_bytes.max(bytes_max);
                 self.host.demand.set(demand);
             }
-            Query::Span { .. } | Query::List { .. } => {
+            Query::Span { .. } | Query::List { .. } | Query::Names { .. } | Query::Totals => {
                 self.lists.insert(ticket.0);
                 self.host.lists.set(self.lists.len());
             }
@@ -235,8 +235,12 @@ impl Engine for NodeEngine {
                 announced[usize::from(matches!(record, Record::Event(_)))] = *id;
                 self.host.announced.set(announced);
             }
-            if let Answer::Span { ticket, .. } | Answer::Page { ticket, .. } | Answer::Failed { ticket, .. } =
-                &answer
+            if let Answer::Span { ticket, .. }
+            | Answer::Page { ticket, .. }
+            | Answer::Names { ticket, .. }
+            | Answer::Totals { ticket, .. }
+            | Answer::TooLarge { ticket }
+            | Answer::Failed { ticket, .. } = &answer
             {
                 self.lists.remove(&ticket.0);
             }

@@ -179,6 +179,7 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         pending_requests_max: pick(random, &[1, 3, standard.pending_requests_max]),
         chunk_extra_bytes_max: pick(random, &[0, 50, standard.chunk_extra_bytes_max]),
         head_fields_max: pick(random, &[20, standard.head_fields_max]),
+        label_bytes_max: 30,
         channel_name_bytes_max: pick(random, &[60, standard.channel_name_bytes_max]),
         log_bytes_max: pick(random, &[1, 1_000, 2 << 20]),
         log_frames_max: pick(random, &[1, 4, 1024]),

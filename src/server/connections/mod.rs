@@ -23,3 +23,4 @@ pub(super) use deadlines::Deadline;
 pub(super) use output::{GATHER_MAX, Sent, Written};
 pub(super) use owner::{Connections, Counts};
 pub(super) use room::Eviction;
+pub(super) use unsent::OWN_BYTES;

@@ -91,6 +91,11 @@ impl<S> Connections<S> {
             self.unsent.change(&mut self.slab, index, self.now, |outbox| outbox.push_static(bytes));
         }
     }
+
+    /// Puts what others are sent, too, behind all that waits to be sent to a connection.
+    pub(in crate::server) fn push_shared(&mut self, index: u32, frame: Frame) {
+        self.unsent.push_shared(&mut self.slab, index, self.now, frame);
+    }
 }
 
 impl<S: Socket> Connections<S> {

@@ -17,7 +17,7 @@ use super::connection::{Connection, Phase, ReadState, WriteState};
 
 /// Bytes that the outbox of each connection may hold whatever the others do: for Pongs, acks, errors
 /// and other small answers.
-pub(super) const OWN_BYTES: usize = SMALL_BYTES;
+pub(in crate::server) const OWN_BYTES: usize = SMALL_BYTES;
 
 pub(super) const POOLS: [Pool; 2] = [Pool::Answers, Pool::Frames];
 
@@ -175,6 +175,18 @@ impl Unsent {
                 outbox.push_shared(frame, sent);
             });
         }
+    }
+
+    /// A whole frame goes behind all that is in an outbox, without a copy.
+    pub(super) fn push_shared<S>(
+        &mut self,
+        connections: &mut Slab<Connection<S>>,
+        index: u32,
+        now: Stamp,
+        frame: Frame,
+    ) {
+        self.take_frame(&frame);
+        self.change(connections, index, now, |outbox| outbox.push_shared(frame, 0));
     }
 
     /// Takes out of an outbox what its socket has taken.

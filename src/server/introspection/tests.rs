@@ -149,7 +149,7 @@ fn a_page_ends_at_its_bytes() {
     hall.settle();
     let asker = hall.connect();
     let first = hall.get(&asker, "/api/connections?limit=1000");
-    assert!(first.to_string().len() < super::LIST_BYTES_MAX + (8 << 10));
+    assert!(first.to_string().len() < super::PAGE_BYTES_MAX + (8 << 10));
     let next = first["next"].as_u64().unwrap();
     assert!((200..800).contains(&next), "{next}");
     let second = hall.get(&asker, &format!("/api/connections?limit=1000&after={next}"));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 
-use crate::store::engine::{ChannelDetail, Record, Stream};
-use crate::wire::protocol::{Message, Summary};
+use crate::store::engine::{ChannelDetail, Mark, Names, Record, Stream, name_weight};
+use crate::wire::protocol::Message;
 
 /// The newest records of one id sequence, without a hole: the id of a record
 /// is `newest` less its distance from the back.
@@ -162,8 +162,24 @@ impl Messages {
         }
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
-        self.by_channel.keys().map(|name| String::from(&**name)).collect()
+    /// The names above `after`, and after what to ask for more.
+    pub(super) fn names(
+        &self,
+        of: Names,
+        after: Option<&Mark>,
+        cut: Cut,
+        each_bytes_max: usize,
+    ) -> (Vec<(String, u64)>, Option<Mark>) {
+        let after = after.map(|mark| String::from_utf8_lossy(&mark.bytes));
+        let above = (after.as_deref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        match of {
+            Names::Channels => {
+                let names = self.by_channel.range::<str, _>(above).map(|(name, _)| (&**name, 0));
+                slice(names, cut, each_bytes_max)
+            }
+            Names::Providers => slice(counted(&self.by_provider, above), cut, each_bytes_max),
+            Names::Lanes => slice(counted(&self.by_lane, above), cut, each_bytes_max),
+        }
     }
 
     /// What is kept of the channels above `after`, and whether there are more than that.
@@ -181,15 +197,35 @@ impl Messages {
         (channels, false)
     }
 
-    pub(super) fn summary(&self) -> Summary {
+    /// How many messages there are, and tokens.
+    pub(super) fn totals(&self) -> (u64, i64) {
         let tokens = self.tokens.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
-        Summary {
-            total_messages: self.kept.records.len() as u64,
-            total_tokens: i64::try_from(tokens).unwrap_or_default(),
-            by_provider: self.by_provider.clone(),
-            by_lane: self.by_lane.clone(),
-        }
+        (self.kept.records.len() as u64, i64::try_from(tokens).unwrap_or_default())
     }
+}
+
+fn counted<'a>(
+    counts: &'a BTreeMap<String, u64>,
+    range: (Bound<&str>, Bound<&str>),
+) -> impl Iterator<Item = (&'a str, u64)> {
+    counts.range::<str, _>(range).map(|(name, count)| (name.as_str(), *count))
+}
+
+fn slice<'a>(
+    names: impl Iterator<Item = (&'a str, u64)>,
+    mut cut: Cut,
+    each_bytes_max: usize,
+) -> (Vec<(String, u64)>, Option<Mark>) {
+    let mut taken: Vec<(String, u64)> = Vec::new();
+    for (name, count) in names {
+        let weight = name_weight(name);
+        if (weight > each_bytes_max && !taken.is_empty()) || !cut.takes(weight) {
+            let last = taken.last().map(|(name, _)| name.as_bytes().to_vec());
+            return (taken, last.map(|bytes| Mark { bytes, is_blob: false }));
+        }
+        taken.push((name.to_owned(), count));
+    }
+    (taken, None)
 }
 
 /// Says where a page ends: after `records_left` records, or once the weights

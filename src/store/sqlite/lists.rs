@@ -179,7 +179,14 @@ pub(super) fn slice(
         seen = row.get::<_, i64>(0)?.unsigned_abs();
         if is_kind(of, row.get_ref(1)?) {
             let record = Record::Event(event(row)?);
-            bytes += record.weight();
+            let weight = record.weight();
+            if weight > bounds.each_bytes_max
+                && let Some((last, _)) = records.last()
+            {
+                let through = *last;
+                return Ok((records, through));
+            }
+            bytes += weight;
             records.push((seen, record));
         }
     }

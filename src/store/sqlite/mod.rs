@@ -46,8 +46,8 @@ use health::{BEGIN, COMMIT, Setback, Watch};
 use housekeeping::{Done, Housekeeping};
 use keys::Keys;
 use lists::Search;
-use queries::{Bounds, Ids, Known};
-use questions::{Listing, Progress, Question};
+use queries::{Bounds, Ids, Known, Name};
+use questions::{Progress, Question};
 use retention::Retention;
 use shrink::Shrink;
 use terms::NewTerm;
@@ -72,9 +72,9 @@ pub struct SqliteEngine {
     known: Known,
     appends: Vec<Append>,
     questions: VecDeque<(Question, Ticket)>,
-    /// Questions whose answers take several settles. Only the first one is being
+    /// Questions about what is kept of channels, whose answers take several settles. Only the first one is being
     /// worked on, so there is at most one unfinished answer in memory.
-    listings: VecDeque<(Listing, Ticket)>,
+    listings: VecDeque<(Details, Ticket)>,
     watch: Watch,
     housekeeping: Housekeeping,
     counts: Counts,
@@ -263,7 +263,7 @@ impl SqliteEngine {
         if steps_left > 0
             && let Some((mut listing, ticket)) = self.listings.pop_front()
         {
-            match listing.step(&self.connection, self.known, &mut self.kept) {
+            match listing.step(&self.connection, self.known.newest, &mut self.kept) {
                 Ok(true) => answers.push(listing.into_answer(ticket)),
                 Ok(false) => self.listings.push_front((listing, ticket)),
                 Err(error) => answers.push(failed(ticket, &error)),
@@ -308,23 +308,27 @@ impl Engine for SqliteEngine {
     fn ask(&mut self, query: Query, ticket: Ticket) {
         let question = match query {
             Query::Page { stream, after, records_max, bytes_max } => {
-                Question::Page { stream, after, bounds: Bounds { records_max, bytes_max } }
+                Question::Page { stream, after, bounds: Bounds::new(records_max, bytes_max) }
             }
             Query::Count { stream, after, through, count_max } => {
                 Question::Count { stream, after, through, count_max }
             }
             Query::Span { of, after, before, records_max, bytes_max } => {
-                Question::Span(Search::new(of, after, before, Bounds { records_max, bytes_max }))
+                Question::Span(Search::new(of, after, before, Bounds::new(records_max, bytes_max)))
             }
-            Query::List { of, after, through, records_max, bytes_max } => {
-                Question::List { of, after, through, bounds: Bounds { records_max, bytes_max } }
+            Query::List { of, after, through, records_max, bytes_max, each_bytes_max } => {
+                let bounds = Bounds { records_max, bytes_max, each_bytes_max };
+                Question::List { of, after, through, bounds }
             }
-            Query::Channels => return self.listings.push_back((Listing::channels(), ticket)),
+            Query::Names { of, after, names_max, bytes_max, each_bytes_max } => {
+                let bounds = Bounds { records_max: names_max, bytes_max, each_bytes_max };
+                Question::Names { of, after: after.map(Name::from), bounds }
+            }
+            Query::Totals => Question::Totals,
             Query::ChannelDetails { after, channels_max, bytes_max } => {
                 let details = Details::new(after.as_deref(), channels_max, bytes_max);
-                return self.listings.push_back((Listing::Details(details), ticket));
+                return self.listings.push_back((details, ticket));
             }
-            Query::Summary => return self.listings.push_back((Listing::summary(), ticket)),
         };
         self.questions.push_back((question, ticket));
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Row, Rows};
 
-use crate::store::engine::{Record, Stream};
+use crate::store::engine::{Mark, Record, Stream};
 use crate::wire::protocol::{CorrelationId, Event, Message};
 
 pub(super) const INSERT_MESSAGE: &str =
@@ -132,6 +132,14 @@ impl Known {
 pub(super) struct Bounds {
     pub(super) records_max: usize,
     pub(super) bytes_max: usize,
+    /// A slice ends before a record that weighs more, unless it is the first.
+    pub(super) each_bytes_max: usize,
+}
+
+impl Bounds {
+    pub(super) const fn new(records_max: usize, bytes_max: usize) -> Self {
+        Self { records_max, bytes_max, each_bytes_max: usize::MAX }
+    }
 }
 
 /// Reads rows, whose first column is the id, until `bounds` says to stop.
@@ -149,7 +157,11 @@ pub(super) fn take<T>(
             return Ok((taken, true));
         }
         let record = read(row)?;
-        bytes += weigh(&record);
+        let weight = weigh(&record);
+        if weight > bounds.each_bytes_max && !taken.is_empty() {
+            return Ok((taken, true));
+        }
+        bytes += weight;
         taken.push((integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs(), record));
     }
     Ok((taken, false))
@@ -174,6 +186,18 @@ impl Name {
     /// As it is shown.
     pub(super) fn as_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
+    }
+}
+
+impl From<Mark> for Name {
+    fn from(Mark { bytes, is_blob }: Mark) -> Self {
+        Self { bytes, is_blob }
+    }
+}
+
+impl From<Name> for Mark {
+    fn from(Name { bytes, is_blob }: Name) -> Self {
+        Self { bytes, is_blob }
     }
 }
 

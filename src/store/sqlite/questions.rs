@@ -2,14 +2,12 @@
 
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Answer, Record, Selection, Stream, Ticket};
-use crate::wire::protocol::Summary;
+use crate::store::engine::{Answer, Mark, Names, Record, Selection, Stream, Ticket, name_weight};
 
-use super::details::{Details, KeptCounts};
 use super::lists::{Search, slice};
-use super::queries::{Bounds, Known, Name, event, integer, message, row_id, take, text};
+use super::queries::{Bounds, Known, Name, event, integer, message, row_id, take};
 
-/// Rows of a list without end that one step reads.
+/// Names that one step looks up.
 pub(super) const SLICE_ROWS: usize = 512;
 /// Index entries that one step counts.
 pub(super) const COUNT_ROWS: usize = 4_096;
@@ -29,12 +27,24 @@ pub(super) const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED 
       WHERE channel_id >= '' ORDER BY channel_id LIMIT 1";
 pub(super) const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id > ?1 ORDER BY channel_id LIMIT 1";
-const COUNTS_AFTER: &str = "SELECT kind, name, count, tokens_high, tokens_low FROM polecat_counts
-      WHERE (kind, name) > (?1, ?2) ORDER BY kind, name";
+const FIRST_COUNT: &str = "SELECT name, count FROM polecat_counts WHERE kind = ?1 ORDER BY name LIMIT 1";
+const NEXT_COUNT: &str =
+    "SELECT name, count FROM polecat_counts WHERE kind = ?1 AND name > ?2 ORDER BY name LIMIT 1";
+const TOTAL: &str =
+    "SELECT count, tokens_high, tokens_low FROM polecat_counts WHERE kind = 'total' AND name = ''";
 
 /// All of the above.
-pub(super) const ALL: [&str; 7] =
-    [CHANNEL_AFTER, CHANNEL_COUNT, ALL_AFTER, EVENTS_AFTER, FIRST_CHANNEL, NEXT_CHANNEL, COUNTS_AFTER];
+pub(super) const ALL: [&str; 9] = [
+    CHANNEL_AFTER,
+    CHANNEL_COUNT,
+    ALL_AFTER,
+    EVENTS_AFTER,
+    FIRST_CHANNEL,
+    NEXT_CHANNEL,
+    FIRST_COUNT,
+    NEXT_COUNT,
+    TOTAL,
+];
 
 /// A question whose steps are short, and most of which take only one.
 #[derive(Debug)]
@@ -43,6 +53,8 @@ pub(super) enum Question {
     Span(Search),
     List { of: Selection, after: u64, through: u64, bounds: Bounds },
     Count { stream: Stream, after: u64, through: u64, count_max: u64 },
+    Names { of: Names, after: Option<Name>, bounds: Bounds },
+    Totals,
 }
 
 /// What a step of a question has come to.
@@ -85,8 +97,20 @@ impl Question {
                     Selection::Events(_) => oldest.event,
                     Selection::Messages(_) => oldest.message,
                 };
-                Answer::Page { ticket, records, through, oldest }
+                match records.first() {
+                    Some((_, first)) if first.weight() > bounds.each_bytes_max => Answer::TooLarge { ticket },
+                    _ => Answer::Page { ticket, records, through, oldest },
+                }
             }
+            Self::Names { of, after, bounds } => {
+                let (names, next) = names(connection, of, after, bounds)?;
+                let is_large = |(name, _): &(String, u64)| name_weight(name) > bounds.each_bytes_max;
+                match names.first().is_some_and(is_large) {
+                    true => Answer::TooLarge { ticket },
+                    false => Answer::Names { ticket, names, next },
+                }
+            }
+            Self::Totals => totals(connection, ticket)?,
             Self::Count { stream: Stream::Events, after, through, count_max } => {
                 // Their ids rise by one and only the oldest are ever missing.
                 let before_first = after.max(oldest.event - 1);
@@ -132,109 +156,75 @@ fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64, ol
     Answer::Page { ticket, records, through, oldest }
 }
 
-/// An answer that is put together over several settles, since nothing bounds
-/// how many channels, providers and lanes there are.
-#[derive(Debug)]
-pub(super) enum Listing {
-    Channels { names: Vec<String>, last: Option<Name> },
-    Summary { summary: Summary, last: (Name, Name) },
-    Details(Details),
-}
+/// Names, and how many messages have them.
+type NamesWithCounts = Vec<(String, u64)>;
 
-impl Listing {
-    pub(super) const fn channels() -> Self {
-        Self::Channels { names: Vec::new(), last: None }
-    }
-
-    pub(super) fn summary() -> Self {
-        Self::Summary { summary: Summary::default(), last: (Name::default(), Name::default()) }
-    }
-
-    /// Reads the next slice and returns whether it was the last.
-    pub(super) fn step(
-        &mut self,
-        connection: &Connection,
-        known: Known,
-        kept: &mut KeptCounts,
-    ) -> rusqlite::Result<bool> {
-        match self {
-            Self::Channels { names, last } => {
-                let is_done = channels_step(connection, names, last)?;
-                if is_done && !names.is_sorted_by(|left, right| left < right) {
-                    // Only odd names get here: what is no UTF-8 is repaired after the sort.
-                    names.sort_unstable();
-                    names.dedup();
-                }
-                Ok(is_done)
-            }
-            Self::Summary { summary, last } => summary_step(connection, summary, last),
-            Self::Details(details) => details.step(connection, known.newest, kept),
-        }
-    }
-
-    pub(super) fn into_answer(self, ticket: Ticket) -> Answer {
-        match self {
-            Self::Channels { names, .. } => Answer::Channels { ticket, names },
-            Self::Summary { summary, .. } => Answer::Summary { ticket, summary },
-            Self::Details(details) => details.into_answer(ticket),
-        }
-    }
-}
-
-/// Hops from each name straight to the next: the cost is the number of
-/// channels, not of messages.
-fn channels_step(
+/// A slice of the names of a kind, and after what to ask for more. Names that are stored in different ways and shown
+/// in the same way are one if they follow each other.
+fn names(
     connection: &Connection,
-    names: &mut Vec<String>,
-    last: &mut Option<Name>,
-) -> rusqlite::Result<bool> {
-    let mut first = connection.prepare_cached(FIRST_CHANNEL)?;
-    let mut next = connection.prepare_cached(NEXT_CHANNEL)?;
-    for _ in 0..SLICE_ROWS {
-        let mut rows = match last {
-            Some(last) => next.query((&*last,))?,
-            None => first.query(())?,
+    of: Names,
+    after: Option<Name>,
+    bounds: Bounds,
+) -> rusqlite::Result<(NamesWithCounts, Option<Mark>)> {
+    let mut names: NamesWithCounts = Vec::new();
+    let (mut last, mut bytes) = (after, 0);
+    for _ in 0..bounds.records_max.min(SLICE_ROWS) {
+        if bytes >= bounds.bytes_max {
+            break;
+        }
+        let Some((name, count)) = next_name(connection, of, last.as_ref())? else {
+            return Ok((names, None));
         };
-        let Some(row) = rows.next()? else { return Ok(true) };
-        let name = row.get_ref(0)?;
-        names.push(text(name));
-        let name = Name::from(name);
-        drop(rows);
-        *last = Some(name);
+        let shown = name.as_text().into_owned();
+        let weight = name_weight(&shown);
+        if weight > bounds.each_bytes_max && !names.is_empty() {
+            break;
+        }
+        bytes += weight;
+        match names.last_mut().filter(|(before, _)| *before == shown) {
+            Some((_, sum)) => *sum += count,
+            None => names.push((shown, count)),
+        }
+        last = Some(name);
     }
-    Ok(false)
+    Ok((names, last.map(Mark::from)))
 }
 
-fn summary_step(
+/// Hops from each name straight to the next: the cost is the number of names, not of messages.
+fn next_name(
     connection: &Connection,
-    summary: &mut Summary,
-    last: &mut (Name, Name),
-) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(COUNTS_AFTER)?;
-    let mut rows = statement.query((&last.0, &last.1))?;
-    let mut next = None;
-    for _ in 0..SLICE_ROWS {
-        let Some(row) = rows.next()? else { return Ok(true) };
-        let count = integer(row.get_ref(2)?).and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
-        let name = row.get_ref(1)?;
-        match row.get_ref(0)?.as_bytes().unwrap_or_default() {
-            b"total" => {
-                summary.total_messages = count;
-                let high = integer(row.get_ref(3)?).unwrap_or_default();
-                let low = integer(row.get_ref(4)?).unwrap_or_default();
-                summary.total_tokens = saturated(high, low);
-            }
-            b"provider" => *summary.by_provider.entry(text(name)).or_default() += count,
-            b"lane" => *summary.by_lane.entry(text(name)).or_default() += count,
-            _ => {}
-        }
-        next = Some((Name::from(row.get_ref(0)?), Name::from(name)));
+    of: Names,
+    last: Option<&Name>,
+) -> rusqlite::Result<Option<(Name, u64)>> {
+    let (first, next, kind) = match of {
+        Names::Channels => (FIRST_CHANNEL, NEXT_CHANNEL, None),
+        Names::Providers => (FIRST_COUNT, NEXT_COUNT, Some("provider")),
+        Names::Lanes => (FIRST_COUNT, NEXT_COUNT, Some("lane")),
+    };
+    let mut statement = connection.prepare_cached(if last.is_some() { next } else { first })?;
+    let mut rows = match (kind, last) {
+        (None, None) => statement.query(())?,
+        (None, Some(last)) => statement.query((last,))?,
+        (Some(kind), None) => statement.query((kind,))?,
+        (Some(kind), Some(last)) => statement.query((kind, last))?,
+    };
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let count = if kind.is_some() { integer(row.get_ref(1)?) } else { None };
+    let count = count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+    Ok(Some((Name::from(row.get_ref(0)?), count)))
+}
+
+fn totals(connection: &Connection, ticket: Ticket) -> rusqlite::Result<Answer> {
+    let mut statement = connection.prepare_cached(TOTAL)?;
+    let mut rows = statement.query(())?;
+    let (mut messages, mut tokens) = (0, 0);
+    if let Some(row) = rows.next()? {
+        let number = |place| Ok::<_, rusqlite::Error>(integer(row.get_ref(place)?).unwrap_or_default());
+        messages = u64::try_from(number(0)?).unwrap_or_default();
+        tokens = saturated(number(1)?, number(2)?);
     }
-    drop(rows);
-    if let Some(next) = next {
-        *last = next;
-    }
-    Ok(false)
+    Ok(Answer::Totals { ticket, messages, tokens })
 }
 
 /// The sum of tokens as it is kept: in two halves of 32 bits, so that adding and

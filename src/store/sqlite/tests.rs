@@ -6,7 +6,7 @@ use rusqlite::config::DbConfig;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::engine::Stream;
+use crate::store::engine::{Names, Stream, name_weight};
 use crate::wire::protocol::Message;
 use checkpoint::{BUSY_BYTES_MAX, IDLE_BYTES_MAX};
 use questions::{COUNT_ROWS, SLICE_ROWS};
@@ -128,28 +128,46 @@ fn a_large_channel_is_counted_in_slices_and_only_once() {
 }
 
 #[test]
-fn a_long_list_is_put_together_in_slices_while_pages_go_on() {
+fn a_slice_of_names_is_bounded_and_pages_go_on_between_them() {
     let (_folder, mut engine) = new_engine();
     let count = 2 * SLICE_ROWS + 10;
     let name = |n: usize| format!("room {n:05}");
     publish(&mut engine, (0..count).rev().map(|n| message(&name(n), String::new())));
-    engine.ask(Query::Channels, Ticket(1));
-    engine.ask(Query::Summary, Ticket(2));
-    let mut answers = Vec::new();
-    for turn in 1..=6 {
-        let stream = Stream::Channel(Rc::from(name(turn)));
-        engine.ask(Query::Page { stream, after: 0, records_max: 9, bytes_max: 9 }, Ticket(100));
-        engine.settle(NOW, 16, &mut answers);
-        let pages = answers.iter().filter(|answer| matches!(answer, Answer::Page { .. })).count();
-        assert_eq!(pages, turn);
-        assert_eq!(answers.len() - turn, turn / 3, "each list takes three turns, one after the other");
+    for (of, bytes_max, slices) in [
+        (Names::Channels, usize::MAX, 3),
+        (Names::Providers, usize::MAX, 3),
+        // Of at least one, whatever it weighs; the last one finds no more.
+        (Names::Channels, 1, count + 1),
+        (Names::Channels, 10 * name_weight(&name(0)), count.div_ceil(10)),
+    ] {
+        let (mut listed, mut after, mut asked) = (Vec::new(), None, 0);
+        loop {
+            let query = Query::Names {
+                of,
+                after: after.take(),
+                names_max: usize::MAX,
+                bytes_max,
+                each_bytes_max: usize::MAX,
+            };
+            engine.ask(query, Ticket(1));
+            let stream = Stream::Channel(Rc::from(name(asked)));
+            engine.ask(Query::Page { stream, after: 0, records_max: 9, bytes_max: 9 }, Ticket(2));
+            let mut answers = Vec::new();
+            engine.settle(NOW, 2, &mut answers);
+            let [Answer::Names { names, next, .. }, Answer::Page { .. }] = answers.as_slice() else {
+                panic!("{answers:?}");
+            };
+            assert!(names.iter().all(|(_, messages)| *messages == u64::from(of == Names::Providers)));
+            listed.extend(names.iter().map(|(name, _)| name.clone()));
+            after.clone_from(next);
+            asked += 1;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((listed.len(), asked), (count, slices));
+        assert!(listed.is_sorted());
     }
-    answers.retain(|answer| !matches!(answer, Answer::Page { .. }));
-    let [Answer::Channels { names, .. }, Answer::Summary { summary, .. }] = answers.as_slice() else {
-        panic!("{answers:?}");
-    };
-    assert!(names.iter().map(String::as_str).eq((0..count).map(name).collect::<Vec<_>>().iter()));
-    assert_eq!((summary.by_provider.len(), summary.total_messages), (count, count as u64));
     assert_ne!(engine.due_in_ms(NOW), Some(0));
 }
 

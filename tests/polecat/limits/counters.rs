@@ -79,6 +79,7 @@ fn what_is_sent() {
         options.config.limits.body_bytes_max = 100;
         options.config.limits.chunk_extra_bytes_max = 20;
         options.config.limits.channel_name_bytes_max = 10;
+        options.config.limits.label_bytes_max = 12;
     };
     expect_hits(Limit::MessageBytes, 1, small, |server| {
         let mut client = RawSocket::connect(server.addr(), "/api/ws");
@@ -100,6 +101,25 @@ fn what_is_sent() {
         assert_eq!(post(server.addr(), "/api/events", &json!({"type": "0123456789a"})).status, 422);
         // Not for its length.
         assert_eq!(post(server.addr(), "/api/messages", &message("", "a", "x")).status, 422);
+    });
+    expect_hits(Limit::LabelBytes, 5, small, |server| {
+        let mut room = Socket::connect(server.addr(), "/api/ws/room");
+        let mut v1 = Socket::connect_v1(server.addr(), "/api/ws/room");
+        for (label, is_long) in [("0123456789ab", false), ("0123456789abc", true)] {
+            let status = if is_long { 422 } else { 200 };
+            for field in ["lane", "provider"] {
+                let body = json!({"channel_id": "c", "author": "a", "content": "", field: label});
+                assert_eq!(post(server.addr(), "/api/messages", &body).status, status, "{field}");
+            }
+            let body = json!({"type": "t", "correlation_id": label});
+            assert_eq!(post(server.addr(), "/api/events", &body).status, status);
+            v1.send_json(&json!({"type": "message", "lane": label, "id": 1}));
+            while v1.next()["type"] != if is_long { "error" } else { "ack" } {}
+            // Without a word, as all that is not understood.
+            room.send_json(&json!({"type": "message", "provider": label, "content": label}));
+        }
+        room.send_json(&json!({"type": "message", "content": "last"}));
+        assert_eq!(room.next_contents(3), ["", "0123456789ab", "last"]);
     });
 }
 

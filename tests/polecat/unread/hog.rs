@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket as RawStream, Type};
@@ -71,22 +72,29 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A server whose database `fill` has filled.
+    /// A server whose database was filled by what `fill` has published.
     pub(super) fn filled(flags: &[&str], fill: impl FnOnce(&mut Http)) -> Self {
         let home = Home::new();
         let process = Process::serve(&home.database(), &[]);
         fill(&mut Http::connect(process.addr()));
         process.kill();
+        Self::start(home, flags)
+    }
+
+    /// The same, where `fill` writes to the file itself.
+    pub(super) fn with_rows(flags: &[&str], fill: impl FnOnce(&Path)) -> Self {
+        let home = Home::new();
+        Process::serve(&home.database(), &[]).kill();
+        fill(&home.database());
+        Self::start(home, flags)
+    }
+
+    fn start(home: Home, flags: &[&str]) -> Self {
         let unsent = UNSENT_BYTES.to_string();
         let flags = [&["--max-unsent-bytes", &unsent, "--log-level", "off"], flags].concat();
         let process = Process::serve(&home.database(), &flags);
-        let mut site = Self {
-            witness: Http::connect(process.addr()),
-            process,
-            start_bytes: None,
-            hogs: Vec::new(),
-            _home: home,
-        };
+        let witness = Http::connect(process.addr());
+        let mut site = Self { witness, process, start_bytes: None, hogs: Vec::new(), _home: home };
         site.check_that_others_are_served();
         site.start_bytes = site.process.memory().map(|memory| memory.resident);
         if site.start_bytes.is_none() {
@@ -105,11 +113,16 @@ impl Site {
         self.hogs.extend((0..count).map(|number| Hog::connect(addr, bytes(number))));
         let mut still = 0;
         while still < STILL_ROUNDS {
-            let moved = self.hogs.iter_mut().filter_map(|hog| hog.push().then_some(())).count();
-            still = if moved > 0 { 0 } else { still + 1 };
-            self.witness.expect_open();
+            still = if self.push_all() { 0 } else { still + 1 };
         }
         self.check_memory();
+    }
+
+    /// Lets each send on, and the server take that up; whether anything was taken.
+    pub(super) fn push_all(&mut self) -> bool {
+        let moved = self.hogs.iter_mut().filter_map(|hog| hog.push().then_some(())).count();
+        self.witness.expect_open();
+        moved > 0
     }
 
     /// What is in use beyond the start stays within the bound, at any time.
