@@ -8,6 +8,8 @@ use std::path::Path;
 
 #[path = "tidy/bites.rs"]
 mod bites;
+#[path = "tidy/faults.rs"]
+mod faults;
 #[path = "tidy/floors.rs"]
 mod floors;
 #[path = "tidy/phrases.rs"]
@@ -95,6 +97,19 @@ fn no_files_use_one_another_in_a_circle() {
 #[test]
 fn the_list_of_a_folder_is_no_more_than_that() {
     assert_none(sources(&["src"]).iter().flat_map(lists));
+}
+
+#[test]
+fn every_fault_for_the_simulator_can_be_planted() {
+    let folder = root().join("tests/sim/faults");
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "fault"));
+    let faults =
+        files.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap_or_default()));
+    let faults = faults.collect::<Vec<_>>();
+    assert!(faults.len() > 30, "{} faults in tests/sim/faults", faults.len());
+    let sources = sources(&["src"]);
+    assert_none(faults.iter().flat_map(|(name, fault)| faults::stale(name, fault, &sources)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Each check of `tidy` on a made-up snippet that it must find fault with, and
 //! on one that only looks like it.
 
+use super::faults::stale;
 use super::floors::Floors;
 use super::phrases::of_document;
 use super::source::Source;
@@ -135,6 +136,21 @@ fn code_in_the_list_of_a_folder_is_found() {
     }
     let fine = "//! A struct, and an impl.\n\n#[cfg(test)]\nmod tests;\npub(crate) mod x;\n\npub use x::{A, type_of};\n";
     assert_eq!(lists(&at("src/a/mod.rs", fine)), [""; 0]);
+}
+
+#[test]
+fn a_fault_that_cannot_be_planted_is_found() {
+    let sources = [
+        at("src/a.rs", "fn f() {\n    once();\n    twice();\n    twice();\n}\n"),
+        at("src/b.rs", "fn g() {}\n"),
+    ];
+    let stale = |change: &str| stale("x.fault", &format!("what it does\n\n{change}\n"), &sources).len();
+    assert_eq!(stale("- once();\n+ never();"), 0);
+    assert_eq!(stale("  once();\n- twice();\n\n- fn g() {}"), 0, "two changes");
+    assert_eq!(stale("- twice();"), 1, "at two places");
+    assert_eq!(stale("- gone();\n\n- once();"), 1);
+    assert_eq!(stale("  twice();\n+ thrice();"), 1);
+    assert_eq!(stale("+ anywhere();"), 1);
 }
 
 #[test]
