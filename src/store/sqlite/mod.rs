@@ -348,8 +348,10 @@ impl Engine for SqliteEngine {
             self.wait_for_locks(Duration::ZERO);
             self.log.rest(&self.connection, now, &mut self.commits);
             self.be_patient();
-        } else if self.verification.due_in_ms(now) == Some(0) && self.log.quiet_in_ms(now) == 0 {
-            self.verification.step(&self.connection, now);
+        } else if self.verification.due_in_ms(now) == Some(0) {
+            let is_quiet = self.log.quiet_in_ms(now) == 0;
+            let rows_max = if is_quiet { verify::QUIET_STEP_ROWS } else { verify::BUSY_STEP_ROWS };
+            self.verification.step(&self.connection, rows_max, now);
             self.commits.faults = self.verification.faults;
         }
     }
@@ -360,8 +362,7 @@ impl Engine for SqliteEngine {
         }
         // Nothing is deleted while nothing can be stored.
         let house = self.watch.due_in_ms(now).or_else(|| self.housekeeping.due_in_ms(now));
-        let verification = self.verification.due_in_ms(now).map(|due| due.max(self.log.quiet_in_ms(now)));
-        [house, self.log.due_in_ms(now), verification].into_iter().flatten().min()
+        [house, self.log.due_in_ms(now), self.verification.due_in_ms(now)].into_iter().flatten().min()
     }
 
     fn health(&self) -> &Health {

@@ -406,6 +406,23 @@ fn a_bit_that_leads_searches_astray_is_noticed() {
 }
 
 #[test]
+fn a_file_is_looked_through_though_the_loop_is_never_quiet() {
+    let (_folder, mut engine) = new_engine();
+    publish(&mut engine, (0..500).map(|_| message("a", String::new())));
+    engine.verification = Verification::of_all(engine.known);
+    let (mut now, mut turns) = (NOW, 0);
+    while engine.verification.due_in_ms(now).is_some() {
+        now.monotonic_ms += 1;
+        engine.append(message("a", String::new()), None, None);
+        engine.settle(now, 0, &mut Vec::new());
+        engine.rest(now);
+        turns += 1;
+        assert!(turns < 2_000, "it never ends");
+    }
+    assert!(turns > 300, "it looks at few rows at once while others wait: {turns}");
+}
+
+#[test]
 fn a_sound_file_has_no_faults() {
     let (folder, mut engine) = new_engine();
     publish(&mut engine, (0..1_000).map(|_| message("a", String::new())));

@@ -1,9 +1,9 @@
 //! Damage that does not show by itself.
 //!
 //! One bit of an index or of an inner page can lead a search astray: rows are there and are not found, and nothing fails. A
-//! small file is looked through before it is used. A large one is looked through while nobody is served, a few rows at
-//! a time: whether each row is found by its id, and a message by its channel, which takes about two microseconds
-//! once it has been read from the disk.
+//! small file is checked before it is used. A large one is checked while it is served, a few rows at a time, and fewer
+//! while records are stored: whether each row is found by its id, and a message by its channel, which takes about two
+//! microseconds once it has been read from the disk.
 
 use std::fmt;
 
@@ -17,8 +17,10 @@ use super::queries::{Known, object, row_id};
 /// half a second for the largest of them, and two where they have to come from the disk.
 pub(super) const CHECK_BYTES_MAX: i64 = 64 << 20;
 
-/// Rows that are looked at in one step. They may have to come from the disk.
-const STEP_ROWS: usize = 256;
+/// Rows that one step checks while nothing is stored. They may have to come from the disk.
+pub(super) const QUIET_STEP_ROWS: usize = 256;
+/// The same while something is stored, which waits meanwhile.
+pub(super) const BUSY_STEP_ROWS: usize = 16;
 /// Milliseconds between two steps.
 const PAUSE_MS: u64 = 10;
 
@@ -120,11 +122,11 @@ impl Verification {
         (!self.tables.is_empty()).then(|| self.due_ms.saturating_sub(now.monotonic_ms))
     }
 
-    /// Looks at some rows.
-    pub(super) fn step(&mut self, connection: &Connection, now: Now) {
+    /// Checks at most `rows_max` rows.
+    pub(super) fn step(&mut self, connection: &Connection, rows_max: usize, now: Now) {
         let Some(table) = self.tables.last_mut() else { return };
         self.due_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
-        match table.step(connection) {
+        match table.step(connection, rows_max) {
             Ok(Step { is_last, misled }) => {
                 if let Some(id) = misled.first()
                     && self.faults == 0
@@ -158,11 +160,11 @@ struct Step {
 }
 
 impl Table {
-    fn step(&mut self, connection: &Connection) -> rusqlite::Result<Step> {
+    fn step(&mut self, connection: &Connection, rows_max: usize) -> rusqlite::Result<Step> {
         let mut statement = connection.prepare_cached(self.sql)?;
         let mut rows = statement.query((self.from, self.to))?;
         let mut misled = Vec::new();
-        for _ in 0..STEP_ROWS {
+        for _ in 0..rows_max {
             let Some(row) = rows.next()? else { return Ok(Step { is_last: true, misled }) };
             self.from = row.get(0)?;
             if !row.get::<_, bool>(1)? {
