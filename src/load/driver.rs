@@ -1,6 +1,5 @@
-//! The load generator: all its connections, what they have to say, and how far
-//! the run is. The shell opens sockets, tells of readiness and of the time, and calls
-//! [`Driver::turn`].
+//! The load generator: all of its connections, the messages that they send, and the progress of the run. The
+//! shell opens sockets, reports readiness and the time, and calls [`Driver::turn`].
 
 use std::collections::VecDeque;
 
@@ -14,26 +13,26 @@ use super::peer::{NO_PUBLISHER, Peer, Phase, Role};
 use super::plan::{Plan, Publishing, Workload};
 use super::tally::Tally;
 
-/// Bytes read from a socket at once, into the one buffer that all share: what one connection may read before the next
-/// has its turn, so that few messages are cut in two.
+/// The bytes that one connection may read before it is the next one's turn, into one buffer that all share.
+/// It is large, so that few messages are split.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The connections are being opened.
     Connecting,
-    /// What is sent does not count yet.
+    /// Messages are sent, but do not count yet.
     WarmUp,
-    /// What is sent counts.
+    /// Messages that are sent count.
     Measuring,
-    /// Nothing more is sent; what is on its way is waited for.
+    /// Nothing more is sent; messages in flight are awaited.
     Finishing,
     Done,
 }
 
 impl Stage {
-    /// What is being done, for people.
+    /// The name of the stage, for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
@@ -48,39 +47,39 @@ impl Stage {
 /// A run over sockets `S`.
 pub struct Driver<S> {
     pub(super) plan: Plan,
-    /// All connections: first those that are measured, then publishers, then who
-    /// breaks the rules on purpose.
+    /// All connections: first those that are measured, then publishers, then those that break the rules on
+    /// purpose.
     pub(super) peers: Vec<Peer<S>>,
     pub(super) order: Order,
     pub(super) tally: Tally,
     pub(super) now_us: u64,
     pub(super) stage: Stage,
     pub(super) stage_since_us: u64,
-    /// When anything that is waited for last came.
+    /// When anything that is awaited last arrived.
     pub(super) progress_us: u64,
     pub(super) publishers: Vec<Publisher>,
-    /// Since when what is sent counts, and until when.
+    /// The time from which sent messages count, and the time until which they do.
     pub(super) counting_from_us: u64,
     pub(super) counting_to_us: u64,
-    /// Whose turn it is to publish.
+    /// The publisher whose turn it is.
     pub(super) turn_of: usize,
     /// Messages that were due by the rate and were sent.
     pub(super) sent_by_rate: u64,
-    /// Of each connection, when the requests on their way were sent, where answers do not say.
+    /// For each connection, when the requests in flight were sent, if responses do not say.
     pub(super) sent_times: Vec<VecDeque<u64>>,
-    /// Messages and requests on their way.
+    /// Messages and requests in flight.
     pub(super) outstanding: u64,
-    /// The payload that was sent last: the next differs in its front alone.
+    /// The last payload: the next one differs only at its front.
     pub(super) payload: Vec<u8>,
-    /// For all connections, as in the server.
+    /// Shared by all connections, as in the server.
     pub(super) inflater: Inflater,
-    /// Where the last payload was found in a message.
+    /// Where in a message the last payload was found.
     pub(super) hint: usize,
     pub(super) read_queue: VecDeque<u32>,
     pub(super) scratch: Vec<u8>,
     pub(super) read_buffer: Vec<u8>,
     pub(super) random: fastrand::Rng,
-    /// What the server must answer to the key of the handshakes.
+    /// The answer that the server must give to the key of the handshakes.
     pub(super) accept: String,
     pub(super) to_open: VecDeque<u32>,
     pub(super) opened: u64,
@@ -88,27 +87,27 @@ pub struct Driver<S> {
     pub(super) open: u32,
     pub(super) ticked_us: u64,
     pub(super) rounds_done: u32,
-    /// A connection that had not got all when that was last asked: as long as it has not,
-    /// nobody else has to be looked at.
+    /// A connection that did not have everything when it was last looked at. As long as it does not, no other
+    /// has to be looked at.
     pub(super) laggard: usize,
 }
 
-/// Who publishes.
+/// A publisher.
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) peer: u32,
-    /// Messages that not all who are waited for have got.
+    /// Messages that not all awaited subscribers have received.
     pub(super) outstanding: u32,
 }
 
 impl<S: Socket> Driver<S> {
-    /// A run that has not begun. `seed` is what the masks of frames depend on.
+    /// A run that has not begun. The masks of frames depend on `seed`.
     pub fn new(plan: Plan, seed: u64) -> Self {
         let peers: Vec<_> = (0..plan.peers()).map(|index| peer(&plan, index)).collect();
         let is_subscriber = |peer: &&Peer<S>| matches!(peer.role, Role::Subscriber { .. });
         let is_awaited = |peer: &&Peer<S>| peer.role == Role::Subscriber { slow: false };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        // A connection on which nothing is asked for so long would be ended by the server.
+        // The server would close a connection that makes no request for so long.
         let publishers_later = plan.workload == Workload::Idle;
         let subscribers = count(peers.iter().filter(is_subscriber).count());
         let awaited = count(peers.iter().filter(is_awaited).count());
@@ -155,7 +154,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// For how long what was sent has counted; 0 where it never did.
+    /// For how long sent messages have counted; 0 if they never did.
     pub const fn counted_us(&self) -> u64 {
         self.counting_to_us.saturating_sub(self.counting_from_us)
     }
@@ -170,7 +169,7 @@ impl<S: Socket> Driver<S> {
         self.open
     }
 
-    /// How many of those that were opened at the beginning are still there.
+    /// How many of the connections that were opened at the beginning are still open.
     pub fn alive(&self) -> u32 {
         let is_open = |publisher: &&Publisher| self.peers[publisher.peer as usize].phase == Phase::Open;
         let later = match self.plan.workload {
@@ -184,7 +183,7 @@ impl<S: Socket> Driver<S> {
         &self.tally
     }
 
-    /// What was wrong with deliveries.
+    /// The faults of deliveries.
     pub const fn order(&self) -> &Order {
         &self.order
     }
@@ -194,7 +193,7 @@ impl<S: Socket> Driver<S> {
         &self.plan
     }
 
-    /// Whether nobody is connecting any more; who dribbles is not waited for.
+    /// Whether all connections are established, except those that never finish their request.
     pub(super) fn is_connected(&self) -> bool {
         self.to_open.is_empty() && self.handshaking == 0
     }
@@ -205,7 +204,7 @@ impl<S: Socket> Driver<S> {
         if self.publishers.is_empty() { 0 } else { self.tally.published as u32 }
     }
 
-    /// A connection is over before the run is.
+    /// A connection has ended before the run has.
     pub(super) fn end(&mut self, index: u32, reason: &str) {
         let peer = &mut self.peers[index as usize];
         match peer.phase {
@@ -236,7 +235,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// What everybody has got may be followed by another.
+    /// After a message that all have received, another can follow.
     pub(super) fn release(&mut self) {
         for publisher in self.order.completed.drain(..) {
             if let Some(publisher) = self.publishers.get_mut(usize::from(publisher)) {

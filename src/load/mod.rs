@@ -1,6 +1,6 @@
-//! A load generator: very many clients of a WebSocket server, as a state machine
-//! like the server's. The shell opens sockets and tells the time; what clients say,
-//! what they must get back, and what was wrong is decided here.
+//! A load generator: very many clients of a WebSocket server, as a state machine like the server's. The shell
+//! opens sockets and reports the time. What clients send, what they must receive, and what was wrong is
+//! decided here.
 
 pub mod payload;
 pub mod plan;

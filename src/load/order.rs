@@ -1,7 +1,6 @@
-//! The one order in which all subscribers must get what was published. Whoever
-//! is the first to get a message says what comes at that place; everybody else must
-//! get the same there. So a subscriber needs no more than its place, and losses,
-//! doubles and swaps are all seen.
+//! The one order in which all subscribers must receive the published messages. The first subscriber to
+//! receive a message decides what comes at that position; all others must receive the same there. So a
+//! subscriber needs only its position, and losses, duplicates and reordering are all detected.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,49 +8,50 @@ use serde::Serialize;
 
 use super::payload::Stamp;
 
-/// What has been delivered, from the first message on that somebody has yet to get.
+/// The messages that have been delivered, from the first one that a subscriber has yet to receive.
 #[derive(Debug)]
 pub struct Order {
-    /// The place of the first entry.
+    /// The position of the first entry.
     base: u32,
     entries: VecDeque<Entry>,
     /// For each publisher, the number of its next message.
     next: Vec<u32>,
-    /// Subscribers who get everything, and how many of them are waited for.
+    /// Subscribers that receive everything, and how many of them are awaited.
     subscribers: u32,
     awaited: u32,
-    /// What counts as lost but may yet come, out of order.
+    /// Messages that count as lost but may still arrive, out of order.
     missed: BTreeSet<Missed>,
-    /// What was taken for a wrong echo, but may yet come: who, and which.
+    /// Messages that were taken for a wrong echo, but may still arrive: the subscriber and the number.
     presumed: BTreeSet<(u32, u32)>,
-    /// Whose messages all who are waited for have got; taken from here by whoever sends the next.
+    /// Publishers of messages that all awaited subscribers have received. The sender of the next message
+    /// takes them from here.
     pub completed: Vec<u16>,
     pub faults: Faults,
 }
 
-/// A message that somebody was to get: who, whose, and which.
+/// A message that a subscriber was to receive: the subscriber, the publisher, and the number.
 type Missed = (u32, u16, u32);
 
-/// Messages that are remembered as missed; beyond them one that comes late counts as doubled.
+/// The most messages remembered as missed; beyond that, a late message counts as a duplicate.
 const MISSED_MAX: usize = 100_000;
 
 #[derive(Debug)]
 struct Entry {
     publisher: u16,
     sequence: u32,
-    /// Subscribers who have yet to get it, and those of them who are waited for.
+    /// Subscribers that have yet to receive it, and how many of them are awaited.
     missing: u32,
     awaited: u32,
 }
 
-/// What was wrong with deliveries.
+/// The faults of deliveries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
-    /// Deliveries that did not come.
+    /// Deliveries that did not arrive.
     pub lost: u64,
-    /// Deliveries that came again.
+    /// Deliveries that arrived twice.
     pub doubled: u64,
-    /// Deliveries in another order than somebody else's.
+    /// Deliveries in an order that differs from another subscriber's.
     pub disordered: u64,
 }
 
@@ -71,14 +71,14 @@ impl Order {
         }
     }
 
-    /// The place after the last message that anybody has got.
+    /// The position after the last message that any subscriber has received.
     #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
     pub fn end(&self) -> u32 {
         self.base + self.entries.len() as u32
     }
 
-    /// The subscriber `who` at `position` got the message of `stamp`, which was sent; it is one
-    /// of those who are waited for, or is not. Returns the place of what it gets next.
+    /// The subscriber `who` at `position` received the message of `stamp`, which was sent. `is_awaited` says
+    /// whether the subscriber is awaited. Returns the position of what it receives next.
     #[expect(clippy::cast_possible_truncation, reason = "a run has fewer messages")]
     pub fn deliver(&mut self, who: u32, position: u32, stamp: Stamp, is_awaited: bool) -> u32 {
         if position == self.end() {
@@ -100,7 +100,7 @@ impl Order {
         found + 1
     }
 
-    /// Counts what did not come in its turn.
+    /// Counts a message that did not arrive in its turn.
     pub fn miss(&mut self, who: u32, publisher: u16, sequence: u32) {
         self.faults.lost += 1;
         if self.missed.len() < MISSED_MAX {
@@ -108,7 +108,7 @@ impl Order {
         }
     }
 
-    /// Counts what comes after its turn: it was not lost then, or it was there before.
+    /// Counts a message that arrives after its turn: either it was not lost, or it is a duplicate.
     pub fn take_late(&mut self, who: u32, stamp: Stamp) {
         if self.missed.remove(&(who, stamp.publisher, stamp.sequence)) {
             self.faults.lost -= 1;
@@ -118,19 +118,19 @@ impl Order {
         }
     }
 
-    /// Takes what came instead of an echo for a wrong one.
+    /// Takes the message that came instead of an echo for a wrong echo.
     pub fn presume(&mut self, who: u32, sequence: u32) {
         if self.presumed.len() < MISSED_MAX {
             self.presumed.insert((who, sequence));
         }
     }
 
-    /// Whether something else was taken for this echo, which has come now.
+    /// Whether another message was taken for this echo, which has now arrived.
     pub fn was_presumed(&mut self, who: u32, sequence: u32) -> bool {
         self.presumed.remove(&(who, sequence))
     }
 
-    /// A subscriber at `position` is not there any more: nobody waits for it.
+    /// A subscriber at `position` has gone: it is no longer awaited.
     pub fn leave(&mut self, position: u32, is_awaited: bool) {
         for at in position.max(self.base)..self.end() {
             self.take(at, is_awaited);
@@ -139,12 +139,13 @@ impl Order {
         self.awaited = self.awaited.saturating_sub(u32::from(is_awaited));
     }
 
-    /// Counts what a subscriber at `position` will not get any more.
+    /// Counts the messages that a subscriber at `position` will no longer receive.
     pub fn give_up(&mut self, position: u32, published: u32) {
         self.faults.lost += u64::from(published.max(self.end()).saturating_sub(position));
     }
 
-    /// The first to get a message says what comes here, after what its publisher sent before.
+    /// The first subscriber to receive a message decides what comes here, after the earlier messages of its
+    /// publisher.
     fn extend(&mut self, stamp: Stamp) {
         let Some(next) = self.next.get_mut(usize::from(stamp.publisher)) else { return };
         while *next <= stamp.sequence {
@@ -158,7 +159,7 @@ impl Order {
         }
     }
 
-    /// A subscriber has what comes at `position`, or will not get it.
+    /// A subscriber has received the message at `position`, or will not receive it.
     fn take(&mut self, position: u32, is_awaited: bool) {
         let entry = &mut self.entries[(position - self.base) as usize];
         entry.missing = entry.missing.saturating_sub(1);
@@ -209,20 +210,20 @@ mod tests {
         for (publisher, sequence) in [(0, 0), (1, 0), (0, 1), (0, 2)] {
             first = order.deliver(0, first, stamp(publisher, sequence), true);
         }
-        // The second misses one, so that nobody waits for it any more.
+        // The second subscriber misses one, so it is no longer awaited.
         let second = order.deliver(1, 0, stamp(0, 0), true);
         let second = order.deliver(1, second, stamp(0, 1), true);
         assert_eq!((second, order.faults), (3, Faults { lost: 1, ..NONE }));
         assert_eq!(order.completed, [0, 1, 0]);
-        // It gets one again.
+        // It receives one twice.
         assert_eq!(order.deliver(1, second, stamp(0, 0), true), 3);
         assert_eq!(order.faults, Faults { lost: 1, doubled: 1, ..NONE });
-        // What it missed comes, out of order, and again.
+        // The message that it missed arrives, out of order, and again.
         assert_eq!(order.deliver(1, second, stamp(1, 0), true), 3);
         assert_eq!(order.faults, Faults { doubled: 1, disordered: 1, ..NONE });
         order.deliver(1, second, stamp(1, 0), true);
         assert_eq!(order.faults, Faults { doubled: 2, disordered: 1, ..NONE });
-        // The first misses what was sent before, too, of which it gets one after all.
+        // The first subscriber also misses earlier messages, one of which arrives after all.
         assert_eq!(order.deliver(0, first, stamp(0, 5), true), 7);
         assert_eq!(order.faults.lost, 2);
         assert_eq!(order.deliver(0, 7, stamp(0, 3), true), 7);

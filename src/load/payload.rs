@@ -1,22 +1,22 @@
-//! Payloads that tell who sent them, as which, and when: `@ppp.ssssssss.tttttttttt`,
-//! in hexadecimal digits, and a filling up to the size that was asked for.
+//! Payloads that contain their sender, number and time: `@ppp.ssssssss.tttttttttt` in hexadecimal digits,
+//! padded to the requested size.
 
-/// Bytes of the part that tells something.
+/// The bytes of that part.
 pub const STAMP_BYTES: usize = 1 + 3 + 1 + 8 + 1 + 10;
 
-/// What a payload tells.
+/// The contents of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Who sent it, below 4096.
+    /// The publisher, below 4096.
     pub publisher: u16,
-    /// Which of its payloads it is, from 0 on.
+    /// The number of the payload, from 0 on.
     pub sequence: u32,
     /// When it was sent, or should have been: microseconds of the run.
     pub sent_us: u64,
 }
 
-/// A payload of `bytes` bytes, of which [`Stamp::write_over`] changes what it tells: one letter again and again; or, where it is to be compressed, text that
-/// shrinks about as much as JSON with numbers and names in it does.
+/// A payload of `bytes` bytes, whose front [`Stamp::write_over`] replaces. The rest is one letter repeated;
+/// or, if it is to be compressed, text that compresses about as well as JSON with numbers and names.
 pub fn blank(bytes: usize, is_compressed: bool) -> Vec<u8> {
     let len = bytes.max(STAMP_BYTES);
     if !is_compressed {
@@ -34,7 +34,7 @@ pub fn blank(bytes: usize, is_compressed: bool) -> Vec<u8> {
 }
 
 impl Stamp {
-    /// Makes a payload tell this: only its front changes.
+    /// Writes the stamp into a payload; only the front changes.
     pub fn write_over(self, payload: &mut [u8]) {
         if let Some(stamp) = payload.first_chunk_mut::<STAMP_BYTES>() {
             stamp[0] = b'@';
@@ -46,7 +46,7 @@ impl Stamp {
         }
     }
 
-    /// What the payload that begins with `bytes` tells.
+    /// The stamp of the payload at the front of `bytes`.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let stamp: &[u8; STAMP_BYTES] = bytes.first_chunk()?;
         if stamp[0] != b'@' || stamp[4] != b'.' || stamp[13] != b'.' {
@@ -59,14 +59,15 @@ impl Stamp {
         })
     }
 
-    /// Whether `text` begins with a payload such as `payload`, but for what it tells, and what may end it in JSON.
+    /// Whether `text` begins with a payload that equals `payload` except for its stamp, followed by what can
+    /// end it in JSON.
     pub fn is_whole(text: &[u8], payload: &[u8]) -> bool {
         let rest = text.get(STAMP_BYTES..).and_then(|text| text.strip_prefix(&payload[STAMP_BYTES..]));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'"')))
     }
 
-    /// Finds a payload within `text`, first at `hint`: where the last one was. Returns
-    /// what it tells and where it is.
+    /// Finds a payload within `text`, first at `hint`, where the last one was. Returns its stamp and
+    /// position.
     pub fn find(text: &[u8], hint: usize) -> Option<(Self, usize)> {
         let at_hint = text.get(hint..).and_then(Self::parse);
         if let Some(stamp) = at_hint {

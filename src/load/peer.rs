@@ -3,28 +3,28 @@
 use crate::base::frame::Outbox;
 use crate::wire::websocket::message::MessageDecoder;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It sends and gets back.
+    /// It sends messages and receives them back.
     Echo,
-    /// It gets what is published, at its own pace or slowly.
+    /// It receives what is published, at its own pace or slowly.
     Subscriber {
         /// Whether it reads a little at a time.
         slow: bool,
     },
     /// It publishes by POST.
     Poster,
-    /// It shakes hands, and is not heard of again.
+    /// It completes the handshake and then does nothing.
     HalfOpen,
     /// It never finishes its request.
     Dribbler,
 }
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It has no socket yet, or no more and is to get another one.
+    /// It has no socket yet, or has lost it and is to get another one.
     Closed,
     /// It is connecting, and waits for the answer to its handshake.
     Handshake,
@@ -34,41 +34,41 @@ pub enum Phase {
 
 #[derive(Debug)]
 pub struct Peer<S> {
-    /// The way to the server.
+    /// The connection to the server.
     pub socket: Option<S>,
-    /// Which of its messages it gets next, or its place in the order.
+    /// The number of the message that it receives next, or its position in the order.
     pub position: u32,
     /// How many messages it has sent.
     pub sent: u32,
-    /// The id of the last message that it got, to resume from.
+    /// The id of the last message that it received, to resume from.
     pub last_id: u64,
-    /// What has arrived of something unfinished.
+    /// The received bytes of something unfinished.
     pub inbox: Option<Box<Inbox>>,
     /// What is still to be written; never empty.
     pub outbox: Option<Box<Outbox>>,
-    /// Its number as a publisher, or that of nobody.
+    /// Its number as a publisher, or [`NO_PUBLISHER`].
     pub publisher: u16,
-    /// What it is for.
+    /// Its purpose.
     pub role: Role,
-    /// How far it is.
+    /// Its state.
     pub phase: Phase,
     /// Whether it is in the queue of those to be read.
     pub is_queued: bool,
-    /// Whether it is to be read until the socket says that it is empty.
+    /// Whether to read it until its socket is empty.
     pub to_end: bool,
 }
 
-/// The number of who publishes nothing.
+/// The number of a connection that publishes nothing.
 pub const NO_PUBLISHER: u16 = u16::MAX;
 
 const _: () = assert!(size_of::<Peer<u32>>() <= 64);
 
-/// What has arrived of something unfinished.
+/// The received bytes of something unfinished.
 #[derive(Debug, Default)]
 pub struct Inbox {
     /// Bytes that are not decoded yet.
     pub rest: Vec<u8>,
-    /// How far a frame or message is decoded.
+    /// The progress in a frame or message.
     pub decoder: MessageDecoder,
     /// When the connect began.
     pub since_us: u64,

@@ -1,17 +1,17 @@
 //! What a run of the load generator does.
 
-/// What is measured.
+/// The kind of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
-    /// Connections that are held.
+    /// Connections that are held open.
     Idle,
-    /// What is sent comes back.
+    /// Messages that the server sends back.
     Echo,
-    /// Subscribers who all get what publishers send.
+    /// Subscribers that all receive what publishers send.
     Fanout,
-    /// POSTs, and their answers.
+    /// POSTs, and their responses.
     Publish,
-    /// Subscribers who all leave at once and resume.
+    /// Subscribers that all leave at once and resume.
     Storm,
 }
 
@@ -28,7 +28,7 @@ impl Workload {
     }
 }
 
-/// Where requests go.
+/// The destination of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The `Host` field.
@@ -54,51 +54,50 @@ pub enum Publishing {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub workload: Workload,
-    /// Where the connections go.
+    /// The destination of the connections.
     pub endpoint: Endpoint,
-    /// The channel that is published on by POST, as a JSON string.
+    /// The channel of published POSTs, as a JSON string.
     pub channel_json: String,
     /// Connections that are measured.
     pub connections: u32,
-    /// Connections beside them that publish.
+    /// Additional connections that publish.
     pub publishers: u32,
-    /// How those publish.
+    /// How they publish.
     pub publishing: Publishing,
-    /// Messages or requests of one connection on their way at once.
+    /// Messages or requests of one connection in flight at once.
     pub depth: u32,
     /// Bytes of a payload.
     pub payload_bytes: usize,
-    /// Messages a second of all publishers, sent whether or not the ones before have
-    /// arrived.
+    /// Messages per second of all publishers, sent whether or not the earlier ones have arrived.
     pub rate: Option<f64>,
     /// Messages after which nothing more is published.
     pub messages_max: Option<u64>,
-    /// Connects a second.
+    /// New connections per second.
     pub connect_rate: Option<f64>,
-    /// Of the connections, how many read slowly.
+    /// How many of the connections read slowly.
     pub slow: u32,
-    /// Connections beside them that say nothing after the handshake and read nothing.
+    /// Additional connections that send and read nothing after the handshake.
     pub half_open: u32,
-    /// Connections beside them that never finish their request.
+    /// Additional connections that never finish their request.
     pub dribblers: u32,
-    /// How often all leave and resume.
+    /// How often all subscribers leave and resume.
     pub rounds: u32,
-    /// Whether an answer to a POST only has to have a status of 2xx.
+    /// Whether a response to a POST only has to have a 2xx status.
     pub status_only: bool,
-    /// Whether WebSockets must agree on compression, and payloads are such as can be compressed.
+    /// Whether WebSockets must negotiate compression; then payloads are compressible.
     pub compresses: bool,
-    /// How long is sent before it counts.
+    /// How long to send before messages count.
     pub warm_up_us: u64,
-    /// How long what is sent counts.
+    /// How long sent messages count.
     pub run_us: u64,
-    /// How long is waited for what does not come.
+    /// How long to wait for what has not arrived.
     pub patience_us: u64,
     /// The `Sec-WebSocket-Key` of all handshakes.
     pub key: String,
 }
 
 impl Plan {
-    /// Where it is published.
+    /// The endpoint to publish to.
     pub const fn publish_endpoint(&self) -> &Endpoint {
         match &self.publishing {
             Publishing::Message => &self.endpoint,
@@ -108,7 +107,7 @@ impl Plan {
         }
     }
 
-    /// What the ids of what is published begin with.
+    /// The prefix of the ids of published messages.
     pub const fn id_prefix(&self) -> &'static str {
         match &self.publishing {
             Publishing::PostEvent(_) => "event-",
@@ -116,7 +115,7 @@ impl Plan {
         }
     }
 
-    /// Whether the connection at `index` is one that publishes beside those that are measured.
+    /// Whether the connection at `index` is an additional one that publishes.
     pub const fn publishes(&self, index: u32) -> bool {
         index >= self.connections && index < self.connections + self.publishers
     }

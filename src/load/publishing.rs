@@ -1,5 +1,5 @@
-//! What is sent: echoes and requests that follow one another on each connection, and
-//! what publishers publish, within a window or at a rate; and how it gets to the socket.
+//! Sending: echoes and requests that follow one another on each connection, and messages of publishers,
+//! within a window or at a rate; and writing to the socket.
 
 use std::io;
 
@@ -12,10 +12,10 @@ use super::payload::Stamp;
 use super::peer::{Phase, Role};
 use super::plan::{Publishing, Workload};
 
-/// Messages that are published in one turn.
+/// The most messages that are published in one turn.
 const PUBLISHED_MAX: usize = 256;
 
-/// Unsent bytes of a publisher beyond which it says nothing more.
+/// With more unsent bytes than this, a publisher pauses.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 impl<S: Socket> Driver<S> {
@@ -58,12 +58,12 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Whether as much was published as there is to publish.
+    /// Whether everything that was planned has been published.
     pub(super) fn is_said(&self) -> bool {
         self.plan.messages_max.is_some_and(|max| self.tally.published >= max)
     }
 
-    /// Publishes what is due: each publisher in turn that can.
+    /// Publishes the messages that are due: by each publisher that can, in turn.
     pub(super) fn publish(&mut self) {
         for _ in 0..PUBLISHED_MAX {
             let Some(sent_us) = self.publish_due_us().filter(|due_us| *due_us <= self.now_us) else { return };
@@ -77,13 +77,13 @@ impl<S: Socket> Driver<S> {
 
     fn may_publish(&self) -> bool {
         match self.plan.workload {
-            // After it was held.
+            // After the connections were held.
             Workload::Idle => self.stage == Stage::Finishing,
             _ => matches!(self.stage, Stage::WarmUp | Stage::Measuring),
         }
     }
 
-    /// When the next message is due: now, where there is no rate.
+    /// When the next message is due: now, if there is no rate.
     #[expect(clippy::cast_possible_truncation, reason = "microseconds of a run")]
     pub(super) fn publish_due_us(&self) -> Option<u64> {
         if !self.may_publish() || !(0..self.publishers.len()).any(|number| self.can_publish(number)) {
@@ -156,7 +156,7 @@ impl<S: Socket> Driver<S> {
         write_masked_frame(opcode, payload, mask, &mut self.scratch);
     }
 
-    /// Sends what is in the scratch, at once where nothing else waits to be sent.
+    /// Sends the bytes in the scratch, at once if nothing else waits to be sent.
     pub(super) fn send_scratch(&mut self, index: u32) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let peer = &mut self.peers[index as usize];
@@ -174,7 +174,7 @@ impl<S: Socket> Driver<S> {
         self.scratch = scratch;
     }
 
-    /// Writes what waits for that. Returns whether the connection is still there.
+    /// Writes the bytes that wait to be sent. Returns whether the connection still exists.
     pub(super) fn flush(&mut self, index: u32) -> bool {
         let peer = &mut self.peers[index as usize];
         let Some(socket) = &mut peer.socket else { return false };
@@ -201,7 +201,7 @@ impl<S: Socket> Driver<S> {
     }
 }
 
-/// Writes as much as the socket takes, and says how much that was.
+/// Writes as much as the socket takes, and returns how much that was.
 fn write(socket: &mut impl Socket, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while written < bytes.len() {
@@ -209,7 +209,7 @@ fn write(socket: &mut impl Socket, bytes: &[u8]) -> io::Result<usize> {
             Ok(0) => break,
             Ok(more) => written += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // So says a socket that is not connected yet, too.
+            // A socket that is not connected yet also returns this.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
                 break;
             }

@@ -1,5 +1,5 @@
-//! How a run goes: its connections are opened, its stages follow one another, and it ends by itself, when all that was
-//! sent has arrived or nothing comes any more, or early.
+//! The course of a run: its connections are opened, its stages follow one another, and it ends by itself when
+//! everything that was sent has arrived or nothing arrives any more, or early.
 
 use crate::server::socket::{Readiness, Socket};
 use crate::wire::reply::write_upgrade;
@@ -9,15 +9,15 @@ use super::driver::{Driver, Stage};
 use super::peer::{Inbox, Peer, Phase, Role};
 use super::plan::Workload;
 
-/// Handshakes that may be under way at once.
+/// The most handshakes in progress at once.
 const HANDSHAKES_MAX: u32 = 256;
 
-/// How often slow readers read and dribblers dribble.
+/// How often slow readers read, and dribblers send a byte.
 const TICK_US: u64 = 100_000;
 
 impl<S: Socket> Driver<S> {
-    /// The connection that is to be opened next, if one may be opened now. The shell
-    /// answers with [`Self::opened`] or [`Self::failed`].
+    /// The connection to open next, if one may be opened now. The shell answers with [`Self::opened`] or
+    /// [`Self::failed`].
     pub fn next_to_open(&mut self, now_us: u64) -> Option<u32> {
         if self.handshaking >= HANDSHAKES_MAX || self.open_due_us() > now_us {
             return None;
@@ -27,7 +27,7 @@ impl<S: Socket> Driver<S> {
         Some(index)
     }
 
-    /// When the next connection may be opened, by the rate of connects.
+    /// When the next connection may be opened, according to the rate.
     #[expect(clippy::cast_possible_truncation, reason = "microseconds of a run")]
     fn open_due_us(&self) -> u64 {
         self.plan.connect_rate.map_or(0, |rate| (self.opened as f64 * 1e6 / rate) as u64)
@@ -63,7 +63,7 @@ impl<S: Socket> Driver<S> {
         peer.phase = Phase::Handshake;
         peer.inbox = Some(Box::new(Inbox { since_us: now_us, ..Inbox::default() }));
         self.handshaking += u32::from(peer.role != Role::Dribbler);
-        // Nothing can be written before the first readiness.
+        // Nothing can be written before the socket is first ready.
         if !self.scratch.is_empty() {
             peer.outbox.get_or_insert_default().push(&self.scratch);
             self.scratch.clear();
@@ -78,7 +78,7 @@ impl<S: Socket> Driver<S> {
         self.end(index, reason);
     }
 
-    /// Tells what has changed about a socket; only marks it.
+    /// Reports a change of a socket; this only marks it.
     pub fn ready(&mut self, index: u32, readiness: Readiness) {
         let Some(peer) = self.peers.get_mut(index as usize) else { return };
         peer.to_end |= readiness.read_closed;
@@ -88,7 +88,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Does what is to be done now.
+    /// Does everything that can be done now.
     pub fn turn(&mut self, now_us: u64) {
         self.now_us = now_us;
         self.read_all();
@@ -118,8 +118,8 @@ impl<S: Socket> Driver<S> {
         due_us.saturating_sub(self.now_us)
     }
 
-    /// Ends the run early: nothing more is sent. What is on its way is waited for, unless this is said again, or not all
-    /// connections are open yet.
+    /// Ends the run early: nothing more is sent. Messages in flight are awaited, unless this is called twice,
+    /// or not all connections are open yet.
     pub fn stop(&mut self, now_us: u64) {
         self.now_us = now_us;
         match self.stage {
@@ -140,7 +140,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Goes on to the next stage when it is time.
+    /// Moves to the next stage when it is time.
     fn advance(&mut self) {
         let is_due = self.stage_end_us().is_some_and(|end_us| self.now_us >= end_us);
         let is_stuck = self.now_us >= self.progress_us + self.plan.patience_us;
@@ -190,8 +190,8 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// All subscribers leave without a word, and come again; who has got nothing yet would
-    /// not know from where to resume, and stays.
+    /// All subscribers leave without a Close, and return. One that has received nothing yet would not know
+    /// from where to resume, so it stays.
     fn leave_all(&mut self) {
         for index in 0..self.plan.connections {
             let peer = &mut self.peers[index as usize];
@@ -213,7 +213,7 @@ impl<S: Socket> Driver<S> {
         self.progress_us = self.now_us;
     }
 
-    /// Whether all that was sent has arrived.
+    /// Whether everything that was sent has arrived.
     fn is_through(&mut self) -> bool {
         let published = self.published_in_order();
         let has_all = |peer: &Peer<S>| match peer.role {
@@ -231,7 +231,7 @@ impl<S: Socket> Driver<S> {
         laggard.is_none()
     }
 
-    /// Who has no answer to a handshake by now gets none.
+    /// A connection without an answer to its handshake by now will get none.
     fn give_up_handshakes(&mut self) {
         for index in 0..self.plan.peers() {
             let peer = &self.peers[index as usize];
@@ -241,7 +241,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// What has not come by now does not come.
+    /// Whatever has not arrived by now will not arrive.
     fn count_missing(&mut self) {
         let published = self.published_in_order();
         for peer in &self.peers {

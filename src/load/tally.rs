@@ -1,11 +1,11 @@
-//! What a run counts.
+//! The counters of a run.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Latencies up to ten minutes, in microseconds, to three digits.
+/// Latencies of up to ten minutes, in microseconds, to three digits.
 #[derive(Debug, Clone)]
 pub struct Latencies(Histogram<u64>);
 
@@ -13,18 +13,18 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 
 impl Default for Latencies {
     fn default() -> Self {
-        // The bounds are legal, and constant.
+        // The bounds are constant and legal.
         Self(Histogram::new_with_max(LATENCY_US_MAX, 3).unwrap_or_else(|_| unreachable!("legal bounds")))
     }
 }
 
 impl Latencies {
-    /// Counts one; what is longer than can be said counts as the longest.
+    /// Counts one; a longer one than can be represented counts as the longest.
     pub fn record(&mut self, us: u64) {
         self.0.saturating_record(us.max(1));
     }
 
-    /// Their distribution; `None` where there are none.
+    /// Their distribution; `None` if there are none.
     pub fn summary(&self) -> Option<Summary> {
         (!self.0.is_empty()).then(|| Summary {
             p50: self.0.value_at_quantile(0.5),
@@ -54,31 +54,31 @@ pub struct Summary {
 /// Counters of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Tally {
-    /// Echoes, deliveries, answers, or frames of heartbeats while it counts.
+    /// Echoes, deliveries, responses, or frames of heartbeats while the run measures.
     pub operations: u64,
-    /// From sending, or when that was due, to receiving.
+    /// From sending, or from the time when sending was due, to receiving.
     #[serde(skip)]
     pub latencies: Latencies,
-    /// Handshakes that were completed, and from the connect to the 101.
+    /// Completed handshakes, and the time from the connect to the 101.
     pub handshakes: u64,
     /// The same as a distribution.
     #[serde(skip)]
     pub handshake_latencies: Latencies,
     /// Ping frames, each answered.
     pub pings: u64,
-    /// Pong frames, which nobody has asked for: heartbeats, too.
+    /// Unsolicited Pong frames; heartbeats are among them.
     pub pongs: u64,
-    /// Text that bears no payload: heartbeats, greetings.
+    /// Text without a payload: heartbeats, control messages.
     pub other_texts: u64,
-    /// Bytes read from all sockets from when it began to count.
+    /// Bytes read from all sockets since measuring began.
     pub received_bytes: u64,
     /// Payloads that were published.
     pub published: u64,
-    /// Echoes, deliveries and answers that were not what had to come: other bytes, binary for text, or nothing that was
-    /// sent.
+    /// Echoes, deliveries and responses that were not the expected ones: other bytes, binary instead of text,
+    /// or nothing that was sent.
     pub wrong: u64,
     /// Connections that ended before the run did, by reason.
     pub ended: BTreeMap<String, u64>,
-    /// Connections that broke the rules on purpose and were ended for it, by reason.
+    /// Connections that broke the rules on purpose and were closed for it, by reason.
     pub ended_rightly: BTreeMap<String, u64>,
 }

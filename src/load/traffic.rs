@@ -1,4 +1,4 @@
-//! From the sockets to what was got, and back: reading, checking, answering.
+//! Reading from the sockets, checking what was received, and answering it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,16 +14,16 @@ use super::payload::Stamp;
 use super::peer::{Inbox, NO_PUBLISHER, Phase, Role};
 use super::plan::Workload;
 
-/// Bytes of the largest message that is taken.
+/// The largest message that is accepted, in bytes.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of the longest answer to a handshake.
+/// The longest response to a handshake, in bytes.
 const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes that a slow reader reads at once.
+/// The bytes that a slow reader reads at once.
 const SIP_BYTES: usize = 4 << 10;
 
-/// Bytes read from one connection before the next has its turn.
+/// The bytes read from one connection before it is the next one's turn.
 const READ_BYTES_MAX: usize = 256 << 10;
 
 impl<S: Socket> Driver<S> {
@@ -35,7 +35,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Writes what waits for that, and reads what is there.
+    /// Writes the bytes that wait to be sent, and reads those that have arrived.
     fn attend(&mut self, index: u32) {
         if !self.flush(index) {
             return;
@@ -50,7 +50,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Slow readers read a little, dribblers send a little.
+    /// Slow readers read a little; dribblers send a little.
     pub(super) fn tick(&mut self) {
         for index in 0..self.plan.slow {
             let peer = &self.peers[index as usize];
@@ -105,7 +105,7 @@ impl<S: Socket> Driver<S> {
         self.read_buffer = buffer;
     }
 
-    /// Decodes `input`, after what the inbox still holds, and sends the answers.
+    /// Decodes `input`, after the bytes that the inbox still holds, and sends the answers.
     fn take_in(&mut self, index: u32, input: &mut [u8]) {
         let mut inbox = self.peers[index as usize].inbox.take().map_or_else(
             || Inbox { decoder: MessageDecoder::of(Sender::Server), ..Inbox::default() },
@@ -156,7 +156,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Takes the next item, and returns the bytes that it took.
+    /// Decodes the next item, and returns the bytes that it took.
     fn decode_item(&mut self, index: u32, inbox: &mut Inbox, input: &mut [u8]) -> Result<usize, Violation> {
         let mut inflater = self.plan.compresses.then(|| std::mem::take(&mut self.inflater));
         let step = inbox.decoder.decode(input, MESSAGE_BYTES_MAX, inflater.as_mut());
@@ -170,7 +170,7 @@ impl<S: Socket> Driver<S> {
         consumed
     }
 
-    /// The answer to a handshake.
+    /// The response to a handshake.
     fn shake_hands(&mut self, index: u32, inbox: &mut Inbox, input: &[u8]) -> usize {
         match reply::parse(input) {
             Ok(None) => 0,
@@ -236,7 +236,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// All that is sent is text, and what comes back must be.
+    /// Everything that is sent is text, and so must be what is sent back.
     fn take_message(&mut self, index: u32, bytes: &[u8], is_text: bool) {
         let peer = &mut self.peers[index as usize];
         match peer.role {
@@ -281,7 +281,7 @@ impl<S: Socket> Driver<S> {
         self.count(stamp.sent_us);
     }
 
-    /// The answer to a POST.
+    /// The response to a POST.
     fn take_answer(&mut self, index: u32, input: &[u8]) -> usize {
         let reply = match reply::parse(input) {
             Ok(None) => return 0,
@@ -315,7 +315,7 @@ impl<S: Socket> Driver<S> {
         if index < self.plan.connections {
             self.take_reply(index, stamp);
         } else {
-            // Its deliveries count; of its answers only that they say so.
+            // Its deliveries count; its responses only have to have a stamp.
             self.tally.wrong += u64::from(stamp.is_none());
             self.outstanding = self.outstanding.saturating_sub(1);
             self.peers[index as usize].position += 1;
@@ -326,7 +326,7 @@ impl<S: Socket> Driver<S> {
         reply.consumed
     }
 
-    /// Takes in what says to be the echo of something that was sent, and may be a wrong one.
+    /// Takes in a message that claims to be the echo of one that was sent, and may be a wrong one.
     fn take_echo(&mut self, index: u32, stamp: Stamp, is_right: bool) {
         let position = self.peers[index as usize].position;
         if stamp.sequence < position {
@@ -346,8 +346,8 @@ impl<S: Socket> Driver<S> {
         self.take_reply(index, Some(stamp).filter(|_| is_right));
     }
 
-    /// Takes in what is the echo of nothing. It may be what became of the one that is due, of which nobody would
-    /// wait for another; or a greeting, after which that one comes.
+    /// Takes in a message that is not an echo. It may be what became of the one that is due, for which nobody
+    /// should wait any longer. Or it is a greeting, after which that one arrives.
     fn take_stray(&mut self, index: u32) {
         let peer = &self.peers[index as usize];
         if peer.position < peer.sent {
@@ -358,8 +358,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Takes in an echo or an answer, `None` where it is not the one that had to come,
-    /// and sends the next.
+    /// Takes in an echo or a response, `None` if it is not the expected one, and sends the next.
     fn take_reply(&mut self, index: u32, stamp: Option<Stamp>) {
         match stamp {
             Some(stamp) => self.count(stamp.sent_us),
@@ -368,7 +367,7 @@ impl<S: Socket> Driver<S> {
         self.go_on(index);
     }
 
-    /// One message or request of a connection is through: the next is sent.
+    /// One message or request of a connection is finished: the next one is sent.
     fn go_on(&mut self, index: u32) {
         self.peers[index as usize].position += 1;
         self.outstanding = self.outstanding.saturating_sub(1);
@@ -385,8 +384,8 @@ impl<S: Socket> Driver<S> {
     fn count(&mut self, sent_us: u64) {
         self.progress_us = self.now_us;
         self.tally.operations += u64::from(self.stage == Stage::Measuring);
-        // What was sent while it counts, whenever it comes: what was stuck until the end
-        // must not be left out.
+        // Only messages that were sent while the run measures, whenever they arrive: those that were stuck
+        // until the end must not be left out.
         if sent_us >= self.counting_from_us {
             self.tally.latencies.record(self.now_us.saturating_sub(sent_us));
         }

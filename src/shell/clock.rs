@@ -18,7 +18,7 @@ impl Clock {
         self.at(Instant::now())
     }
 
-    /// Both clocks, the one of which has just been read.
+    /// Both clocks, given the one that has just been read.
     pub(crate) fn at(&self, instant: Instant) -> Now {
         let elapsed = instant.duration_since(self.origin);
         let monotonic_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);

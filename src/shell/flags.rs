@@ -1,5 +1,4 @@
-//! The flags of `polecat serve`, each with an environment variable, and what
-//! they come to.
+//! The flags of `polecat serve`, each with an environment variable, and the options that they make.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -210,7 +209,7 @@ struct Bounds {
 }
 
 impl Serve {
-    /// Which flag asks for something that nothing but a file can do, where there is none.
+    /// The flag that only works with a file, if there is no file.
     pub(crate) fn without_a_file(&self) -> Option<&'static str> {
         let store = &self.store;
         match (store.database(), store.durability, store.retain_days) {
@@ -220,7 +219,7 @@ impl Serve {
         }
     }
 
-    /// What the flags come to, with at most `descriptors_max` descriptors.
+    /// The options that the flags make, with at most `descriptors_max` descriptors.
     pub(crate) fn options(&self, descriptors_max: Option<u64>) -> Options {
         let mut origins = AllowedOrigins::default();
         for origin in &self.allow_origins {
@@ -245,7 +244,8 @@ impl Serve {
 }
 
 impl Serve {
-    /// How many connections there may be, what binds that, and what would raise it where it is less than was asked for.
+    /// How many connections there can be, what limits that, and what would raise it if it is less than
+    /// requested.
     pub(crate) fn room(&self, descriptors_max: Option<u64>) -> String {
         let room = self.bounds.limits(descriptors_max).connections_max;
         let Some(descriptors) = descriptors_max else {
@@ -294,8 +294,8 @@ impl Times {
     }
 }
 
-/// Descriptors that are not for connections: the poll, the listener, the signals,
-/// the database with its log, and a few for those who are being turned away.
+/// Descriptors that are not for connections: the poll, the listener, the signals, the database with its log,
+/// and a few for connections that are being refused.
 pub(crate) const DESCRIPTORS_RESERVED: u64 = 32;
 
 impl Bounds {
@@ -359,7 +359,7 @@ fn parse_days(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Nobody who keeps nothing means it: where other flags say zero for no limit, here all would be deleted.
+/// Nobody wants to keep nothing: where other flags take zero for no limit, here it would delete everything.
 fn parse_kept(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),

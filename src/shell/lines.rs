@@ -1,5 +1,5 @@
-//! Lines on stderr, and what was asked for on stdout. The server never waits for whoever reads them, and never
-//! ends because nobody does: a line that cannot be written now is dropped.
+//! Lines on stderr, and output on stdout. The server never waits for a reader, and never ends because there
+//! is none: a line that cannot be written now is dropped.
 
 use std::io::{self, Write as _};
 
@@ -11,19 +11,19 @@ use crate::wire::protocol::timestamp;
 
 use super::clock::unix_micros;
 
-/// Writes `line`, if that is possible without waiting.
+/// Writes `line` if that is possible without waiting.
 pub(crate) fn say(line: &str) {
     let mut stderr = io::stderr().lock();
     if takes_a_line(&stderr) {
-        // A full disk, a reader that went away: there is nobody to tell.
+        // A full disk, or a reader that has gone: there is nobody to tell.
         let _ = writeln!(stderr, "{line}");
     }
 }
 
-/// Writes `text` to stdout: what was asked for.
+/// Writes the output `text` to stdout.
 ///
 /// # Errors
-/// Those of the operating system; a reader that went away is one.
+/// Those of the operating system; a reader that has gone is one.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -33,15 +33,15 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// Starts logging at `level`.
 ///
 /// # Errors
-/// Where a logger was installed before.
+/// If a logger was installed before.
 pub(crate) fn log_at(level: LevelFilter) -> Result<(), log::SetLoggerError> {
     let lines = Lines { levels: SimpleLogger::new().with_level(level) };
     log::set_max_level(lines.levels.max_level());
     log::set_boxed_logger(Box::new(lines))
 }
 
-/// `simple_logger` decides what is logged. It would end the process where a line cannot
-/// be written, so the line is ours.
+/// `simple_logger` decides what is logged. It would end the process if a line cannot be written, so the
+/// writing is ours.
 struct Lines {
     levels: SimpleLogger,
 }
@@ -61,7 +61,7 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Whether a line can be written without waiting: there is room, and somebody who may read it.
+/// Whether a line can be written without waiting: there is room, and there may be a reader.
 fn takes_a_line(stderr: &io::StderrLock<'_>) -> bool {
     let mut descriptors = [PollFd::new(stderr, PollFlags::OUT)];
     let ready = poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));

@@ -1,4 +1,4 @@
-//! The sockets that are listened on: one of our own, or those that whoever started us has made, and holds beyond
+//! The listening sockets: either one of our own, or those that the parent process has created and keeps after
 //! our end. Connections are accepted here, within the budget of a turn, and handed to the server.
 
 use std::fs::File;
@@ -20,26 +20,26 @@ use crate::store::engine::Engine;
 
 use super::stream::TcpSocket;
 
-/// The tokens of listeners, of which there are no more than so many.
+/// The tokens of listeners, which limit their number.
 const TOKENS: std::ops::Range<usize> = usize::MAX - 1024..usize::MAX - 64;
 
-/// The first descriptor that is handed on (sd_listen_fds(3)).
+/// The first descriptor that is handed over (sd_listen_fds(3)).
 const FIRST_INHERITED: i32 = 3;
 
 /// Connections that the kernel may hold for us before we accept them.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// Bytes that the kernel holds for one connection before they are on their way.
+/// Bytes that the kernel holds for one connection before they are in flight.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOT_SENT_BYTES_MAX: u32 = 128 << 10;
 
-/// How long accepting rests when it would fail again at once.
+/// How long accepting pauses if it would fail again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that may be lost one after the other before accepting rests: a firewall may refuse them all.
+/// Connections that can be lost in succession before accepting pauses: a firewall may refuse them all.
 const LOST_MAX: usize = 64;
 
-/// Connections turned away before accepting rests again.
+/// Connections refused before accepting pauses again.
 const TURNED_AWAY_MAX: usize = 64;
 
 const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
@@ -47,28 +47,29 @@ const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 
     Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n\
     {\"detail\":\"too many connections\"}";
 
-/// All sockets that are listened on.
+/// All listening sockets.
 pub(crate) struct Listeners {
     listeners: Vec<Listener>,
-    /// Whether others hold them, too.
+    /// Whether other processes hold them too.
     are_inherited: bool,
-    /// Whether nobody is accepted any more.
+    /// Whether nothing is accepted any more.
     are_stopped: bool,
-    /// The one that is looked at first: each in turn.
+    /// The listener that is looked at first; it rotates.
     first: usize,
-    /// Before this time the system has no means to accept anybody.
+    /// Before this time, the system lacks the resources to accept a connection.
     paused_until: Option<Instant>,
-    /// Whether the last attempt to accept failed, which is said once.
+    /// Whether the last attempt to accept failed, which is logged once.
     are_failing: bool,
-    /// A descriptor to spare: given up for a moment to accept and turn away who
-    /// would otherwise wait without an answer.
+    /// A spare descriptor. It is closed for a moment to accept and refuse a connection that would otherwise
+    /// wait without an answer.
     spare: Option<File>,
 }
 
 struct Listener {
     socket: TcpListener,
     addr: SocketAddr,
-    /// Whether it may have a connection for us. It is edge-triggered, too: what was left there must be remembered.
+    /// Whether it may have a connection. Listeners are edge-triggered too: a connection that was left there
+    /// must be remembered.
     is_ready: bool,
 }
 
@@ -87,7 +88,7 @@ impl Listeners {
         Self::new(vec![socket.into()], false)
     }
 
-    /// Listens on sockets that others hold, too.
+    /// Listens on sockets that other processes hold too.
     pub(crate) fn take_over(sockets: Vec<StdTcpListener>) -> io::Result<Self> {
         for socket in &sockets {
             socket.set_nonblocking(true)?;
@@ -112,7 +113,7 @@ impl Listeners {
         })
     }
 
-    /// Lets a poll tell of connections.
+    /// Registers the listeners with the poll.
     pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (listener, token) in self.listeners.iter_mut().zip(TOKENS) {
             listener.socket.register(registry, Token(token), Interest::READABLE)?;
@@ -120,12 +121,12 @@ impl Listeners {
         Ok(())
     }
 
-    /// Where it is listened, with the ports that there are.
+    /// The addresses, with their actual ports.
     pub(crate) fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.listeners.iter().map(|listener| listener.addr)
     }
 
-    /// Takes note of an event, if it is one of a listener.
+    /// Records an event, if it is one of a listener.
     pub(crate) fn mark(&mut self, token: Token) -> bool {
         let listener = token.0.checked_sub(TOKENS.start).and_then(|place| self.listeners.get_mut(place));
         let Some(listener) = listener else { return false };
@@ -133,8 +134,9 @@ impl Listeners {
         true
     }
 
-    /// Accepts nobody any more. Our own sockets are closed, and who comes is refused; of those that others hold,
-    /// the kernel keeps who comes for the next process. Returns whether this is the first time.
+    /// Stops accepting. Our own sockets are closed, so new connections are refused. If other processes hold
+    /// the sockets too, the kernel keeps new connections for the next process. Returns whether this is the
+    /// first call.
     pub(crate) fn stop(&mut self, registry: &Registry) -> bool {
         if std::mem::replace(&mut self.are_stopped, true) {
             return false;
@@ -160,12 +162,12 @@ impl Listeners {
         Some(until.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether somebody may be accepted now.
+    /// Whether there may be a connection to accept now.
     pub(crate) fn has_some(&self) -> bool {
         self.poll_timeout() == Some(Duration::ZERO)
     }
 
-    /// Accepts as many as a turn may, from each listener in its turn.
+    /// Accepts as many connections as a turn may, from each listener in turn.
     pub(crate) fn accept<E: Engine>(&mut self, registry: &Registry, server: &mut Server<TcpSocket, E>) {
         if !self.has_some() {
             return;
@@ -194,7 +196,8 @@ impl Listeners {
         self.first = (first + 1) % count;
     }
 
-    /// Accepts nobody for a moment. If the system has no means for another connection, those who wait are told.
+    /// Pauses accepting for a moment. If the system lacks the resources for another connection, those that
+    /// wait are refused.
     fn pause<E: Engine>(
         &mut self,
         place: usize,
@@ -237,15 +240,15 @@ impl Listeners {
         Ok(())
     }
 
-    /// Answers those who wait to be accepted while there is no descriptor for
-    /// them: one at a time, with the spare one.
+    /// Refuses connections that wait while there is no descriptor for them: one at a time, with the spare
+    /// one.
     fn turn_away<E: Engine>(&mut self, place: usize, server: &mut Server<TcpSocket, E>) {
         for _ in 0..TURNED_AWAY_MAX {
             if self.spare.take().is_none() {
                 break;
             }
             let Ok((mut stream, _)) = self.listeners[place].socket.accept() else { break };
-            // It fits into any socket buffer, and who does not read it loses nothing.
+            // It fits into any socket buffer, and a client that does not read it loses nothing.
             let _ = stream.write(NO_DESCRIPTOR);
             let _ = stream.shutdown(Shutdown::Write);
             drop(stream);
@@ -256,15 +259,15 @@ impl Listeners {
     }
 }
 
-/// The sockets that whoever started us has made for us, as systemd hands them on; none where it has made none.
-/// Comes first of all: what is opened before could be taken for one of them.
+/// The sockets that the parent process has created for us, as systemd hands them over; none if there are
+/// none. This must come first: a descriptor that is opened before could be taken for one of them.
 ///
 /// # Errors
-/// A line that says which of them cannot be listened on.
+/// A line that says which of them is not a listening socket.
 pub(crate) fn inherited() -> Result<Vec<StdTcpListener>, String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(count) = variable("LISTEN_FDS") else { return Ok(Vec::new()) };
-    // They may be meant for who has started us.
+    // They may be meant for the parent process.
     if variable("LISTEN_PID").is_some_and(|pid| pid != std::process::id().to_string()) {
         return Ok(Vec::new());
     }
@@ -281,7 +284,7 @@ pub(crate) fn inherited() -> Result<Vec<StdTcpListener>, String> {
 }
 
 fn inherit(descriptor: i32) -> io::Result<StdTcpListener> {
-    // Of whatever kind it is: that is asked here.
+    // The kind of the descriptor is checked here.
     let Inherited::Unix(socket) = Binding::FileDescriptor(descriptor).try_into()? else {
         return Err(io::ErrorKind::Unsupported.into());
     };
@@ -298,12 +301,11 @@ fn inherit(descriptor: i32) -> io::Result<StdTcpListener> {
 }
 
 fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
-    // Inherited by what is accepted: small frames leave at once, and it costs no
-    // system call for each connection.
+    // Accepted sockets inherit this: small frames leave at once, and it costs no system call per connection.
     socket.set_tcp_nodelay(true)?;
-    // Inherited, too: what the kernel takes in for a slow reader beyond what is on
-    // its way. That bounds the kernel's memory, lets a ping pass a backlog, and tells
-    // early of a reader that goes on.
+    // This is inherited too: how much the kernel buffers for a slow reader beyond what is in flight. It
+    // bounds the kernel's memory, lets a Ping overtake a backlog, and reports early that a reader has resumed
+    // reading.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
     Ok(())
@@ -313,20 +315,20 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// What shares a limit on connections: an IPv4 address, or the first half of an
-/// IPv6 address, which is what one site has.
+/// The key of a per-address limit: an IPv4 address, or the first half of an IPv6 address, which one site has.
 fn source(addr: IpAddr) -> Source {
     match addr.to_canonical() {
-        // Where an IPv6 address would have the prefix of mapped IPv4 addresses, which it never has.
+        // At the place where an IPv6 address would have the prefix of mapped IPv4 addresses, which it never
+        // has.
         IpAddr::V4(addr) => Source(0xffff_0000_0000 | u64::from(addr.to_bits())),
         IpAddr::V6(addr) => Source((addr.to_bits() >> 64) as u64),
     }
 }
 
-/// Why nobody could be accepted.
+/// Why a connection could not be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
-    /// This one connection was lost, by its peer or on its way: the next may be accepted.
+    /// This one connection was lost, by its peer or on its way: the next one may be accepted.
     Connection,
     /// The system has no descriptor or memory for another one.
     System,
@@ -350,7 +352,7 @@ impl Failure {
 
 const LACKING: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
 
-/// What was wrong with a connection while it waited: Linux reports that by `accept` (accept(2), "Error handling").
+/// Errors of a connection while it waited: Linux reports them by `accept` (accept(2), "Error handling").
 const LOST: &[Errno] = &[
     Errno::CONNABORTED,
     Errno::CONNRESET,
@@ -364,7 +366,7 @@ const LOST: &[Errno] = &[
     Errno::NONET,
     Errno::NOPROTOOPT,
     Errno::OPNOTSUPP,
-    // Of a firewall.
+    // From a firewall.
     Errno::PERM,
     Errno::PROTO,
     Errno::TIMEDOUT,

@@ -1,8 +1,9 @@
-//! What whoever supervises the process is told, in the way of systemd: when it serves, when it stops, and, where
-//! there is a watchdog, that the loop still turns. Where nobody asks for it, nothing is said and nothing wakes up.
+//! Notifications to a supervisor, as systemd defines them: when the server serves, when it stops, and, if
+//! there is a watchdog, that the loop is still running. If there is no supervisor, nothing is sent and
+//! nothing wakes up.
 //!
-//! A notice that the supervisor does not take, because its queue is full or its socket is not there, stays pending
-//! until it is sent: a supervisor that missed one would kill a service that works.
+//! A notification that the supervisor does not accept, because its queue is full or its socket does not
+//! exist, stays pending until it is sent: a supervisor that missed one would kill a working service.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -11,22 +12,24 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-/// After a notice was not taken, the next attempt waits this long, or a quarter of what is left to the watchdog.
+/// After a failed notification, the next attempt waits this long, or a quarter of the time left to the
+/// watchdog.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A supervisor that wants to be told.
+/// A supervisor that expects notifications.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     socket: UnixDatagram,
     addr: SocketAddr,
     watchdog: Option<Watchdog>,
-    /// Notices that are not sent yet, oldest first: at most that it serves and that it stops.
+    /// Notifications that are not sent yet, oldest first: at most that it serves and that it stops.
     pending: VecDeque<String>,
     /// When to try again, after the last attempt failed.
     retry: Option<Instant>,
 }
 
-/// Without a sign of life for its whole time, the process is killed: it gives one in half of it.
+/// Without a notification for its whole time, the process is killed. So one is sent in each half of that
+/// time.
 #[derive(Debug)]
 struct Watchdog {
     half: Duration,
@@ -34,10 +37,10 @@ struct Watchdog {
 }
 
 impl Supervisor {
-    /// The one that the environment names, if any.
+    /// The supervisor that the environment names, if any.
     ///
     /// # Errors
-    /// A line that says what cannot be understood or reached.
+    /// A line that says which variable is invalid or which socket cannot be reached.
     pub(crate) fn from_env() -> Result<Option<Self>, String> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(None);
@@ -45,7 +48,7 @@ impl Supervisor {
         let reach = || {
             let addr = addr(&name)?;
             let socket = UnixDatagram::unbound()?;
-            // A sign that nobody takes is not waited for.
+            // Sending never waits.
             socket.set_nonblocking(true)?;
             Ok((socket, addr))
         };
@@ -56,19 +59,19 @@ impl Supervisor {
         Ok(Some(Self { socket, addr, watchdog, pending: VecDeque::new(), retry: None }))
     }
 
-    /// It serves.
+    /// The server serves.
     pub(crate) fn ready(&mut self, status: &str) {
         self.pending.push_back(format!("READY=1\nSTATUS={status}"));
         self.send_pending();
     }
 
-    /// It stops.
+    /// The server stops.
     pub(crate) fn stopping(&mut self, status: &str) {
         self.pending.push_back(format!("STOPPING=1\nSTATUS={status}"));
         self.send_pending();
     }
 
-    /// The loop has turned.
+    /// The loop has run.
     pub(crate) fn turned(&mut self, status: impl FnOnce() -> String) {
         let Some(due) = self.due() else { return };
         let now = Instant::now();
@@ -83,7 +86,7 @@ impl Supervisor {
         }
     }
 
-    /// How long the loop may sleep until it has to give a sign of life, or to try again.
+    /// How long the loop may sleep until it has to notify the watchdog, or to try again.
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         Some(self.due()?.saturating_duration_since(Instant::now()))
     }
@@ -104,7 +107,7 @@ impl Supervisor {
         true
     }
 
-    /// Returns whether the supervisor has taken it. Failing and recovering are each logged once.
+    /// Returns whether the supervisor has accepted it. Failure and recovery are each logged once.
     fn send(&mut self, notice: &str) -> bool {
         let had_failed = self.retry.is_some();
         match self.socket.send_to_addr(notice.as_bytes(), &self.addr) {
@@ -128,7 +131,7 @@ impl Supervisor {
     }
 }
 
-/// The address of a socket: a path, or a name of its own that begins with `@`.
+/// The address of a socket: a path, or an abstract name that begins with `@`.
 fn addr(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),
@@ -144,7 +147,7 @@ fn addr(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// Half of the time of the watchdog, if there is one and it watches this process.
+/// Half of the watchdog's time, if there is one and it watches this process.
 fn watchdog_half() -> Result<Option<Duration>, String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(given) = variable("WATCHDOG_USEC") else { return Ok(None) };

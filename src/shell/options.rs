@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! The options that a server is started with.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use crate::base::config::Config;
 
 use crate::store::sqlite::StoreOptions;
 
-/// Everything that a running server depends on.
+/// Everything that determines how a server runs.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; port 0 is any free port.
+    /// The address to listen on; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// The SQLite file, which is made where there is none; `None` stores nothing: what
-    /// is newest is kept in memory only.
+    /// The SQLite file, which is created if it does not exist. With `None` nothing is stored: only the newest
+    /// messages are kept, in memory.
     pub database: Option<PathBuf>,
-    /// What the store promises and how much it keeps.
+    /// What the store promises, and how much it keeps.
     pub store: StoreOptions,
     /// Limits, time-outs, budgets.
     pub config: Config,

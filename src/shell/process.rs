@@ -1,4 +1,4 @@
-//! What the system tells of this process.
+//! What the system reports about this process.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,19 +15,19 @@ const DESCRIPTORS: &str = "/proc/self/fd";
 #[derive(Debug)]
 pub(crate) struct Process {
     started: SystemTime,
-    /// Descriptors that were open then, with no connection yet.
+    /// Open descriptors at that time, without any connection.
     descriptors: Option<u64>,
 }
 
 impl Process {
-    /// To be called before the first connection is accepted.
+    /// Must be called before the first connection is accepted.
     pub(crate) fn new() -> Self {
         let listed = fs::read_dir(DESCRIPTORS).ok().map(|listed| listed.count() as u64);
         // The list itself is one of them.
         Self { started: SystemTime::now(), descriptors: listed.map(|count| count.saturating_sub(1)) }
     }
 
-    /// What is so now. It takes some microseconds, however many `connections` there are.
+    /// The current values. This takes some microseconds, however many `connections` there are.
     pub(crate) fn facts(&self, connections: usize) -> Facts {
         let pages = pages();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
@@ -42,8 +42,8 @@ impl Process {
         }
     }
 
-    /// Newer kernels say how many there are as the size of the directory. To list them takes
-    /// longer the more there are, so that for others they are reckoned.
+    /// Newer kernels report the number as the size of the directory. On others it is calculated, since
+    /// listing takes longer the more there are.
     fn descriptors(&self, connections: usize) -> Option<u64> {
         match fs::metadata(DESCRIPTORS) {
             Ok(listed) if listed.len() > 0 => Some(listed.len()),
@@ -52,13 +52,13 @@ impl Process {
     }
 }
 
-/// Reaps children that have ended, in one turn no more than a few. Returns whether there may be more.
+/// Reaps a few children that have ended. Returns whether there may be more.
 pub(crate) fn reap() -> bool {
     const REAPED_MAX: usize = 64;
     (0..REAPED_MAX).all(|_| matches!(wait(WaitOptions::NOHANG), Ok(Some(_))))
 }
 
-/// Bytes of memory in use; `None` where the system does not tell.
+/// Bytes of memory in use; `None` if the system does not tell.
 pub(crate) fn resident_bytes() -> Option<u64> {
     pages().map(|(_, resident)| bytes(resident))
 }
@@ -71,7 +71,7 @@ fn pages() -> Option<(u64, u64)> {
     memory_pages(&fs::read_to_string("/proc/self/statm").ok()?)
 }
 
-/// Pages of address space, and of these in memory.
+/// Pages of address space, and how many of them are in memory.
 fn memory_pages(statm: &str) -> Option<(u64, u64)> {
     let mut fields = statm.split_ascii_whitespace().map(str::parse);
     Some((fields.next()?.ok()?, fields.next()?.ok()?))
@@ -95,7 +95,7 @@ mod tests {
         let facts = process.facts(0);
         assert!(facts.cpu_seconds.unwrap() > 0.0 && facts.started_unix_seconds.unwrap() > 1.7e9);
         if cfg!(target_os = "linux") {
-            // Standard input and both outputs at least.
+            // At least standard input and both outputs.
             assert!(facts.descriptors.unwrap() >= 3, "{facts:?}");
             assert!(facts.resident_bytes.unwrap() > 1 << 20, "{facts:?}");
             assert!(facts.virtual_bytes > facts.resident_bytes, "{facts:?}");

@@ -1,5 +1,5 @@
-//! The poll loop. It owns the poll, the listeners and the clock, and tells the
-//! server what happened; every decision is the server's.
+//! The poll loop. It owns the poll, the listeners and the clock, and reports events to the server, which
+//! makes all decisions.
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -36,13 +36,13 @@ const SIGNALS: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel by one poll.
 const EVENTS_MAX: usize = 1024;
 
-/// Polls before a turn: as many as it takes to hear of all connections, but not without end.
+/// The most polls before a turn: enough to hear of all connections, but not without end.
 const ROUNDS_MAX: usize = 64;
 
-/// A poll that comes back so much later than it was to has not told all that came meanwhile.
+/// A poll that returns this much too late has not reported everything that arrived in the meantime.
 const LATE: Duration = Duration::from_millis(20);
 
-/// It is asked no more often how much memory is in use.
+/// The time between two checks of the memory in use.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a server could not be started: one line that says what to do.
@@ -77,8 +77,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Does what SIGTERM does: the server stops accepting, commits, says goodbye
-    /// to everyone and returns from [`Reactor::run`].
+    /// Does the same as SIGTERM: the server stops accepting, commits, closes all connections and returns from
+    /// [`Reactor::run`].
     pub fn shut_down(&self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Err(error) = self.waker.wake() {
@@ -94,39 +94,39 @@ pub struct Reactor {
     listeners: Listeners,
     local_addrs: Vec<SocketAddr>,
     signals: Option<UnixStream>,
-    /// Whether somebody wants to see the counters.
+    /// Whether the counters were requested.
     is_asked: Arc<AtomicBool>,
-    /// Whether somebody wants it to read anew what it was started with.
+    /// Whether a reload was requested.
     is_hung_up: Arc<AtomicBool>,
-    /// Whether children may have ended that nobody has waited for. We start none, but process 1 of a container
-    /// gets all whose parents are gone, and a shell that becomes us leaves us its own.
+    /// Whether children may have ended that nobody has waited for. We start none. But process 1 of a
+    /// container gets all orphans, and a shell that replaces itself by us leaves us its children.
     has_defunct: Arc<AtomicBool>,
     /// Set by SIGCONT.
     was_continued: Arc<AtomicBool>,
     supervisor: Option<Supervisor>,
-    /// When it is asked how much memory is in use, where that has a limit.
+    /// When to check the memory in use, if it has a limit.
     memory_due: Option<Instant>,
     handle: Handle,
     server: Server<TcpSocket, Box<dyn Engine>>,
     clock: Clock,
-    /// When the last poll came back.
+    /// When the last poll returned.
     woken: Instant,
     process: Process,
 }
 
 impl Reactor {
-    /// Opens the store, and listens as the options say.
+    /// Opens the store, and listens according to the options.
     ///
     /// # Errors
     /// A line that says what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Self, StartError> {
-        // The address first: who is started in vain shall leave no new file behind.
+        // The address comes first: a start that fails must leave no new file behind.
         let listeners = Listeners::bind(options.listen).map_err(|error| listen_error(options, &error))?;
         Self::start_with(options, listeners)
     }
 
-    /// Opens the store, and listens on `sockets`, which are bound already and which others may hold, too: who
-    /// connects while no process serves them is not refused.
+    /// Opens the store, and listens on `sockets`, which are bound already and may be held by other processes
+    /// too: then clients that connect while no process serves them are not refused.
     ///
     /// # Errors
     /// A line that says what is wrong and what to do.
@@ -173,18 +173,19 @@ impl Reactor {
         })
     }
 
-    /// Where it listens, with the ports that it got.
+    /// The addresses that it listens on, with their actual ports.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
 
-    /// What stops it from another thread.
+    /// A handle that stops it from another thread.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Lets SIGTERM and SIGINT stop it, a second one of them end the process, SIGUSR1 tell
-    /// what was counted so far, SIGCHLD reap children, SIGCONT say that it was stopped, and SIGHUP do nothing.
+    /// Sets up the signals: SIGTERM and SIGINT stop the server, and the second of them ends the process;
+    /// SIGUSR1 prints the counters; SIGCHLD reaps children; SIGCONT reports that the process was stopped;
+    /// SIGHUP does nothing.
     ///
     /// # Errors
     /// Those of the operating system.
@@ -207,7 +208,8 @@ impl Reactor {
             signal_hook::flag::register(signal, Arc::clone(flag))?;
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        // A file that may not grow is the store's affair: without a handler it is our end.
+        // If a file may not grow, that is for the store to handle; without a handler, the signal would end
+        // the process.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut receiver = UnixStream::from_std(receiver);
         self.poll.registry().register(&mut receiver, SIGNALS, Interest::READABLE)?;
@@ -217,15 +219,15 @@ impl Reactor {
         Ok(())
     }
 
-    /// Tells `supervisor` when it serves, that it still turns, and when it stops.
+    /// Notifies `supervisor` when the server serves, that its loop is running, and when it stops.
     pub(crate) fn report_to(&mut self, supervisor: Supervisor) {
         self.supervisor = Some(supervisor);
     }
 
-    /// Serves until it is stopped, and returns what was counted.
+    /// Serves until it is stopped, and returns the counters.
     ///
     /// # Errors
-    /// Where polling fails, which nothing can be done about.
+    /// If polling fails, for which there is no remedy.
     pub fn run(mut self) -> io::Result<Metrics> {
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.ready("serving");
@@ -249,8 +251,8 @@ impl Reactor {
         Ok(self.server.metrics().clone())
     }
 
-    /// Tells the server now and then how much memory is in use. Nothing wakes up for it: who is to be turned
-    /// away comes first.
+    /// Reports the memory in use to the server from time to time. Nothing wakes up for it: the check happens
+    /// when a connection arrives that might have to be refused.
     fn look_at_memory(&mut self) {
         if self.memory_due.is_none_or(|due| self.woken < due) {
             return;
@@ -272,7 +274,7 @@ impl Reactor {
 
     fn heed_signals(&mut self) {
         if self.is_asked.swap(false, Ordering::Relaxed) {
-            // Whoever asks is told, whatever is logged.
+            // The counters are printed whatever the log level is.
             self.server.metrics().lines().iter().for_each(|line| say(&format!("polecat: {line}")));
         }
         if self.is_hung_up.swap(false, Ordering::Relaxed) {
@@ -283,8 +285,8 @@ impl Reactor {
         }
     }
 
-    /// Sleeps, and tells the server all that the system has to tell: whoever has sent something
-    /// is marked before the time of anyone is up.
+    /// Sleeps, and reports all events to the server: a connection that has sent something is marked before
+    /// any deadline is checked.
     fn look(&mut self) -> io::Result<()> {
         let mut timeout = self.poll_timeout();
         let left = Instant::now();
@@ -292,7 +294,8 @@ impl Reactor {
         for round in 0..ROUNDS_MAX {
             let mut is_cut_short = match self.poll.poll(&mut self.events, timeout) {
                 Ok(()) => false,
-                // A process that was stopped is told this, and not what has come meanwhile.
+                // If the process was stopped, the poll reports that instead of the events that occurred in
+                // the meantime.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     self.events.clear();
                     true
@@ -301,7 +304,7 @@ impl Reactor {
             };
             if round == 0 {
                 let woken = Instant::now();
-                // Stopped after it had found something, and before it could tell.
+                // Stopped after it had found something, and before it could report it.
                 is_cut_short |= timeout.is_some_and(|timeout| woken - left > timeout + LATE);
                 if self.was_continued.swap(false, Ordering::Relaxed) {
                     self.server.note_stop();
@@ -327,14 +330,14 @@ impl Reactor {
         [reaping, server, self.listeners.poll_timeout(), watchdog].into_iter().flatten().min()
     }
 
-    /// Tells the server what the poll has found.
+    /// Reports the events of the poll to the server.
     fn mark(&mut self) {
         for event in &self.events {
             match event.token() {
                 WAKER => {}
                 SIGNALS => {
                     if let Some(signals) = &mut self.signals {
-                        // Only the waking matters: the flag says the rest.
+                        // Only the wake-up matters: the flags say the rest.
                         let _ = signals.read(&mut [0; 64]);
                     }
                 }
@@ -349,13 +352,13 @@ impl Reactor {
     }
 }
 
-/// How it is, in a line.
+/// The state of the server, in a line.
 fn status(server: &Server<TcpSocket, Box<dyn Engine>>) -> String {
     format!("{} connections, {} records stored", server.connections(), server.metrics().committed)
 }
 
-/// The time round the loop: the turn after the poll that came back at `before`, and the poll
-/// from then to `woken`.
+/// The timing of one round: the turn after the poll that returned at `before`, and the poll from then to
+/// `woken`.
 fn lap(before: Instant, left: Instant, timeout: Option<Duration>, woken: Instant) -> Lap {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let late = timeout.and_then(|timeout| woken.duration_since(left).checked_sub(timeout));
@@ -371,7 +374,7 @@ fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
     if let Some(database) = &options.database {
         return Ok(Box::new(SqliteEngine::open(database, store)?));
     }
-    // Memory has bounds of its own, within which retention counts, too.
+    // Memory has bounds of its own; within them, retention applies too.
     let records = |retained: Option<u64>| {
         let retained = retained.and_then(|count| usize::try_from(count).ok());
         retained.unwrap_or(MemoryEngine::RECORDS_MAX_DEFAULT).min(MemoryEngine::RECORDS_MAX_DEFAULT)
@@ -379,7 +382,7 @@ fn open_engine(options: &Options) -> Result<Box<dyn Engine>, OpenError> {
     let engine = MemoryEngine::default()
         .with_records(records(store.retain_messages), records(store.retain_events))
         .with_window_ms(store.idempotency_window_ms)
-        // Its ids begin anew at each start: those of the one before mean nothing.
+        // Its ids begin anew at each start, so those of the start before mean nothing.
         .with_epoch(&Uuid::new_v4().to_string());
     Ok(Box::new(engine))
 }
@@ -410,7 +413,7 @@ fn listen_error(options: &Options, error: &io::Error) -> StartError {
 
 /// Randomness from the operating system.
 pub(crate) fn random_seed() -> u64 {
-    // The few bits that are the same in each UUID are at different places of the two halves.
+    // The few bits that are the same in each UUID are at different positions of the two halves.
     let (high, low) = Uuid::new_v4().as_u64_pair();
     high ^ low
 }

@@ -11,8 +11,7 @@ use crate::server::socket::{Readiness, Socket};
 #[derive(Debug)]
 pub(crate) struct TcpSocket(pub(crate) TcpStream);
 
-// As small as the promise in `server::connection` counts on; a debug build of mio
-// keeps more.
+// As small as `server::connection` assumes; a debug build of mio keeps more.
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<TcpSocket>() == 4);
 
@@ -47,7 +46,7 @@ impl Socket for TcpSocket {
     }
 }
 
-/// What a poll tells of a connection.
+/// What a poll reports about a connection.
 pub(crate) fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable() || event.is_error(),

@@ -1,7 +1,6 @@
-//! The engine: what stores records and gives them back. It decides ids and
-//! order, and it *answers later*: nothing may assume that an append is done
-//! when the call returns. The embedded engine answers at the end of the turn;
-//! another may answer some turns later, from the same poll loop.
+//! The engine: it stores records and reads them back. It decides ids and order, and it *answers later*:
+//! nothing may assume that an append is done when the call returns. The embedded engine answers at the end of
+//! the turn. Another engine may answer some turns later, from the same poll loop.
 
 use std::fmt;
 use std::rc::Rc;
@@ -12,17 +11,17 @@ use crate::wire::protocol::{Event, Message};
 
 use super::terms::Terms;
 
-/// What is stored: one line of one of the two id sequences.
+/// A stored item: an entry of one of the two id sequences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A message on a channel; ids rise over all channels together.
+    /// A message on a channel. All channels share one rising sequence of ids.
     Message(Message),
     /// An event; ids rise by one.
     Event(Event),
 }
 
 impl Record {
-    /// Bytes that the record takes in memory, about.
+    /// The approximate bytes that the record takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -41,7 +40,7 @@ impl Record {
     }
 }
 
-/// What a cursor runs along: the records that one kind of subscriber gets.
+/// A sequence that a cursor runs along: the records that one kind of subscriber gets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// All events.
@@ -50,16 +49,16 @@ pub enum Stream {
     Channel(Rc<str>),
 }
 
-/// What a list is of.
+/// The subject of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// Messages: of one channel, or of all.
+    /// Messages of one channel, or of all.
     Messages(Option<Rc<str>>),
-    /// Events: of one type, or of all.
+    /// Events of one type, or of all.
     Events(Option<Rc<str>>),
 }
 
-/// Which records a list has: those of its selection from `first` to `last`, both of which are among them.
+/// Which records a list has: those of its selection from `first` to `last`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The id of the oldest.
@@ -72,63 +71,63 @@ pub struct Span {
     pub has_newer: bool,
 }
 
-/// Names a question, so that its asker knows the answer. The engine only
-/// repeats it.
+/// Identifies a query, so that the caller recognises its answer. The engine only passes it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
 /// A question to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// The records of `stream` after the id `after`, oldest first: at most
-    /// `records_max`, and at least one but no more once their weights reach `bytes_max`.
+    /// The records of `stream` after the id `after`, oldest first. There are at most `records_max`. The page
+    /// ends once their weights reach `bytes_max`, but has at least one record.
     Page {
-        /// Whose records.
+        /// The stream of the records.
         stream: Stream,
-        /// The id before the first that is wanted.
+        /// The id before the first one wanted.
         after: u64,
-        /// Most records.
+        /// The most records.
         records_max: usize,
-        /// Weight at which the page ends.
+        /// The weight at which the page ends.
         bytes_max: usize,
     },
     /// How many records of `stream` have `after < id <= through`, counted up to `count_max`.
     Count {
-        /// Whose records.
+        /// The stream of the records.
         stream: Stream,
-        /// The id before the first that counts.
+        /// The id before the first one to count.
         after: u64,
-        /// The id of the last that counts.
+        /// The id of the last one to count.
         through: u64,
-        /// Where counting may end.
+        /// Counting may end at this number.
         count_max: u64,
     },
-    /// Which records of `of` are between `after` and `before`: with `after` the first ones beyond that
-    /// id, else the newest ones. At most `records_max`, and at least one but no more once their weights reach `bytes_max`.
+    /// Which records of `of` are between `after` and `before`: with `after`, the first ones beyond that id,
+    /// else the newest ones. There are at most `records_max`. The list ends once their weights reach
+    /// `bytes_max`, but has at least one record.
     Span {
-        /// What is listed.
+        /// The subject of the list.
         of: Selection,
         /// Only ids above this one.
         after: Option<u64>,
         /// Only ids below this one.
         before: Option<u64>,
-        /// Most records.
+        /// The most records.
         records_max: usize,
-        /// Weight at which the list ends.
+        /// The weight at which the list ends.
         bytes_max: usize,
     },
-    /// The records of `of` with `after < id <= through`, oldest first, within the same kind of bounds. Answered by
-    /// [`Answer::Page`], which may be cut sooner, and have none although more follow.
+    /// The records of `of` with `after < id <= through`, oldest first, within the same kind of bounds.
+    /// Answered by [`Answer::Page`], which may end sooner, and may have no records although more follow.
     List {
-        /// What is listed.
+        /// The subject of the list.
         of: Selection,
-        /// The id before the first that is wanted.
+        /// The id before the first one wanted.
         after: u64,
-        /// The id of the last that is wanted.
+        /// The id of the last one wanted.
         through: u64,
-        /// Most records.
+        /// The most records.
         records_max: usize,
-        /// Weight at which the slice ends.
+        /// The weight at which the slice ends.
         bytes_max: usize,
         /// Weight that a record may have: the slice ends before one that has more.
         each_bytes_max: usize,
@@ -147,14 +146,14 @@ pub enum Query {
         /// Weight that a name may have: the slice ends before one that has more.
         each_bytes_max: usize,
     },
-    /// What is kept of the channels that have a message and whose names are above `after` by
-    /// their bytes: the first `channels_max` of them, or fewer once they weigh `bytes_max`.
+    /// Details of the channels that have a message and whose names are above `after` by their bytes: the
+    /// first `channels_max` of them, or fewer once they weigh `bytes_max`.
     ChannelDetails {
-        /// The name before the first that is wanted.
+        /// The name before the first one wanted.
         after: Option<Rc<str>>,
-        /// Most channels.
+        /// The most channels.
         channels_max: usize,
-        /// Weight at which the list ends.
+        /// The weight at which the list ends.
         bytes_max: usize,
     },
     /// Totals over all messages.
@@ -181,7 +180,7 @@ pub struct Mark {
     pub is_blob: bool,
 }
 
-/// What is kept of one channel.
+/// Details of the kept messages of one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelDetail {
     /// Its name.
@@ -193,56 +192,55 @@ pub struct ChannelDetail {
 }
 
 impl ChannelDetail {
-    /// Bytes that it takes in memory, about.
+    /// The approximate bytes that it takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         64 + self.name.len()
     }
 }
 
-/// What the engine says, in the order in which it is to be acted on.
+/// The answers of the engine, in the order in which to act on them.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// A record is committed, and this is its id. Within a stream these come in
-    /// the order of the ids, whoever appended them: where several servers share a
-    /// store, each is told of the records of the others, too.
+    /// A record is committed, with this id. Within a stream, these come in the order of the ids, whichever
+    /// server appended them: if several servers share a store, each is also told of the records of the
+    /// others.
     Committed {
         /// The id it got.
         id: u64,
         /// The record.
         record: Record,
-        /// As given with the append; `None` for a record that another server appended.
+        /// The ticket of the append; `None` for a record that another server appended.
         ticket: Option<Ticket>,
-        /// The weight of the append that this answers; 0 where it answers none, since
-        /// another server appended the record.
+        /// The weight of the append that this answers; 0 if another server appended the record.
         weight: usize,
     },
-    /// An append had a key that one before it had, on the same stream and within
-    /// the window: it is not stored, and this is what was stored then.
+    /// An append had the same key as an earlier one on the same stream, within the window. It is not stored;
+    /// this is the record that was stored then.
     Repeated {
         /// The id that the first one got.
         id: u64,
         /// The first one.
         record: Record,
-        /// As given with this append.
+        /// The ticket of this append.
         ticket: Option<Ticket>,
         /// The weight of the record that is not stored.
         weight: usize,
     },
     /// An append was not stored and will not be.
     Refused {
-        /// As given with the append.
+        /// The ticket of the append.
         ticket: Option<Ticket>,
         /// The weight that the record had.
         weight: usize,
         /// Why.
         error: EngineError,
     },
-    /// Answers [`Query::Page`] and [`Query::List`]. All records asked for with
-    /// `after < id <= through` are in it, and nothing else: where it was cut, `through` is the id
-    /// of the last one that was looked at, else the newest committed id, or the one that was asked for.
+    /// Answers [`Query::Page`] and [`Query::List`]. It has exactly the requested records with
+    /// `after < id <= through`. If it was cut short, `through` is the id of the last record that was looked
+    /// at; otherwise it is the newest committed id, or the one that was requested.
     Page {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
         /// With their ids, oldest first.
         records: Vec<(u64, Record)>,
@@ -253,9 +251,9 @@ pub enum Answer {
     },
     /// Answers [`Query::Count`].
     Count {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
-        /// How many.
+        /// The number of records.
         count: u64,
         /// Whether there are more.
         is_cut: bool,
@@ -264,14 +262,14 @@ pub enum Answer {
     },
     /// Answers [`Query::Span`].
     Span {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
-        /// `None` where there are no such records.
+        /// `None` if there are no such records.
         span: Option<Span>,
     },
     /// Answers [`Query::Names`].
     Names {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
         /// Each with its count.
         names: Vec<(String, u64)>,
@@ -280,7 +278,7 @@ pub enum Answer {
     },
     /// Answers [`Query::ChannelDetails`].
     ChannelDetails {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
         /// Sorted by the bytes of their names.
         channels: Vec<ChannelDetail>,
@@ -289,7 +287,7 @@ pub enum Answer {
     },
     /// Answers [`Query::Totals`].
     Totals {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
         /// How many messages are stored.
         messages: u64,
@@ -298,7 +296,7 @@ pub enum Answer {
     },
     /// The first record or name of a slice weighs more than it may.
     TooLarge {
-        /// As given with the query.
+        /// The ticket of the query.
         ticket: Ticket,
     },
     /// A query could not be answered.
@@ -310,12 +308,12 @@ pub enum Answer {
     },
 }
 
-/// Bytes of records and names in the answers of one [`Engine::settle`] after which no further question is
-/// looked up in it.
+/// Once the answers of one [`Engine::settle`] have this many bytes of records and names, it looks up no
+/// further query.
 pub const SETTLE_BYTES_MAX: usize = 1 << 20;
 
 impl Answer {
-    /// Bytes that the answer to a question takes in memory, about.
+    /// The approximate bytes that the answer to a query takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -333,7 +331,7 @@ pub const fn name_weight(name: &str) -> usize {
     48 + name.len()
 }
 
-/// Why the engine could not do what it was asked: the world's fault, never the peer's.
+/// Why the engine could not do what was requested: a fault of the environment, never of the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineError(pub String);
 
@@ -348,89 +346,87 @@ impl std::error::Error for EngineError {}
 /// Whether the store can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// As far as is known.
+    /// It can, as far as is known.
     Sound,
-    /// The last attempt failed, for this reason; attempts go on.
+    /// The last attempt failed for this reason. Attempts continue.
     Degraded(String),
 }
 
-/// The transactions that have stored something, and what became of them.
+/// Statistics of the transactions that have stored something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commits {
-    /// Microseconds that each took.
+    /// Microseconds of each transaction.
     pub duration_us: Histogram,
-    /// Records that each has stored.
+    /// Records stored by each transaction.
     pub records: Histogram,
-    /// Microseconds that each checkpoint took, which copies the write-ahead log back into the file.
+    /// Microseconds of each checkpoint, which copies the write-ahead log back into the file.
     pub checkpoint_us: Histogram,
-    /// Bytes of the write-ahead log that are yet to be copied back, about.
+    /// The approximate bytes of the write-ahead log that are still to be copied back.
     pub wal_pending_bytes: u64,
-    /// Records that are in the file and that a search does not find: it is damaged.
+    /// Records that are in the file but cannot be found: the file is damaged.
     pub faults: u64,
 }
 
-/// Stores records and gives them back, later. No id is above [`crate::wire::protocol::ID_MAX`]: an append that would get one
-/// is refused.
+/// Stores records and reads them back, later. No id is above [`crate::wire::protocol::ID_MAX`]: an append
+/// that would get a greater one is refused.
 pub trait Engine {
-    /// Which engine it is, as `/api/health` says.
+    /// The kind of engine, as `/api/health` reports it.
     fn kind(&self) -> &'static str;
 
-    /// From when ids are: what clients are told of it, and what is believed of theirs. The same as long as the
-    /// process runs, also where it fails to store that it has begun.
+    /// The terms: they decide which epoch clients are told, and which of their ids are accepted. They do not
+    /// change while the process runs, even if it cannot store that its term has begun.
     fn terms(&self) -> &Terms;
 
     /// Milliseconds for which the key of an append is remembered.
     fn idempotency_window_ms(&self) -> u64;
 
-    /// The newest committed message id, over all channels; 0 where there is none.
+    /// The newest committed message id of all channels; 0 if there is none.
     fn newest_message(&self) -> u64;
 
-    /// The newest committed event id; 0 where there is none.
+    /// The newest committed event id; 0 if there is none.
     fn newest_event(&self) -> u64;
 
-    /// The oldest message id that is kept, over all channels; one above the newest where none is.
+    /// The oldest kept message id of all channels; one above the newest if none is kept.
     fn oldest_message(&self) -> u64;
 
-    /// The oldest event id that is kept; one above the newest where none is.
+    /// The oldest kept event id; one above the newest if none is kept.
     fn oldest_event(&self) -> u64;
 
-    /// Takes `record` in, to be committed with all others of this turn. Appends are
-    /// answered in the order in which they were taken in, of whatever stream. Answered
-    /// by [`Answer::Committed`], [`Answer::Refused`] or, where `key` was used
-    /// before, [`Answer::Repeated`].
+    /// Takes in `record`, to be committed with all others of this turn. Appends are answered in the order in
+    /// which they were taken in, whatever their streams. The answer is [`Answer::Committed`],
+    /// [`Answer::Refused`] or, if `key` was used before, [`Answer::Repeated`].
     fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>);
 
-    /// Takes a question in. Answered by the answer of its name or [`Answer::Failed`].
+    /// Takes in a query. The answer has the query's name, or is [`Answer::Failed`].
     fn ask(&mut self, query: Query, ticket: Ticket);
 
-    /// Does what is due and appends the answers that are ready: first those of
-    /// appends, then those of at most `reads_max` steps of questions, or of fewer once they weigh
-    /// [`SETTLE_BYTES_MAX`]. Never blocks on anything but the store itself.
+    /// Does what is due, and appends the answers that are ready: first those of appends, then those of at
+    /// most `reads_max` steps of queries, or of fewer once they weigh [`SETTLE_BYTES_MAX`]. It never blocks
+    /// on anything except the store itself.
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>);
 
-    /// Does what is due and concerns nobody who waits. Comes after a turn, when all that was
-    /// answered is sent.
+    /// Does work that is due and that nobody waits for. Called after a turn, when all answers are sent.
     fn rest(&mut self, _now: Now) {}
 
-    /// Milliseconds until [`Engine::settle`] or [`Engine::rest`] has something to do, 0 for at
-    /// once; `None` where there is nothing to do until it is asked.
+    /// Milliseconds until [`Engine::settle`] or [`Engine::rest`] has something to do, 0 for at once; `None`
+    /// if there is nothing to do until the next call.
     fn due_in_ms(&self, now: Now) -> Option<u64>;
 
-    /// Whether records can be stored, as of the last attempt.
+    /// Whether records can be stored, according to the last attempt.
     fn health(&self) -> &Health;
 
-    /// Whether what is committed outlives the process.
+    /// Whether committed records survive the end of the process.
     fn is_storing(&self) -> bool {
         true
     }
 
-    /// The transactions so far; `None` where there are none that would take time.
+    /// The transactions so far; `None` if there are none that would take time.
     fn commits(&self) -> Option<&Commits> {
         None
     }
 }
 
-/// Which engine it is may be decided at the start.
+/// The kind of engine can be chosen at the start.
 impl Engine for Box<dyn Engine> {
     fn kind(&self) -> &'static str {
         (**self).kind()

@@ -1,6 +1,6 @@
-//! The engine that keeps records in memory only, the newest ones of each kind: for
-//! who wants nothing stored. It is also the model that the other engines are tested
-//! against, and it can be told to answer late or to fail.
+//! The engine that keeps records only in memory: the newest ones of each kind. It is for users who want
+//! nothing stored. It is also the model that the other engines are tested against, and can be made to answer
+//! late or to fail.
 
 mod kept;
 
@@ -20,8 +20,8 @@ use kept::{Cut, Kept, Messages};
 
 /// Keeps the newest records of each kind; the oldest are dropped.
 ///
-/// Appends are committed and announced in the same settle, so the store never
-/// holds a message that nobody was told of.
+/// Appends are committed and announced in the same settle, so the store never holds a message that was not
+/// announced.
 #[derive(Debug, Clone)]
 pub struct MemoryEngine {
     terms: Terms,
@@ -34,7 +34,7 @@ pub struct MemoryEngine {
     delay_settles: u32,
     failure: Option<EngineError>,
     health: Health,
-    /// When it looks by itself whether the failure is over; matters while degraded.
+    /// While degraded: when to check whether the failure is over.
     probe_at_ms: u64,
     settles: u64,
     appends: VecDeque<Append>,
@@ -42,10 +42,10 @@ pub struct MemoryEngine {
     held: VecDeque<(u64, Answer)>,
 }
 
-/// A record that waits for its commit.
+/// A record that awaits its commit.
 #[derive(Debug, Clone)]
 struct Append {
-    /// The settle that commits it.
+    /// The number of the settle that commits it.
     due: u64,
     record: Record,
     key: Option<Rc<str>>,
@@ -59,13 +59,13 @@ impl Default for MemoryEngine {
 }
 
 impl MemoryEngine {
-    /// Records kept of each kind unless [`Self::with_bounds`] says otherwise.
+    /// The number of records to keep of each kind, by default.
     pub const RECORDS_MAX_DEFAULT: usize = 10_000;
-    /// Weight kept of each kind unless [`Self::with_bounds`] says otherwise.
+    /// The weight to keep of each kind, by default.
     pub const BYTES_MAX_DEFAULT: usize = 16 << 20;
-    /// How long a key is remembered unless [`Self::with_window_ms`] says otherwise.
+    /// How long a key is remembered, by default.
     pub const WINDOW_MS_DEFAULT: u64 = 300_000;
-    /// Milliseconds between its looks at whether a failure is over.
+    /// Milliseconds between two checks whether a failure is over.
     pub const PROBE_INTERVAL_MS: u64 = 1_000;
 
     /// An empty engine whose next ids are `newest_message + 1` and `newest_event + 1`.
@@ -90,8 +90,8 @@ impl MemoryEngine {
         }
     }
 
-    /// Keeps, of messages and of events, at most `records_max` and at most
-    /// `bytes_max` of weight, but always the newest one.
+    /// Keeps at most `records_max` messages and as many events, and at most `bytes_max` of weight of each,
+    /// but always the newest one.
     #[must_use]
     pub const fn with_bounds(self, records_max: usize, bytes_max: usize) -> Self {
         let mut engine = self.with_records(records_max, records_max);
@@ -99,7 +99,7 @@ impl MemoryEngine {
         engine
     }
 
-    /// Keeps at most so many messages and so many events, but always the newest one.
+    /// Keeps at most these numbers of messages and events, but always the newest one.
     #[must_use]
     pub const fn with_records(mut self, messages_max: usize, events_max: usize) -> Self {
         self.messages_max = messages_max;
@@ -107,23 +107,22 @@ impl MemoryEngine {
         self
     }
 
-    /// Answers `settles` settles late: appends are committed that much later,
-    /// and questions, which are looked up at once, are answered that much later
-    /// with what was true when they were looked up.
+    /// Answers `settles` settles late. Appends are committed that much later. Queries are looked up at once,
+    /// and answered that much later with what was true when they were looked up.
     #[must_use]
     pub const fn with_delay(mut self, settles: u32) -> Self {
         self.delay_settles = settles;
         self
     }
 
-    /// Names the first term; else that of all engines has the same name.
+    /// Names the first term; by default all engines use the same name.
     #[must_use]
     pub fn with_epoch(mut self, epoch: &str) -> Self {
         self.terms = one_term(epoch);
         self
     }
 
-    /// Begins another term, as each start does of an engine that stores.
+    /// Begins another term, as an engine with a file does at each start.
     pub fn begin_term(&mut self, name: &str) {
         self.terms.begin(&Term {
             name: Rc::from(name),
@@ -139,9 +138,9 @@ impl MemoryEngine {
         self
     }
 
-    /// While it is `Some`, appends that fall due are refused and questions fail.
-    /// The health follows once an append was refused, and again once one was
-    /// committed or [`Self::PROBE_INTERVAL_MS`] have passed.
+    /// While it is `Some`, appends that fall due are refused, and queries fail. The health changes once an
+    /// append was refused. It changes back once one was committed, or [`Self::PROBE_INTERVAL_MS`] have
+    /// passed.
     pub fn set_failure(&mut self, failure: Option<EngineError>) {
         self.failure = failure;
     }
@@ -200,7 +199,7 @@ impl MemoryEngine {
         id
     }
 
-    /// The record of `stream` that has this id, if it is still kept.
+    /// The record of `stream` with this id, if it is still kept.
     fn record(&self, stream: &Stream, id: u64) -> Option<Record> {
         match stream {
             Stream::Events => self.events.at(id).map(|(_, event)| Record::Event(event.clone())),
@@ -288,7 +287,7 @@ impl MemoryEngine {
         }
     }
 
-    /// The ids and weights of what is selected within `range`, in their order.
+    /// The ids and weights of the selected records within `range`, in order.
     fn selected<'a>(
         &'a self,
         of: &'a Selection,
@@ -445,18 +444,18 @@ impl Engine for MemoryEngine {
     }
 }
 
-/// All ids are of one term.
+/// All ids belong to one term.
 fn one_term(name: &str) -> Terms {
     let mut terms = Terms::default();
     terms.begin(&Term { name: Rc::from(name), first_message: 1, first_event: 1 });
     terms
 }
 
-/// The keys of the records that are kept: no more than there are of those.
+/// The keys of the records that are kept; there are never more of them than of those.
 #[derive(Debug, Clone)]
 struct Keys {
     window_ms: u64,
-    /// What each was used for last, and when by the monotonic clock; looked up only.
+    /// The id and the monotonic time of the last use of each key; for lookups only.
     used: Map<(Stream, Rc<str>), (u64, u64)>,
 }
 
@@ -465,7 +464,7 @@ impl Keys {
         Self { window_ms, used: Map::default() }
     }
 
-    /// The id that the first append with this key got, where that is within the window.
+    /// The id that the first append with this key got, if it is within the window.
     fn find(&self, key: &(Stream, Rc<str>), now: Now) -> Option<u64> {
         let (id, stored_ms) = self.used.get(key)?;
         (now.monotonic_ms.saturating_sub(*stored_ms) < self.window_ms).then_some(*id)
@@ -475,7 +474,7 @@ impl Keys {
         self.used.insert(key, (id, now.monotonic_ms));
     }
 
-    /// The record `id`, which had this key, is gone; a later one may have it, too.
+    /// The record `id`, which had this key, is gone. A later record may have the same key.
     fn forget(&mut self, key: &(Stream, Rc<str>), id: u64) {
         if self.used.get(key).is_some_and(|(last, _)| *last == id) {
             self.used.remove(key);

@@ -1,4 +1,4 @@
-//! What is stored: the engine as the server sees it, one in memory, and one in a file of SQLite.
+//! The store: the engine as the server sees it, an engine in memory, and an engine in an SQLite file.
 
 pub mod terms;
 pub mod engine;

@@ -1,17 +1,17 @@
-//! Terms: what an id means depends on when it was given.
+//! Terms: the meaning of an id depends on when it was given.
 //!
-//! A database can go back to an earlier moment: a copy of it is restored, or a power cut takes the last
-//! commits. Then its ids are given again, to other records. So each start of a writer is a *term*, with
-//! a name of its own, which clients are told as `epoch` and repeat with the id that they resume from. A term
-//! that the database knows was there when the database was at that moment, so the ids below the first one of
-//! the term after it mean the same to the client and here. What comes above was given again, or never.
+//! A database can go back to an earlier moment if a copy of it is restored, or if a power cut takes its last
+//! commits. Then its ids are given again, to other records. So each start of a writer is a *term* with a name
+//! of its own. Clients are told the name as `epoch`, and send it back with the id that they resume from. If
+//! the database knows a term, it was there when the term began. So the ids below the first one of the next
+//! term mean the same to the client and to the database. Ids above that were given again, or never.
 
 use std::rc::Rc;
 
 use crate::base::map::Map;
 use crate::wire::protocol::Sequence;
 
-/// Between the parts of the epoch of a term that is not stored.
+/// Separates the parts of the epoch of a term that is not stored.
 const SEPARATOR: char = '~';
 
 /// One start of a writer.
@@ -25,12 +25,13 @@ pub struct Term {
     pub first_event: u64,
 }
 
-/// The terms that a database knows, the newest of which is the current one.
+/// The terms that a database knows; the newest is the current one.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {
-    /// The place of each in the order of the starts.
+    /// The index of each in the order of the starts.
     places: Map<Rc<str>, usize>,
-    /// The first message id and the first event id of each, in that order; none is above that of a later term.
+    /// The first message id and the first event id of each, in that order; none is above that of a later
+    /// term.
     firsts: Vec<(u64, u64)>,
     epoch: String,
 }
@@ -39,7 +40,7 @@ impl Terms {
     /// A term begins, and is stored.
     pub fn begin(&mut self, term: &Term) {
         let first = (term.first_message, term.first_event);
-        // Where ids went back between two starts, those above were given again.
+        // If ids went back between two starts, those above were given again.
         for earlier in self.firsts.iter_mut().rev() {
             let lowered = (earlier.0.min(first.0), earlier.1.min(first.1));
             if std::mem::replace(earlier, lowered) == lowered {
@@ -51,9 +52,9 @@ impl Terms {
         self.epoch = term.name.to_string();
     }
 
-    /// A term begins that cannot be stored yet, and will be with its first id. If the process ends before
-    /// that, nothing was given in it, and its clients have what those of the term before have: so
-    /// its epoch names that one, too, and how far the two agree.
+    /// A term begins that cannot be stored yet; it will be stored with its first id. If the process ends
+    /// before that, no id was given in it, and its clients have what those of the term before have. So its
+    /// epoch also names that term, and how far the two agree.
     pub fn begin_unstored(&mut self, term: &Term) {
         let before = std::mem::take(&mut self.epoch);
         self.begin(term);
@@ -61,13 +62,13 @@ impl Terms {
         self.epoch = format!("{}{SEPARATOR}{message}{SEPARATOR}{event}{SEPARATOR}{before}", term.name);
     }
 
-    /// What clients are told, and repeat with their ids: text of which they need no part.
+    /// The text that clients are told and send back with their ids. Its parts mean nothing to them.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
 
-    /// The last id of `sequence` up to which those of clients that were told `epoch` mean what they mean here;
-    /// above all ids if that is the current term. `None` where its term is not known.
+    /// The last id of `sequence` that means the same here as to clients that were told `epoch`; above all ids
+    /// if that is the current term. `None` if its term is not known.
     pub fn agreed(&self, epoch: &str, sequence: Sequence) -> Option<u64> {
         let Some((name, rest)) = epoch.split_once(SEPARATOR) else { return self.end(epoch, sequence) };
         self.end(name, sequence).or_else(|| {

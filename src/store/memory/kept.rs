@@ -1,4 +1,4 @@
-//! What the engine in memory keeps, and how it finds it.
+//! The records that the engine in memory keeps, with their indexes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, RangeInclusive};
@@ -7,8 +7,8 @@ use std::rc::Rc;
 use crate::store::engine::{ChannelDetail, Mark, Names, Record, Stream, name_weight};
 use crate::wire::protocol::Message;
 
-/// The newest records of one id sequence, without a hole: the id of a record
-/// is `newest` less its distance from the back.
+/// The newest records of one id sequence, without gaps: the id of a record is `newest` less its distance from
+/// the back.
 #[derive(Debug, Clone)]
 pub(super) struct Kept<T> {
     records: VecDeque<Entry<T>>,
@@ -37,24 +37,24 @@ impl<T> Kept<T> {
         self.newest
     }
 
-    /// Whether the oldest record has to go; the newest never has to.
+    /// Whether the oldest record must be dropped; the newest never is.
     pub(super) fn is_over(&self, records_max: usize, bytes_max: usize) -> bool {
         self.records.len() > 1 && (self.records.len() > records_max || self.bytes > bytes_max)
     }
 
-    /// Returns what is dropped, and its key.
+    /// Returns the dropped record and its key.
     pub(super) fn drop_oldest(&mut self) -> Option<(T, Option<Rc<str>>)> {
         let Entry { weight, record, key } = self.records.pop_front()?;
         self.bytes -= weight;
         Some((record, key))
     }
 
-    /// The id of the oldest record; one more than the newest where there is none.
+    /// The id of the oldest record; one above the newest if there is none.
     pub(super) fn oldest(&self) -> u64 {
         self.newest + 1 - self.records.len() as u64
     }
 
-    /// The ids that are kept and in `range`, in their order.
+    /// The ids that are kept and in `range`, in order.
     pub(super) fn ids(&self, range: RangeInclusive<u64>) -> RangeInclusive<u64> {
         (*range.start()).max(self.oldest())..=(*range.end()).min(self.newest)
     }
@@ -65,11 +65,11 @@ impl<T> Kept<T> {
     }
 }
 
-/// The messages, found by id and by channel, and their totals.
+/// The messages, indexed by id and by channel, and their totals.
 #[derive(Debug, Clone)]
 pub(super) struct Messages {
     pub(super) kept: Kept<Message>,
-    /// The ids of each channel, oldest first; a channel that has none is not in it.
+    /// The ids of each channel, oldest first. A channel without messages is not in it.
     by_channel: BTreeMap<Rc<str>, VecDeque<u64>>,
     by_provider: BTreeMap<String, u64>,
     by_lane: BTreeMap<String, u64>,
@@ -101,7 +101,7 @@ impl Messages {
         id
     }
 
-    /// Returns the key of what is dropped, and what it is a key on.
+    /// Returns the key of the dropped message, and the stream of the key.
     pub(super) fn drop_oldest(&mut self) -> Option<(Stream, Rc<str>)> {
         let (message, key) = self.kept.drop_oldest()?;
         for (counts, name) in [(&mut self.by_provider, &message.provider), (&mut self.by_lane, &message.lane)]
@@ -145,7 +145,7 @@ impl Messages {
         up_to(through).saturating_sub(up_to(after)) as u64
     }
 
-    /// The ids of one channel, or of all, that are in `range`, in their order.
+    /// The ids of one channel, or of all, that are in `range`, in order.
     pub(super) fn ids(
         &self,
         channel: Option<&str>,
@@ -182,7 +182,7 @@ impl Messages {
         }
     }
 
-    /// What is kept of the channels above `after`, and whether there are more than that.
+    /// Details of the channels above `after`, and whether there are more of them.
     pub(super) fn details(&self, after: Option<&str>, mut cut: Cut) -> (Vec<ChannelDetail>, bool) {
         let above = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut channels = Vec::new();
@@ -228,8 +228,8 @@ fn slice<'a>(
     (taken, None)
 }
 
-/// Says where a page ends: after `records_left` records, or once the weights
-/// taken reach a bound, but never before the first record.
+/// Decides where a page ends: after `records_left` records, or once the weights reach a bound, but never
+/// before the first record.
 pub(super) struct Cut {
     records_left: usize,
     bytes: usize,

@@ -1,8 +1,8 @@
 //! A copy of a database file, made while a server uses it.
 //!
-//! The copy is one transaction that reads: what is published meanwhile is not in it, and does not hold it up
-//! (SQLite's other way, page by page, begins anew with each commit of another program). The server goes on;
-//! only its log cannot be copied back meanwhile.
+//! The copy is a single read transaction: messages published in the meantime are not in it and do not delay
+//! it. (SQLite's other way, page by page, begins again with each commit of another program.) The server
+//! continues to run; only its log cannot be copied back until the copy is finished.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use super::schema::{Verdict, explanation, inspect_schema, log_path};
 use super::shrink::{can_shrink, room};
 use super::verify::{damaged, misled};
 
-/// How long another program's lock is waited for: where the file has no write-ahead log, one that writes has it.
+/// How long to wait for another program's lock: if the file has no write-ahead log, a writer holds it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Instructions of SQLite's machine between two reports: a few milliseconds.
+/// Instructions of SQLite's virtual machine between two reports: a few milliseconds.
 const REPORT_INTERVAL: i32 = 20_000;
 
-/// What is in the copy.
+/// What the copy contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Copied {
     pub(crate) bytes: u64,
@@ -31,19 +31,19 @@ pub(crate) struct Copied {
     pub(crate) newest_event: u64,
 }
 
-/// Copies the database at `path` into the file at `into`, which is there and empty, and checks the copy.
-/// `report` is told again and again how far it is, in bytes written and bytes in all, and says whether to stop.
+/// Copies the database at `path` into the file at `into`, which must exist and be empty, and checks the copy.
+/// `report` is called repeatedly with the bytes written and the total, and returns whether to stop.
 ///
 /// # Errors
-/// Why there is no sound copy, and what to do. What is in the file then is worth nothing.
+/// Why there is no sound copy, and what to do. The contents of the file are then worthless.
 pub(crate) fn copy(
     path: &Path,
     into: &Path,
     report: impl FnMut(u64, u64) -> bool + Clone + Send + 'static,
 ) -> Result<Copied, String> {
     loop {
-        // Nobody has it open: then it needs no files beside it, which the one who makes the copy might not be able
-        // to make, or might leave for a server that cannot open them.
+        // Nobody has it open. Then the copy must need no files beside it: its user might be unable to create
+        // them, or might leave files that a server cannot open.
         let is_shared = is_open(path);
         let state = state(path);
         fs::write(into, []).map_err(|error| error.to_string())?;
@@ -51,7 +51,8 @@ pub(crate) fn copy(
         if is_shared {
             copy_log_back(path);
         } else if is_open(path) || state != self::state(path) {
-            // A server has been started: what was read is of several moments, and may even look damaged.
+            // A server has been started: the pages that were read are from several moments, and may even look
+            // damaged.
             continue;
         }
         outcome?;
@@ -59,7 +60,7 @@ pub(crate) fn copy(
     }
 }
 
-/// Copies it, if it is one of polecat's.
+/// Copies the database, if it is one of polecat's.
 fn read(
     path: &Path,
     is_shared: bool,
@@ -78,7 +79,7 @@ fn read(
         let handler = move || report(fs::metadata(&written).map_or(0, |file| file.len()).min(bytes), bytes);
         connection.progress_handler(REPORT_INTERVAL, Some(handler))?;
         if !can_shrink(&connection)? {
-            // Of the copy; the file itself is not written to.
+            // This is for the copy; the file itself is not written to.
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }
         connection.execute("VACUUM INTO ?1", (uri(into),))?;
@@ -90,19 +91,20 @@ fn read(
     }
 }
 
-/// Copies back what the log has gathered while it was being read: the server could not, and to do it all at once
-/// now would hold its loop. It goes on meanwhile. If this may not be written, the server has to.
+/// Copies back what the log has gathered during the copy. The server could not do this in the meantime, and
+/// doing all of it at once now would block its loop, which keeps running. If this process may not write to
+/// the file, the server has to do it.
 fn copy_log_back(path: &Path) {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let _ = Connection::open_with_flags(uri(path), flags).and_then(|connection| {
-        // Where there is no server any more, a log is left to the next one.
+        // If there is no server any more, the log is left to the next one.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
     });
 }
 
-/// Looks through all of the copy, indexes too, which are copied as they are.
+/// Checks all of the copy, including its indexes, which are copied as they are.
 fn check(
     into: &Path,
     mut report: impl FnMut(u64, u64) -> bool + Send + 'static,
@@ -120,15 +122,15 @@ fn check(
     Ok(Ok(Copied { bytes, newest_message, newest_event }))
 }
 
-/// Whether another program has the database open, or has left it in the middle of something: then there is a log or
-/// a journal.
+/// Whether another program has the database open, or has left it in the middle of something: then there is a
+/// log or a journal.
 fn is_open(path: &Path) -> bool {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     log_path(path).exists() || PathBuf::from(journal).exists()
 }
 
-/// What changes when the file is written to.
+/// Values that change when the file is written to.
 fn state(path: &Path) -> Option<(u64, SystemTime)> {
     let file = fs::metadata(path).ok()?;
     Some((file.len(), file.modified().ok()?))

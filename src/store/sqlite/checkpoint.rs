@@ -1,20 +1,19 @@
-//! The write-ahead log, and copying it back into the file: the checkpoint.
+//! The write-ahead log, and the checkpoint, which copies it back into the file.
 //!
-//! A commit only appends to the log. A checkpoint copies pages and waits for the
-//! disk twice, so it is done when nothing was published for a moment, and after so few bytes that it
-//! is short. A loop that always has something to store does one once the log has
-//! grown to some times that: it has to be done at some time, and the more there is
-//! to be copied the longer it takes. Both are done between two turns: nobody waits for an
-//! answer, only what comes meanwhile has to wait. On a small virtual machine with a disk, an idle
-//! one took 8 ms and one of a busy loop 17 ms (99 of 100; 46 ms at most), and the first
-//! commit after one 4 ms, which waits for the log's header.
+//! A commit only appends to the log. A checkpoint copies pages and waits for the disk twice. So it is done
+//! when nothing has been published for a moment, and after so few bytes that it is short. A loop that always
+//! has something to store does a checkpoint once the log has grown to several times that size: it must be
+//! done at some time, and the more there is to copy, the longer it takes. Both are done between two turns: no
+//! client waits for an answer then, and only what arrives in the meantime has to wait. On a small virtual
+//! machine with a disk, an idle checkpoint took 8 ms and one of a busy loop 17 ms (99 of 100; 46 ms at most).
+//! The first commit after a checkpoint took 4 ms, since it waits for the log's header.
 //!
-//! A checkpoint never waits for other programs. A reader elsewhere that keeps a
-//! transaction open keeps the log from being copied, so it is tried again now and then until that has gone. What has
-//! gathered by then is copied at once, and holds the loop for 5 to 10 ms for each MiB, or longer on a slow disk: SQLite copies all that it may
-//! or nothing, and remembers nothing of a checkpoint that was interrupted. Only another thread or process could
-//! copy beside the loop; the copy of a backup does so for what it has held up itself. So it is timed, counted
-//! and, if it is long, told.
+//! A checkpoint never waits for other programs. A reader elsewhere that keeps a transaction open prevents the
+//! log from being copied, so the checkpoint is tried again from time to time until the reader has gone. What
+//! has gathered by then is copied at once, and blocks the loop for 5 to 10 ms per MiB, or longer on a slow
+//! disk: SQLite copies everything that it may or nothing, and remembers nothing of an interrupted checkpoint.
+//! Only another thread or process could copy while the loop runs; a backup does so for what it has held up
+//! itself. So the checkpoint is timed, counted and, if it takes long, logged.
 
 use std::time::{Duration, Instant};
 
@@ -23,22 +22,22 @@ use rusqlite::Connection;
 use crate::base::time::Now;
 use crate::store::engine::Commits;
 
-/// Bytes of log not yet copied back at which a quiet loop does a checkpoint.
+/// At this many bytes of log that are not copied back, a quiet loop does a checkpoint.
 pub(super) const IDLE_BYTES_MAX: i64 = 1 << 20;
 /// The same for a loop that is never quiet.
 pub(super) const BUSY_BYTES_MAX: i64 = 4 << 20;
 /// Milliseconds after a commit after which a loop is quiet.
 const QUIET_MS: u64 = 50;
-/// A log that is empty takes up this much of the disk at most.
+/// The most that an empty log takes up on the disk.
 pub(super) const FILE_BYTES_MAX: i64 = 16 << 20;
-/// Milliseconds after which it is tried again to copy back what a reader has held up.
+/// Milliseconds between attempts to copy back what a reader has held up.
 const RETRY_MS: u64 = 5_000;
-/// A checkpoint that takes longer is told.
+/// A checkpoint that takes longer is logged.
 const LONG: Duration = Duration::from_millis(250);
-/// Bytes that a commit adds beside its records, about: what it changes of some pages.
+/// The approximate bytes that a commit adds in addition to its records: its changes to some pages.
 const COMMIT_BYTES: usize = 6 << 10;
-/// Bytes that were added, about, after which the log is measured again, which costs
-/// as much as storing a record.
+/// After approximately this many added bytes, the log is measured again, which costs as much as storing a
+/// record.
 const MEASURE_BYTES: usize = 128 << 10;
 
 /// How much of the log is not yet copied back into the file.
@@ -47,20 +46,20 @@ pub(super) struct WriteAheadLog {
     page_bytes: i64,
     /// As of the last measurement or checkpoint.
     pub(super) bytes: i64,
-    /// Added since it was measured, about.
+    /// The approximate bytes added since then.
     unmeasured: usize,
     written_ms: u64,
-    /// What the last checkpoint had to leave, because of a reader or an error;
-    /// another try is made after [`IDLE_BYTES_MAX`] more, or after a while.
+    /// The bytes that the last checkpoint had to leave, because of a reader or an error. The next attempt is
+    /// made after [`IDLE_BYTES_MAX`] more, or after a while.
     pub(super) bytes_left: i64,
-    /// All that is in the log, copied back or not.
+    /// The whole log, copied back or not.
     file_bytes: i64,
-    /// When to try again, if there is something that could not be done.
+    /// When to try again, if something could not be done.
     retry_at_ms: Option<u64>,
 }
 
 impl WriteAheadLog {
-    /// Copies back what a crash has left, before anyone waits for it.
+    /// Copies back what a crash has left, before any client waits for it.
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
         let page_bytes = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
         let mut log = Self {
@@ -86,12 +85,12 @@ impl WriteAheadLog {
         self.unmeasured = self.unmeasured.saturating_add(weight).saturating_add(COMMIT_BYTES);
     }
 
-    /// The same for a commit that has changed who knows how many pages.
+    /// The same for a commit that has changed an unknown number of pages.
     pub(super) fn deleted(&mut self, now: Now) {
         self.wrote(MEASURE_BYTES, now);
     }
 
-    /// Milliseconds until nothing was written for a moment.
+    /// Milliseconds until nothing has been written for a moment.
     pub(super) fn quiet_in_ms(&self, now: Now) -> u64 {
         self.written_ms.saturating_add(QUIET_MS).saturating_sub(now.monotonic_ms)
     }
@@ -107,13 +106,13 @@ impl WriteAheadLog {
         [grown, retry].into_iter().flatten().min()
     }
 
-    /// Whether the last checkpoint had to leave much of it.
+    /// Whether the last checkpoint had to leave much of the log.
     pub(super) const fn is_held(&self) -> bool {
         self.bytes_left > IDLE_BYTES_MAX
     }
 
-    /// Measures the log if much was added, and does a checkpoint if the loop is quiet and
-    /// there is enough to be copied, or if there is too much. Waits for nobody, if the connection does not.
+    /// Measures the log if much was added. Does a checkpoint if the loop is quiet and there is enough to
+    /// copy, or if there is too much. It does not wait for other programs, if the connection does not.
     pub(super) fn rest(&mut self, connection: &Connection, now: Now, commits: &mut Commits) {
         if self.due_in_ms(now) != Some(0) {
             return;
@@ -137,8 +136,7 @@ impl WriteAheadLog {
         self.is_held() || self.file_bytes > FILE_BYTES_MAX
     }
 
-    /// Whether there is more than `bytes_max` of it, and enough more than the last
-    /// checkpoint had to leave.
+    /// Whether the log has more than `bytes_max`, and enough more than the last checkpoint had to leave.
     fn is_over(&self, bytes_max: i64) -> bool {
         let bytes = self.bytes.saturating_add(i64::try_from(self.unmeasured).unwrap_or(i64::MAX));
         bytes > bytes_max && bytes > self.bytes_left + IDLE_BYTES_MAX

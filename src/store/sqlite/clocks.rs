@@ -1,9 +1,8 @@
-//! Which clock tells how old something is.
+//! Which clock decides the age of a record.
 //!
-//! The wall clock of a small machine is wrong now and then: it starts in 1970, or runs a year ahead, until the
-//! network is there. So what was stored since the start grows old by the monotonic clock alone. What was stored
-//! before has nothing but a time of the wall clock, which is believed once both clocks have gone side by side
-//! for an hour.
+//! The wall clock of a small machine is sometimes wrong: until the network is up, it starts in 1970 or runs a
+//! year ahead. So records that were stored since the start age by the monotonic clock alone. Older records
+//! have only a time of the wall clock, which is believed once both clocks have agreed for an hour.
 
 use jiff::Timestamp;
 
@@ -11,7 +10,8 @@ use crate::base::time::Now;
 
 /// For how long the clocks must agree before the wall clock is believed.
 const UNDISTURBED_MS: u64 = 3_600_000;
-/// A difference that is ordinary: a clock that is being corrected, a process that was stopped between reading both.
+/// An ordinary difference: a clock that is being corrected, or a process that was stopped between reading
+/// both.
 const ORDINARY_MICROS: u64 = 60_000_000;
 
 /// Both clocks since the start.
@@ -23,16 +23,16 @@ pub(super) struct Clocks {
     is_told: bool,
 }
 
-/// A time, as the ages of what is stored are told by it.
+/// A time, in the forms that ages are calculated from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) now: Now,
     pub(super) uptime_ms: u64,
-    /// Milliseconds since 1970, as the wall clock would say had it not been set since the start.
+    /// Milliseconds since 1970, as the wall clock would show them if it had not been set since the start.
     pub(super) steady_ms: i64,
     /// Milliseconds until the wall clock has not been set for an hour.
     pub(super) undisturbed_in_ms: u64,
-    /// Whether the wall clock says the same as at the start, the time that has passed added.
+    /// Whether the wall clock shows the time at the start plus the time that has passed since.
     pub(super) is_as_at_start: bool,
 }
 
@@ -57,7 +57,7 @@ impl Clocks {
         self.started.is_some()
     }
 
-    /// Takes note of what the clocks say, and returns whether the wall clock was set since they were read last.
+    /// Reads the clocks, and returns whether the wall clock was set since the last time.
     pub(super) fn read(&mut self, now: Now) -> Option<Jump> {
         let Some(last) = self.last.replace(now) else {
             self.started = Some(now);
@@ -90,7 +90,7 @@ impl Clocks {
     }
 }
 
-/// What the wall clock says at `now` if it was not set since `then`.
+/// The time that the wall clock shows at `now` if it was not set since `then`.
 fn unix_micros_after(then: Now, now: Now) -> i64 {
     let passed_ms = now.monotonic_ms.saturating_sub(then.monotonic_ms);
     let passed = i64::try_from(passed_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);

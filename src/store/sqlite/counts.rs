@@ -1,9 +1,9 @@
-//! The counts of messages that `/api/summary` shows, for what this process writes.
+//! The counts of messages that `/api/summary` shows, for this process's own writes.
 //!
-//! Triggers keep them right whoever writes to the file, row by row. For a turn that stores many
-//! messages that is as much again as the rest of it, so this connection runs without triggers and adds up
-//! by itself, once in a transaction. Where the file has other triggers than polecat's (a
-//! search index, say) they have to run: then all run, ours too, and nothing is added here.
+//! Triggers keep the counts right, row by row, whichever program writes to the file. For a turn that stores
+//! many messages, that doubles the work. So this connection runs without triggers and adds up the counts
+//! itself, once per transaction. If the file has triggers other than polecat's (for a search index, say),
+//! those must run: then all triggers run, including ours, and nothing is added here.
 
 use std::collections::BTreeMap;
 
@@ -21,21 +21,21 @@ const ADD_TOTAL: &str = "UPDATE polecat_counts SET count = count + ?1, tokens_hi
 const ADD_NAME: &str = "INSERT INTO polecat_counts (kind, name, count) VALUES (?1, ?2, ?3)
      ON CONFLICT (kind, name) DO UPDATE SET count = count + excluded.count";
 const FORGET_NAME: &str = "DELETE FROM polecat_counts WHERE kind = ?1 AND name = ?2 AND count <= 0";
-/// Deletes a message and returns what it was counted for.
+/// Deletes a message and returns the values that it was counted by.
 pub(super) const DELETE_MESSAGE: &str = "DELETE FROM messages WHERE id = ?1
      RETURNING coalesce(token_count >> 32, 0), coalesce(token_count & 4294967295, 0),
        nullif(provider, ''), nullif(lane, ''), channel_id";
 /// The column of the channel's name in a row of [`DELETE_MESSAGE`].
 pub(super) const DELETED_CHANNEL: usize = 4;
 
-/// All of the above but one, which walks through the schema, and no table.
+/// All of the above except one, which reads the schema and no table.
 pub(super) const ALL: [&str; 5] = [SCHEMA_VERSION, ADD_TOTAL, ADD_NAME, FORGET_NAME, DELETE_MESSAGE];
 
 /// The columns whose values are counted, as triggers and counts name them.
 const PROVIDER: &str = "provider";
 const LANE: &str = "lane";
 
-/// Who counts, as of the last transaction.
+/// Whether this process or the triggers count, as of the last transaction.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     schema_version: Option<i64>,
@@ -43,8 +43,8 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Begins to count, first thing in each transaction that writes: from here on nobody
-    /// else changes the schema.
+    /// Begins to count. Must come first in each transaction that writes: from here on, no other program
+    /// changes the schema.
     pub(super) fn begin<'r>(&mut self, connection: &Connection) -> rusqlite::Result<Tally<'r>> {
         let version = connection.prepare_cached(SCHEMA_VERSION)?.query_row((), |row| row.get(0))?;
         if self.schema_version != Some(version) {
@@ -72,7 +72,7 @@ impl Total {
     }
 }
 
-/// What one transaction changes of the counts.
+/// The changes of one transaction to the counts.
 #[derive(Debug)]
 pub(super) struct Tally<'r> {
     is_needed: bool,
@@ -96,14 +96,14 @@ impl<'r> Tally<'r> {
         }
     }
 
-    /// Takes a message off the counts that was deleted, by a row of [`DELETE_MESSAGE`].
+    /// Subtracts a deleted message from the counts, given its row of [`DELETE_MESSAGE`].
     pub(super) fn deleted(&mut self, connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
         if !self.is_needed {
             return Ok(());
         }
         self.total.add(-1, row.get(0)?, row.get(1)?);
         for (column, place) in [(PROVIDER, 2), (LANE, 3)] {
-            // An old file may hold what is no text: it is counted as it is.
+            // An old file may have values that are not text: they are counted as they are.
             let value: rusqlite::types::Value = row.get(place)?;
             if value != rusqlite::types::Value::Null {
                 add_name(connection, column, &value, -1)?;
@@ -113,7 +113,7 @@ impl<'r> Tally<'r> {
         Ok(())
     }
 
-    /// Adds it all to the counts, last thing in the transaction.
+    /// Adds everything to the counts. Must come last in the transaction.
     pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
         if self.total != Total::default() {
             let Total { count, tokens_high, tokens_low } = self.total;

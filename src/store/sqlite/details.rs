@@ -1,7 +1,6 @@
-//! What is kept of each channel. How many messages that are is counted along the channel's
-//! part of the index, once: what was counted is remembered, so that the next time only what came
-//! since has to be, and what retention deletes is taken off. Nothing of it is stored, and who never asks
-//! pays nothing.
+//! Details of the kept messages of each channel. Their number is counted along the channel's part of the
+//! index, once. The count is remembered: next time, only newer messages are counted, and those that retention
+//! deletes are subtracted. Nothing of this is stored, and it costs nothing until somebody asks.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,13 +12,13 @@ use crate::store::engine::{Answer, ChannelDetail, Ticket};
 use super::queries::{Ids, Name, row_id};
 use super::questions::{CHANNEL_COUNT, COUNT_ROWS, FIRST_CHANNEL, NEXT_CHANNEL};
 
-/// Channels whose counts are remembered. Beyond so many it begins anew.
+/// The most channels whose counts are remembered. Beyond that, counting begins anew.
 const CHANNELS_MAX: usize = 100_000;
 
-/// Entries of the index that may be counted in the time that it takes to find a channel.
+/// Index entries that can be counted in the time that it takes to find a channel.
 const ROWS_PER_CHANNEL: usize = 16;
 
-/// Messages by channel, as far as they were counted; looked up only.
+/// Messages by channel, as far as they were counted; for lookups only.
 #[derive(Debug, Default)]
 pub(super) struct KeptCounts {
     counts: HashMap<Name, Counted>,
@@ -33,12 +32,12 @@ struct Counted {
 }
 
 impl KeptCounts {
-    /// Whether anything was counted, so that it has to be told of what is deleted.
+    /// Whether nothing was counted, so that deletions do not matter.
     pub(super) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 
-    /// Takes off a message that is deleted for good.
+    /// Subtracts a message whose deletion is committed.
     pub(super) fn deleted(&mut self, message: &Deleted) {
         if let Some(counted) = self.counts.get_mut(&message.channel)
             && message.id <= counted.through
@@ -63,13 +62,13 @@ pub(super) struct Deleted {
 }
 
 impl Deleted {
-    /// Of a row that has the channel's name in the column `place`.
+    /// Reads a row that has the channel's name in the column `place`.
     pub(super) fn read(row: &Row<'_>, place: usize, id: i64) -> rusqlite::Result<Self> {
         Ok(Self { channel: Name::from(row.get_ref(place)?), id })
     }
 }
 
-/// A page of channels that is put together over several settles.
+/// A page of channels that is collected over several settles.
 #[derive(Debug)]
 pub(super) struct Details {
     channels: Vec<ChannelDetail>,
@@ -77,7 +76,7 @@ pub(super) struct Details {
     bytes_left: usize,
     /// The channel that was looked at last.
     last: Option<Name>,
-    /// Whether it is not counted to its end.
+    /// Whether its messages are not all counted yet.
     is_counting: bool,
     is_cut: bool,
 }
@@ -116,14 +115,14 @@ impl Details {
             let Some(channel) = &self.last else { return Ok(true) };
             let counted = kept.of(channel);
             count(connection, channel, counted, newest, &mut rows_left)?;
-            // Where it ended for want of rows, there may be more of them.
+            // If counting ended for lack of rows, there may be more of them.
             self.is_counting = rows_left == 0;
             if !self.is_counting {
                 let name = Rc::from(channel.as_text());
                 let detail =
                     ChannelDetail { name, newest: counted.through.unsigned_abs(), kept: counted.count };
                 self.bytes_left = self.bytes_left.saturating_sub(detail.weight());
-                // Rows that another program has added are not there yet.
+                // Rows that another program has added are not known yet.
                 if detail.kept > 0 {
                     self.channels.push(detail);
                 }
@@ -132,7 +131,7 @@ impl Details {
         Ok(false)
     }
 
-    /// Hops to the next channel. What is no text is no name of a channel, and comes after all text.
+    /// Skips to the next channel. A value that is not text is not a channel name, and sorts after all text.
     fn find_next(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let mut statement =
             connection.prepare_cached(if self.last.is_some() { NEXT_CHANNEL } else { FIRST_CHANNEL })?;
@@ -152,7 +151,7 @@ impl Details {
     }
 }
 
-/// Counts on from where it ended, at most `rows_left` entries.
+/// Continues to count where it ended, at most `rows_left` entries.
 fn count(
     connection: &Connection,
     channel: &Name,

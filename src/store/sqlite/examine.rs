@@ -1,5 +1,5 @@
-//! A database file looked at from outside, for who asks whether it is sound: nothing is written, and a server
-//! that uses it is not disturbed.
+//! A look at a database file from outside, to find out whether it is sound. Nothing is written, and a server
+//! that uses the file is not disturbed.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -13,29 +13,29 @@ use super::schema::{Verdict, explanation, inspect_contents, log_path};
 use super::shrink::{can_shrink, room};
 use super::verify::CHECK_BYTES_MAX;
 
-/// What stands in the path of a URI as it is.
+/// The characters that need no escape in the path of a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
-/// How long another program's lock is waited for.
+/// How long to wait for another program's lock.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What was found in a file that can be used.
+/// The findings about a usable file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Examined {
     /// The newest ids.
     pub(crate) newest_message: u64,
     pub(crate) newest_event: u64,
-    /// Whether all of it was checked, and not its schema and the ends of its tables only.
+    /// Whether all of it was checked, or only its schema and the ends of its tables.
     pub(crate) is_whole: bool,
     /// How large the file is.
     pub(crate) bytes: u64,
-    /// How much of that is in pages that nothing is in.
+    /// How much of that is in free pages.
     pub(crate) free_bytes: u64,
-    /// Whether a server gives those back by itself.
+    /// Whether a server gives those pages back by itself.
     pub(crate) can_shrink: bool,
 }
 
-/// Looks at the file at `path`, which is there; `is_in_use` says whether a server has it open.
+/// Examines the file at `path`, which must exist; `is_in_use` says whether a server has it open.
 ///
 /// # Errors
 /// Why a server could not use it, and what to do.
@@ -62,8 +62,8 @@ pub(crate) fn examine(path: &Path, is_in_use: bool) -> Result<Examined, String> 
     }
 }
 
-/// Opens the file at `path` to be read. Where all is in the file itself and nobody writes, so that it is not
-/// shared, that needs neither locks nor a file beside it.
+/// Opens the file at `path` for reading. If it is not shared, everything is in the file itself and nobody
+/// writes: then neither locks nor further files are needed.
 pub(super) fn open_to_read(path: &Path, is_shared: bool) -> rusqlite::Result<Connection> {
     let how = if is_shared { "mode=ro" } else { "mode=ro&immutable=1" };
     let flags =
@@ -73,7 +73,7 @@ pub(super) fn open_to_read(path: &Path, is_shared: bool) -> rusqlite::Result<Con
     Ok(connection)
 }
 
-/// The file at `path`, whatever its name is.
+/// The URI of the file at `path`, whatever its name is.
 pub(super) fn uri(path: &Path) -> String {
     format!("file:{}", percent_encode(path.as_os_str().as_bytes(), PATH))
 }

@@ -1,9 +1,9 @@
-//! Which file a name means, and the lock that keeps other polecats from it.
+//! Which file a name means, and the lock that keeps other polecats away from it.
 //!
-//! SQLite reads more into a name than the system does: `file:` begins a URI, `:memory:` is no file, and a
-//! slash at the end is dropped. So the system opens the file first, and SQLite is given the path that this
-//! leads to, without links. The lock, the database and the log beside it are then of one file, however it
-//! was named.
+//! SQLite interprets names in ways that the system does not: `file:` begins a URI, `:memory:` is not a file,
+//! and a slash at the end is dropped. So the system opens the file first, and SQLite is given the path that
+//! this leads to, without links. The lock, the database and the log then belong to one file, however it was
+//! named.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -16,11 +16,10 @@ use super::opening::{
     unopened,
 };
 
-/// Who may read and write a new file, less what the process's mask takes away: as SQLite has it.
+/// The permissions of a new file, before the process's mask: the same as SQLite uses.
 const MODE: u32 = 0o644;
 
-/// Why a database file cannot be used: one line that names the file and says
-/// what to do about it.
+/// Why a database file cannot be used: one line that names the file and says what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenError(String);
 
@@ -38,13 +37,14 @@ impl OpenError {
     }
 }
 
-/// A file that this process has for itself, as far as polecats go: two would each tell their clients of
-/// half of what is published. Other programs may go on reading and writing it.
+/// A file that no other polecat uses while this process does: each of two would tell its clients about only
+/// half of the messages. Other programs may still read and write the file.
 ///
-/// It is dropped after the connection: closing any descriptor of a file gives SQLite's own locks of it up.
+/// It must be dropped after the connection: closing any descriptor of a file releases SQLite's own locks on
+/// it.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
-    /// As it was named, for people.
+    /// The name that was given, for people.
     pub(super) name: PathBuf,
     /// Its absolute path, without links.
     pub(super) path: PathBuf,
@@ -53,16 +53,17 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Opens the file that is called `name`, which is made where there is none, and locks it.
+    /// Opens the file that is called `name`, creates it if it does not exist, and locks it.
     ///
     /// # Errors
-    /// Where it is no file, cannot be opened or locked, or another polecat has it.
+    /// If it is not a file, cannot be opened or locked, or is used by another polecat.
     pub(super) fn lock(name: &Path) -> Result<Self, OpenError> {
         Self::lock_or_say(name).map_err(|reason| OpenError::refusal(name, &reason))
     }
 
     fn lock_or_say(name: &Path) -> Result<Self, String> {
-        // Not for writing: over a network, a lock of the whole file could be one against SQLite's own.
+        // It is not opened for writing: over a network, a lock of the whole file could conflict with SQLite's
+        // own.
         let file = match locate(name)? {
             Some(path) => File::open(path),
             None => make(name).and_then(|()| File::open(name)),
@@ -90,7 +91,7 @@ impl DatabaseFile {
         self.file.metadata().is_ok_and(|file| file.len() == 0)
     }
 
-    /// Waits until the disk has it.
+    /// Waits until it is on the disk.
     pub(super) fn sync(&self) -> Result<(), OpenError> {
         self.file.sync_all().map_err(|error| {
             let reason = format!("it cannot be synced to the disk ({error}); name another file with --db");
@@ -99,21 +100,21 @@ impl DatabaseFile {
     }
 }
 
-/// Whether another polecat is using the file. It must not be open in this process.
+/// Whether another polecat is using the file. This process must not have it open.
 pub(crate) fn is_taken(name: &Path) -> bool {
     let Ok(Some(path)) = locate(name) else { return false };
     File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// The path without links of the file that is called `name`, or `None` where there is none yet.
+/// The path, without links, of the file that is called `name`; `None` if it does not exist yet.
 ///
 /// # Errors
-/// Why there can be none, and what to do.
+/// Why it cannot exist, and what to do.
 pub(crate) fn locate(name: &Path) -> Result<Option<PathBuf>, String> {
     if name == Path::new(":memory:") {
         return Err("it is not a file; store nothing with --db off, or name a file with --db".to_owned());
     }
-    // To open a pipe would wait for its other end.
+    // Opening a pipe would wait for its other end.
     if let Some(reason) = complaint_of_kind(name) {
         return Err(reason.to_owned());
     }
@@ -134,7 +135,7 @@ pub(crate) fn locate(name: &Path) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// The folder that a file of this name is in.
+/// The folder of a file with this name.
 pub(crate) fn folder_of(name: &Path) -> &Path {
     name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -155,7 +156,7 @@ fn make(name: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(name).map(drop)
 }
 
-/// Whether a file is locked now: not where its file system has no locks.
+/// Whether a file is locked now; it is not if its file system has no locks.
 ///
 /// # Errors
 /// Why it could not be locked, and what to do.

@@ -1,10 +1,8 @@
-//! Whether the file can be written, and the attempts that find out that it can
-//! be again.
+//! Whether the file can be written, and the attempts that find out when it can be written again.
 //!
-//! Every commit is such an attempt. Where nobody publishes, a probe is made
-//! once a second: a transaction of about the size of what could not be stored,
-//! since a full disk often has room for one page, and the log has pages that an
-//! unfinished transaction left and that can be written over.
+//! Every commit is such an attempt. If nobody publishes, a probe is made once a second. It is a transaction
+//! of about the size of the data that could not be stored: a full disk often has room for one page, and the
+//! log has pages of unfinished transactions that can be overwritten.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,19 +15,18 @@ use crate::wire::protocol::ID_MAX;
 
 use super::queries::Ids;
 
-/// How long a commit waits for another program that is writing to the file.
-/// Long enough for a small transaction with its `fsync` on a slow disk; the
-/// loop stands still meanwhile.
+/// How long a commit waits for another program that is writing to the file. It is long enough for a small
+/// transaction with its `fsync` on a slow disk. The loop is blocked in the meantime.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// The same after a commit has failed, until one succeeds: a file that is
-/// locked for long must not hold up every turn.
+/// The same after a commit has failed, until one succeeds: a file that stays locked must not delay every
+/// turn.
 const PATIENCE_WHILE_DEGRADED: Duration = Duration::from_millis(10);
 /// Milliseconds between the last failure and the next probe.
 const PROBE_INTERVAL_MS: u64 = 1_000;
-/// Bytes that a probe writes beyond what could not be stored: about what even
-/// the smallest record takes in the log, a page of each table and index.
+/// The bytes that a probe writes in addition to those that could not be stored: about what even the smallest
+/// record takes in the log, a page of each table and index.
 const PROBE_BYTES_MIN: usize = 64 << 10;
-/// Most bytes that a probe writes.
+/// The most bytes that a probe writes.
 const PROBE_BYTES_MAX: usize = 1 << 20;
 
 const PROBE_WRITE: &str = "INSERT INTO polecat_meta (name, value) VALUES ('probe', zeroblob(?1))
@@ -39,18 +36,18 @@ const PROBE_CLEAR: &str = "DELETE FROM polecat_meta WHERE name = 'probe'";
 /// All of the above.
 pub(super) const ALL: [&str; 2] = [PROBE_WRITE, PROBE_CLEAR];
 
-/// What is known of the store's health.
+/// The known health of the store.
 #[derive(Debug)]
 pub(super) struct Watch {
     health: Health,
-    /// When to look again; matters while degraded.
+    /// While degraded: when to try again.
     probe_at_ms: u64,
     /// Bytes that could not be stored.
     bytes: usize,
 }
 
 impl Watch {
-    /// Where `failed` is what has failed already, it looks at once whether that is over.
+    /// If `failed` says that something has failed already, the first check is due at once.
     pub(super) fn new(failed: Option<Setback>) -> Self {
         let health = failed.map_or(Health::Sound, |setback| Health::Degraded(setback.to_string()));
         Self { health, probe_at_ms: 0, bytes: 0 }
@@ -64,7 +61,7 @@ impl Watch {
         self.health == Health::Sound
     }
 
-    /// Milliseconds until the next probe, where one is needed.
+    /// Milliseconds until the next probe, if one is needed.
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         (!self.is_sound()).then(|| self.probe_at_ms.saturating_sub(now.monotonic_ms))
     }
@@ -85,7 +82,7 @@ impl Watch {
         self.health = Health::Sound;
     }
 
-    /// Finds out whether records can be stored again. `newest` is what was announced last.
+    /// Finds out whether records can be stored again. `newest` are the ids that were announced last.
     pub(super) fn probe(&mut self, connection: &Connection, newest: Ids, now: Now) {
         let bytes = self.bytes.saturating_add(PROBE_BYTES_MIN).min(PROBE_BYTES_MAX);
         match probe(connection, bytes, newest) {
@@ -103,7 +100,7 @@ impl Watch {
     }
 }
 
-/// Stores `bytes` and lets them go again.
+/// Stores `bytes` and deletes them again.
 fn probe(connection: &Connection, bytes: usize, newest: Ids) -> Result<(), Setback> {
     let known = Ids::newest(connection)?;
     if known.message < newest.message || known.event < newest.event {
@@ -112,13 +109,13 @@ fn probe(connection: &Connection, bytes: usize, newest: Ids) -> Result<(), Setba
     if known.message.max(known.event) >= ID_MAX {
         return Err(Setback::IdsUsedUp);
     }
-    // The transaction that counts is the first one.
+    // The first transaction is the one that matters.
     connection.prepare_cached(PROBE_WRITE)?.execute((i64::try_from(bytes).unwrap_or(0),))?;
     connection.prepare_cached(PROBE_CLEAR)?.execute(())?;
     Ok(())
 }
 
-/// What begins and ends the transaction of a turn.
+/// The statements that begin and end the transaction of a turn.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 
@@ -132,18 +129,18 @@ pub(super) fn end_transaction(connection: &Connection) {
     }
 }
 
-/// Why a transaction did not go through, as a sentence for whoever publishes.
+/// Why a transaction failed, as a sentence for the publisher.
 #[derive(Debug)]
 pub(super) enum Setback {
     Sqlite(Error),
-    /// The database gave an id again, or one that is older than what was announced.
+    /// The database gave an id again, or one that is older than those that were announced.
     IdsWentBack,
     /// The next id would be above [`ID_MAX`].
     IdsUsedUp,
 }
 
 impl Setback {
-    /// SQLite, which counts to 2^63, says of a table that has come there that the disk is full.
+    /// SQLite counts to 2^63. When a table has reached that, it says that the disk is full.
     pub(super) fn told_apart(self, connection: &Connection) -> Self {
         let is_full =
             matches!(&self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull));

@@ -1,9 +1,8 @@
-//! What is deleted and when: the records that are not to be kept, and the keys
-//! whose time is over.
+//! What is deleted, and when: records beyond the retention limits, and expired keys.
 //!
-//! It is done in steps, each a transaction of its own after that of the turn, so
-//! that a step which fails costs no append. A turn that stored much also deletes
-//! much, or a loop that is never idle would never come to an end with it.
+//! Deletion is done in steps. Each is a transaction of its own after that of the turn, so that a failing step
+//! costs no append. After a turn that stored much, a step also deletes much: otherwise a loop that is never
+//! idle would never catch up.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -17,39 +16,39 @@ use super::queries::Ids;
 use super::retention::Retention;
 use super::shrink::Shrink;
 
-/// Rows of each table that a step deletes, or twice as many as were stored since
-/// the last one.
+/// The rows of each table that a step deletes; or twice as many as were stored since the last step, if that
+/// is more.
 const STEP_ROWS: usize = 256;
-/// Most rows of each table that a step deletes.
+/// The most rows of each table that a step deletes.
 const STEP_ROWS_MAX: usize = 2_048;
-/// Milliseconds after an append within which what it is to replace is gone, where
-/// that is less than a step.
+/// Milliseconds after an append within which the records that it replaces are deleted, if they are fewer than
+/// a step.
 const GATHER_MS: u64 = 100;
 /// Milliseconds between two steps of many.
 const PAUSE_MS: u64 = 10;
-/// Milliseconds after a step that failed.
+/// Milliseconds after a failed step.
 const PAUSE_AFTER_FAILURE_MS: u64 = 10_000;
 
-/// What a step has done.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     Nothing,
-    /// The file was written, and no record is gone.
+    /// The file was written, but no record was deleted.
     Wrote,
-    /// Records are gone.
+    /// Records were deleted.
     Deleted,
 }
 
-/// Deletes what is over.
+/// Deletes expired records and keys.
 #[derive(Debug)]
 pub(super) struct Housekeeping {
     pub(super) keys: Keys,
     retention: Retention,
     pub(super) shrink: Shrink,
     clocks: Clocks,
-    /// When to look whether records are to go.
+    /// When to look for records to delete.
     look_at_ms: Option<u64>,
-    /// When a step may be made.
+    /// The next step is not made before this time.
     rest_until_ms: u64,
     stepped_at_ms: u64,
     /// Records stored since the last step.
@@ -57,7 +56,7 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// `is_at_once` says that there is something to give back.
+    /// `is_at_once` says that there are pages to give back.
     pub(super) fn new(keys: Keys, retention: Retention, shrink: Shrink, is_at_once: bool) -> Self {
         Self {
             look_at_ms: (is_at_once || !retention.keeps_all()).then_some(0),
@@ -71,7 +70,7 @@ impl Housekeeping {
         }
     }
 
-    /// Looks at the clocks, before anything is judged by them. `newest` are the newest ids.
+    /// Reads the clocks; this must come before they decide anything. `newest` are the newest ids.
     pub(super) fn read_clocks(&mut self, newest: Ids, now: Now) {
         if !self.clocks.is_started() {
             self.retention.start(newest, now);
@@ -81,7 +80,7 @@ impl Housekeeping {
         }
     }
 
-    /// The time, as ages are told by it.
+    /// The time, in the forms that ages are calculated from.
     pub(super) fn moment(&self, now: Now) -> Moment {
         self.clocks.at(now)
     }
@@ -101,7 +100,7 @@ impl Housekeeping {
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         let until = |at: u64| at.saturating_sub(now.monotonic_ms);
         if !self.clocks.is_started() && !self.keys.is_empty() {
-            // The window of keys from before begins now.
+            // The window of keys from before the start begins now.
             return Some(0);
         }
         let look = self.look_at_ms.map(until);
@@ -109,7 +108,7 @@ impl Housekeeping {
         Some(due.max(until(self.rest_until_ms)))
     }
 
-    /// Makes a step and says what it did. `newest` is what was announced last.
+    /// Makes a step and returns its outcome. `newest` are the ids that were announced last.
     pub(super) fn step(
         &mut self,
         connection: &Connection,
@@ -135,7 +134,7 @@ impl Housekeeping {
         }
     }
 
-    /// Returns also whether there is more to do.
+    /// Also returns whether there is more to do.
     fn delete(
         &mut self,
         connection: &Connection,
@@ -165,7 +164,7 @@ impl Housekeeping {
         if has_keys {
             self.keys.look(connection)?;
         }
-        // What was deleted may have left pages: the next step gives them back.
+        // Deleted records may have left free pages, which the next step gives back.
         let is_cut = records.is_cut || self.shrink.over(connection)? > 0;
         Ok((if records.is_empty() { Done::Wrote } else { Done::Deleted }, is_cut))
     }

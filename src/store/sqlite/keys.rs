@@ -1,10 +1,9 @@
-//! The keys of appends: what was stored with one is not stored again within
-//! the window.
+//! The idempotency keys of appends: a record with a known key is not stored again within the window.
 //!
-//! A key is written in the transaction that stores its record, so the two are
-//! never apart, over restarts and crashes too. A key that was stored since the start is as
-//! old as the monotonic clock says. How old one from before is, no clock says for sure: the window of such a key
-//! begins anew at the start, and it is forgotten sooner only if the wall clock can be believed.
+//! A key is written in the transaction that stores its record, so the two are never apart, not even after
+//! restarts and crashes. A key that was stored since the start ages by the monotonic clock. No clock says
+//! reliably how old an earlier key is: its window begins anew at the start, and it is forgotten sooner only
+//! if the wall clock can be believed.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -26,17 +25,16 @@ const FORGET_LATER: &str = "DELETE FROM polecat_keys WHERE (stream, key) IN
 /// All of the above.
 pub(super) const ALL: [&str; 6] = [FIND, NOTE, OLDEST, NEWEST, FORGET, FORGET_LATER];
 
-/// Milliseconds that a key is left lying after its time, so that many go at once.
+/// Milliseconds that an expired key stays, so that many are deleted at once.
 const SLACK_MS: u64 = 10_000;
 
-/// What is known of the keys without asking for them: where there are none, they
-/// cost nothing.
+/// What is known about the keys without reading them: if there are none, they cost nothing.
 #[derive(Debug)]
 pub(super) struct Keys {
     window_ms: u64,
     /// The newest ids at the start: keys up to them are from before.
     before: Ids,
-    /// Between which steady times all that are there were stored.
+    /// The steady times between which all existing keys were stored.
     span: Option<(i64, i64)>,
 }
 
@@ -56,8 +54,8 @@ impl Keys {
         self.span.is_none()
     }
 
-    /// What was stored with `key` on the stream of `record`, if that is within the
-    /// window. Where it was deleted since, `record` stands for it.
+    /// The record that was stored with `key` on the stream of `record`, if that is within the window. If it
+    /// has been deleted since, `record` stands in for it.
     pub(super) fn find(
         &self,
         connection: &Connection,
@@ -100,7 +98,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Knows from now on that keys were stored at `moment`.
+    /// Records that keys were stored at `moment`.
     pub(super) fn noted(&mut self, moment: Moment) {
         let now = moment.steady_ms;
         let (oldest, newest) = self.span.unwrap_or((now, now));
@@ -123,8 +121,8 @@ impl Keys {
         Some(until_oldest.max(until_all_from_before_are_over.min(until_times_are_believed)))
     }
 
-    /// Forgets at most `rows_max` keys whose time is over, within a transaction;
-    /// returns whether there may be more. What is known is to be looked up after it.
+    /// Forgets at most `rows_max` expired keys, within a transaction. Returns whether there may be more.
+    /// Afterwards, the known facts must be read again.
     pub(super) fn forget(
         &self,
         connection: &Connection,
@@ -150,7 +148,7 @@ impl Keys {
     }
 }
 
-/// The stream as the table names it. No channel's name is empty.
+/// The stream's name in the table. No channel's name is empty.
 fn name_of(stream: &Stream) -> &str {
     match stream {
         Stream::Events => "",

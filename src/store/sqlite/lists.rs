@@ -1,5 +1,5 @@
-//! Lists: which records are in one, and these records, a slice at a time. The first is found
-//! without reading what they hold: SQLite knows the lengths of a row's columns from its head.
+//! Lists: first, which records are in one; then these records, a slice at a time. The first step does not
+//! read the contents: SQLite knows the lengths of a row's columns from its header.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, Row};
@@ -9,10 +9,10 @@ use crate::store::engine::{Answer, Record, Selection, Span, Ticket};
 use super::queries::{Bounds, Ids, event, integer, message, row_id, take, text};
 use super::questions::{ALL_AFTER, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER};
 
-/// What a record weighs beside its texts.
+/// The weight of a record in addition to its texts.
 const WEIGHT: usize = 96;
 
-/// Queries for ids with the weight of the texts, and a third column that is an event's type.
+/// Queries for ids with the weight of the texts, and a third column with the type of an event.
 macro_rules! walk {
     (messages $condition:literal, $order:literal) => {
         concat!(
@@ -41,13 +41,13 @@ const EVENTS_DOWN: &str = walk!(events " DESC");
 /// All of the above.
 pub(super) const ALL: [&str; 6] = [CHANNEL_UP, CHANNEL_DOWN, ALL_UP, ALL_DOWN, EVENTS_UP, EVENTS_DOWN];
 
-/// How a question is, that takes several steps where a type is rare.
+/// A query in progress. It takes several steps if the type is rare.
 #[derive(Debug)]
 pub(super) struct Search {
     of: Selection,
-    /// Whether the first ones are wanted, not the newest.
+    /// Whether the first records are wanted, not the newest.
     is_up: bool,
-    /// What was not looked at yet: the ids above the first number, up to the second.
+    /// The ids that were not looked at yet: above the first number, up to the second.
     rest: (u64, u64),
     bounds: Bounds,
     records: usize,
@@ -63,7 +63,7 @@ impl Search {
         Self { of, is_up: after.is_some(), rest, bounds, records: 0, bytes: 0, found: None }
     }
 
-    /// Looks at so many rows. The answer, where that was enough.
+    /// Looks at this many rows. Returns the answer if that was enough.
     pub(super) fn step(
         &mut self,
         connection: &Connection,
@@ -73,7 +73,7 @@ impl Search {
         let Some(is_cut) = self.walk(connection, newest)? else { return Ok(None) };
         let Some((begin, end)) = self.found else { return Ok(Some(Answer::Span { ticket, span: None })) };
         let (first, last) = (begin.min(end), begin.max(end));
-        // What is on the other side is only asked whether it is there.
+        // On the other side, it only matters whether there are any.
         let beyond = if self.is_up { (0, first - 1) } else { (last, newest_of(&self.of, newest)) };
         let is_beyond = {
             let mut statement = statement(connection, &self.of, !self.is_up)?;
@@ -83,7 +83,7 @@ impl Search {
         Ok(Some(Answer::Span { ticket, span: Some(Span { first, last, has_older, has_newer }) }))
     }
 
-    /// Whether there are more than the bounds allow; `None` where too little was looked at.
+    /// Whether there are more records than the bounds allow; `None` if too few were looked at.
     fn walk(&mut self, connection: &Connection, newest: Ids) -> rusqlite::Result<Option<bool>> {
         self.rest.1 = self.rest.1.min(newest_of(&self.of, newest));
         let mut statement = statement(connection, &self.of, self.is_up)?;
@@ -148,7 +148,7 @@ fn weight(row: &Row<'_>) -> rusqlite::Result<usize> {
     Ok(WEIGHT.saturating_add(usize::try_from(texts).unwrap_or_default()))
 }
 
-/// A slice of what is selected between two ids, and the id up to which it is complete.
+/// A slice of the selected records between two ids, and the id up to which it is complete.
 pub(super) fn slice(
     connection: &Connection,
     of: &Selection,

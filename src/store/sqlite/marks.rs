@@ -1,11 +1,11 @@
-//! Which ids are how old by the monotonic clock.
+//! The ages of ids by the monotonic clock.
 //!
-//! Not each record's time is kept but that of some, so that a record may be taken for younger than it is, by a
-//! thousandth of the age that is asked about.
+//! Only some records have their time remembered, not each. So a record may count as younger than it is, by a
+//! thousandth of the age in question.
 
 use std::collections::VecDeque;
 
-/// Most marks that are kept, about.
+/// The approximate maximum number of marks.
 const MARKS_MAX: usize = 1_024;
 
 /// When ids were given, since the start.
@@ -15,7 +15,7 @@ pub(super) struct Marks {
     marks: VecDeque<Mark>,
 }
 
-/// Ids up to `id` that no earlier mark has were given between two times.
+/// The ids up to `id`, beyond those of earlier marks, were given between two times.
 #[derive(Debug)]
 struct Mark {
     id: i64,
@@ -24,7 +24,7 @@ struct Mark {
 }
 
 impl Marks {
-    /// Tells which ids are `age_ms` old or older.
+    /// Finds the ids that are at least `age_ms` old.
     pub(super) const fn new(age_ms: u64) -> Self {
         Self { age_ms, marks: VecDeque::new() }
     }
@@ -42,7 +42,7 @@ impl Marks {
         }
     }
 
-    /// The last id that is old, if that is not known from before.
+    /// The last id that is old, if it was not returned before.
     pub(super) fn old_to(&mut self, now_ms: u64) -> Option<i64> {
         let mut old_to = None;
         while let Some(mark) = self.marks.front()

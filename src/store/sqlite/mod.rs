@@ -1,5 +1,4 @@
-//! The embedded engine: one SQLite file, one writer, one transaction for all
-//! that a turn published.
+//! The embedded engine: one SQLite file, one writer, one transaction for everything that a turn published.
 
 pub(crate) mod descriptors;
 mod options;
@@ -59,7 +58,7 @@ pub use file::OpenError;
 pub(crate) use file::{folder_of, is_taken, locate, other_names};
 pub use options::{Durability, StoreOptions};
 
-/// Appends that the queue keeps room for when it is empty.
+/// The number of appends that an empty queue keeps room for.
 const APPENDS_CAPACITY_IDLE: usize = 1024;
 
 /// Stores records in an SQLite file. All work is done in [`Engine::settle`].
@@ -67,7 +66,7 @@ const APPENDS_CAPACITY_IDLE: usize = 1024;
 pub struct SqliteEngine {
     connection: Connection,
     terms: Terms,
-    /// The current term, where its row is not in the file yet.
+    /// The current term, if its row is not in the file yet.
     unstored_term: Option<NewTerm>,
     known: Known,
     appends: Vec<Append>,
@@ -82,11 +81,11 @@ pub struct SqliteEngine {
     kept: KeptCounts,
     log: WriteAheadLog,
     verification: Verification,
-    /// Kept from other polecats while this one runs.
+    /// Keeps other polecats away while this one runs.
     _file: Option<DatabaseFile>,
 }
 
-/// A record that waits for the commit.
+/// A record that awaits its commit.
 #[derive(Debug)]
 struct Append {
     record: Record,
@@ -95,15 +94,15 @@ struct Append {
 }
 
 impl SqliteEngine {
-    /// Opens the database at `path`, and makes it where there is none. A file of
-    /// the channel service is taken over as it is, and what it lacks is added; its
-    /// messages are counted then, once, at some seconds for each million.
+    /// Opens the database at `path`, and creates it if it does not exist. A file of the channel service is
+    /// taken over as it is: missing parts are added, and its messages are counted once, which takes some
+    /// seconds per million.
     ///
     /// # Errors
-    /// Where the file cannot be opened, is no database, is damaged, or has tables
-    /// of other shapes. A file that is refused for what is in it is not written to.
+    /// If the file cannot be opened, is not a database, is damaged, or has tables of other shapes. A file
+    /// that is refused for its contents is not written to.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
-        // Locked before anything is looked at: another polecat may be changing it.
+        // Locked before anything is read: another polecat may be changing it.
         let file = DatabaseFile::lock(path)?;
         let is_new = file.is_new();
         let connection = schema::open(&file, options.durability)?;
@@ -119,7 +118,7 @@ impl SqliteEngine {
     fn with(connection: Connection, options: &StoreOptions) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(2 * statements().count());
         let mut counts = Counts::default();
-        // Which triggers run is decided before statements are compiled.
+        // Which triggers run must be decided before statements are compiled.
         counts.begin(&connection)?;
         for sql in statements() {
             connection.prepare_cached(sql)?;
@@ -152,7 +151,7 @@ impl SqliteEngine {
         Ok(engine)
     }
 
-    /// Commits everything that is queued, or nothing.
+    /// Commits everything in the queue, or nothing.
     fn commit(&mut self, now: Now, answers: &mut Vec<Answer>) {
         let begun = Instant::now();
         let moment = self.housekeeping.moment(now);
@@ -200,7 +199,7 @@ impl SqliteEngine {
         self.be_patient();
     }
 
-    /// Finds out whether a store that could not be written can be again.
+    /// Finds out whether a store that could not be written can be written again.
     fn probe(&mut self, now: Now) {
         if self.watch.due_in_ms(now) == Some(0) {
             self.watch.probe(&self.connection, self.known.newest, now);
@@ -209,12 +208,12 @@ impl SqliteEngine {
         }
     }
 
-    /// Deletes a little of what is to go, if it is time for that.
+    /// Deletes a few expired records, if it is time for that.
     fn keep_house(&mut self, now: Now) {
         if !self.watch.is_sound() || self.housekeeping.due_in_ms(now) != Some(0) {
             return;
         }
-        // Others may have the lock as long as they like.
+        // Other programs may hold the lock as long as they like.
         self.wait_for_locks(Duration::ZERO);
         let newest = self.known.newest;
         self.housekeeping.shrink.is_held = self.log.is_held();
@@ -241,8 +240,8 @@ impl SqliteEngine {
         }
     }
 
-    /// Answers questions in at most `steps_max` steps. A list gets one of them,
-    /// the last, however long it is: pages are what subscribers wait for.
+    /// Answers queries in at most `steps_max` steps. Lists get only the last step, however many there are:
+    /// subscribers wait for pages.
     fn answer(&mut self, steps_max: usize, answers: &mut Vec<Answer>) {
         let reserved = usize::from(steps_max > 1 && !self.listings.is_empty());
         let (mut steps_left, mut bytes) = (steps_max, 0);
@@ -374,8 +373,8 @@ impl Engine for SqliteEngine {
     }
 }
 
-/// All statements that run while the server does. They are compiled on opening,
-/// so that a file which they do not fit is refused then.
+/// All statements that run while the server does. They are compiled when the file is opened, so that a file
+/// which they do not fit is refused.
 fn statements() -> impl Iterator<Item = &'static str> {
     counts::ALL
         .into_iter()
@@ -388,16 +387,16 @@ fn statements() -> impl Iterator<Item = &'static str> {
         .chain(verify::ALL)
 }
 
-/// What came of one transaction.
+/// The outcome of one transaction.
 struct Stored {
-    /// As many as there were appends.
+    /// One for each append.
     outcomes: Vec<Outcome>,
     newest: Ids,
     /// Whether keys were stored.
     has_keys: bool,
 }
 
-/// What came of one append.
+/// The outcome of one append.
 enum Outcome {
     Committed(u64),
     Repeated(u64, Record),
@@ -418,8 +417,9 @@ impl Outcome {
     }
 }
 
-/// Inserts all of `appends` in one transaction, but for those whose key was used, and before them `term`,
-/// to which they belong, if that is not stored yet. `newest` are the ids known so far. Where it fails, the transaction is to be ended.
+/// Inserts all of `appends` in one transaction, except those whose key was used before. If `term`, to which
+/// they belong, is not stored yet, it is stored first. `newest` are the ids known so far. If this fails, the
+/// caller must end the transaction.
 fn store(
     connection: &Connection,
     term: Option<&NewTerm>,

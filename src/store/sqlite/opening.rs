@@ -1,4 +1,4 @@
-//! Why a file cannot be opened. SQLite says no more than that it cannot, so the system is asked.
+//! Why a file cannot be opened. SQLite only says that it cannot, so the system is asked for the reason.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -8,13 +8,13 @@ use rustix::fs::{Access, access};
 
 use super::descriptors::{are_lacking, explain, look_for_enough};
 
-/// Bytes of the longest path that SQLite opens: of its 512, eight are for the names of the files beside it.
+/// The longest path that SQLite opens, in bytes: of its 512, eight are for the names of the files beside it.
 const PATH_BYTES_MAX: usize = 504;
 
-/// Bytes of the shortest database there is: one page.
+/// The shortest possible database, in bytes: one page.
 const DATABASE_BYTES_MIN: u64 = 512;
 
-/// Why no database can be at `path`, whatever is in it.
+/// Why `path` cannot be a database, whatever its contents are.
 pub(super) fn complaint_of_kind(path: &Path) -> Option<&'static str> {
     match fs::metadata(path).ok()?.file_type() {
         kind if kind.is_dir() => Some("it is a folder; name a file with --db"),
@@ -23,16 +23,16 @@ pub(super) fn complaint_of_kind(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Why the file at `path`, which has so many bytes, can be no database. SQLite finds that out by itself, but takes a file
-/// of a single byte for one that is new.
+/// Why the file at `path`, which has this many bytes, cannot be a database. SQLite finds that out by itself,
+/// except that it takes a file of a single byte for a new one.
 pub(super) fn complaint_of_size(path: &Path, bytes: u64) -> Option<String> {
     let has_log = || fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
     let is_too_short = (1..DATABASE_BYTES_MIN).contains(&bytes) && !has_log();
     is_too_short.then(|| "it is not an SQLite database; name another file with --db".to_owned())
 }
 
-/// Why this process cannot write to the file at `path`, or to those beside it. SQLite would find out only when it has
-/// made some of these, and leave them there.
+/// Why this process cannot write to the file at `path`, or to those beside it. SQLite would find out only
+/// after it has created some of these, and would leave them there.
 pub(super) fn complaint_of_permissions(path: &Path) -> Option<String> {
     let beside = ["-wal", "-shm"].map(|end| beside(path, end));
     let files = std::iter::once(path).chain(beside.iter().map(PathBuf::as_path));
@@ -45,14 +45,14 @@ pub(super) fn complaint_of_permissions(path: &Path) -> Option<String> {
     None
 }
 
-/// The file beside a database whose name ends so.
+/// The file beside a database whose name has this ending.
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// What is wrong with the folder of `path`, if anything is.
+/// What is wrong with the folder of `path`, if anything.
 pub(super) fn complaint_of_folder(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
     match fs::metadata(folder) {
@@ -85,7 +85,7 @@ pub(super) fn unopened(error: &io::Error) -> String {
     format!("it cannot be opened ({error}); it and its folder must be readable and writable")
 }
 
-/// What is wrong with the length of `path`, if anything is.
+/// What is wrong with the length of `path`, if anything.
 pub(super) fn complaint_of_length(path: &Path) -> Option<String> {
     let len = whole(path).as_os_str().len();
     (len > PATH_BYTES_MAX).then(|| {

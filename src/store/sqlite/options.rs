@@ -1,17 +1,17 @@
 //! What a store promises, and how much it keeps.
 
-/// How a store is kept.
+/// The options of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// What an answer promises.
+    /// What an acknowledgement promises.
     pub durability: Durability,
-    /// Messages kept, over all channels, the newest; `None` is all of them.
+    /// The number of newest messages to keep, of all channels; `None` keeps all.
     pub retain_messages: Option<u64>,
-    /// Events kept, the newest; `None` is all of them.
+    /// The number of newest events to keep; `None` keeps all.
     pub retain_events: Option<u64>,
-    /// Days, or fractions of them, for which records are kept; `None` is for ever.
+    /// Days, or fractions of days, for which to keep records; `None` is for ever.
     pub retain_days: Option<f64>,
-    /// Milliseconds for which the key of an append is remembered.
+    /// Milliseconds for which to remember the key of an append.
     pub idempotency_window_ms: u64,
 }
 
@@ -27,12 +27,12 @@ impl Default for StoreOptions {
     }
 }
 
-/// What it takes for a record to be stored.
+/// When a record counts as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
-    // The operating system has it: it survives the end of the process, however
-    // sudden, and a power cut once the log was copied back.
+    // When the operating system has it. It survives the end of the process, however sudden, and a power cut
+    // once the log was copied back.
     Normal,
-    // The disk has it: every commit waits for that, and it survives a power cut.
+    // When it is on the disk. Every commit waits for the disk, and the record survives a power cut.
     Full,
 }

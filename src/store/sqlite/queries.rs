@@ -1,10 +1,9 @@
 //! Every statement that runs while the server does, and how its rows are read.
 //!
-//! None of them may scan `messages` or `events`, or sort: each walks a b-tree
-//! from where it starts, and its rows are read until the reader has enough. The
-//! channel index is named in full, since the planner, left to itself, may
-//! prefer the ids of all channels. Rows are read leniently: an old file may hold
-//! anything, and one odd row must not hide the others.
+//! None of them may scan `messages` or `events`, or sort. Each walks a b-tree from a starting point, and its
+//! rows are read until the reader has enough. The statements name the channel index explicitly, since the
+//! planner may otherwise prefer the ids of all channels. Rows are read leniently: an old file may have
+//! anything in it, and one odd row must not hide the others.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -57,7 +56,7 @@ pub(super) fn insert(connection: &Connection, record: &Record) -> rusqlite::Resu
     Ok(connection.last_insert_rowid().unsigned_abs())
 }
 
-/// The record of `stream` with this id, if it is there.
+/// The record of `stream` with this id, if it exists.
 pub(super) fn record(connection: &Connection, stream: &Stream, id: i64) -> rusqlite::Result<Option<Record>> {
     let sql = if *stream == Stream::Events { EVENT } else { MESSAGE };
     let mut statement = connection.prepare_cached(sql)?;
@@ -77,12 +76,12 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// The newest ids that were ever given, whether or not their rows are still there.
+    /// The newest ids that were ever given, even if their rows no longer exist.
     pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Self> {
         Ok(Self { message: newest_in(connection, "messages")?, event: newest_in(connection, "events")? })
     }
 
-    /// The oldest ids up to `newest` whose rows are there; one above it where there is none.
+    /// The oldest ids up to `newest` whose rows exist; one above `newest` if there are none.
     pub(super) fn oldest(connection: &Connection, newest: Self) -> rusqlite::Result<Self> {
         let read = |sql: &str, newest: u64| -> rusqlite::Result<u64> {
             let mut statement = connection.prepare_cached(sql)?;
@@ -93,7 +92,7 @@ impl Ids {
     }
 }
 
-/// The type and the SQL text of what has this name in the schema.
+/// The type and the SQL text of the schema object with this name.
 pub(super) fn object(connection: &Connection, name: &str) -> rusqlite::Result<Option<(String, String)>> {
     let mut statement = connection
         .prepare("SELECT type, coalesce(sql, '') FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE")?;
@@ -101,7 +100,7 @@ pub(super) fn object(connection: &Connection, name: &str) -> rusqlite::Result<Op
     rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
-/// The newest id that `table`, which is there, has ever given.
+/// The newest id that `table`, which must exist, has ever given.
 pub(super) fn newest_in(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     let sql = format!(
         "SELECT max(coalesce((SELECT max(id) FROM {table}), 0),
@@ -110,9 +109,8 @@ pub(super) fn newest_in(connection: &Connection, table: &str) -> rusqlite::Resul
     connection.query_row(&sql, (), |row| Ok(integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs()))
 }
 
-/// The committed ids that the engine knows of. Rows that another program adds
-/// are not seen before a commit of our own has passed them: an id that was never
-/// announced must not come back as a cursor.
+/// The committed ids that the engine knows of. Rows that another program adds are not seen before a commit of
+/// our own has passed them: an id that was never announced must not become a cursor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) oldest: Ids,
@@ -126,8 +124,8 @@ impl Known {
     }
 }
 
-/// Where a page ends: at `records_max`, or once the weights reach `bytes_max`,
-/// but not before its first record.
+/// Where a page ends: at `records_max`, or once the weights reach `bytes_max`, but not before its first
+/// record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) records_max: usize,
@@ -142,8 +140,8 @@ impl Bounds {
     }
 }
 
-/// Reads rows, whose first column is the id, until `bounds` says to stop.
-/// Returns also whether a row was left over.
+/// Reads rows, whose first column is the id, until `bounds` says to stop. Also returns whether a row was left
+/// over.
 pub(super) fn take<T>(
     mut rows: Rows<'_>,
     bounds: Bounds,
@@ -167,7 +165,7 @@ pub(super) fn take<T>(
     Ok((taken, false))
 }
 
-/// A key of the database, byte for byte, to go on from.
+/// A key of the database, byte for byte, to continue from.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     bytes: Vec<u8>,
@@ -183,7 +181,7 @@ impl Name {
         !self.is_blob
     }
 
-    /// As it is shown.
+    /// The text to show.
     pub(super) fn as_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
     }
@@ -217,7 +215,7 @@ impl ToSql for Name {
     }
 }
 
-/// Reads a message; its channel's name is `channel` where that is known.
+/// Reads a message; `channel` is the name of its channel if that is known.
 pub(super) fn message(row: &Row<'_>, channel: Option<&Rc<str>>) -> rusqlite::Result<Message> {
     let channel_id = match channel {
         Some(channel) => Rc::clone(channel),
@@ -258,7 +256,7 @@ fn optional_text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
-/// A whole number, where there is one.
+/// An integer, if there is one.
 pub(super) fn integer(value: ValueRef<'_>) -> Option<i64> {
     match value {
         ValueRef::Null | ValueRef::Text(_) | ValueRef::Blob(_) => None,
@@ -268,7 +266,7 @@ pub(super) fn integer(value: ValueRef<'_>) -> Option<i64> {
     }
 }
 
-/// `id` as the database knows it: none is larger than the largest of these.
+/// `id` as the database stores it; ids never exceed the maximum.
 pub(super) fn row_id(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }

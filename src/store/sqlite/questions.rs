@@ -1,4 +1,4 @@
-//! What the store is asked, and the steps in which it is answered.
+//! Queries to the store, and the steps in which they are answered.
 
 use rusqlite::{Connection, Row};
 
@@ -46,7 +46,7 @@ pub(super) const ALL: [&str; 9] = [
     TOTAL,
 ];
 
-/// A question whose steps are short, and most of which take only one.
+/// A query with short steps; most take only one.
 #[derive(Debug)]
 pub(super) enum Question {
     Page { stream: Stream, after: u64, bounds: Bounds },
@@ -57,15 +57,15 @@ pub(super) enum Question {
     Totals,
 }
 
-/// What a step of a question has come to.
+/// The outcome of a step of a query.
 pub(super) enum Progress {
     Done(Answer),
-    /// The rest of it.
+    /// The rest of the query.
     Unfinished(Question),
 }
 
 impl Question {
-    /// Answers from what is committed and `known`, or does a part of that.
+    /// Answers from the committed records and `known`, or does a part of that.
     pub(super) fn step(
         self,
         connection: &Connection,
@@ -112,7 +112,7 @@ impl Question {
             }
             Self::Totals => totals(connection, ticket)?,
             Self::Count { stream: Stream::Events, after, through, count_max } => {
-                // Their ids rise by one and only the oldest are ever missing.
+                // The ids of events rise by one, and only the oldest are ever missing.
                 let before_first = after.max(oldest.event - 1);
                 let count = through.min(newest.event).saturating_sub(before_first);
                 let (count, is_cut) = (count.min(count_max), count > count_max);
@@ -128,7 +128,7 @@ impl Question {
     }
 }
 
-/// Counts entries of the channel's index, the rows themselves are not read. Returns also whether there are more.
+/// Counts entries of the channel's index without reading the rows. Also returns whether there are more.
 fn count(
     connection: &Connection,
     name: &str,
@@ -148,7 +148,7 @@ fn count(
     Ok((counted, false))
 }
 
-/// `page` is the records and whether they were cut short.
+/// `page` has the records, and whether they were cut short.
 fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64, oldest: u64) -> Answer {
     let (records, is_cut) = page;
     let last = records.last().filter(|_| is_cut);
@@ -227,8 +227,8 @@ fn totals(connection: &Connection, ticket: Ticket) -> rusqlite::Result<Answer> {
     Ok(Answer::Totals { ticket, messages, tokens })
 }
 
-/// The sum of tokens as it is kept: in two halves of 32 bits, so that adding and
-/// taking away never overflows and stays exact.
+/// The sum of tokens as it is stored: in two halves of 32 bits, so that additions and subtractions never
+/// overflow and stay exact.
 fn saturated(high: i64, low: i64) -> i64 {
     let sum = (i128::from(high) << 32) + i128::from(low);
     i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })

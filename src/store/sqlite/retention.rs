@@ -1,12 +1,11 @@
-//! How much is kept: the oldest records go, in steps that are small enough for
-//! a turn.
+//! How much is kept: the oldest records are deleted, in steps that are small enough for a turn.
 //!
-//! Rows go in the order of their ids. By count, a row goes that is neither among
-//! so many newest rows nor among so many newest ids. By age, all rows go up to the
-//! last one that is known to be old. What was stored since the start is as old as the monotonic clock says. Of
-//! what was there before, the timestamps tell, once the wall clock can be believed ([`super::clocks`]).
-//! A row whose timestamp says nothing is as old as what comes after it: one that cannot be read (the
-//! channel service's files may hold anything), one from the future, or from a clock that was never set.
+//! Rows are deleted in the order of their ids. By count, a row is deleted if it is neither among the newest
+//! rows to keep nor among as many newest ids. By age, all rows up to the last one that is known to be old are
+//! deleted. Records that were stored since the start age by the monotonic clock. Older ones age by their
+//! timestamps, once the wall clock can be believed ([`super::clocks`]). A row with a useless timestamp counts
+//! as old as the row after it: the timestamp cannot be read (the channel service's files may have anything in
+//! them), is in the future, or is from a clock that was never set.
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
@@ -21,11 +20,11 @@ use super::marks::Marks;
 use super::options::StoreOptions;
 use super::queries::{Ids, row_id};
 
-/// Bytes of content at which a step ends: the pages of a long row are visited
-/// one by one, to read what comes after it and to let go of them.
+/// The bytes of content at which a step ends: the pages of a long row are visited one by one, to read what
+/// comes after it and to free them.
 const STEP_BYTES_MAX: u64 = 1 << 20;
 const MICROS_PER_DAY: f64 = 86_400e6;
-/// 2020-01-01. Whatever bears an earlier time got it from a clock that nobody had set.
+/// 2020-01-01. A record with an earlier time got it from a clock that nobody had set.
 const PLAUSIBLE_MICROS_MIN: i64 = 1_577_836_800_000_000;
 
 pub(super) const MESSAGES_TOTAL: &str = "SELECT count FROM polecat_counts WHERE kind = 'total' AND name = ''";
@@ -51,7 +50,7 @@ struct Table {
     ages: &'static str,
 }
 
-/// What is to be kept, and how far looking for what is old has come.
+/// What to keep, and the progress of the search for old records.
 #[derive(Debug)]
 pub(super) struct Retention {
     messages: Shelf,
@@ -59,12 +58,12 @@ pub(super) struct Retention {
     age_max_micros: Option<i64>,
 }
 
-/// One table, and what is known of the ages of its rows.
+/// One table, and what is known about the ages of its rows.
 #[derive(Debug)]
 struct Shelf {
     table: Table,
     rows_max: Option<u64>,
-    /// Which rows are old of those that were stored since the start, and when all from before are.
+    /// Which of the rows stored since the start are old, and when all earlier rows are.
     marks: Option<Marks>,
     /// The newest row at the start.
     before: i64,
@@ -74,7 +73,7 @@ struct Shelf {
     looked_to: i64,
 }
 
-/// What one step deletes.
+/// The rows that one step deletes.
 #[derive(Debug)]
 pub(super) struct Step {
     messages: Vec<i64>,
@@ -88,8 +87,7 @@ impl Step {
         self.messages.is_empty() && self.events.is_empty()
     }
 
-    /// Deletes what is to go, within a transaction.
-    /// Adds the messages to `deleted`, where that is asked for.
+    /// Deletes the rows, within a transaction. Adds the messages to `deleted`, if it is given.
     pub(super) fn delete(
         &self,
         connection: &Connection,
@@ -117,7 +115,7 @@ impl Step {
 
 impl Retention {
     pub(super) fn new(options: &StoreOptions) -> Self {
-        // Nonsense keeps everything.
+        // A nonsensical number keeps everything.
         let days = options.retain_days.filter(|days| *days > 0.0);
         #[expect(clippy::cast_possible_truncation, reason = "saturates after some 290,000 years")]
         let age_max_micros = days.map(|days| (days * MICROS_PER_DAY) as i64);
@@ -129,7 +127,7 @@ impl Retention {
         }
     }
 
-    /// Knows that everything up to `newest` is from before.
+    /// Records that everything up to `newest` is from before the start.
     pub(super) fn start(&mut self, newest: Ids, now: Now) {
         self.messages.before = row_id(newest.message);
         self.events.before = row_id(newest.event);
@@ -141,7 +139,7 @@ impl Retention {
         self.stored(newest, now);
     }
 
-    /// Knows that everything up to `newest` is stored by now.
+    /// Records that everything up to `newest` is stored by now.
     pub(super) fn stored(&mut self, newest: Ids, now: Now) {
         for (shelf, newest) in [(&mut self.messages, newest.message), (&mut self.events, newest.event)] {
             if let Some(marks) = &mut shelf.marks {
@@ -150,7 +148,7 @@ impl Retention {
         }
     }
 
-    /// What was looked at was judged by a clock that may have been wrong.
+    /// The rows looked at so far were judged by a clock that may have been wrong.
     pub(super) fn clock_was_set(&mut self, jump: Jump) {
         for shelf in [&mut self.messages, &mut self.events] {
             shelf.looked_to = shelf.old_to;
@@ -163,17 +161,17 @@ impl Retention {
         }
     }
 
-    /// Whether nothing is ever to go.
+    /// Whether nothing is ever deleted.
     pub(super) const fn keeps_all(&self) -> bool {
         self.messages.rows_max.is_none() && self.events.rows_max.is_none() && self.age_max_micros.is_none()
     }
 
-    /// Milliseconds for which a record may be too old before it is looked for.
+    /// Milliseconds by which a record may exceed its age before it is looked for.
     pub(super) fn look_interval_ms(&self) -> Option<u64> {
         self.age_max_micros.map(|age| (age.unsigned_abs() / 8_000).clamp(1_000, 60_000))
     }
 
-    /// Finds what is to go, at most `rows_max` rows of each table. Only reads.
+    /// Finds the rows to delete, at most `rows_max` of each table. Only reads.
     pub(super) fn step(
         &mut self,
         connection: &Connection,
@@ -198,13 +196,13 @@ impl Retention {
         let total = u64::try_from(total).unwrap_or_default();
         let (messages, messages_cut) =
             self.messages.step(connection, total, newest.message, ages, rows_max)?;
-        // The ids of events rise by one and only the oldest are ever missing.
+        // The ids of events rise by one, and only the oldest are ever missing.
         let (events, events_cut) = self.events.step(connection, u64::MAX, newest.event, ages, rows_max)?;
         Ok(Step { messages, events, is_cut: messages_cut || events_cut })
     }
 }
 
-/// What a timestamp tells.
+/// How to judge a timestamp.
 #[derive(Debug, Clone, Copy)]
 struct Ages {
     /// Microseconds since 1970.
@@ -213,7 +211,7 @@ struct Ages {
 }
 
 impl Ages {
-    /// Whether what bears this timestamp is old; `None` where it does not tell.
+    /// Whether a record with this timestamp is old; `None` if the timestamp does not say.
     fn is_old(self, timestamp: ValueRef<'_>) -> Option<bool> {
         let micros =
             unix_micros(timestamp).filter(|micros| (PLAUSIBLE_MICROS_MIN..=self.now).contains(micros))?;
@@ -235,7 +233,7 @@ impl Shelf {
         }
     }
 
-    /// The rows that are to go now, and whether there may be more.
+    /// The rows to delete now, and whether there may be more.
     fn step(
         &mut self,
         connection: &Connection,
@@ -275,7 +273,8 @@ impl Shelf {
         Ok((ids, false))
     }
 
-    /// Looks on for rows that were stored before the start and are old; returns whether it pays to go on.
+    /// Continues to look for old rows that were stored before the start. Returns whether it is worth
+    /// continuing.
     fn look(&mut self, connection: &Connection, ages: Ages, rows_max: usize) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(self.table.ages)?;
         let mut rows = statement.query((self.looked_to, self.before))?;
@@ -299,7 +298,7 @@ impl Shelf {
     }
 }
 
-/// What one step may take.
+/// The most that one step may delete.
 struct Budget {
     rows_left: usize,
     bytes: u64,
@@ -310,7 +309,7 @@ impl Budget {
         Self { rows_left: rows_max, bytes: 0 }
     }
 
-    /// Whether a row, whose second column is its length, may be taken still.
+    /// Whether a row, whose second column is its length, still fits.
     fn takes(&mut self, row: &Row<'_>) -> rusqlite::Result<bool> {
         if self.rows_left == 0 || self.bytes >= STEP_BYTES_MAX {
             return Ok(false);
@@ -321,8 +320,7 @@ impl Budget {
     }
 }
 
-/// The time that a timestamp names, in microseconds since 1970; one without an
-/// offset is UTC.
+/// The time of a timestamp, in microseconds since 1970; one without an offset is UTC.
 fn unix_micros(value: ValueRef<'_>) -> Option<i64> {
     let text = value.as_str().ok()?;
     let parsed = text.parse::<Timestamp>().or_else(|_| format!("{text}Z").parse());

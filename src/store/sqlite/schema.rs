@@ -1,16 +1,12 @@
-//! The database file: what it must look like, and how an old one is brought up
-//! to date.
+//! The database file: its required shape, and how an old file is upgraded.
 //!
-//! `messages` belongs to the channel service as much as to polecat: whoever
-//! opens the file may write to it, before, after and meanwhile. So the totals
-//! that `/api/summary` shows are kept by triggers, which run in every other program
-//! that writes (see [`super::counts`] for this one), and are filled from the table once,
-//! when the triggers are made.
-//! (One way leads past them: `INSERT OR REPLACE` over an existing id, without
+//! `messages` belongs to the channel service as much as to polecat: any program may write to it, before,
+//! after and while polecat runs. So the totals that `/api/summary` shows are kept by triggers, which run in
+//! every other program that writes (see [`super::counts`] for this one). They are filled from the table once,
+//! when the triggers are created. (One way bypasses them: `INSERT OR REPLACE` over an existing id, without
 //! `PRAGMA recursive_triggers`. The service never does that.)
 //!
-//! Everything that can be found wrong is looked for before the first write, so
-//! that a file which is refused is left as it was, byte for byte.
+//! All checks come before the first write, so that a refused file is left as it was, byte for byte.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +25,7 @@ use super::queries::{newest_in, object};
 use super::terms;
 use super::verify::{check, damaged};
 
-/// How long opening waits for another program to let go of the file.
+/// How long opening waits for another program to unlock the file.
 const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
 const TABLES: &str = "
@@ -80,8 +76,8 @@ const TOTAL_TRIGGERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// The triggers that count messages by one column, whose name stands for `COLUMN`.
-/// Null and empty values are not counted, and a count of zero is not kept.
+/// The triggers that count messages by one column, whose name replaces `COLUMN`. Null and empty values are
+/// not counted, and a count of zero is not kept.
 const COLUMN_TRIGGERS: [(&str, &str); 3] = [
     (
         "polecat_insert_COLUMN",
@@ -109,8 +105,8 @@ const COLUMN_TRIGGERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Fills the counts from the table. Upserts row by row rather than grouping:
-/// that needs no sort, and so no memory.
+/// Fills the counts from the table. It upserts row by row instead of grouping: that needs no sort, and so no
+/// memory.
 const FILL: &str = "
 INSERT INTO polecat_counts SELECT 'total', '', count(*), coalesce(sum(token_count >> 32), 0),
   coalesce(sum(token_count & 4294967295), 0) FROM messages;
@@ -125,7 +121,7 @@ const KEYS: &str = "CREATE TABLE polecat_keys (
   PRIMARY KEY (stream, key)) WITHOUT ROWID";
 const KEYS_INDEX: &str = "CREATE INDEX polecat_keys_stored ON polecat_keys(stored)";
 
-/// Tables and an index of our own, which nobody else has a reason to change.
+/// Tables and an index of our own, which no other program has a reason to change.
 const OWN: [(&str, &str); 4] = [
     ("polecat_meta", META),
     ("polecat_keys", KEYS),
@@ -133,7 +129,7 @@ const OWN: [(&str, &str); 4] = [
     ("polecat_terms", terms::TABLE),
 ];
 
-/// Opens `file` and leaves it with every table, index and trigger that the engine relies on.
+/// Opens `file` and ensures that it has every table, index and trigger that the engine relies on.
 pub(super) fn open(file: &DatabaseFile, durability: Durability) -> Result<Connection, OpenError> {
     let refusal = |reason: &str| OpenError::refusal(&file.name, reason);
     match open_and_inspect(file, durability) {
@@ -148,8 +144,8 @@ fn open_and_inspect(file: &DatabaseFile, durability: Durability) -> rusqlite::Re
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let has_log = std::fs::metadata(log_path(&file.path)).is_ok_and(|log| log.len() > 0);
     let connection = Connection::open_with_flags(&file.path, flags)?;
-    // Until the file is accepted, not even a log left by a crash is copied into it. Where
-    // there is none, closing removes the empty one that looking at the file has made.
+    // Until the file is accepted, not even a log left by a crash is copied into it. If there is no log,
+    // closing removes the empty one that reading the file has created.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     configure(&connection, durability)?;
     let verdict = inspect(&connection)?;
@@ -157,9 +153,9 @@ fn open_and_inspect(file: &DatabaseFile, durability: Durability) -> rusqlite::Re
         return Ok((connection, verdict));
     }
     if file.is_new() {
-        // It would wait for the disk seven times, and holds nothing yet: who opens it waits once.
+        // The file holds nothing yet, and this would wait for the disk seven times; the caller waits once.
         connection.execute_batch("PRAGMA synchronous = OFF")?;
-        // So that pages can be given back one by one, see [`super::shrink`].
+        // So that free pages can be given back, see [`super::shrink`].
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
@@ -174,10 +170,9 @@ fn open_and_inspect(file: &DatabaseFile, durability: Durability) -> rusqlite::Re
 }
 
 impl Durability {
-    /// NORMAL: a commit is safe from a crash of the process at once, and from a
-    /// power cut at the next checkpoint, which is also the only place that waits
-    /// for the disk (but for the log's header, once each time it starts anew). FULL:
-    /// every commit waits for the disk.
+    /// NORMAL: a commit is safe from a crash of the process at once, and from a power cut at the next
+    /// checkpoint. Only the checkpoint waits for the disk (and the log's header, each time the log begins
+    /// anew). FULL: every commit waits for the disk.
     pub(super) const fn pragma(self) -> &'static str {
         match self {
             Self::Normal => "PRAGMA synchronous = NORMAL",
@@ -186,7 +181,7 @@ impl Durability {
     }
 }
 
-/// Where SQLite keeps the write-ahead log of the file at `path`.
+/// The path of SQLite's write-ahead log for the file at `path`.
 pub(super) fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -197,8 +192,8 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     connection.busy_timeout(OPENING_PATIENCE)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.execute_batch(durability.pragma())?;
-    // Of a file that is new: a commit writes each page that it changes whole, and most
-    // records are small, so that small pages cost a third less of it.
+    // For a new file: a commit writes whole pages, and most records are small, so small pages reduce what it
+    // writes to a third.
     connection.execute_batch("PRAGMA page_size = 1024")?;
     connection.execute_batch(
         "PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
@@ -213,7 +208,7 @@ pub(super) enum Verdict {
     Unusable(String),
 }
 
-/// Looks the file over without writing to it.
+/// Checks the file without writing to it.
 fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
     if connection.is_readonly("main")? {
         return Ok(Verdict::Unusable("it cannot be written; change its permissions".to_owned()));
@@ -221,7 +216,7 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
     inspect_contents(connection)
 }
 
-/// Looks at what is in the file alone.
+/// Checks only the contents of the file.
 pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verdict> {
     match inspect_schema(connection)? {
         Verdict::Usable => Ok(check(connection)?.map_or(Verdict::Usable, Verdict::Unusable)),
@@ -229,7 +224,7 @@ pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verd
     }
 }
 
-/// Looks at the tables and indexes, and at the ends of each.
+/// Checks the tables and indexes, and the ends of each.
 pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdict> {
     let tables: [(&str, &[&str]); 2] = [
         ("messages", &["channel_id", "author", "content", "timestamp"]),
@@ -266,9 +261,8 @@ pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdic
     Ok(Verdict::Usable)
 }
 
-/// Whether `table` is not there yet, or can be used: with the id as it must be,
-/// and no column that polecat would have to fill and does not know. Touches
-/// both ends of it, which finds gross damage.
+/// Whether `table` does not exist yet, or can be used: its id is as required, and it has no column that
+/// polecat would have to fill and does not know. Reads both ends of it, which finds gross damage.
 fn table_is_sound(connection: &Connection, table: &str, columns: &[&str]) -> rusqlite::Result<bool> {
     let Some((kind, sql)) = object(connection, table)? else { return Ok(true) };
     let mut statement = connection.prepare(
@@ -291,8 +285,7 @@ fn table_is_sound(connection: &Connection, table: &str, columns: &[&str]) -> rus
     Ok(true)
 }
 
-/// Whether `index` is not there yet, or is a plain index of `messages` by the
-/// bytes of `column` alone.
+/// Whether `index` does not exist yet, or is a plain index of `messages` by only the bytes of `column`.
 fn index_is_sound(connection: &Connection, index: &str, column: &str) -> rusqlite::Result<bool> {
     if object(connection, index)?.is_none() {
         return Ok(true);
@@ -365,8 +358,8 @@ fn triggers() -> Vec<(String, String)> {
     totals.chain(columns).collect()
 }
 
-/// Whether the counts and every trigger that keeps them are there as they are
-/// written here. Where one is missing or was changed, the counts may be wrong.
+/// Whether the counts and all of their triggers exist as they are written here. If one is missing or was
+/// changed, the counts may be wrong.
 fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> rusqlite::Result<bool> {
     let mut expected = triggers.iter().map(|(name, sql)| (name.as_str(), sql.as_str()));
     let counts = std::iter::once(("polecat_counts", COUNTS));
@@ -375,7 +368,7 @@ fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> ru
     })
 }
 
-/// What went wrong and what to do, in words for whoever started the server.
+/// The error and what to do about it, in words for the person who started the server.
 pub(super) fn explanation(path: &Path, error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {

@@ -1,8 +1,8 @@
 //! The terms that the file knows, and the one that begins with this start: see [`crate::store::terms`].
 //!
-//! A term is on the disk before a client can be told of it, whatever the durability: a power cut must not take
-//! a name away that clients have. On a full disk the start succeeds nevertheless, and the row goes into the
-//! transaction that gives the first id.
+//! A term is on the disk before a client can be told of it, whatever the durability: a power cut must not
+//! lose a name that clients have. On a full disk the start succeeds nevertheless, and the row is stored in
+//! the transaction that gives the first id.
 
 use std::rc::Rc;
 
@@ -18,8 +18,8 @@ use super::queries::{Ids, integer, row_id, text};
 pub(super) const TABLE: &str = "CREATE TABLE polecat_terms (
   ordinal INTEGER PRIMARY KEY, name TEXT NOT NULL, first_message INTEGER NOT NULL, first_event INTEGER NOT NULL)";
 
-/// The term of all that was given before terms were kept; its name is that of the database, which older
-/// versions tell their clients.
+/// The term of everything that was stored before terms were kept. Its name is that of the database, which
+/// older versions tell their clients.
 pub(super) const OLDEST: &str = "INSERT INTO polecat_terms
   SELECT 0, coalesce(CAST(value AS TEXT), ''), 1, 1 FROM polecat_meta
    WHERE name = 'epoch' AND NOT EXISTS (SELECT 1 FROM polecat_terms)";
@@ -29,7 +29,7 @@ const INSERT: &str =
     "INSERT INTO polecat_terms (ordinal, name, first_message, first_event) VALUES (?1, ?2, ?3, ?4)";
 const PRUNE: &str = "DELETE FROM polecat_terms WHERE ordinal < ?1";
 
-/// Terms that are kept.
+/// The most terms to keep.
 const TERMS_MAX: usize = 10_000;
 
 /// The term that begins with this start.
@@ -37,14 +37,15 @@ const TERMS_MAX: usize = 10_000;
 pub(super) struct NewTerm {
     ordinal: i64,
     term: Term,
-    /// Those before this one are not kept any more.
+    /// Terms before this one are no longer kept.
     oldest_ordinal: i64,
 }
 
 impl NewTerm {
     /// Follows `known`, oldest first, in a file with these ids.
     fn after(known: &[(i64, Term)], newest: Ids, oldest: Ids) -> Self {
-        // Of a term that ended before the last id whose successors are all kept, no id is believed.
+        // Once a term has ended before the oldest id that clients can resume from, none of its ids is
+        // accepted.
         let is_over = |pair: &[(i64, Term)]| {
             let next = &pair[1].1;
             next.first_message < oldest.message && next.first_event < oldest.event
@@ -72,7 +73,7 @@ impl NewTerm {
     }
 }
 
-/// Begins a term. Where the disk takes no more, it is returned with the reason, and has yet to be stored.
+/// Begins a term. If the disk is full, the term is returned with the reason, and has yet to be stored.
 pub(super) fn begin(
     connection: &Connection,
     durability: Durability,

@@ -13,8 +13,8 @@ use crate::base::time::Now;
 
 use super::queries::{Known, object, row_id};
 
-/// Files up to this size are looked through from end to end when they are opened, which takes
-/// half a second for the largest of them, and two where they have to come from the disk.
+/// Files up to this size are checked from end to end when they are opened. That takes half a second for the
+/// largest of them, and two seconds if they have to be read from the disk.
 pub(super) const CHECK_BYTES_MAX: i64 = 64 << 20;
 
 /// Rows that one step checks while nothing is stored. They may have to come from the disk.
@@ -24,7 +24,7 @@ pub(super) const BUSY_STEP_ROWS: usize = 16;
 /// Milliseconds between two steps.
 const PAUSE_MS: u64 = 10;
 
-/// The rows after the first id and up to the second, and whether each is found where it is looked for.
+/// The rows after the first id and up to the second, and whether each can be found.
 const MESSAGES: &str = "SELECT one.id,
          EXISTS (SELECT 1 FROM messages AS other NOT INDEXED WHERE other.id = one.id)
      AND EXISTS (SELECT 1 FROM messages AS other INDEXED BY idx_messages_channel
@@ -34,7 +34,7 @@ const EVENTS: &str =
     "SELECT one.id, EXISTS (SELECT 1 FROM events AS other NOT INDEXED WHERE other.id = one.id)
     FROM events AS one NOT INDEXED WHERE one.id > ?1 AND one.id <= ?2 ORDER BY one.id";
 
-/// The first message that its channel does not have.
+/// The first message that is not found by its channel.
 const UNINDEXED: &str = "SELECT one.id FROM messages AS one NOT INDEXED WHERE NOT EXISTS
          (SELECT 1 FROM messages AS other INDEXED BY idx_messages_channel
            WHERE other.channel_id = one.channel_id AND other.id = one.id) LIMIT 1";
@@ -42,7 +42,7 @@ const UNINDEXED: &str = "SELECT one.id FROM messages AS one NOT INDEXED WHERE NO
 /// All statements that run while the server does.
 pub(super) const ALL: [&str; 2] = [MESSAGES, EVENTS];
 
-/// Looks for damage in the whole file, unless that takes too long; says what there is.
+/// Checks the whole file for damage, unless that takes too long. Returns a description of the damage.
 pub(super) fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
     if bytes(connection)? > CHECK_BYTES_MAX {
         return Ok(None);
@@ -51,7 +51,7 @@ pub(super) fn check(connection: &Connection) -> rusqlite::Result<Option<String>>
     if found != "ok" {
         return Ok(Some(damaged(&found.replace('\n', " "))));
     }
-    // That does not look whether indexes have what they are of.
+    // The check above does not compare indexes with their tables.
     let Some(_) = object(connection, "idx_messages_channel")? else { return Ok(None) };
     let unindexed = connection.query_row(UNINDEXED, (), |row| row.get(0)).optional()?;
     Ok(unindexed.map(|id| unfound("messages", id)))
@@ -67,7 +67,7 @@ pub(super) fn damaged(how: &dyn fmt::Display) -> String {
     format!("it is damaged ({how}); restore a copy of it, or save what is left with `sqlite3 FILE .recover`")
 }
 
-/// The same where what is wrong may be with its indexes alone.
+/// The same if perhaps only its indexes are damaged.
 pub(super) fn misled(how: &dyn fmt::Display) -> String {
     format!(
         "it is damaged ({how}); stop the programs that use it and rebuild its indexes with `sqlite3 FILE REINDEX`; if that \
@@ -79,10 +79,10 @@ fn unfound(table: &str, id: i64) -> String {
     misled(&format_args!("row {id} of {table} exists but cannot be found"))
 }
 
-/// Looks through a large file, once.
+/// Checks a large file, once.
 #[derive(Debug)]
 pub(super) struct Verification {
-    /// What is yet to be looked through; the table that is last is first.
+    /// What is yet to be checked; the last table is checked first.
     tables: Vec<Table>,
     due_ms: u64,
     /// Rows that were not found.
@@ -93,13 +93,13 @@ pub(super) struct Verification {
 struct Table {
     name: &'static str,
     sql: &'static str,
-    /// Up to which id it has come, and how far it has to go.
+    /// The id that it has reached, and the id that it has to reach.
     from: i64,
     to: i64,
 }
 
 impl Verification {
-    /// What opening the file has left to be done.
+    /// The checks that opening the file has left to be done.
     pub(super) fn new(connection: &Connection, known: Known) -> rusqlite::Result<Self> {
         Ok(if bytes(connection)? > CHECK_BYTES_MAX { Self::of_all(known) } else { Self::of_nothing() })
     }
@@ -152,7 +152,7 @@ impl Verification {
     }
 }
 
-/// What came of a step.
+/// The outcome of a step.
 struct Step {
     is_last: bool,
     /// Rows that were not found.
