@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A time by a clock that nobody sets, and that goes on while the machine sleeps: the server's does, too.
+/// A time by a clock that nobody sets, and that goes on while the machine sleeps. The server's may stand still
+/// meanwhile: then it remembers a key for longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment(Duration);
 
