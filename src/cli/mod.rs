@@ -1,4 +1,5 @@
-//! The program's command line: it serves, puts load on servers, follows channels, sends, and looks at databases.
+//! The program's command line: it serves, puts load on servers, follows channels, sends, and checks
+//! databases.
 
 mod url;
 mod load;

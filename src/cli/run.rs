@@ -1,5 +1,5 @@
-//! The command line: flags and their environment variables, then `Options`,
-//! then the reactor. One line on stderr says what is wrong, an exit status whose fault it is.
+//! The command line: flags and their environment variables, then `Options`, then the reactor. One line on
+//! stderr says what is wrong; the exit status says whether the command line or the environment is at fault.
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -43,9 +43,8 @@ enum Command {
     Client(Client),
 }
 
-/// Runs the program: reads the command line, does what it says, and returns the
-/// exit status: 0 where all went well, 1 where the world was against it, 2 where
-/// the command line was wrong.
+/// Runs the program: reads the command line, does what it says, and returns the exit status: 0 if all went
+/// well, 1 if the environment prevented it (port in use, not a database), 2 if the command line was wrong.
 pub fn run() -> ExitCode {
     let args = with_command(std::env::args_os().collect());
     match parse(&args) {
@@ -57,7 +56,7 @@ pub fn run() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        // A command is missing: which there are is what helps.
+        // A command is missing: the list of commands helps.
         Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             say(help.to_string().trim_end());
             ExitCode::from(2)
@@ -66,7 +65,7 @@ pub fn run() -> ExitCode {
             say(&format!("polecat: {}; see {} --help", complaint(&error, &args), command_of(&args)));
             ExitCode::from(2)
         }
-        // Help and version: what was asked for.
+        // Help or version: the requested output.
         Err(help) => match help.print() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -97,7 +96,8 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     }
 }
 
-/// An empty environment variable is none: service files and containers often set what they leave out.
+/// An empty environment variable counts as unset: service files and containers often set variables that they
+/// leave empty.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     command
@@ -105,7 +105,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Returns whether what came of it is good.
+/// Returns whether the outcome is good.
 fn do_as_told(command: Command) -> Result<bool, String> {
     match command {
         Command::Serve(serve) => serve_until_stopped(&serve).map(|()| true),
@@ -117,7 +117,7 @@ fn do_as_told(command: Command) -> Result<bool, String> {
     }
 }
 
-/// Where no command is named, it is `serve`.
+/// Without a command, the command is `serve`.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let asks_for_help = |arg: &OsString| ["-h", "--help", "-V", "--version"].iter().any(|flag| arg == flag);
     let is_flag = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"-");
@@ -143,7 +143,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     if let Some(supervisor) = supervisor {
         reactor.report_to(supervisor);
     }
-    // Whoever starts us on port 0 reads this line, whatever is logged.
+    // A parent process that starts us on port 0 reads this line, whatever the log level is.
     let storing = match &options.database {
         Some(database) => format!("in {}", database.display()),
         None => "nothing (--db off)".to_owned(),
@@ -165,7 +165,7 @@ fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
     Ok(())
 }
 
-/// Raises the soft limit of descriptors to the hard one; returns what binds now.
+/// Raises the soft limit of descriptors to the hard one; returns the limit that applies now.
 fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
@@ -181,7 +181,7 @@ fn command_of(args: &[OsString]) -> String {
     named_command(&Cli::command(), args).1
 }
 
-/// The same with all that it takes.
+/// The same, with its arguments.
 fn named_command(cli: &clap::Command, args: &[OsString]) -> (clap::Command, String) {
     let (mut command, mut name) = (cli, "polecat".to_owned());
     let words = args.iter().skip(1).map_while(|arg| arg.to_str());
@@ -193,7 +193,7 @@ fn named_command(cli: &clap::Command, args: &[OsString]) -> (clap::Command, Stri
     (command.clone(), name)
 }
 
-/// What the standard library says of a text that is no integer, and what that means to people.
+/// The standard library's messages for text that is not an integer, and their meaning for people.
 const NO_INTEGER: [(&str, &str); 4] = [
     ("invalid digit found in string", "not a whole number"),
     ("cannot parse integer from empty string", "not a whole number"),
@@ -201,7 +201,7 @@ const NO_INTEGER: [(&str, &str); 4] = [
     ("number too small to fit in target type", "too small"),
 ];
 
-/// What clap complains of. If the flag was not typed, it is its variable that is wrong.
+/// clap's complaint. If the flag was not typed, its variable is wrong.
 fn complaint(error: &clap::Error, args: &[OsString]) -> String {
     let mut line = one_line(&error.to_string());
     for (said, meant) in NO_INTEGER {
@@ -216,7 +216,7 @@ fn complaint(error: &clap::Error, args: &[OsString]) -> String {
     }
 }
 
-/// The variable that stands for a flag of the command that is named, if it has one.
+/// The variable for a flag of the named command, if it has one.
 fn variable_of(flag: &str, args: &[OsString]) -> Option<String> {
     let long = flag.strip_prefix("--")?;
     let command = named_command(&Cli::command(), args).0;
@@ -224,7 +224,7 @@ fn variable_of(flag: &str, args: &[OsString]) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
-/// The first paragraph of an error of clap, without its "error:" and line breaks.
+/// The first paragraph of one of clap's errors, without its "error:" and line breaks.
 fn one_line(error: &str) -> String {
     let paragraph = error.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = paragraph.trim_start_matches("error:").split_whitespace().collect();
@@ -271,7 +271,7 @@ mod tests {
         let examples = text.lines().filter_map(|line| line.strip_prefix("  polecat")).collect::<Vec<_>>();
         assert!(examples.len() >= 35, "{examples:?}");
         for example in examples {
-            // As a shell takes it: up to where the output goes, without quotes.
+            // As a shell takes it: without the redirection of the output, and without quotes.
             let plain = example.split(['|', '>', '<']).next().unwrap().replace('\'', "");
             let words = plain.trim_end_matches('&').split_whitespace();
             let args = std::iter::once("polecat").chain(words).map(OsString::from).collect();

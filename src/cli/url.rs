@@ -1,4 +1,4 @@
-//! URLs as our own clients take them: `http://` and `ws://`, since there is no TLS here.
+//! URLs of our own clients: `http://` and `ws://`, since they do not speak TLS.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -57,14 +57,13 @@ impl Url {
         Self { authority: self.authority.clone(), target: target.to_owned() }
     }
 
-    /// What the server calls `target`, where this URL is that of its root, as a proxy may show it:
-    /// below our path.
+    /// The server's `target` below our path: a proxy may serve the server's root there.
     pub(super) fn below(&self, target: &str) -> String {
         let root = self.target.split('?').next().unwrap_or_default().trim_end_matches('/');
         format!("{root}{target}")
     }
 
-    /// The addresses that the host has, at least one.
+    /// The addresses of the host, at least one.
     pub(super) fn addrs(&self) -> Result<Vec<SocketAddr>, String> {
         let text = &self.authority;
         let Ok(authority) = Authority::parse(text) else { return Err(format!("{text} is not a host")) };

@@ -1,4 +1,4 @@
-//! When to try again: back-off with full jitter, the delay that a server asks for, and when to give up.
+//! Retries: back-off with full jitter, the delay that a server requests, and when to give up.
 
 use std::time::{Duration, Instant};
 
@@ -11,30 +11,30 @@ use crate::shell::reactor::random_seed;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Nobody is asked more often than this.
+/// Attempts are never closer together than this.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// The longest that a server may send us away for.
+/// The longest delay that a server can request.
 const ASKED_MAX: Duration = Duration::from_secs(600);
 
-/// Decides whether and when the next attempt is.
+/// Decides whether and when to try again.
 #[derive(Debug)]
 pub(super) struct Again {
     random: fastrand::Rng,
-    /// Attempts since the last one that led to something.
+    /// Attempts since the last one that made progress.
     attempts: u32,
-    /// When it ceased to work.
+    /// When it stopped working.
     since: Option<Instant>,
     /// How long that may last.
     patience: Option<Duration>,
-    /// Whether a first attempt that fails is the last, too.
+    /// Whether a failed first attempt is also the last.
     is_first: bool,
     asked: Option<Duration>,
 }
 
 impl Again {
-    /// `told` is what the user says of how long to try; else it is `patience` (`None` is for ever), and
-    /// not at all before it has worked once.
+    /// `told` is the time that the user wants to keep trying. Without it, the time is `patience` (`None` is
+    /// for ever), and there is no second attempt before it has worked once.
     pub(super) fn new(told: Option<Duration>, patience: Option<Duration>) -> Self {
         Self {
             random: fastrand::Rng::with_seed(random_seed()),
@@ -46,18 +46,18 @@ impl Again {
         }
     }
 
-    /// There is a connection, and a server that speaks as it should.
+    /// There is a connection to a server that behaves as expected.
     pub(super) const fn connected(&mut self) {
         self.is_first = false;
     }
 
-    /// Something was got out of it.
+    /// The connection was of use.
     pub(super) const fn progress(&mut self) {
         self.attempts = 0;
         self.since = None;
     }
 
-    /// The server asks not to be asked before `ms` are over.
+    /// The server asks not to be contacted again within `ms`.
     pub(super) fn asked(&mut self, ms: u64) {
         self.asked = Some(Duration::from_millis(ms).min(ASKED_MAX));
     }
@@ -65,7 +65,7 @@ impl Again {
     /// How long to wait after `failure`.
     ///
     /// # Errors
-    /// The line to end with: it lasts, or has lasted for too long.
+    /// The line to end with: the failure is permanent, or has lasted for too long.
     fn after(&mut self, failure: &Failure) -> Result<Duration, String> {
         if !failure.is_passing || self.is_first {
             return Err(failure.text.clone());
@@ -79,18 +79,19 @@ impl Again {
         if left.is_zero() {
             return Err(format!("{}; given up after {} s (--retry)", failure.text, patience.as_secs_f64()));
         }
-        // The last attempt is at the end, not before it.
+        // The last attempt is made at the end of the time, not before.
         Ok(wait.min(left))
     }
 
-    /// The same; the user is told.
+    /// The same, and tells the user.
     pub(super) fn announce(&mut self, failure: &Failure) -> Result<Duration, String> {
         let wait = self.after(failure)?;
         tell(&format!("{}; trying again in {:.1} s", failure.text, wait.as_secs_f64()));
         Ok(wait)
     }
 
-    /// The same, and waits. Ends earlier if `output` is set and nobody reads standard output any more, and returns that.
+    /// The same, and waits. Returns early if `output` is set and nobody reads standard output any more, and
+    /// returns whether that is so.
     pub(super) fn wait(&mut self, failure: &Failure, output: bool) -> Result<bool, String> {
         pause(self.announce(failure)?, output).map_err(|error| format!("cannot wait: {error}"))
     }

@@ -36,7 +36,7 @@ pub(in crate::cli) struct Backup {
     #[arg(long = "db", value_name = "FILE", env = "POLECAT_DB", default_value = "polecat.db")]
     database: PathBuf,
 
-    /// Say nothing of a copy that is sound
+    /// Do not report a successful copy
     #[arg(short, long)]
     quiet: bool,
 }
@@ -54,7 +54,7 @@ impl Backup {
         if let Some(reason) = other_names(&metadata).filter(|_| metadata.is_file()) {
             return Err(refused(&reason));
         }
-        // Of a link, what it leads to: the log lies there.
+        // The target of a link: the log is beside that.
         let located = locate(&self.database).map_err(|reason| refused(&reason))?;
         let database = located.unwrap_or_else(|| self.database.clone());
         self.must_not_exist()?;
@@ -82,7 +82,7 @@ impl Backup {
     }
 
     fn must_not_exist(&self) -> Result<(), String> {
-        // A link that leads nowhere would be replaced, too.
+        // A link to nothing would be replaced too.
         match fs::symlink_metadata(&self.file) {
             Ok(_) => Err(format!("{} exists already; name another file, or delete it", self.file.display())),
             Err(_) => Ok(()),
@@ -114,7 +114,7 @@ impl Part {
         Ok(Self { path, file, is_kept: false })
     }
 
-    /// The copy is on the disk and has its name once this returns.
+    /// When this returns, the copy is on the disk and has its name.
     fn keep_as(mut self, name: &Path) -> Result<(), String> {
         let failed = |error: io::Error| format!("cannot write {}: {error}", name.display());
         self.file.sync_all().map_err(failed)?;
@@ -128,13 +128,13 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.is_kept {
-            // If it cannot be deleted, the next run says that it is there.
+            // If it cannot be deleted, the next run reports that it exists.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Whether it is to stop; a second signal ends the process.
+/// Set when the copy must stop; a second signal ends the process.
 fn interrupted() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -144,7 +144,7 @@ fn interrupted() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Shown on a terminal alone.
+/// Shown only on a terminal.
 fn progress_bar(is_quiet: bool) -> ProgressBar {
     if is_quiet {
         return ProgressBar::hidden();

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{backup, doctor, documents, event, send, status, tail};
 
-/// The commands, beside those that serve and put load on servers.
+/// All commands except those that serve and those that put load on servers.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Client {
     /// Follow a channel or the events, over breaks and restarts
@@ -26,7 +26,7 @@ pub(in crate::cli) enum Client {
 }
 
 impl Client {
-    /// What is wrong with the flags together.
+    /// The mistake in the combination of flags, if any.
     pub(in crate::cli) fn complaint(&self) -> Option<String> {
         match self {
             Self::Tail(tail) => tail.complaint(),
@@ -34,7 +34,7 @@ impl Client {
         }
     }
 
-    /// Does it; returns whether what came of it is good. `command` is the whole command line.
+    /// Runs the command; returns whether the outcome is good. `command` is the whole command line.
     ///
     /// # Errors
     /// A line that says what is wrong and what to do.

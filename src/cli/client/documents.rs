@@ -1,4 +1,4 @@
-//! What is made of the command line itself: completions and the manual.
+//! Output made from the command line itself: completions and the manual.
 
 use std::path::PathBuf;
 

@@ -133,7 +133,7 @@ impl Event {
         object(&text).map_err(|error| format!("the payload is {error}"))
     }
 
-    /// For how long the server remembers a key; not at all if it does not say.
+    /// For how long the server remembers a key; zero if it does not say.
     fn memory(&self) -> Result<Duration, Failure> {
         #[derive(Deserialize)]
         struct Health {
@@ -153,7 +153,7 @@ impl Event {
         }
     }
 
-    /// One attempt; returns the event's id. `sent` says since when it may be stored.
+    /// One attempt; returns the event's id. `sent` records since when the event may be stored.
     fn post(&self, request: &[u8], again: &mut Again, sent: &mut Option<Sent>) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Stored {
@@ -170,7 +170,7 @@ impl Event {
         }
         let began = Moment::now();
         let answer = self.server.ask_on(stream, request);
-        // What stands between may answer, too, and does not know.
+        // A proxy may answer too, and does not know the outcome.
         if !matches!(&answer, Ok(answer) if is_decided(answer.status)) {
             sent.get_or_insert(Sent::new(began, Duration::MAX));
         }
@@ -188,7 +188,7 @@ impl Event {
     }
 }
 
-/// Whether an answer of this status says for sure that the event is stored, or that it is not.
+/// Whether a response with this status proves that the event is stored, or that it is not.
 const fn is_decided(status: u16) -> bool {
     matches!(status, 200..=499 | 501 | 503 | 505)
 }

@@ -1,4 +1,4 @@
-//! What a server says on a WebSocket with `polecat.v1`, as far as our own clients care.
+//! The server's messages on a WebSocket with `polecat.v1`, as far as our own clients use them.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ pub(super) struct Hello {
     pub(super) epoch: String,
     pub(super) heartbeat_interval_ms: u64,
     pub(super) message_bytes_max: u64,
-    /// 0 where it says nothing: then it may remember no key.
+    /// 0 if the server does not say: then it may remember no key.
     #[serde(default)]
     pub(super) idempotency_window_ms: u64,
 }
@@ -38,7 +38,7 @@ pub(super) struct Hello {
 #[derive(Debug, Deserialize)]
 pub(super) struct Resumed {
     pub(super) count: u64,
-    /// Whether not all were counted; older servers count all.
+    /// Whether there are more than `count`; older servers count all.
     #[serde(default)]
     pub(super) more: bool,
 }
@@ -96,13 +96,13 @@ impl<'t> Incoming<'t> {
         serde_json::from_str(text).map_err(|error| nonsense(text, &error))
     }
 
-    /// Whether it was published: a message has data, and an event a correlation id. What the server says of
-    /// itself has neither, and its type is for nobody else to use; those of events are free.
+    /// Whether it was published: a message has data, and an event a correlation id. The server's own messages
+    /// have neither. Only those have reserved types; events can have any type.
     pub(super) const fn is_published(&self) -> bool {
         self.data.is_some() || self.correlation_id.is_some()
     }
 
-    /// The payload, which has this form in a message of this type.
+    /// The payload, which has this form in messages of this type.
     pub(super) fn payload<T: Deserialize<'t>>(&self) -> Result<T, Failure> {
         let json = self.payload.map_or("null", RawValue::get);
         serde_json::from_str(json).map_err(|error| nonsense(json, &error))
@@ -122,7 +122,7 @@ fn nonsense(text: &str, error: &serde_json::Error) -> Failure {
     ))
 }
 
-/// What is quoted in it came from outside.
+/// The error quotes text that came from outside.
 fn clean_error(error: &serde_json::Error) -> String {
     excerpt(&error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Lines out of bytes, as they come: each a message, none longer than what is taken.
+//! Lines from bytes as they arrive: each is a message, and none is longer than the server accepts.
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ pub(super) enum Line {
     TooLong,
 }
 
-/// Cuts standard input into lines.
+/// Splits standard input into lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     whole: VecDeque<(u64, Line)>,
-    /// The beginning of the next one.
+    /// The beginning of the next line.
     partial: Vec<u8>,
-    /// Whether the next one is too long already.
+    /// Whether the next line is too long already.
     is_too_long: bool,
     /// Lines so far.
     count: u64,
@@ -23,7 +23,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Takes what has come; none is the end. Lines of more than `bytes_max` are not kept.
+    /// Takes in bytes that have arrived; no bytes mean the end. Lines of more than `bytes_max` are not kept.
     pub(super) fn feed(&mut self, mut bytes: &[u8], bytes_max: usize) {
         if bytes.is_empty() {
             self.has_ended = true;
@@ -46,17 +46,17 @@ impl Lines {
         }
     }
 
-    /// The next whole line, with its number.
+    /// The next complete line, with its number.
     pub(super) fn next(&mut self) -> Option<(u64, Line)> {
         self.whole.pop_front()
     }
 
-    /// Whether more input is of use now.
+    /// Whether more input is useful now.
     pub(super) fn wants_more(&self) -> bool {
         self.whole.is_empty() && !self.has_ended
     }
 
-    /// Whether all lines have been handed out.
+    /// Whether all lines have been returned.
     pub(super) fn is_over(&self) -> bool {
         self.whole.is_empty() && self.has_ended
     }

@@ -1,5 +1,4 @@
-//! A WebSocket with `polecat.v1` that never blocks: tungstenite's, over a socket that is waited for by
-//! `poll`.
+//! A WebSocket with `polecat.v1` that never blocks: tungstenite's, over a socket that `poll` waits for.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -18,10 +17,10 @@ use crate::wire::v1::SUBPROTOCOL;
 use super::server::{Failure, Server, excerpt};
 use super::wait::{Awaited, Woken, wait};
 
-/// Bytes of a head of a response, or of a refusal.
+/// The most bytes of a response's head, or of a refusal.
 const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 
-/// The longest message that is sent, whatever the server would take.
+/// The longest message that is sent, whatever the server accepts.
 pub(super) const SENT_BYTES_MAX: usize = 64 << 20;
 
 pub(super) struct Link<'s> {
@@ -33,7 +32,7 @@ pub(super) struct Link<'s> {
 
 pub(super) enum Got {
     Text(Utf8Bytes),
-    /// Nothing that matters here, and there may be more.
+    /// Nothing of interest, and there may be more.
     Other,
     Nothing,
 }
@@ -88,19 +87,20 @@ impl<'s> Link<'s> {
         }
     }
 
-    /// Takes a message to be sent by the next [`Self::flush`].
+    /// Takes in a message, to be sent by the next [`Self::flush`].
     pub(super) fn send(&mut self, text: &str) -> Result<(), Failure> {
         let written = self.socket.write(Message::text(text));
         self.note(written, self.has_unsent)
     }
 
-    /// Sends what there is room for, answers to Pings, too.
+    /// Sends as much as there is room for, including answers to Pings.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         let flushed = self.socket.flush();
         self.note(flushed, false)
     }
 
-    /// What the socket does not take is kept, and goes out later; `has_unsent` is what holds if it has taken it.
+    /// Bytes that the socket does not take are kept and sent later; `has_unsent` is the state if it has taken
+    /// them.
     fn note(&mut self, written: Result<(), Error>, has_unsent: bool) -> Result<(), Failure> {
         self.has_unsent = match written {
             Ok(()) => has_unsent,
@@ -110,29 +110,29 @@ impl<'s> Link<'s> {
         Ok(())
     }
 
-    /// Says goodbye, as far as that is possible at once.
+    /// Sends a Close, as far as that is possible at once.
     pub(super) fn close(mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-        // Who does not take it sees the end of the connection.
+        // A server that does not get it sees the end of the connection.
         let _ = self.socket.close(Some(frame));
     }
 
-    /// Whether the socket has yet to take what was sent.
+    /// Whether the socket has yet to take bytes.
     pub(super) const fn has_unsent(&self) -> bool {
         self.has_unsent
     }
 
-    /// When bytes came last.
+    /// When bytes last arrived.
     pub(super) fn heard(&self) -> Instant {
         self.socket.get_ref().heard
     }
 
-    /// When the socket took bytes last.
+    /// When the socket last took bytes.
     pub(super) fn sent(&self) -> Instant {
         self.socket.get_ref().sent
     }
 
-    /// Waits for it, and for what else is asked for.
+    /// Waits for the socket, and for whatever else is requested.
     pub(super) fn wait(&self, awaited: Awaited<'_>, until: Instant) -> Result<Woken, Failure> {
         let stream = &self.socket.get_ref().stream;
         let awaited = Awaited { socket: Some(stream), room: self.has_unsent, ..awaited };
@@ -170,7 +170,7 @@ impl<'s> Link<'s> {
     }
 }
 
-/// A socket that knows when something last went through it.
+/// A socket that records when bytes last passed through it.
 struct Stream {
     stream: TcpStream,
     heard: Instant,

@@ -1,5 +1,5 @@
-//! The command line's other side: what talks to a running server, and what looks at the machine it is to run
-//! on. One thread, no runtime: sockets that never block, and `poll`.
+//! The client side of the command line: the commands that talk to a running server, and those that inspect
+//! the machine for one. One thread, no runtime: non-blocking sockets and `poll`.
 
 mod terminal;
 mod show;

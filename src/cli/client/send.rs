@@ -1,5 +1,5 @@
-//! `polecat send`: messages to a channel, many under way at once, each with an idempotency key, so that what is
-//! sent again after a break is stored once.
+//! `polecat send`: messages to a channel, many in flight at once, each with an idempotency key, so that a
+//! message which is sent again after a break is stored once.
 
 mod queue;
 
@@ -21,13 +21,13 @@ use super::terminal::{parse_seconds, tell};
 use super::wait::{Awaited, wait};
 use queue::{Form, Queue};
 
-/// Broadcasts come to whoever sends, too; this bounds what one may need.
+/// The sender gets broadcasts too; this bounds the memory for one of them.
 const RECEIVED_BYTES_MAX: usize = SENT_BYTES_MAX;
 
-/// Messages that are read before our own go out.
+/// The most messages that are read before our own are sent.
 const READS_MAX: u64 = 64;
 
-/// How long to go on trying where the user does not say.
+/// How long to keep trying by default.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The flags of `polecat send`.
@@ -118,18 +118,18 @@ impl Send {
     }
 }
 
-/// What is under way.
+/// The state of a run.
 struct Sending<'s> {
     send: &'s Send,
     queue: Queue,
-    /// Standard input, where that is what is sent.
+    /// Standard input, if its lines are sent.
     lines: Option<Lines>,
     again: Again,
-    /// What the server takes, as it has said; nothing is read before.
+    /// The largest message that the server accepts, as it has said; nothing is read before that.
     message_bytes_max: usize,
     /// For how long the server remembers a key, as it has said.
     memory: Duration,
-    /// Until when nothing is sent, since the store does not work.
+    /// Nothing is sent before this time, since the store does not work.
     paused: Option<Instant>,
     prints: bool,
 }
@@ -143,12 +143,12 @@ impl Sending<'_> {
             };
             self.queue.send_all_again();
             if failure.is_hasty {
-                // Some must be answered before there are too many, or it never gets on.
+                // Some must be answered before there are too many, or it would never make progress.
                 self.queue.halve_window();
             }
             self.paused = None;
             if failure.is_passing && self.message_bytes_max > 0 && self.queue.is_empty() {
-                // Nothing is missing yet: it is soon enough to connect when there is something to send.
+                // Nothing is outstanding: it is enough to connect when there is something to send.
                 tell(&format!("{}; reconnecting when there is something to send", failure.text));
                 self.wait_for_lines()?;
                 if self.is_done() {
@@ -160,7 +160,7 @@ impl Sending<'_> {
         }
     }
 
-    /// The line to end with, and how far it has come.
+    /// The line to end with, and how far the run has got.
     fn last_words(&self, line: String) -> String {
         match self.queue.first() {
             Some(number) if self.lines.is_some() => {
@@ -175,7 +175,7 @@ impl Sending<'_> {
         self.queue.is_empty() && self.lines.as_ref().is_none_or(Lines::is_over)
     }
 
-    /// One connection, until it breaks or all is stored.
+    /// One connection, until it breaks or everything is stored.
     fn connection(&mut self) -> Result<(), Failure> {
         let channel = utf8_percent_encode(&self.send.channel, NON_ALPHANUMERIC);
         let server = &self.send.server;
@@ -190,7 +190,7 @@ impl Sending<'_> {
                 Got::Other => false,
                 Got::Nothing => true,
             };
-            // Where others say much, it is our turn nevertheless.
+            // Even if others send much, it is our turn now.
             if !is_idle && !turn.is_multiple_of(READS_MAX) {
                 continue;
             }
@@ -213,7 +213,7 @@ impl Sending<'_> {
     fn deadline(&self, link: &Link<'_>, silence_max: Option<Duration>) -> Instant {
         let timeout = self.send.server.timeout;
         match (self.queue.answered(), silence_max) {
-            // An answer is owed.
+            // An answer is outstanding.
             (Some(answered), _) => answered.max(link.sent()) + timeout,
             (None, silence_max) => link.heard() + silence_max.unwrap_or(timeout),
         }
@@ -237,7 +237,7 @@ impl Sending<'_> {
         self.queue.has_room() && self.lines.as_ref().is_some_and(Lines::wants_more)
     }
 
-    /// Waits for standard input alone.
+    /// Waits only for standard input.
     fn wait_for_lines(&mut self) -> Result<(), String> {
         while self.queue.is_empty() && !self.is_done() {
             if self.wants_lines() {
@@ -252,7 +252,7 @@ impl Sending<'_> {
         Ok(())
     }
 
-    /// Takes what is there of standard input. It is read only where something is there, so that nothing waits.
+    /// Takes in the available standard input. It is read only if there is some, so that reading never blocks.
     fn read_lines(&mut self) -> Result<(), String> {
         let Some(lines) = &mut self.lines else { return Ok(()) };
         let mut stdin = io::stdin().lock();
@@ -273,14 +273,14 @@ impl Sending<'_> {
             let refused = self.queue.refused();
             self.fill();
             self.send_some(link)?;
-            // What is refused makes room for more.
+            // Refused messages make room for more.
             if self.queue.refused() == refused {
                 return Ok(());
             }
         }
     }
 
-    /// Makes messages of lines.
+    /// Turns lines into messages.
     fn fill(&mut self) {
         let Some(lines) = &mut self.lines else { return };
         while self.queue.has_room() {
@@ -350,7 +350,7 @@ impl Sending<'_> {
         self.queue.refused_for_now(id);
         if self.paused.is_none() {
             let failure = Failure::passing(message);
-            // What gives up here is not tried on another connection.
+            // If this gives up, no other connection is tried.
             let wait = self.again.announce(&failure).map_err(Failure::lasting)?;
             self.paused = Some(Instant::now() + wait);
         }
@@ -359,7 +359,7 @@ impl Sending<'_> {
 
     fn print(&mut self, id: &str) {
         if self.prints && writeln!(io::stdout(), "{id}").is_err() {
-            // Nobody reads it. What is to be sent is sent nevertheless.
+            // Nobody reads the ids. The messages are sent nevertheless.
             self.prints = false;
         }
     }

@@ -1,5 +1,5 @@
-//! What was sent and not answered: it may be stored, or not. It is sent again only as long as the server knows
-//! its idempotency key, and would store it once.
+//! Messages that were sent and not answered: each may or may not be stored. Such a message is sent again only
+//! while the server remembers its idempotency key, and so stores it once.
 
 use std::time::Duration;
 
@@ -33,16 +33,17 @@ impl Moment {
     }
 }
 
-/// When something was sent first of what may be stored.
+/// When a message that may be stored was first sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     first: Moment,
-    /// The shortest that a server has said since: it may have been started anew, with another one.
+    /// The shortest window that a server has reported since then: the server may have been restarted with
+    /// another one.
     window: Duration,
 }
 
 impl Sent {
-    /// It is being sent first, to a server that remembers keys for `window`.
+    /// It is sent for the first time, to a server that remembers keys for `window`.
     pub(super) const fn new(first: Moment, window: Duration) -> Self {
         Self { first, window }
     }
@@ -54,7 +55,7 @@ impl Sent {
     pub(super) fn check(&mut self, window: Duration, now: Moment) -> Result<(), String> {
         self.window = self.window.min(window);
         let age = now.since(self.first);
-        // What is on its way takes time, too.
+        // A message under way takes time too.
         if age < self.window.mul_f64(0.8) {
             return Ok(());
         }
@@ -73,7 +74,7 @@ mod tests {
         let mut sent = Sent::new(Moment::at_ms(1_000), Duration::MAX);
         assert_eq!(sent.check(seconds(10), Moment::at_ms(8_999)), Ok(()));
         assert!(sent.check(seconds(10), Moment::at_ms(9_000)).is_err());
-        // A key that was forgotten once is not known again.
+        // A key that was once forgotten does not come back.
         assert!(sent.check(seconds(300), Moment::at_ms(9_000)).is_err());
         assert_eq!(sent.check(seconds(300), Moment::at_ms(8_999)), Ok(()));
         let told = "it was first sent 2.5 s ago, and the server remembers its key for 0.5 s";

@@ -1,4 +1,4 @@
-//! Where the server is, how it is reached, and what is said where it is not.
+//! The server's address, connections to it, and the error messages if it does not answer.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,16 +13,16 @@ use super::super::url::Url;
 use super::show::clean;
 use super::terminal::parse_seconds;
 
-/// Bytes of an answer beyond what was asked with.
+/// The most bytes of a response, in addition to those of the request.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of the head of an answer.
+/// The most bytes of the head of a response.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes taken from a connection at once.
+/// Bytes read from a connection at once.
 const READ_BYTES: usize = 16 << 10;
 
-/// The flags that every command has that talks to a server.
+/// The flags of every command that talks to a server.
 #[derive(Debug, Args)]
 pub(super) struct Server {
     /// The server: http://HOST:PORT, with a path if a proxy serves it below one
@@ -35,14 +35,14 @@ pub(super) struct Server {
     pub(super) timeout: Duration,
 }
 
-/// Why something did not work.
+/// Why something failed.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// For people; it names the server.
     pub(super) text: String,
-    /// Whether it may work when it is tried again.
+    /// Whether it may work if it is tried again.
     pub(super) is_passing: bool,
-    /// Whether we have sent more than the server takes in a second.
+    /// Whether we have sent more per second than the server accepts.
     pub(super) is_hasty: bool,
 }
 
@@ -63,12 +63,12 @@ pub(super) struct Answer {
 }
 
 impl Server {
-    /// How it is called in what people read.
+    /// Its name in messages for people.
     pub(super) fn name(&self) -> &str {
         self.url.authority()
     }
 
-    /// A connection to the first of its addresses that takes one.
+    /// A connection to the first of its addresses that accepts one.
     pub(super) fn connect(&self) -> Result<TcpStream, Failure> {
         let addrs = self
             .url
@@ -106,7 +106,7 @@ impl Server {
         self.ask_on(self.connect()?, request)
     }
 
-    /// The same on a connection that is there.
+    /// The same on an existing connection.
     pub(super) fn ask_on(&self, mut stream: TcpStream, request: &[u8]) -> Result<Answer, Failure> {
         let mut buffer = Vec::new();
         self.exchange(&mut stream, request, request.len() + REPLY_BYTES_MAX, &mut buffer)?;
@@ -116,7 +116,7 @@ impl Server {
         }
     }
 
-    /// The same, with one answer left at the front of `buffer`, and perhaps more behind it.
+    /// The same, but leaves one response at the front of `buffer`, perhaps with more bytes behind it.
     pub(super) fn exchange(
         &self,
         stream: &mut TcpStream,
@@ -126,7 +126,7 @@ impl Server {
     ) -> Result<(), Failure> {
         let broken = |error: &io::Error| self.broken(error);
         stream.set_write_timeout(Some(self.timeout)).map_err(|error| broken(&error))?;
-        // What was refused half sent has an answer nevertheless.
+        // A request that was refused while it was being sent still has a response.
         let sent = stream.write_all(request);
         let deadline = Instant::now() + self.timeout;
         let mut chunk = [0; READ_BYTES];
@@ -183,7 +183,7 @@ impl Server {
         ))
     }
 
-    /// What an answer means that was not hoped for.
+    /// The meaning of an unsuccessful response.
     pub(super) fn refusal(&self, status: u16, body: &[u8]) -> Failure {
         let is_passing = matches!(status, 408 | 429 | 500 | 502..=504);
         let detail = detail_of(body);
@@ -197,12 +197,12 @@ impl Server {
     }
 }
 
-/// Whether an answer that is not whole has its head where one may be.
+/// Whether an incomplete response has its head within the allowed bytes.
 fn has_head(answer: &[u8]) -> bool {
     answer.len() <= HEAD_BYTES_MAX || answer[..HEAD_BYTES_MAX].windows(4).any(|end| end == b"\r\n\r\n")
 }
 
-/// What an error says for people, on one line.
+/// The text of an error, on one line.
 pub(super) fn detail_of(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -244,7 +244,7 @@ pub(super) fn detail_of(body: &[u8]) -> Option<String> {
     Some(excerpt(&text))
 }
 
-/// The beginning of a text that came from outside, on one line.
+/// The beginning of a text from outside, on one line.
 pub(super) fn excerpt(text: &str) -> String {
     const CHARS_MAX: usize = 200;
     let mut cut = text.chars().take(CHARS_MAX).collect::<String>();

@@ -1,5 +1,5 @@
-//! What people are shown: one line for each message, with colours on a terminal only, and nothing in it that
-//! could command the terminal.
+//! Output for people: one line per message, with colours only on a terminal, and nothing in it that could
+//! control the terminal.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -10,7 +10,7 @@ pub(super) struct Style {
     is_terminal: bool,
 }
 
-/// What a part of a line is, which decides its colour.
+/// The role of a part of a line, which decides its colour.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Part {
     Faint,
@@ -22,7 +22,8 @@ pub(super) enum Part {
 }
 
 impl Style {
-    /// For standard output as it is: colours on a terminal, unless `NO_COLOR` is set or it can have none.
+    /// For the current standard output: colours on a terminal, unless `NO_COLOR` is set or the terminal has
+    /// none.
     pub(super) fn of_stdout() -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -30,7 +31,7 @@ impl Style {
         Self { is_coloured: is_terminal && !is_set("NO_COLOR"), is_terminal }
     }
 
-    /// Whether what is written goes to somebody's screen, which can be cleared.
+    /// Whether the output goes to a screen, which can be cleared.
     pub(super) const fn is_terminal(self) -> bool {
         self.is_terminal
     }
@@ -57,15 +58,15 @@ impl Style {
         }
     }
 
-    /// Appends JSON as it came, on one line. What a terminal might take for a command is written as the escape that
-    /// means the same.
+    /// Appends JSON as it came, on one line. Characters that a terminal might obey are written as equivalent
+    /// escapes.
     pub(super) fn push_json(self, json: &str, out: &mut String) {
         for character in json.chars() {
             match character {
-                // Within a text they cannot be: it is white space between.
+                // They cannot be within a string: this is white space between tokens.
                 '\n' | '\r' | '\t' => out.push(' '),
                 _ if self.is_terminal && is_command(character) => {
-                    // A text takes every write.
+                    // Writing to a string cannot fail.
                     let _ = write!(out, "\\u{:04x}", u32::from(character));
                 }
                 _ => out.push(character),
@@ -74,15 +75,15 @@ impl Style {
     }
 }
 
-/// `text` on one line, with nothing in it that a terminal obeys or that turns its order about.
+/// `text` on one line, without characters that a terminal obeys or that change the direction of text.
 pub(super) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     clean_into(text, &mut out);
     out
 }
 
-/// Whether a terminal may obey it: a control character, one that ends a line, or one that turns the order of what
-/// follows about (Unicode's `Bidi_Control`).
+/// Whether a terminal may obey it: a control character, a line separator, or a character that changes the
+/// direction of the text after it (Unicode's `Bidi_Control`).
 fn is_command(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn nothing_turns_a_line_about() {
-        // Unicode's Bidi_Control, and what ends a line.
+        // Unicode's Bidi_Control, and line separators.
         for turns in "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{2028}\u{2029}"
             .chars()
         {
@@ -151,7 +152,7 @@ mod tests {
             assert_eq!(shown, format!("\"a\\u{:04x}b\"", u32::from(turns)));
             assert_eq!(serde_json::from_str::<String>(&shown).ok(), Some(text));
         }
-        // Text that runs from right to left by itself is text, and so are joiners.
+        // Text that is written from right to left is just text, and so are joiners.
         for kept in ["שלום", "مرحبا", "a\u{200d}b", "\u{200c}", "👩\u{200d}🔬"] {
             assert_eq!(clean(kept), kept);
         }

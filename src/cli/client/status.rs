@@ -1,5 +1,5 @@
-//! `polecat status`: what a server says of itself. What it says is not known beforehand, so that newer servers
-//! can say more, and older ones less.
+//! `polecat status`: the server's own report. Its keys are not known in advance, so newer servers can report
+//! more, and older ones less.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Status {
     server: Server,
 }
 
-/// Not so often that it would be load.
+/// Frequent requests would be load.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_seconds(text) {
         Ok(interval) if interval >= Duration::from_millis(100) => Ok(interval),
@@ -47,7 +47,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The parts of an answer in the order in which people want them; what else there is comes behind.
+/// The parts of a report in the order that people want; other parts follow.
 const ORDER: [&str; 10] = [
     "version",
     "uptime_ms",
@@ -61,7 +61,7 @@ const ORDER: [&str; 10] = [
     "counters",
 ];
 
-/// Parts in which a count of nothing is not worth a word.
+/// Parts in which zero counts are left out.
 const SPARSE: [&str; 3] = ["closed", "limits", "counters"];
 
 impl Status {
@@ -80,7 +80,7 @@ impl Status {
             let since = before.as_ref().map(|(said, then)| (said, at.saturating_duration_since(*then)));
             let mut text = String::new();
             if style.is_terminal() && !self.json {
-                // From the top, below nothing.
+                // Move to the top, and clear the screen below.
                 text.push_str("\x1b[H\x1b[2J");
             }
             match &said {
@@ -180,7 +180,7 @@ impl Said {
     }
 }
 
-/// A part of an answer, for people; of what is counted, with how much it was in each second since `before`.
+/// A part of a report, for people. Counters have their rate per second since `before`.
 fn words_of(name: &str, value: &Value, before: Option<(&Value, Duration)>) -> String {
     if value.is_null() {
         return String::new();
@@ -192,7 +192,7 @@ fn words_of(name: &str, value: &Value, before: Option<(&Value, Duration)>) -> St
             continue;
         }
         let mut word = if name == "limits" {
-            // How often it was run into, whatever its own unit.
+            // A count, whatever the limit's own unit is.
             format!("{} {}", key.replace('_', " "), figure("", value))
         } else {
             let unitless = key.trim_end_matches("_bytes").trim_end_matches("_ms");
@@ -215,7 +215,7 @@ fn rate(now: Option<u64>, before: Option<u64>, time: Duration) -> Option<String>
     Some(if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") })
 }
 
-/// A figure in the unit that its name tells.
+/// A value in the unit that its name implies.
 fn figure(name: &str, value: &Value) -> String {
     match value.as_u64() {
         Some(number) if name.ends_with("_bytes") => bytes(number),

@@ -1,5 +1,5 @@
-//! `polecat tail`: follows a channel or the events. The follower knows where it is; whatever happens to a
-//! connection, the next one goes on there.
+//! `polecat tail`: follows a channel or the events. The follower knows its position, so that whatever happens
+//! to a connection, the next one continues there.
 
 mod follower;
 
@@ -94,7 +94,7 @@ fn parse_count(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Why there is nothing more to do.
+/// The end: there is nothing more to do.
 struct Done;
 
 impl Tail {
@@ -136,7 +136,7 @@ impl Tail {
         if self.channel.is_some() { Sequence::Messages } else { Sequence::Events }
     }
 
-    /// One connection, until it breaks or all is done. What goes wrong on our side is the inner error.
+    /// One connection, until it breaks or everything is done. The inner error is a failure on our side.
     fn follow(
         &self,
         follower: &mut Follower,
@@ -187,7 +187,7 @@ impl Tail {
     }
 }
 
-/// How long a server is silent that is gone: it says something every interval.
+/// How long a server must be silent to count as gone: it sends something in every interval.
 pub(super) fn silence_after(heartbeat_ms: u64, timeout: Duration) -> Duration {
     const DAY_MS: u64 = 86_400_000;
     Duration::from_millis(heartbeat_ms.min(DAY_MS) * 2) + timeout
@@ -202,7 +202,7 @@ struct Shown<W> {
 }
 
 impl<W: Write> Shown<W> {
-    /// Writes one message; returns whether that was the last.
+    /// Writes one message; returns whether it was the last.
     fn show(&mut self, text: &str) -> Result<bool, String> {
         let mut line = String::with_capacity(text.len() + 16);
         if self.json {
@@ -222,7 +222,7 @@ impl<W: Write> Shown<W> {
         self.flush().map(|_| true)
     }
 
-    /// Hands over what was written; returns whether nobody reads it any more.
+    /// Flushes the output; returns whether nobody reads it any more.
     fn flush(&mut self) -> Result<bool, String> {
         match self.out.flush() {
             Ok(()) => Ok(false),

@@ -1,16 +1,16 @@
-//! What goes to standard output and to stderr, and what the flags share.
+//! Output to stdout and stderr, and a parser that the flags share.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
 
 use crate::shell::lines;
 
-/// Says it on stderr. Who does not read that misses it.
+/// Prints a line on stderr. If that fails, it is lost.
 pub(super) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "polecat: {line}");
 }
 
-/// Writes what was asked for to stdout; returns whether nobody reads it any more.
+/// Prints output on stdout; returns whether nobody reads it any more.
 pub(super) fn print(text: &str) -> Result<bool, String> {
     match lines::print(text) {
         Ok(()) => Ok(false),
@@ -18,7 +18,7 @@ pub(super) fn print(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A reader that has gone is no error.
+/// A reader that has gone is not an error.
 pub(super) fn unread(error: &io::Error) -> Result<(), String> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
@@ -26,7 +26,7 @@ pub(super) fn unread(error: &io::Error) -> Result<(), String> {
     }
 }
 
-/// Seconds, fractions allowed, up to a hundred days.
+/// Seconds, with fractions, up to a hundred days.
 pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=8_640_000.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),

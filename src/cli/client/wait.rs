@@ -1,5 +1,5 @@
-//! Waiting without threads: for a socket, for standard input, for whoever reads our output to go away, or
-//! for a time.
+//! Waiting without threads: for a socket, for standard input, for the reader of our output to go away, or for
+//! a time.
 
 use std::io;
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ pub(super) struct Awaited<'s> {
     pub(super) room: bool,
     /// Bytes of standard input, or its end.
     pub(super) input: bool,
-    /// The end of whoever reads standard output.
+    /// The end of the reader of standard output.
     pub(super) output: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Woken {
     pub(super) is_unread: bool,
 }
 
-/// Waits until something of it is there, or `until` is over. It may return early.
+/// Waits until one of them is there, or `until` has passed. It may return early.
 pub(super) fn wait(awaited: Awaited<'_>, until: Option<Instant>) -> io::Result<Woken> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let mut descriptors = Vec::with_capacity(3);
@@ -38,14 +38,14 @@ pub(super) fn wait(awaited: Awaited<'_>, until: Option<Instant>) -> io::Result<W
         descriptors.len() - 1
     });
     let output = awaited.output.then(|| {
-        // An end is told unasked.
+        // The end is reported without asking for it.
         descriptors.push(PollFd::new(&stdout, PollFlags::empty()));
         descriptors.len() - 1
     });
     let left = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
     match poll(&mut descriptors, left.as_ref()) {
         Ok(_) => {}
-        // Stopped and continued, or a window that has changed its size.
+        // The process was stopped and continued, or the size of the window has changed.
         Err(rustix::io::Errno::INTR) => return Ok(Woken::default()),
         Err(error) => return Err(error.into()),
     }
@@ -56,8 +56,8 @@ pub(super) fn wait(awaited: Awaited<'_>, until: Option<Instant>) -> io::Result<W
     })
 }
 
-/// Waits for `time`; ends earlier where `output` is asked for and nobody reads it any more, and returns
-/// that.
+/// Waits for `time`. Returns early if `output` is set and nobody reads standard output any more, and returns
+/// whether that is so.
 pub(super) fn pause(time: Duration, output: bool) -> io::Result<bool> {
     let until = Instant::now() + time;
     loop {

@@ -1,4 +1,4 @@
-//! The flags of `polecat load`, and the plan that they come to.
+//! The flags of `polecat load`, and the plan that they make.
 
 use clap::{Args, Subcommand};
 
@@ -8,7 +8,7 @@ use crate::load::plan::{Plan, Publishing, Workload};
 use super::super::url::Url;
 use super::target::{Sources, parse_sources};
 
-/// Connections, and messages of one on their way.
+/// The most connections, and the most messages of one in flight.
 const COUNT_MAX: i64 = 10_000_000;
 
 /// The flags of `polecat load`.
@@ -44,7 +44,7 @@ enum Flags {
     Storm(Storm),
 }
 
-/// What every workload takes.
+/// The flags of every workload.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every workload")]
 struct Common {
@@ -231,7 +231,7 @@ struct Storm {
     common: Common,
 }
 
-/// A plan, and what only the shell has to know of a run.
+/// A plan, and the parts of a run that only the shell needs.
 pub(super) struct Run {
     pub(super) plan: Plan,
     pub(super) url: Url,
@@ -243,7 +243,7 @@ pub(super) struct Run {
 }
 
 impl Load {
-    /// What is to be run. `key` is the `Sec-WebSocket-Key` of all handshakes.
+    /// The run to perform. `key` is the `Sec-WebSocket-Key` of all handshakes.
     pub(super) fn run(self, key: String) -> Run {
         match self.workload {
             Flags::Idle(Idle { url, common, connections, rate, broadcast }) => {

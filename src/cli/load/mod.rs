@@ -1,5 +1,5 @@
-//! `polecat load`: the load generator on a poll loop of its own. It owns sockets
-//! and the clock; what is said and checked is decided in `load`.
+//! `polecat load`: the load generator on a poll loop of its own. It owns sockets and the clock; `load`
+//! decides what is sent and checked.
 
 mod target;
 mod flags;

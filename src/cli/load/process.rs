@@ -1,19 +1,19 @@
-//! What the server and this process use of the machine, as the kernel counts it.
+//! The resources that the server and this process use, as the kernel counts them.
 
 use std::fs;
 use std::path::Path;
 
-/// What some processes have used so far.
+/// The total use of some processes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
-    /// Nanoseconds on a processor, of all their threads.
+    /// Nanoseconds of processor time, of all their threads.
     pub(super) cpu_ns: u64,
     /// Bytes of memory in use.
     pub(super) resident_bytes: u64,
 }
 
 impl Usage {
-    /// Of all of `pids`; `None` where the system does not say.
+    /// The use of all `pids`; `None` if the system does not tell.
     pub(super) fn of(pids: &[u32]) -> Option<Self> {
         if pids.is_empty() {
             return None;
@@ -22,7 +22,7 @@ impl Usage {
         for pid in pids {
             let process = Path::new("/proc").join(pid.to_string());
             for thread in fs::read_dir(process.join("task")).ok()?.flatten() {
-                // A thread may end meanwhile.
+                // A thread may have ended in the meantime.
                 let Ok(stat) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
                 usage.cpu_ns += stat.split(' ').next()?.parse::<u64>().ok()?;
             }
@@ -36,7 +36,7 @@ impl Usage {
     }
 }
 
-/// The exact count; what `status` says may lag behind.
+/// The exact count; the one in `status` may lag behind.
 fn resident_bytes(smaps: &str) -> Option<u64> {
     let line = smaps.lines().find_map(|line| line.strip_prefix("Rss:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
@@ -63,7 +63,7 @@ pub(super) fn listening_on(port: u16) -> Vec<u32> {
     pids
 }
 
-/// The name of the socket that a line of the kernel's table is about, if it listens on `port`.
+/// The name of the socket in a line of the kernel's table, if it listens on `port`.
 fn listening_socket(line: &str, port: u16) -> Option<String> {
     const LISTEN: &str = "0A";
     let fields: Vec<_> = line.split_whitespace().collect();

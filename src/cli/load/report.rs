@@ -1,4 +1,4 @@
-//! What a run came to: a table for people, one JSON object for programs.
+//! The report of a run: a table for people, one JSON object for programs.
 
 use std::fmt::Write as _;
 
@@ -8,18 +8,18 @@ use crate::load::order::Faults;
 use crate::load::plan::Workload;
 use crate::load::tally::{Summary, Tally};
 
-/// What a run came to. Times are in microseconds where a name says so.
+/// The report of a run. Times are in microseconds if the name says so.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) workload: &'static str,
     pub(super) url: String,
     /// Whether it was ended early.
     pub(super) interrupted: bool,
-    /// Connections that were open when it began to count.
+    /// Connections that were open when measuring began.
     pub(super) connections: u32,
-    /// Those that were open at the end.
+    /// Connections that were open at the end.
     pub(super) alive: u32,
-    /// For how long it counted.
+    /// For how long it measured.
     pub(super) seconds: f64,
     pub(super) operations_per_second: f64,
     pub(super) latency_us: Option<Summary>,
@@ -34,7 +34,7 @@ pub(super) struct Report {
     pub(super) client: Option<ClientUsage>,
 }
 
-/// What the server used of its machine, which is this one.
+/// The resources that the server used, if it runs on this machine.
 #[derive(Debug, Serialize)]
 pub(super) struct ServerUsage {
     pub(super) pids: Vec<u32>,
@@ -50,22 +50,23 @@ pub(super) struct ServerUsage {
     pub(super) resident_bytes_per_connection: Option<f64>,
 }
 
-/// What the load generator used itself.
+/// The resources that the load generator itself used.
 #[derive(Debug, Serialize)]
 pub(super) struct ClientUsage {
     pub(super) cpu_ns_per_operation: Option<f64>,
-    /// Of the time that counted, how much was spent on a processor, and whether that is all that one thread can do.
+    /// The part of the measured time that was spent on a processor, and whether that is all that one thread
+    /// can do.
     pub(super) cpu_share: Option<f64>,
     pub(super) is_limit: bool,
     pub(super) resident_bytes_per_connection: Option<f64>,
 }
 
-/// A thread that is on a processor for more than this share of the time hardly ever waits for anything.
+/// A thread that spends more of its time than this on a processor hardly ever waits.
 const SHARE_OF_LIMIT: f64 = 0.9;
 
 impl ClientUsage {
-    /// `has_rate` says whether it sends when that is due, and not as fast as it can: then it looks at the clock again
-    /// and again instead of waiting, and is busy without being in the way.
+    /// `has_rate` says whether messages are sent at a rate instead of as fast as possible. Then the generator
+    /// polls the clock instead of sleeping, so it is busy without being a bottleneck.
     pub(super) fn new(cpu_ns_per_operation: Option<f64>, cpu_share: Option<f64>, has_rate: bool) -> Self {
         let is_limit = !has_rate && cpu_share.is_some_and(|share| share >= SHARE_OF_LIMIT);
         Self { cpu_ns_per_operation, cpu_share, is_limit, resident_bytes_per_connection: None }
@@ -78,7 +79,7 @@ impl ClientUsage {
 }
 
 impl Report {
-    /// Whether everything came that had to, and nobody who kept the rules was ended.
+    /// Whether everything arrived, and no well-behaved connection was closed.
     pub(super) fn is_good(&self) -> bool {
         [self.faults.lost, self.faults.doubled, self.faults.disordered, self.tally.wrong] == [0; 4]
             && self.tally.ended.is_empty()
@@ -162,7 +163,7 @@ impl Report {
     fn fault_rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         let faults = [self.faults.lost, self.faults.doubled, self.faults.disordered, self.tally.wrong];
-        // Where nothing was published, nothing was checked.
+        // If nothing was published, nothing was checked.
         if self.tally.published > 0 || faults != [0; 4] {
             let faults = faults.map(|count| count.to_string()).join(", ");
             rows.push(("lost, duplicated, reordered, wrong", faults));

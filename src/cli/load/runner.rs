@@ -25,14 +25,14 @@ use super::process::{self, Usage};
 use super::report::{ClientUsage, Report, ServerUsage};
 use super::target::Sources;
 
-/// Events taken from the kernel by one poll: few, so that the clock, which is read
-/// once for all of them, is near each.
+/// The most events taken from the kernel by one poll. They are few, since the clock is read only once for all
+/// of them.
 const EVENTS_MAX: usize = 128;
 
-/// Connects begun before the poll has its turn again.
+/// Connects that are begun before the next poll.
 const CONNECTS_MAX: usize = 64;
 
-/// Runs the load generator and prints what it came to. Returns whether all was well.
+/// Runs the load generator and prints its report. Returns whether all was well.
 ///
 /// # Errors
 /// A line that says what is wrong and what to do.
@@ -59,7 +59,7 @@ pub(in crate::cli) fn run(load: Load) -> Result<bool, String> {
     Ok(report.is_good())
 }
 
-/// Whether the system lets this process have so many connections.
+/// Checks that the system allows this process that many connections.
 fn check_descriptors(connections: u32) -> Result<(), String> {
     const RESERVED: u64 = 16;
     match getrlimit(Resource::Nofile).current {
@@ -71,7 +71,7 @@ fn check_descriptors(connections: u32) -> Result<(), String> {
     }
 }
 
-/// What was used at some moment.
+/// The use at some time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Snapshot {
     at_us: u64,
@@ -96,13 +96,13 @@ struct Runner {
     sources: Option<Sources>,
     origin: Instant,
     pids: Vec<u32>,
-    /// Before the first connect, when all were open, when it began to count, and ceased to.
+    /// Before the first connect, when all connections were open, and when measuring began and ended.
     snapshots: [Snapshot; 4],
     connections: u32,
     progress: ProgressBar,
-    /// Whether a line tells of each stage.
+    /// Whether to print a line for each stage.
     stages: bool,
-    /// Whether somebody wants it to end, which the next turn does; and whether somebody wanted it.
+    /// Whether to end, which the next turn does; and whether that was requested.
     stop: Arc<AtomicBool>,
     is_interrupted: bool,
 }
@@ -110,7 +110,7 @@ struct Runner {
 impl Runner {
     fn new(run: Run, addr: SocketAddr, publish_addr: SocketAddr, pids: Vec<u32>) -> io::Result<Self> {
         let begun = Instant::now();
-        // Before anything is kept for a connection: that counts as what this process uses.
+        // Before memory is allocated for connections: that counts as use of this process.
         let before = snapshot_of(&pids, begun);
         let is_shown = io::stderr().is_terminal() && !run.json && !run.stages;
         let progress =
@@ -150,7 +150,8 @@ impl Runner {
                 if error.kind() != io::ErrorKind::Interrupted {
                     return Err(error);
                 }
-                // A process that was stopped is told this, and not what has come meanwhile.
+                // If the process was stopped, the poll reports that instead of the events that occurred in
+                // the meantime.
                 timeout = Duration::ZERO;
             }
             for event in &events {
@@ -175,8 +176,8 @@ impl Runner {
         Ok(self.report())
     }
 
-    /// A poll sleeps for whole milliseconds. Where messages are due at a rate it wakes up before
-    /// and looks again, so that they are not sent late by that.
+    /// A poll sleeps for whole milliseconds. If messages are due at a rate, it wakes up before and checks
+    /// again, so that they are not late.
     fn timeout(&self) -> Duration {
         let us = self.driver.timeout_us();
         if self.driver.plan().rate.is_some() {
@@ -186,11 +187,11 @@ impl Runner {
         }
     }
 
-    /// Takes note of what was used so far, where a stage ends.
+    /// Records the use so far, at the end of a stage.
     fn enter(&mut self, before: Stage, next: Stage) {
         if self.stages {
             let (open, seconds) = (self.driver.open(), self.now_us() / 1_000_000);
-            // Who does not read it misses nothing that the report does not say.
+            // The report has the same information.
             let _ = writeln!(io::stderr(), "{} with {open} open after {seconds} s", next.name());
         }
         let snapshot = self.snapshot();
@@ -264,7 +265,7 @@ impl Runner {
         let seconds = self.driver.counted_us() as f64 / 1e6;
         let connecting_seconds = (open.at_us - before.at_us) as f64 / 1e6;
         let connections = u64::from(self.connections);
-        // After resumptions the handshakes are not those of the beginning.
+        // After resuming, the handshakes are not those of the beginning.
         let first_handshakes = if plan.workload == Workload::Storm { connections } else { tally.handshakes };
         let server = self.server_usage(last.server, first_handshakes);
         let client = before.client.zip(open.client).map(|(first, open_usage)| {
@@ -295,7 +296,7 @@ impl Runner {
         }
     }
 
-    /// What the server has used up to now, `last`.
+    /// The use of the server up to now, `last`.
     fn server_usage(&self, last: Option<Usage>, first_handshakes: u64) -> Option<ServerUsage> {
         let [before, open, begin, end] = self.snapshots;
         let (first, open_usage, usage) = (before.server?, open.server?, last?);

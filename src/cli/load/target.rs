@@ -1,9 +1,9 @@
-//! The addresses that the connections of a run come from.
+//! The source addresses of a run's connections.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Connections that one source address may have: of the 28,000 ephemeral ports of an ordinary
-/// system most may still be held by the runs of the last minute, and the search for a free one is slow.
+/// Connections per source address. An ordinary system has 28,000 ephemeral ports. Runs of the last minute may
+/// still hold most of them, and the search for a free one is slow.
 const CONNECTIONS_PER_SOURCE: u32 = 8_000;
 
 /// `A-B`, two IPv4 addresses, or one.
@@ -26,15 +26,15 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// As many addresses of loopback as `connections` need, where the server is there and one
-    /// is not enough.
+    /// As many loopback addresses as `connections` need, if the server is on loopback and one address is not
+    /// enough.
     pub(super) fn found(server: SocketAddr, connections: u32) -> Option<Self> {
         let count = connections.div_ceil(CONNECTIONS_PER_SOURCE);
         let is_ours = server.is_ipv4() && server.ip().is_loopback();
         (is_ours && count > 1).then_some(Self { first: u32::from(Ipv4Addr::LOCALHOST), count })
     }
 
-    /// The address that connection `number` comes from.
+    /// The source address of connection `number`.
     pub(super) fn of(self, number: u32) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from(self.first + number % self.count))
     }

@@ -49,7 +49,7 @@ fn rest(engine: &mut SqliteEngine) {
     engine.rest(later);
 }
 
-/// What SQLite means to do for `sql`, the triggers included.
+/// SQLite's plan for `sql`, including the triggers.
 fn plan(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let mut rows = statement.raw_query();
@@ -64,7 +64,7 @@ fn plan(connection: &Connection, sql: &str) -> Vec<String> {
 fn no_statement_scans_or_sorts() {
     let (_folder, mut engine) = new_engine();
     engine.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRIGGER_EQP, true).unwrap();
-    // With others' triggers in the file ours run as well.
+    // If the file has triggers of other programs, ours run as well.
     engine
         .connection
         .execute_batch("CREATE TRIGGER other AFTER INSERT ON messages BEGIN SELECT 1; END")
@@ -349,7 +349,7 @@ fn patience_is_short_while_locked_out_and_comes_back() {
     assert_eq!(patience(&engine), 250);
 }
 
-/// An engine on a file of which one byte is changed: `find` says which, in which page of what kind.
+/// An engine on a file with one changed byte: `find` chooses it, in pages of one kind.
 fn damaged_engine(kind: u8, find: impl Fn(&[u8]) -> Option<usize>) -> (TempDir, SqliteEngine) {
     const PAGE_BYTES: usize = 1024;
     let (folder, mut engine) = new_engine();
@@ -360,7 +360,7 @@ fn damaged_engine(kind: u8, find: impl Fn(&[u8]) -> Option<usize>) -> (TempDir, 
     drop(engine);
     let path = folder.path().join("polecat.db");
     let mut bytes = std::fs::read(&path).unwrap();
-    // Every 205th page from the second on is of pointers.
+    // Every 205th page, beginning with the second, has pointers.
     let pages = bytes.chunks_exact_mut(PAGE_BYTES).enumerate().filter(|(number, _)| number % 205 != 1);
     let mut pages = pages.map(|(_, page)| page).filter(|page| page[0] == kind);
     assert!(pages.any(|page| find(page).map(|at| page[at] ^= 1).is_some()), "no such page");
@@ -370,7 +370,7 @@ fn damaged_engine(kind: u8, find: impl Fn(&[u8]) -> Option<usize>) -> (TempDir, 
     (folder, engine)
 }
 
-/// Looks through all of it; returns the steps that this took and the faults that were found.
+/// Checks all of it; returns the steps that this took and the faults that were found.
 fn look_through(engine: &mut SqliteEngine) -> (usize, u64) {
     engine.verification = Verification::of_all(engine.known);
     let (mut now, mut steps) = (NOW, 0);
@@ -388,12 +388,12 @@ fn look_through(engine: &mut SqliteEngine) -> (usize, u64) {
 fn a_bit_that_leads_searches_astray_is_noticed() {
     const INNER_OF_INDEX: u8 = 2;
     const INNER_OF_TABLE: u8 = 5;
-    // The cell in the middle of the page: which page is below, and the last key in that.
+    // The cell in the middle of the page: the number of the page below, and the last key in that.
     let cell = |page: &[u8]| {
         let place = 12 + usize::from(u16::from_be_bytes([page[3], page[4]])) / 2 * 2;
         usize::from(u16::from_be_bytes([page[place], page[place + 1]])) + 4
     };
-    // A key of the index is its length, the head of a record, and that: a channel first.
+    // A key of the index is its length, the header of a record, and its values; the first is a channel.
     let channel = |page: &[u8]| Some(cell(page) + 1 + usize::from(page[cell(page) + 1]));
     let (_folder, mut engine) = damaged_engine(INNER_OF_INDEX, channel);
     let (steps, faults) = look_through(&mut engine);

@@ -1,4 +1,4 @@
-//! What is asked of `polecat doctor`, and what it prints.
+//! The flags of `polecat doctor`, and its output.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The database file: whether a server could use it, who does, and what it lies on.
+//! The database file: whether a server could use it, which programs use it, and its file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use super::finding::Finding;
 use super::locks::{Holder, Kind, holders};
 use crate::store::sqlite::{Examined, examine, folder_of, locate, other_names};
 
-/// Below it publishing may soon fail.
+/// With less free space than this, publishing may soon fail.
 const FREE_BYTES_WARN: u64 = 256 << 20;
 const FREE_BYTES_BAD: u64 = 16 << 20;
 
-/// Pages that nothing is in, which are worth a word.
+/// Free pages of this size are worth mentioning.
 const PAGES_BYTES_WARN: u64 = 16 << 20;
 
-/// A log that a server cannot copy back. It has no more than a quarter of that by itself.
+/// A log of this size cannot be copied back for some reason. Normally it has at most a quarter of that.
 const LOG_BYTES_WARN: u64 = 64 << 20;
 
-/// File systems over a network: they have no shared memory between machines, which a write-ahead log needs, and their
-/// locks are not to be relied on.
+/// Network file systems: they lack the shared memory between machines that a write-ahead log needs, and their
+/// locks are unreliable.
 const NETWORKED: [&str; 14] = [
     "nfs",
     "nfs4",
@@ -39,7 +39,7 @@ const NETWORKED: [&str; 14] = [
     "davfs",
 ];
 
-/// File systems that are gone with the machine's power.
+/// File systems whose contents are lost when the machine loses power.
 const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 
 pub(super) fn findings(path: &Path) -> Vec<Finding> {
@@ -51,7 +51,7 @@ pub(super) fn findings(path: &Path) -> Vec<Finding> {
         let text = format!("{}: its folder does not exist", path.display());
         return vec![Finding::bad("database", text, format!("mkdir -p {}", quoted(folder)))];
     }
-    // Of a link, what it leads to: the log lies there.
+    // The target of a link: the log is beside that.
     let located = match locate(path) {
         Ok(located) => located,
         Err(reason) => return vec![unusable(path, &reason)],
@@ -72,7 +72,7 @@ pub(super) fn findings(path: &Path) -> Vec<Finding> {
     findings
 }
 
-/// A file that no server could use, with a reason that says what to do behind a semicolon.
+/// A file that no server could use; the part of the reason behind the semicolon says what to do.
 fn unusable(path: &Path, reason: &str) -> Finding {
     let (what, command) = reason.split_once("; ").unwrap_or((reason, "name another file with --db"));
     Finding::bad("database", format!("{}: {what}", path.display()), command)
@@ -166,7 +166,7 @@ fn contents(path: &Path, is_in_use: bool) -> Vec<Finding> {
     }
 }
 
-/// What the file takes up of the disk although nothing is in it, if that is much.
+/// The free pages of the file, if they are many.
 fn free_pages(path: &Path, found: Examined) -> Option<Finding> {
     const NAME: &str = "free pages";
     if found.free_bytes < PAGES_BYTES_WARN || found.free_bytes < found.bytes / 4 {
@@ -230,16 +230,16 @@ fn judge(kind: Option<&str>) -> Option<Finding> {
     })
 }
 
-/// The kind of the file system that `folder` lies on, by the kernel's list of what is mounted where.
+/// The kind of the file system of `folder`, from the kernel's list of mounts.
 fn kind_at(mounts: &str, folder: &Path) -> Option<String> {
     let mounted = mounts.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
-        // What the path itself has of white space is written in octal.
+        // White space in the path is written in octal.
         let place = before.split(' ').nth(4)?.replace("\\040", " ").replace("\\011", "\t");
         let kind = after.split(' ').next()?;
         folder.starts_with(&place).then(|| (Path::new(&place).components().count(), kind.to_owned()))
     });
-    // The deepest one, and of several there the one that was mounted last.
+    // The deepest mount point; if several are mounted there, the last one.
     mounted.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
 }
 
@@ -251,7 +251,7 @@ fn list(holders: &[Holder]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);

@@ -1,8 +1,8 @@
-//! What `polecat doctor` says of one thing.
+//! A finding of `polecat doctor`.
 
 use serde::Serialize;
 
-/// How it stands with something.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
@@ -12,12 +12,12 @@ pub(super) enum Level {
     Bad,
 }
 
-/// What was found out about one thing.
+/// The finding about one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) name: &'static str,
     pub(super) level: Level,
-    /// What there is, and what that binds.
+    /// The current state, and what it limits.
     pub(super) text: String,
     pub(super) command: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Who holds a file, as the kernel tells.
+//! The processes that hold locks on a file, according to the kernel.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,16 +8,16 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) pid: u32,
-    /// The name of its program, where that can be seen.
+    /// The name of its program, if that can be seen.
     pub(super) name: Option<String>,
 }
 
-/// What kind of lock is looked for.
+/// The kind of lock to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Of the whole file, as a polecat takes it as long as it runs.
+    /// A lock of the whole file, as a polecat holds it while it runs.
     Whole,
-    /// Of a part of it, for writing, as SQLite takes it for a transaction.
+    /// A write lock of a part of the file, as SQLite holds it for a transaction.
     Writing,
 }
 
@@ -28,11 +28,11 @@ struct Lock {
     inode: u64,
 }
 
-/// How often the kernel's table is read: it is given out in pieces, and while others lock and unlock, a lock
-/// between two of them is passed over now and then.
+/// How often the kernel's table is read. The kernel returns it in pieces, and while other processes lock and
+/// unlock, a lock between two pieces can be missed.
 const READINGS: usize = 5;
 
-/// Who holds such a lock of the file at `path`; `None` where the system does not tell.
+/// The processes that hold such a lock of the file at `path`; `None` if the system does not tell.
 pub(super) fn holders(path: &Path, kind: Kind) -> Option<Vec<Holder>> {
     let read = |_| fs::read_to_string("/proc/locks").ok();
     let table = (0..READINGS).map(read).collect::<Option<String>>()?;
@@ -41,13 +41,13 @@ pub(super) fn holders(path: &Path, kind: Kind) -> Option<Vec<Holder>> {
     let mut pids = locks.filter(|lock| lock.inode == file.ino()).map(|lock| lock.pid).collect::<Vec<_>>();
     pids.sort_unstable();
     pids.dedup();
-    // Another file system may have a file of the same number.
+    // A file on another file system may have the same number.
     pids.retain(|pid| has_open(*pid, &file).unwrap_or(true));
     let name = |pid: u32| Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned());
     Some(pids.into_iter().map(|pid| Holder { pid, name: name(pid) }).collect())
 }
 
-/// `1: POSIX  ADVISORY  WRITE 4295 fe:00:5361378 0 EOF`; those who wait have an arrow in it.
+/// `1: POSIX  ADVISORY  WRITE 4295 fe:00:5361378 0 EOF`; a process that waits has an arrow in its line.
 fn parse(line: &str, wanted: Kind) -> Option<Lock> {
     let fields = line.split_whitespace().collect::<Vec<_>>();
     let &[_, kind, _, access, pid, file, ..] = fields.as_slice() else { return None };
@@ -59,7 +59,7 @@ fn parse(line: &str, wanted: Kind) -> Option<Lock> {
     is_wanted.then_some(Lock { pid: pid.parse().ok()?, inode })
 }
 
-/// Whether the process has this very file open; `None` where that cannot be seen.
+/// Whether the process has this very file open; `None` if that cannot be seen.
 fn has_open(pid: u32, file: &fs::Metadata) -> Option<bool> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let mut files = descriptors.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());

@@ -1,5 +1,4 @@
-//! `polecat doctor`: what limits a server on this machine, and whether its database is sound. It looks, and
-//! changes nothing.
+//! `polecat doctor`: what limits a server on this machine, and whether its database is sound. It only reads.
 
 mod finding;
 mod system;

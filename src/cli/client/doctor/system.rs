@@ -12,11 +12,11 @@ use crate::shell::clock::unix_micros;
 use crate::shell::flags::DESCRIPTORS_RESERVED;
 use crate::shell::listeners::BACKLOG;
 
-/// What the server's own limits allow it to hold, by default: frames in memory, what is unfinished, what is not
-/// read yet, and some.
+/// What a server can hold with its default limits: frames in memory, unfinished messages, unsent data, and
+/// some more.
 const HELD_BYTES: u64 = 160 << 20;
 
-/// Of the system's memory for sockets, for each connection.
+/// The socket memory for each connection.
 const SOCKET_BYTES: u64 = 16 << 10;
 
 pub(super) fn findings(connections: u64) -> Vec<Finding> {
@@ -63,7 +63,7 @@ fn descriptors(limit: Rlimit, system_max: Option<u64>, connections: u64) -> Find
     if room < 64 { Finding::bad(NAME, text, command) } else { Finding::warn(NAME, text, command) }
 }
 
-/// `file-nr`: in use, free, the most of all processes together.
+/// `file-nr`: used, free, and the maximum of all processes together.
 fn open_files(file_nr: &[u64], connections: u64) -> Finding {
     const NAME: &str = "open files";
     let [used, _, most] = file_nr else {
@@ -112,7 +112,7 @@ fn ports(range: &[u64], connections: u64) -> Finding {
     Finding::warn(NAME, text, "sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"")
 }
 
-/// `tcp_mem`: pages from which on the kernel is at ease, saves, and refuses.
+/// `tcp_mem`: the numbers of pages at which the kernel is relaxed, saves memory, and refuses.
 fn socket_memory(tcp_mem: &[u64], connections: u64) -> Finding {
     const NAME: &str = "socket memory";
     let [_, _, pages] = tcp_mem else {
@@ -159,7 +159,7 @@ fn memory(meminfo: Option<&str>, of_group: Option<u64>) -> Finding {
     }
 }
 
-/// What the control group of this process has left, where it has a limit.
+/// The remaining memory of this process's control group, if that has a limit.
 fn cgroup_left(read: &impl Fn(&str) -> Option<String>) -> Option<u64> {
     let groups = read("/proc/self/cgroup")?;
     let number = |path: String| read(&path)?.trim().parse::<u64>().ok();

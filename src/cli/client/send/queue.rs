@@ -1,4 +1,4 @@
-//! What is not acknowledged yet, in its order.
+//! The messages that are not acknowledged yet, in order.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::sent::{Moment, Sent};
 use super::super::terminal::tell;
 
-/// Bytes in a queue, beyond which it takes no more; one message may be longer.
+/// With this many bytes, a queue accepts no more; one message may be longer.
 const BYTES_MAX: usize = 1 << 20;
 
 /// What all messages of a run have in common.
@@ -46,13 +46,13 @@ struct Outgoing<'a> {
 
 #[derive(Debug)]
 struct Entry {
-    /// Of the line; rising.
+    /// The number of the line; rising.
     number: u64,
     text: String,
     is_under_way: bool,
-    /// Where it may be stored.
+    /// Set if it may be stored.
     sent: Option<Sent>,
-    /// Whether an answer was lost.
+    /// Whether a response was lost.
     is_doubtful: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Queue {
     entries: VecDeque<Entry>,
     bytes: usize,
     under_way: usize,
-    /// When the last answer came, or the first message that waits for one was sent.
+    /// When the last answer came, or when the first message without an answer was sent.
     answered: Instant,
     refused: u64,
     has_lines: bool,
@@ -88,7 +88,7 @@ impl Queue {
         }
     }
 
-    /// The one message that there is.
+    /// The only message of a run.
     pub(super) fn push_only(&mut self, content: &str) {
         self.has_lines = false;
         let key = self.key.clone();
@@ -117,8 +117,8 @@ impl Queue {
         self.entries.push_back(entry);
     }
 
-    /// The next one to be sent, which counts as sent. Those that the server would not take are refused, and so are
-    /// those that it might store twice, since it remembers keys for `memory`.
+    /// The next message to send; it counts as sent. A message that the server would not accept is refused. So
+    /// is one that the server might store twice, since it remembers keys only for `memory`.
     pub(super) fn next_to_send(&mut self, bytes_max: usize, memory: Duration, now: Moment) -> Option<&str> {
         if self.under_way >= self.window {
             return None;
@@ -150,13 +150,13 @@ impl Queue {
         Some(&entry.text)
     }
 
-    /// The server has it; returns whether that is news.
+    /// The server has stored it; returns whether that is new.
     pub(super) fn stored(&mut self, number: u64) -> bool {
         self.answered = Instant::now();
         self.remove(number).is_some()
     }
 
-    /// It is not stored, and is to be sent again.
+    /// It is not stored, and must be sent again.
     pub(super) fn refused_for_now(&mut self, number: u64) {
         self.answered = Instant::now();
         if let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) {
@@ -168,7 +168,7 @@ impl Queue {
         }
     }
 
-    /// It is not sent any more, and not stored unless an answer was lost.
+    /// It is not sent again. It is not stored, unless a response was lost.
     pub(super) fn refused_for_good(&mut self, number: u64, why: &str) {
         self.answered = Instant::now();
         if let Some(entry) = self.remove(number) {
@@ -178,13 +178,13 @@ impl Queue {
         }
     }
 
-    /// Something is not sent at all.
+    /// A line is not sent at all.
     pub(super) fn refuse(&mut self, why: &str) {
         self.refused += 1;
         tell(why);
     }
 
-    /// What was under way when the connection broke.
+    /// Messages in flight when the connection broke are sent again.
     pub(super) fn send_all_again(&mut self) {
         for entry in &mut self.entries {
             entry.is_doubtful |= std::mem::take(&mut entry.is_under_way);
@@ -192,7 +192,7 @@ impl Queue {
         self.under_way = 0;
     }
 
-    /// Fewer at once from now on.
+    /// Reduces the number in flight from now on.
     pub(super) fn halve_window(&mut self) {
         self.window = (self.window / 2).max(1);
     }
@@ -213,22 +213,22 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// The number of the first that is not known to be stored.
+    /// The number of the first message that is not known to be stored.
     pub(super) fn first(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.number)
     }
 
-    /// Whether the first may be stored nevertheless.
+    /// Whether the first one may be stored nevertheless.
     pub(super) fn is_doubtful(&self) -> bool {
         self.entries.front().is_some_and(|entry| entry.is_doubtful)
     }
 
-    /// How many will not be stored, or are not known to be.
+    /// How many messages will not be stored, or are not known to be.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Since when an answer is owed; `None` where none is.
+    /// Since when an answer is outstanding; `None` if none is.
     pub(super) fn answered(&self) -> Option<Instant> {
         (self.under_way > 0).then_some(self.answered)
     }
@@ -295,18 +295,18 @@ mod tests {
             queue.next_to_send(1000, MEMORY, Moment::at_ms(ms)).map(|text| text.contains("\"k-1\""))
         };
         assert_eq!((next(&mut queue, 0), next(&mut queue, 0)), (Some(true), Some(false)));
-        // The store has refused the second, and no answer was lost: its age begins anew.
+        // The store has refused the second one, and no response was lost: its age begins anew.
         queue.refused_for_now(2);
         queue.send_all_again();
         assert_eq!(next(&mut queue, 8_000), Some(false), "the second, not the first");
         assert_eq!((queue.refused(), queue.first()), (1, Some(2)));
-        // Refused after an answer was lost: it may be stored nevertheless.
+        // Refused after a response was lost: it may be stored nevertheless.
         queue.send_all_again();
         assert_eq!(next(&mut queue, 15_999), Some(false));
         queue.refused_for_now(2);
         assert_eq!(next(&mut queue, 16_000), Some(false), "the third");
         assert_eq!((queue.refused(), queue.first()), (2, Some(3)));
-        // A server that says nothing of keys takes what was not sent, and nothing else.
+        // If a server does not say how long it remembers keys, only unsent messages are sent to it.
         queue.send_all_again();
         queue.push(4, "x");
         let text = queue.next_to_send(1000, Duration::ZERO, Moment::at_ms(16_000)).unwrap();

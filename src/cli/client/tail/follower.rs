@@ -1,5 +1,5 @@
-//! Where a follower is, and what it makes of what it is told (PROTOCOL.md, "14. polecat.v1"). No socket, no
-//! clock.
+//! The position of a follower, and its reaction to messages (PROTOCOL.md, "14. polecat.v1"). It has no socket
+//! and no clock.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -9,30 +9,30 @@ use super::super::incoming::{Gap, Health, Hello, Incoming, Reconnect, Resumed};
 use super::super::server::{Failure, excerpt};
 use super::super::show::{Part, Style, time};
 
-/// Knows how far it has come.
+/// Tracks the position.
 #[derive(Debug)]
 pub(super) struct Follower {
     path: String,
     sequence: Sequence,
-    /// What to resume after; `None` as long as only what comes is wanted.
+    /// The id to resume after; `None` while only new messages are wanted.
     cursor: Option<u64>,
-    /// Under which that was given.
+    /// The epoch of that id.
     epoch: Option<String>,
-    /// What `hello` has said, until the next message: if a gap follows and a break swallows it, it has to be
-    /// asked for again.
+    /// The epoch of the latest `hello`, until the next message. If a gap follows and a break loses it, the
+    /// server must be able to report it again.
     next_epoch: Option<String>,
     /// The last id that was shown and means the same to the server.
     shown: u64,
-    /// Connections that have said hello.
+    /// Connections that have sent `hello`.
     hellos: u64,
-    /// Whether everything is shown from the oldest on, so that nobody can miss what is older.
+    /// Whether everything is shown from the oldest message on, so that nothing older can be missed.
     wants_all: bool,
 }
 
-/// What to do with a message.
+/// The reaction to a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is one to be shown, for the first time.
+    /// Show it; it is new.
     Show,
     Hello {
         heartbeat_ms: u64,
@@ -41,13 +41,13 @@ pub(super) enum Step {
     Reconnect {
         after_ms: u64,
     },
-    /// Something to be said on stderr.
+    /// Print this on stderr.
     Tell(String),
     Nothing,
 }
 
 impl Follower {
-    /// Follows `channel`, or the events, from behind `after`, or from when it is connected.
+    /// Follows `channel`, or the events, from after the id `after`, or from the time of connecting.
     pub(super) fn new(channel: Option<&str>, after: Option<u64>) -> Self {
         let (path, sequence) = match channel {
             Some(name) => {
@@ -68,7 +68,7 @@ impl Follower {
         }
     }
 
-    /// What to ask the server for next.
+    /// The next request target.
     pub(super) fn target(&self) -> String {
         let Some(cursor) = self.cursor else { return self.path.clone() };
         let mut target = format!("{}?last_event_id={}", self.path, self.id(cursor));
@@ -79,7 +79,7 @@ impl Follower {
         target
     }
 
-    /// Takes what the server says next.
+    /// Takes in the server's next message.
     pub(super) fn take(&mut self, text: &str) -> Result<Step, Failure> {
         let incoming = Incoming::parse(text)?;
         if incoming.is_published() {
@@ -95,7 +95,7 @@ impl Follower {
                 Step::Reconnect { after_ms }
             }
             "health_status" => health(&incoming.payload()?),
-            // Heartbeats, and what later versions may have.
+            // Heartbeats, and messages of later versions.
             _ => Step::Nothing,
         };
         if let Some(id) = self.id_of(&incoming)
@@ -160,7 +160,7 @@ impl Follower {
         Ok(Step::Show)
     }
 
-    /// All up to `id` was sent.
+    /// Everything up to `id` was sent.
     fn stands_at(&mut self, id: u64) {
         self.cursor = Some(id);
         if let Some(epoch) = self.next_epoch.take() {
@@ -187,7 +187,7 @@ fn health(health: &Health) -> Step {
     })
 }
 
-/// Appends a message of a channel, or an event, as people read it.
+/// Appends a message of a channel, or an event, in a form for people.
 pub(super) fn write_for_people(text: &str, style: Style, out: &mut String) -> Result<(), Failure> {
     let incoming = Incoming::parse(text)?;
     if incoming.data.is_none() {
@@ -215,7 +215,7 @@ fn write_event(event: &Incoming<'_>, style: Style, out: &mut String) {
     style.push(Part::Name, &event.kind, out);
     let payload = event.payload.map_or("{}", serde_json::value::RawValue::get);
     out.push(' ');
-    // White space only is what it may have of control characters; the rest is as in a text.
+    // The only control characters that it can have are white space; others are escaped as in any text.
     style.push(Part::Plain, &payload.replace(['\n', '\r', '\t'], " "), out);
     if let Some(correlation) = &event.correlation_id {
         style.push(Part::Faint, &format!(" {correlation}"), out);

@@ -66,7 +66,7 @@ fn another_database_is_begun_anew() {
     follower.take(&hello("other", 0)).unwrap();
     follower.take(&control("gap", &gap("message-00008", "message-00000"), 0)).unwrap();
     assert_eq!(follower.take(&message(1)).unwrap(), Step::Show);
-    // A server that does not say how far both agree.
+    // A server that does not report `agreed`.
     follower.take(&hello("third", 0)).unwrap();
     let bare = r#"{"requested":"message-00001","oldest":"message-00001","newest":"message-00009"}"#;
     follower.take(&control("gap", bare, 0)).unwrap();
@@ -139,7 +139,7 @@ fn rubbish_is_an_error_and_the_unknown_is_ignored() {
         );
         assert_eq!(events.take(&imitated).unwrap(), Step::Show, "{cause:?}");
     }
-    // A message is what has data, whatever it is called.
+    // Anything with data is a message, whatever its type.
     let called = r#"{"type":"hello","data":{"id":8},"event_id":"message-00008"}"#;
     assert_eq!(follower.take(called).unwrap(), Step::Show);
     let without = r#"{"type":"message","event_id":"message-00009"}"#;
