@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Answer, ChannelDetail, Ticket};
+use crate::store::engine::{Answer, ChannelDetail, Names, Ticket};
 
-use super::queries::{Ids, Name, row_id};
-use super::questions::{CHANNEL_COUNT, COUNT_ROWS, FIRST_CHANNEL, NEXT_CHANNEL};
+use super::queries::{COUNT_ROWS, Ids, Name, row_id};
+use super::questions::{CHANNEL_COUNT, next_name};
 
 /// The most channels whose counts are remembered. Beyond that, counting begins anew.
 const CHANNELS_MAX: usize = 100_000;
@@ -133,14 +133,9 @@ impl Details {
 
     /// Skips to the next channel. A value that is not text is not a channel name, and sorts after all text.
     fn find_next(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        let mut statement =
-            connection.prepare_cached(if self.last.is_some() { NEXT_CHANNEL } else { FIRST_CHANNEL })?;
-        let mut rows = match &self.last {
-            Some(last) => statement.query((last,))?,
-            None => statement.query(())?,
+        let Some((name, _)) = next_name(connection, Names::Channels, self.last.as_ref())? else {
+            return Ok(false);
         };
-        let Some(row) = rows.next()? else { return Ok(false) };
-        let name = Name::from(row.get_ref(0)?);
         let is_text = name.is_text();
         self.last = Some(name);
         Ok(is_text)

@@ -6,8 +6,10 @@ use rusqlite::{CachedStatement, Connection, Row};
 
 use crate::store::engine::{Answer, Record, Selection, Span, Ticket};
 
-use super::queries::{Bounds, Ids, event, integer, message, row_id, take, text};
-use super::questions::{ALL_AFTER, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER};
+use super::queries::{
+    ALL_AFTER, Bounds, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER, Ids, event, integer, message, row_id, take,
+    text,
+};
 
 /// The weight of a record in addition to its texts.
 const WEIGHT: usize = 96;

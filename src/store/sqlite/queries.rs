@@ -14,6 +14,9 @@ use rusqlite::{Connection, Row, Rows};
 use crate::store::engine::{Mark, Record, Stream};
 use crate::wire::protocol::{CorrelationId, Event, Message};
 
+/// Index entries that one step counts.
+pub(super) const COUNT_ROWS: usize = 4_096;
+
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (channel_id, author, content, timestamp, lane, provider, token_count)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -24,10 +27,28 @@ const MESSAGE: &str = "SELECT id, channel_id, author, content, timestamp, lane, 
 const EVENT: &str = "SELECT id, type, payload, correlation_id, timestamp FROM events WHERE id = ?1";
 const OLDEST_MESSAGE: &str = "SELECT min(id) FROM messages WHERE id > 0 AND id <= ?1";
 const OLDEST_EVENT: &str = "SELECT min(id) FROM events WHERE id > 0 AND id <= ?1";
+pub(super) const CHANNEL_AFTER: &str =
+    "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages INDEXED BY idx_messages_channel
+      WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
+pub(super) const ALL_AFTER: &str =
+    "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
+       FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id";
+pub(super) const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
+       FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
 
 /// All of the above.
-pub(super) const ALL: [&str; 6] =
-    [INSERT_MESSAGE, INSERT_EVENT, MESSAGE, EVENT, OLDEST_MESSAGE, OLDEST_EVENT];
+pub(super) const ALL: [&str; 9] = [
+    INSERT_MESSAGE,
+    INSERT_EVENT,
+    MESSAGE,
+    EVENT,
+    OLDEST_MESSAGE,
+    OLDEST_EVENT,
+    CHANNEL_AFTER,
+    ALL_AFTER,
+    EVENTS_AFTER,
+];
 
 /// Inserts `record` and returns the id that it got.
 pub(super) fn insert(connection: &Connection, record: &Record) -> rusqlite::Result<u64> {

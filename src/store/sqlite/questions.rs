@@ -5,27 +5,18 @@ use rusqlite::{Connection, Row};
 use crate::store::engine::{Answer, Mark, Names, Record, Selection, Stream, Ticket, name_weight};
 
 use super::lists::{Search, slice};
-use super::queries::{Bounds, Known, Name, event, integer, message, row_id, take};
+use super::queries::{
+    Bounds, CHANNEL_AFTER, EVENTS_AFTER, Known, Name, event, integer, message, row_id, take,
+};
 
 /// Names that one step looks up.
 pub(super) const SLICE_ROWS: usize = 512;
-/// Index entries that one step counts.
-pub(super) const COUNT_ROWS: usize = 4_096;
 
-pub(super) const CHANNEL_AFTER: &str =
-    "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
 pub(super) const CHANNEL_COUNT: &str = "SELECT id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
-pub(super) const ALL_AFTER: &str =
-    "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
-       FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id";
-pub(super) const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
-       FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
-pub(super) const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
+const FIRST_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id >= '' ORDER BY channel_id LIMIT 1";
-pub(super) const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
+const NEXT_CHANNEL: &str = "SELECT channel_id FROM messages INDEXED BY idx_messages_channel
       WHERE channel_id > ?1 ORDER BY channel_id LIMIT 1";
 const FIRST_COUNT: &str = "SELECT name, count FROM polecat_counts WHERE kind = ?1 ORDER BY name LIMIT 1";
 const NEXT_COUNT: &str =
@@ -34,17 +25,8 @@ const TOTAL: &str =
     "SELECT count, tokens_high, tokens_low FROM polecat_counts WHERE kind = 'total' AND name = ''";
 
 /// All of the above.
-pub(super) const ALL: [&str; 9] = [
-    CHANNEL_AFTER,
-    CHANNEL_COUNT,
-    ALL_AFTER,
-    EVENTS_AFTER,
-    FIRST_CHANNEL,
-    NEXT_CHANNEL,
-    FIRST_COUNT,
-    NEXT_COUNT,
-    TOTAL,
-];
+pub(super) const ALL: [&str; 6] =
+    [CHANNEL_COUNT, FIRST_CHANNEL, NEXT_CHANNEL, FIRST_COUNT, NEXT_COUNT, TOTAL];
 
 /// A query with short steps; most take only one.
 #[derive(Debug)]
@@ -192,7 +174,7 @@ fn names(
 }
 
 /// Hops from each name straight to the next: the cost is the number of names, not of messages.
-fn next_name(
+pub(super) fn next_name(
     connection: &Connection,
     of: Names,
     last: Option<&Name>,

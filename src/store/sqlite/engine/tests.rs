@@ -5,11 +5,14 @@ use std::rc::Rc;
 use rusqlite::config::DbConfig;
 use tempfile::TempDir;
 
+use super::super::backup;
+use super::super::checkpoint::{BUSY_BYTES_MAX, IDLE_BYTES_MAX};
+use super::super::options::Durability;
+use super::super::queries::COUNT_ROWS;
+use super::super::questions::SLICE_ROWS;
 use super::*;
 use crate::store::engine::{Names, Stream, name_weight};
 use crate::wire::protocol::Message;
-use checkpoint::{BUSY_BYTES_MAX, IDLE_BYTES_MAX};
-use questions::{COUNT_ROWS, SLICE_ROWS};
 
 const NOW: Now = Now { monotonic_ms: 50_000, unix_micros: 1_767_605_400_123_456 };
 
