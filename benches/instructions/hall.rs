@@ -96,13 +96,13 @@ impl Client {
 
 /// The server and its time.
 pub(crate) struct Hall {
-    pub(crate) server: Server<Wire, MemoryEngine>,
+    pub(crate) server: Server<Wire>,
     now_ms: u64,
 }
 
 impl Hall {
     pub(crate) fn new() -> Self {
-        let engine = MemoryEngine::starting_at(0, 0).with_records(RECORDS_MAX, RECORDS_MAX);
+        let engine = Box::new(MemoryEngine::starting_at(0, 0).with_records(RECORDS_MAX, RECORDS_MAX));
         let now = Now { monotonic_ms: 0, unix_micros: START_UNIX_MICROS };
         Self { server: Server::new(Config::default(), engine, 1, now), now_ms: 0 }
     }

@@ -101,7 +101,7 @@ impl Socket for Wire {
 /// A server, its clients and its time. A client's number is that of its socket; those who
 /// come first keep that number as their index.
 pub(crate) struct Crowd {
-    pub(crate) server: Server<Wire, MemoryEngine>,
+    pub(crate) server: Server<Wire>,
     /// The server's index of each socket.
     indices: Vec<u32>,
     now_ms: u64,
@@ -124,7 +124,7 @@ impl Crowd {
         });
         let now = Now { monotonic_ms: 0, unix_micros: START_UNIX_MICROS };
         Self {
-            server: Server::new(config, MemoryEngine::starting_at(0, 0), 1, now),
+            server: Server::new(config, Box::new(MemoryEngine::starting_at(0, 0)), 1, now),
             indices: Vec::with_capacity(clients),
             now_ms: 0,
             timeout_ms: Some(0),

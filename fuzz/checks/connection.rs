@@ -75,7 +75,7 @@ pub fn check(data: &[u8]) {
 }
 
 struct World {
-    server: Server<End, MemoryEngine>,
+    server: Server<End>,
     lines: Vec<Rc<RefCell<Line>>>,
     /// Which line, and the server's index for it.
     places: [Option<(usize, u32)>; PLACES],
@@ -111,7 +111,7 @@ impl World {
         let config = Config { limits, timeouts, budgets, ..Config::default() };
         let now = Now { monotonic_ms: 0, unix_micros: START_UNIX_MICROS };
         Self {
-            server: Server::new(config, engine, 1, now),
+            server: Server::new(config, Box::new(engine), 1, now),
             lines: Vec::new(),
             places: [None; PLACES],
             now_ms: 0,

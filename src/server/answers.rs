@@ -1,12 +1,10 @@
 //! What the engine answers, and what that sets off: logs grow from here only,
 //! and nobody is told of a record before its answer.
 
-use std::rc::Rc;
-
 use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::hub::entry::Entry;
-use crate::store::engine::{Answer, Engine, EngineError, Record, Ticket};
+use crate::store::engine::{Answer, EngineError, Record, Ticket};
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{write_event, write_message, write_numbered};
 use crate::wire::v1::{ErrorCode, Place};
@@ -14,22 +12,23 @@ use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
 use super::connections::CloseReason;
 use super::exchange::detail_body;
-use super::server::{Ask, Page, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::{Page, Pending};
 
 /// Room for what an answer to a POST says beside the record.
 const ANSWER_BYTES: usize = 160;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     pub(super) fn apply(&mut self, answer: Answer) {
         match answer {
             Answer::Committed { id, record, ticket, weight } => {
-                self.take_off_backlog(weight);
+                self.store.note_appended(weight);
                 self.apply_committed(id, &record, ticket);
             }
             Answer::Repeated { id, record, ticket, weight } => {
                 self.metrics.repeated += 1;
-                self.take_off_backlog(weight);
+                self.store.note_appended(weight);
                 if let Some(ticket) = ticket {
                     self.answer_stored(ticket, id, &record, true);
                 }
@@ -39,7 +38,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             Answer::Refused { ticket, weight, error } => {
                 self.metrics.refused += 1;
-                self.take_off_backlog(weight);
+                self.store.note_appended(weight);
                 log::debug!("a record could not be stored: {error}");
                 if let Some(ticket) = ticket {
                     self.answer_error(ticket, &error);
@@ -67,12 +66,6 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    /// An append of `weight` is answered; 0 is none.
-    fn take_off_backlog(&mut self, weight: usize) {
-        self.engine_backlog_bytes -= weight;
-        self.engine_backlog_records -= usize::from(weight > 0);
-    }
-
     fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
         self.metrics.committed += 1;
         let scratch = &mut self.scratch;
@@ -85,8 +78,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Tells whoever appended `record` that it is stored as `id`.
     fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, is_repeated: bool) {
-        match self.take_ask(ticket) {
-            Some(Ask::Request { connection, exchange }) => {
+        match self.take(ticket) {
+            Some(Pending::Request { connection, exchange }) => {
                 let mut body = Vec::with_capacity(ANSWER_BYTES + record.weight());
                 body.extend_from_slice(b"{\"success\":true,");
                 match record {
@@ -100,12 +93,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     }
                 }
                 body.push(b'}');
-                let window = Rc::clone(&self.idempotency_window);
+                let window = self.store.idempotency_window();
                 let extra = [("Idempotency-Window", &*window), ("Idempotency-Replayed", "true")];
                 let extra = &extra[..1 + usize::from(is_repeated)];
                 self.answer(connection, &exchange, Status::OK, &body, extra);
             }
-            Some(Ask::Publish { connection, id: Some(client_id) }) => {
+            Some(Pending::Publish { connection, id: Some(client_id) }) => {
                 self.tell(connection, |place, out| place.write_ack(&client_id, id, out));
             }
             _ => {}
@@ -126,7 +119,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Tells a subscriber how much it missed; that follows. If it was nothing, there is no history to be read.
     fn apply_count(&mut self, ticket: Ticket, (count, is_cut): (u64, bool), oldest: u64) {
-        let Some(Ask::Resume { connection, from, through }) = self.take_ask(ticket) else { return };
+        let Some(Pending::Resume { connection, from, through }) = self.take(ticket) else { return };
         if self.connections.end_history(connection) {
             self.tell(connection, |place, out| place.write_resumed(from, count, is_cut, out));
             if count == 0
@@ -141,22 +134,23 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     fn answer_error(&mut self, ticket: Ticket, error: &EngineError) {
-        match self.take_ask(ticket) {
-            Some(Ask::Request { connection, exchange } | Ask::Channels { connection, exchange, .. }) => {
+        match self.take(ticket) {
+            Some(
+                Pending::Request { connection, exchange } | Pending::Channels { connection, exchange, .. },
+            ) => {
                 let body = detail_body(&format!("the store is not available: {error}"));
                 let extra = [("Retry-After", "1")];
                 self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
             }
-            Some(Ask::List { connection }) => self.fail_list(connection, error),
-            Some(Ask::Publish { connection, id }) => {
+            Some(Pending::List { connection }) => self.fail_list(connection, error),
+            Some(Pending::Publish { connection, id }) => {
                 let message = error.to_string();
                 self.tell(connection, |place, out| {
                     place.write_error(ErrorCode::StoreUnavailable, &message, id.as_ref(), out);
                 });
             }
-            Some(Ask::Resume { connection, .. }) => self.give_up_on(connection),
-            Some(Ask::Page { serial, after, waiters }) => {
-                self.pages_asked.remove(&(serial, after));
+            Some(Pending::Resume { connection, .. }) => self.give_up_on(connection),
+            Some(Pending::Page { waiters, .. }) => {
                 for id in waiters {
                     self.give_up_on(id);
                 }
@@ -173,29 +167,28 @@ impl<S: Socket, E: Engine> Server<S, E> {
         }
     }
 
-    pub(super) fn take_ask(&mut self, ticket: Ticket) -> Option<Ask> {
-        let ask = self.asks.try_remove(usize::try_from(ticket.0).ok()?);
-        match &ask {
-            Some(Ask::List { connection }) => {
+    /// Takes out what waits for the answer with that ticket.
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
+        let pending = self.store.take(ticket)?;
+        match &pending {
+            Pending::List { connection } => {
                 self.lists_asked -= 1;
                 if let Some(list) = self.lists.get_mut(connection) {
                     list.is_asked = false;
                 }
             }
-            Some(Ask::Resume { .. } | Ask::Page { .. }) => self.history_asked -= 1,
-            Some(Ask::Channels { .. }) => self.inspections.note_channels_asked(false),
+            Pending::Channels { .. } => self.inspections.note_channels_asked(false),
             _ => {}
         }
-        ask
+        Some(pending)
     }
 
     fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64, oldest: u64) {
-        let (serial, after, waiters) = match self.take_ask(ticket) {
-            Some(Ask::Page { serial, after, waiters }) => (serial, after, waiters),
-            Some(Ask::List { connection }) => return self.apply_slice(connection, records, through),
+        let (after, waiters) = match self.take(ticket) {
+            Some(Pending::Page { after, waiters, .. }) => (after, waiters),
+            Some(Pending::List { connection }) => return self.apply_slice(connection, records, through),
             _ => return,
         };
-        self.pages_asked.remove(&(serial, after));
         if !self.is_awaited(&waiters, after) {
             return;
         }
@@ -203,7 +196,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let entry = |(id, record): &(u64, Record)| Entry::new(*id, encode(*id, record, scratch));
         let entries = records.iter().map(entry).collect::<Vec<_>>();
         let bytes = entries.iter().map(Entry::bytes).sum();
-        self.pages.push_back(Page { entries, bytes, after, through, oldest, waiters });
+        self.store.push_page(Page { entries, bytes, after, through, oldest, waiters });
     }
 }
 

@@ -1,6 +1,5 @@
 //! Which pages of browsers may talk to us, and what they are told of that.
 
-use crate::store::engine::Engine;
 use crate::wire::http::decoder::{Request, Status};
 
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
@@ -10,7 +9,7 @@ use super::socket::Socket;
 /// The longest `Origin` that is looked at: a host has 253 bytes at most.
 const ORIGIN_BYTES_MAX: usize = 512;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// The `Origin` that the request names, if that page may talk to us.
     pub(super) fn allowed_origin<'b>(&self, request: &Request<'b>) -> Option<&'b str> {
         let origin = request.header("origin").filter(|_| request.header_values("origin").count() == 1)?;

@@ -2,7 +2,6 @@
 
 use crate::base::limit::Limit;
 use crate::base::time::Stamp;
-use crate::store::engine::Engine;
 use crate::wire::http::decoder::{Refusal, Status, begins_head};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
@@ -10,7 +9,7 @@ use super::connections::{CloseReason, Deadline, Endpoint, Level, Phase, WriteSta
 use super::server::Server;
 use super::socket::Socket;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Does what is due, as much as the budget allows.
     pub(super) fn expire(&mut self) {
         let mut budget = self.config.budgets.deadlines;
@@ -49,7 +48,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             .flatten()
             .min()
             .map(u64::from);
-        [server, self.engine.due_in_ms(self.moment.now)].into_iter().flatten().min()
+        [server, self.store.due_in_ms(self.moment.now)].into_iter().flatten().min()
     }
 
     fn idle_is_over(&mut self, index: u32) {

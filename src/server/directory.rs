@@ -2,15 +2,16 @@
 //! on them. The engine reads its part in steps; ours is in the order of the names already.
 
 use crate::base::id::Id;
-use crate::store::engine::{ChannelDetail, Engine, Query, Ticket};
+use crate::store::engine::{ChannelDetail, Query, Ticket};
 use crate::wire::body::ChannelRange;
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 
 use super::exchange::Exchange;
 use super::introspection::numbered;
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Pending;
 
 #[derive(serde::Serialize)]
 struct ListedChannel<'a> {
@@ -20,19 +21,19 @@ struct ListedChannel<'a> {
     kept: u64,
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Asks the engine what is kept of channels.
     pub(super) fn ask_for_channels(&mut self, connection: Id, exchange: Exchange, range: ChannelRange) {
         let (after, channels_max) = (range.after.clone(), range.limit);
         let bytes_max = self.page_bytes_max();
-        let ticket = Ticket(self.asks.insert(Ask::Channels { connection, exchange, range }) as u64);
         self.inspections.note_channels_asked(true);
-        self.engine.ask(Query::ChannelDetails { after, channels_max, bytes_max }, ticket);
+        let query = Query::ChannelDetails { after, channels_max, bytes_max };
+        self.store.ask(query, Pending::Channels { connection, exchange, range });
     }
 
     /// Puts what the engine keeps of channels together with who is on them.
     pub(super) fn apply_channel_details(&mut self, ticket: Ticket, stored: &[ChannelDetail], is_cut: bool) {
-        let Some(Ask::Channels { connection, exchange, range }) = self.take_ask(ticket) else { return };
+        let Some(Pending::Channels { connection, exchange, range }) = self.take(ticket) else { return };
         let body = self.channels_page(&range, stored, is_cut);
         self.answer(connection, &exchange, Status::OK, &body, &[]);
     }

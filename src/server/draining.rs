@@ -2,7 +2,6 @@
 //! closed one by one, in an order of chance, spread over a part of the time that there is: their clients come
 //! again as they went, and a crowd of them is no stampede on the next server.
 
-use crate::store::engine::Engine;
 use crate::wire::websocket::codec::CloseCode;
 
 use super::connections::{CloseReason, Level, Phase};
@@ -13,7 +12,7 @@ use super::socket::Socket;
 /// Nobody is asked to come again sooner than this after the last one is closed: the next server has to start.
 const RECONNECT_MS_MIN: u32 = 500;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Begins to stop: from the next turn on, every connection is told and ended.
     pub fn shut_down(&mut self) {
         if self.lifecycle != Lifecycle::Running {
@@ -49,7 +48,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let counts = self.connections.counts();
         counts.open == 0
             && counts.http == 0
-            && self.engine_backlog_bytes == 0
+            && self.store.backlog_bytes() == 0
             && self.connections.iter().all(|(_, one)| one.is_let_go())
     }
 

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use crate::base::histogram::Histogram;
 use crate::base::limit::Limit;
 use crate::hub::entry::Encoding;
-use crate::store::engine::{Commits, Engine, Health};
+use crate::store::engine::{Commits, Health};
 
 use super::connections::{CloseReason, Kind};
 use super::facts::{Facts, Laps};
@@ -43,23 +43,23 @@ struct Exposition {
     newest: [(&'static str, u64); 2],
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// What is counted, as text.
     pub(super) fn exposition(&self) -> String {
         let counts = self.connections.counts();
-        let is_storing_well = u64::from(*self.engine.health() == Health::Sound);
+        let is_storing_well = u64::from(*self.store.health() == Health::Sound);
         let exposition = Exposition {
             metrics: self.metrics.clone(),
             laps: self.laps.clone(),
             facts: self.facts,
-            commits: self.engine.commits().cloned(),
+            commits: self.store.commits().cloned(),
             connections: self.count_connections(),
             gauges: vec![
                 ("polecat_store_up", "1 if the last attempt to store records succeeded", is_storing_well),
                 (
                     "polecat_records_waiting",
                     "Records that wait to be stored",
-                    self.engine_backlog_records as u64,
+                    self.store.backlog_records() as u64,
                 ),
                 (
                     "polecat_channels",
@@ -89,7 +89,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             ],
             subscribers: Encoding::ALL
                 .map(|encoding| (encoding.name(), counts.subscribers[encoding as usize] as u64)),
-            newest: [("messages", self.engine.newest_message()), ("events", self.engine.newest_event())],
+            newest: [("messages", self.store.newest_message()), ("events", self.store.newest_event())],
         };
         let mut registry = Registry::default();
         registry.register_collector(Box::new(exposition));

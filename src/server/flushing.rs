@@ -4,21 +4,21 @@ use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::Step;
-use crate::store::engine::Engine;
 
 use super::connections::{
     CloseKind, CloseReason, Endpoint, GATHER_MAX, Level, Phase, Sent, WriteState, Written,
 };
-use super::server::{Page, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Page;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Sends what is private, what was missed, and what is new. Where there is more
     /// than a turn may write, each of the three gets its share.
     pub(super) fn flush_all(&mut self) {
         let budget = self.write_bytes_left;
-        let reserved = match (self.pages.is_empty(), self.registry.has_sweeps()) {
-            (true, false) => 0,
+        let reserved = match (self.store.has_pages(), self.registry.has_sweeps()) {
+            (false, false) => 0,
             _ => budget / 2,
         };
         let mut left = self.config.budgets.flushes;
@@ -79,7 +79,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// are left of what the turn may write.
     fn send_pages(&mut self, reserved: usize) {
         let mut budget = self.config.budgets.flushes;
-        while let Some(mut page) = self.pages.pop_front() {
+        while let Some(mut page) = self.store.next_page() {
             let waiting = page.waiters.len();
             while budget > 0
                 && self.write_bytes_left > reserved
@@ -97,9 +97,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
             }
             // The next turn begins with another page, if this one has had its share.
             if page.waiters.len() == waiting && waiting > 0 {
-                return self.pages.push_front(page);
+                return self.store.return_page(page, false);
             } else if !page.waiters.is_empty() {
-                return self.pages.push_back(page);
+                return self.store.return_page(page, true);
             }
         }
     }

@@ -10,7 +10,6 @@ use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
-use crate::store::engine::Engine;
 use crate::wire::body::ConnectionRange;
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
@@ -19,8 +18,9 @@ use crate::wire::v1::SUBPROTOCOL;
 use super::connections::{CloseReason, Connection, Counts, Endpoint, Level, OWN_BYTES, Phase};
 use super::exchange::Exchange;
 use super::inspections::Inspection;
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Pending;
 
 /// Places of the slab that a list of connections looks at: where most are free, it is
 /// ended after so many, and the next goes on there.
@@ -125,10 +125,11 @@ struct Ended<'a> {
     ago_ms: u64,
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Asks for what is answered in the next turn or later.
     pub(super) fn ask_inspection(&mut self, index: u32, exchange: Exchange, inspection: Inspection) {
-        let ticket = self.await_answer(index, exchange);
+        let pending = self.await_answer(index, exchange);
+        let ticket = self.store.insert(pending);
         self.inspections.push(ticket, inspection);
         self.connections.await_response(index);
     }
@@ -142,7 +143,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     pub(super) fn inspect(&mut self) {
         for _ in 0..self.config.budgets.reads {
             let Some((ticket, inspection)) = self.inspections.next() else { return };
-            let Some(Ask::Request { connection, exchange }) = self.take_ask(ticket) else { continue };
+            let Some(Pending::Request { connection, exchange }) = self.take(ticket) else { continue };
             if self.connections.find(connection).is_none() {
                 continue;
             }
@@ -184,12 +185,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: self.moment.now.monotonic_ms.saturating_sub(self.started_ms),
             engine: EngineState {
-                kind: self.engine.kind(),
-                epoch: self.engine.terms().epoch(),
-                newest_message: numbered(Sequence::Messages, self.engine.newest_message()),
-                newest_event: numbered(Sequence::Events, self.engine.newest_event()),
-                idempotency_window_ms: self.engine.idempotency_window_ms(),
-                records_waiting: self.engine_backlog_records,
+                kind: self.store.kind(),
+                epoch: self.store.terms().epoch(),
+                newest_message: numbered(Sequence::Messages, self.store.newest_message()),
+                newest_event: numbered(Sequence::Events, self.store.newest_event()),
+                idempotency_window_ms: self.store.idempotency_window_ms(),
+                records_waiting: self.store.backlog_records(),
             },
             connections: self.count_connections(),
             descriptors: self

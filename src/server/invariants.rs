@@ -1,10 +1,9 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
-use crate::store::engine::Engine;
-
 use super::connections::{Connection, WriteState, expect_once};
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Pending;
 
 /// What is held for connections beyond the connections themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub struct Holdings {
     pub engine_backlog_bytes: usize,
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// What is held, by looking at every connection: for tests, not for a turn.
     #[must_use]
     pub fn holdings(&self) -> Holdings {
@@ -42,7 +41,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             inboxes_bytes: self.connections.inboxes_bytes(),
             outboxes_bytes: self.connections.outboxes_bytes(),
             unsent_bytes: self.connections.unsent_bytes(),
-            engine_backlog_bytes: self.engine_backlog_bytes,
+            engine_backlog_bytes: self.store.backlog_bytes(),
             ..Holdings::default()
         };
         held.channels = self.registry.count_named();
@@ -68,12 +67,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             self.connections.iter().filter(|(_, connection)| connection.channel().is_some()).count();
         let listed = self.registry.count_members();
         assert_eq!(members, listed, "members and connections agree");
-        let pages = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::Page { .. })).count();
-        assert_eq!(pages, self.pages_asked.len(), "pages asked for are known by their place");
-        let history = |ask: &Ask| matches!(ask, Ask::Page { .. } | Ask::Resume { .. });
-        let history = self.asks.iter().filter(|(_, ask)| history(ask)).count();
-        assert_eq!(history, self.history_due.len() + self.history_asked, "history is due, or asked for");
-        let asked = self.asks.iter().filter(|(_, ask)| matches!(ask, Ask::List { .. })).count();
+        self.store.check_invariants();
+        let asked = self.store.count_pending(|pending| matches!(pending, Pending::List { .. }));
         assert_eq!(asked, self.lists_asked, "lists that are being read");
     }
 
@@ -87,11 +82,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.connections.check_quiet();
         assert!(self.registry.is_empty(), "no channel is left");
         assert_eq!(self.registry.logs_bytes(), 0, "no frame is left");
-        assert!(self.asks.is_empty() && self.pages_asked.is_empty(), "no question is left");
-        assert!(self.pages.is_empty() && self.held.is_empty(), "no answer is left");
+        self.store.check_quiet();
+        assert!(self.held.is_empty(), "no answer is left");
         assert!(self.lists.is_empty() && self.lists_due.is_empty(), "no list is being sent");
-        let backlog = (self.engine_backlog_bytes, self.engine_backlog_records);
-        assert_eq!(backlog, (0, 0), "the engine has answered");
         assert!(self.inspections.is_empty(), "nobody is asking");
         assert_eq!(self.lists_asked, 0, "no list is being read");
     }
@@ -103,14 +96,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             assert!(connection.cursor() <= self.registry.newest_for(channel), "no cursor is ahead");
         }
         if connection.write_state() == WriteState::AwaitingHistory {
-            let is_waiter = |ask: &Ask| match ask {
-                Ask::Page { waiters, .. } => waiters.contains(&connection.id(index)),
-                Ask::Resume { connection: asker, .. } => *asker == connection.id(index),
-                Ask::Request { .. } | Ask::List { .. } | Ask::Channels { .. } | Ask::Publish { .. } => false,
-            };
             assert!(
-                self.asks.iter().any(|(_, ask)| is_waiter(ask))
-                    || self.pages.iter().any(|page| page.waiters.contains(&connection.id(index))),
+                self.store.is_history_awaited_by(connection.id(index)),
                 "a page that is waited for was asked for"
             );
         }

@@ -4,7 +4,7 @@
 //! memory than a slice.
 
 use crate::base::id::Id;
-use crate::store::engine::{Engine, EngineError, Mark, Record, Selection, Span, Ticket};
+use crate::store::engine::{EngineError, Mark, Record, Selection, Span, Ticket};
 use crate::wire::body::ListRange;
 use crate::wire::http::accept::accepts_gzip;
 use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
@@ -14,8 +14,9 @@ use crate::wire::protocol::{Sequence, write_event, write_numbered};
 use super::connections::{CloseReason, OWN_BYTES};
 use super::exchange::{Content, Exchange, JSON, detail_body};
 use super::list::{List, NameSections, Records, Slice, What};
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Pending;
 
 /// Questions about lists that the engine has at once: so many slices may come in one turn.
 const ASKED_MAX: usize = 4;
@@ -23,7 +24,7 @@ const ASKED_MAX: usize = 4;
 /// Weight of a slice that needs no room, since each connection may have so much unsent in any case.
 const SMALL_SLICE_BYTES: usize = OWN_BYTES / 4;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Begins to answer `GET /api/messages` or `GET /api/events`.
     pub(super) fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
         let exchange = Exchange { content: Content::List, ..exchange };
@@ -86,8 +87,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let question = list.question(Slice { records_max: budgets.page_records, bytes_max, each_bytes_max });
         list.is_asked = true;
         self.lists_asked += 1;
-        let ticket = Ticket(self.asks.insert(Ask::List { connection }) as u64);
-        self.engine.ask(question, ticket);
+        self.store.ask(question, Pending::List { connection });
     }
 
     /// Whether a list waits for nobody but us.
@@ -111,7 +111,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// The next slice of a list needs room. One that was begun and taken so far does not wait behind those that
     /// were not.
     pub(super) fn apply_too_large(&mut self, ticket: Ticket) {
-        let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
+        let Some(Pending::List { connection }) = self.take(ticket) else { return };
         match self.lists.get(&connection) {
             // What it has of a slice goes out before.
             Some(List { what: What::Names(names), .. }) if !names.part.is_empty() => {
@@ -133,7 +133,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     }
 
     pub(super) fn apply_span(&mut self, ticket: Ticket, span: Option<Span>) {
-        let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
+        let Some(Pending::List { connection }) = self.take(ticket) else { return };
         let Some(records) = self.records_of(connection) else { return };
         match span {
             Some(found) => {
@@ -196,7 +196,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// Has a list of names written on by `write`, which returns whether it is complete, and sends what has become a slice
     /// of it. What is less is kept for the next answer, which is asked for at once: so few lists keep anything.
     fn add_names(&mut self, ticket: Ticket, write: impl FnOnce(&mut NameSections) -> bool) {
-        let Some(Ask::List { connection }) = self.take_ask(ticket) else { return };
+        let Some(Pending::List { connection }) = self.take(ticket) else { return };
         let Some(List { what: What::Names(names), .. }) = self.lists.get_mut(&connection) else { return };
         let is_done = write(names);
         let len = names.part.len();

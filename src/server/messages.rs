@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::limit::Limit;
-use crate::store::engine::{Engine, Record, Stream, Ticket};
+use crate::store::engine::{Record, Stream};
 use crate::wire::protocol::{ClientMessage, Draft, PONG};
 use crate::wire::v1::{ClientId, ErrorCode, Said};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode, Violation};
@@ -11,10 +11,11 @@ use crate::wire::websocket::message::{Item, MessageDecoder, Step};
 
 use super::connections::{CloseReason, Endpoint, Level, Phase};
 use super::reading::Progress;
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Pending;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     pub(super) fn decode_message(
         &mut self,
         index: u32,
@@ -102,10 +103,9 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     return self.reply_error(index, ErrorCode::WrongType, message, said.id.as_ref());
                 }
                 let connection = self.connections.id(index);
-                let ask = Ask::Publish { connection, id: said.id };
-                let ticket = Ticket(self.asks.insert(ask) as u64);
+                let pending = Pending::Publish { connection, id: said.id };
                 let key = said.idempotency_key.map(Rc::from);
-                self.publish(index, draft, key, Some(ticket));
+                self.publish(index, draft, key, Some(pending));
             }
             ClientMessage::Publish(_) | ClientMessage::Unknown => {
                 if said.id.is_some() {
@@ -125,12 +125,12 @@ impl<S: Socket, E: Engine> Server<S, E> {
         is_too_long
     }
 
-    fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+    fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, pending: Option<Pending>) {
         let Some(channel) = self.connections.at(index).channel() else { return };
         if let Stream::Channel(name) = self.registry.stream(channel) {
             let name = name.clone();
             let message = draft.into_message(name, self.moment.timestamp());
-            self.append(Record::Message(message), key, ticket);
+            self.store.append(Record::Message(message), key, pending);
         }
     }
 

@@ -11,6 +11,7 @@ mod paths;
 mod drain;
 mod moment;
 mod encoders;
+mod store;
 mod list;
 mod inspections;
 #[expect(clippy::module_inception, reason = "the floor is named after its main room")]

@@ -1,6 +1,5 @@
 //! Static pages: the console, and the client library for browsers that it uses. They are part of the binary.
 
-use crate::store::engine::Engine;
 use crate::wire::http::decoder::{Request, Status};
 
 use super::exchange::{Content, Exchange};
@@ -72,7 +71,7 @@ pub(super) fn page(path: &str, has_console: bool) -> Option<&'static Page> {
     OTHERS.iter().chain(console).find(|page| page.path == path)
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     pub(super) fn reply_page(
         &mut self,
         index: u32,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::limit::Limit;
-use crate::store::engine::{Engine, Record, Ticket};
+use crate::store::engine::Record;
 use crate::wire::body::{PostedEvent, PostedMessage, exceeded};
 use crate::wire::http::decoder::{Request, Status};
 use crate::wire::protocol::Event;
@@ -13,7 +13,7 @@ use super::exchange::{Exchange, FOREIGN_ORIGIN};
 use super::server::Server;
 use super::socket::Socket;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     pub(super) fn post(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
         if self.is_foreign(request, &exchange) {
             return self.reply_detail(index, &exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
@@ -55,22 +55,14 @@ impl<S: Socket, E: Engine> Server<S, E> {
                     let detail = "Idempotency-Key must be given once, with 1 to 255 bytes of UTF-8";
                     return self.reply_detail(index, &exchange, Status::BAD_REQUEST, detail, &[]);
                 };
-                let ticket = self.await_answer(index, exchange);
-                self.append(record, key.map(Rc::from), Some(ticket));
+                let pending = self.await_answer(index, exchange);
+                self.store.append(record, key.map(Rc::from), Some(pending));
             }
             Err(errors) => {
                 exceeded(&errors).for_each(|limit| self.metrics.limits.count(limit));
                 self.reply_errors(index, &exchange, &errors);
             }
         }
-    }
-
-    /// Hands a record to the engine.
-    pub(super) fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
-        self.engine_backlog_bytes += record.weight();
-        self.engine_backlog_records += 1;
-        self.appends_left = self.appends_left.saturating_sub(1);
-        self.engine.append(record, key, ticket);
     }
 }
 

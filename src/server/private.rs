@@ -1,12 +1,11 @@
 //! Messages that are for one connection alone, in its encoding.
 
-use crate::store::engine::Engine;
 use crate::wire::websocket::codec::{self, OpCode};
 
 use super::server::Server;
 use super::socket::Socket;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Appends a message to the output of a connection.
     pub(super) fn write_message(&mut self, index: u32, opcode: OpCode, payload: &[u8]) {
         let encoding = self.connections.at(index).encoding();

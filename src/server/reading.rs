@@ -4,7 +4,6 @@
 use std::io;
 
 use crate::base::limit::Limit;
-use crate::store::engine::Engine;
 use crate::wire::http::decoder::{Refusal, Status, begins_head};
 use crate::wire::websocket::codec::{self, CloseCode};
 use crate::wire::websocket::message::MessageDecoder;
@@ -24,7 +23,7 @@ pub(super) enum Progress {
     NeedMore,
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     pub(super) fn read_all(&mut self) {
         let mut bytes_left = self.config.budgets.read_bytes;
         let mut buffer = std::mem::take(&mut self.read_buffer);
@@ -194,10 +193,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Phase::Open(Endpoint::Events(_) | Endpoint::Echo) | Phase::Closing => false,
             Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return false,
         };
-        let is_over = self.engine_backlog_bytes >= self.config.limits.engine_backlog_bytes_max;
+        let is_over = self.store.is_behind();
         let must_inflate = connection.encoding().window().is_some();
         let is_late = must_inflate && !self.encoders.may_read();
-        if is_late || (publishes && (is_over || self.appends_left == 0)) {
+        if is_late || (publishes && !self.store.may_append()) {
             if publishes && is_over {
                 self.metrics.limits.count(Limit::EngineBacklogBytes);
             }
@@ -218,7 +217,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Lets publishers go on when the engine has caught up.
     pub(super) fn resume_stalled(&mut self) {
-        if self.engine_backlog_bytes < self.config.limits.engine_backlog_bytes_max {
+        if !self.store.is_behind() {
             self.connections.resume_stalled();
         }
     }

@@ -1,14 +1,13 @@
 //! Whose turn it is when there is room for what is unsent, and who is closed for others.
 
 use crate::base::limit::Limit;
-use crate::store::engine::Engine;
 use crate::wire::websocket::codec::{self, CloseCode};
 
 use super::connections::{CloseReason, Eviction};
 use super::server::Server;
 use super::socket::Socket;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Whether there is room for another answer.
     pub(super) const fn has_room(&self) -> bool {
         self.has_room_for(0)
@@ -16,11 +15,11 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// The same beside answers of so many bytes, which are being made.
     pub(super) const fn has_room_for(&self, bytes: usize) -> bool {
-        self.connections.has_room(self.engine_backlog_bytes + bytes)
+        self.connections.has_room(self.store.backlog_bytes() + bytes)
     }
 
     pub(super) fn input_bytes_max(&self, index: u32, buffered_bytes: usize) -> usize {
-        self.connections.input_bytes_max(index, buffered_bytes, self.engine_backlog_bytes)
+        self.connections.input_bytes_max(index, buffered_bytes, self.store.backlog_bytes())
     }
 
     /// Reads a connection no further until there is room for its answers.
@@ -32,7 +31,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// Lets as many go on as there is room for.
     pub(super) fn offer_room(&mut self) {
-        self.connections.offer_room(self.engine_backlog_bytes, &self.config.limits);
+        self.connections.offer_room(self.store.backlog_bytes(), &self.config.limits);
     }
 
     /// Closes connections that hold something, take nothing of it, and have others wait.

@@ -5,7 +5,7 @@
 use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
-use crate::store::engine::{Engine, Health, Ticket};
+use crate::store::engine::Health;
 use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors};
 use crate::wire::http::decoder::{
     Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
@@ -19,13 +19,14 @@ use super::inspections::Inspection;
 use super::pages::{Page, page};
 use super::paths::{endpoint, methods};
 use super::reading::Progress;
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
+use super::store::Pending;
 
 /// The interface of this server as OpenAPI describes it, with the messages of its WebSockets.
 const SCHEMA: &str = include_str!("schema.json");
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     pub(super) fn decode_request(
         &mut self,
         index: u32,
@@ -166,7 +167,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// 200 where everything is well, else 503 and why.
     pub(super) fn health_report(&self) -> (Status, Vec<u8>) {
-        match self.engine.health() {
+        match self.store.health() {
             _ if self.is_draining() => (Status::SERVICE_UNAVAILABLE, b"{\"status\":\"draining\"}".to_vec()),
             Health::Sound => (Status::OK, b"{\"status\":\"ok\"}".to_vec()),
             health => (Status::SERVICE_UNAVAILABLE, health_payload(health)),
@@ -215,9 +216,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.send_output(index);
     }
 
-    pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Ticket {
+    /// Notes that an answer of the engine is awaited.
+    pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Pending {
         let connection = self.expect_answer(index, &exchange);
-        Ticket(self.asks.insert(Ask::Request { connection, exchange }) as u64)
+        Pending::Request { connection, exchange }
     }
 
     /// Notes that another answer has to be sent to a connection.

@@ -3,9 +3,6 @@
 //! `turn.rs` for what a turn does, in its order.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
-
-use slab::Slab;
 
 use crate::base::config::Config;
 use crate::base::frame::Frame;
@@ -13,53 +10,34 @@ use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::base::map::Map;
 use crate::base::time::{AttendedClock, Now};
-use crate::hub::entry::Entry;
 use crate::hub::registry::Registry;
-use crate::store::engine::{Answer, Engine, Health, Ticket};
-use crate::wire::body::ChannelRange;
-use crate::wire::v1::ClientId;
+use crate::store::engine::Engine;
 
 use super::batch::Batch;
 use super::connections::{CloseReason, Connections, Phase, Source};
 use super::drain::Drain;
 use super::encoders::Encoders;
-use super::exchange::Exchange;
 use super::facts::{Facts, Lap, Laps};
 use super::inspections::Inspections;
 use super::list::List;
 use super::metrics::Metrics;
 use super::moment::Moment;
 use super::socket::{Readiness, Socket};
+use super::store::Store;
 
 /// Bytes read from a socket at once, into the one buffer that all share.
 pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
 
-/// A server over sockets `S` and a store `E`.
-pub struct Server<S, E> {
+/// A server over sockets `S`.
+pub struct Server<S> {
     pub(super) config: Config,
-    pub(super) engine: E,
+    pub(super) store: Store,
     pub(super) connections: Connections<S>,
     pub(super) registry: Registry,
     pub(super) clock: AttendedClock,
     pub(super) moment: Moment,
-    /// What the engine was asked and has not answered; the key is the ticket.
-    pub(super) asks: Slab<Ask>,
-    /// Pages that are being read, by channel serial and cursor: looked up only.
-    pub(super) pages_asked: Map<(u64, u64), u64>,
-    /// Questions about history that the engine was not asked yet, in their order.
-    pub(super) history_due: VecDeque<Ticket>,
-    /// Questions about history that the engine has yet to answer.
-    pub(super) history_asked: usize,
-    /// Pages that are read, and who has yet to be sent them.
-    pub(super) pages: VecDeque<Page>,
     /// Responses that are ready but come after ones that are not; looked up only.
     pub(super) held: Map<Id, Vec<u8>>,
-    /// Weight of the records that the engine has yet to answer.
-    pub(super) engine_backlog_bytes: usize,
-    /// How many these are.
-    pub(super) engine_backlog_records: usize,
-    /// Emptied and filled again every turn.
-    pub(super) answers: Vec<Answer>,
     pub(super) read_buffer: Vec<u8>,
     /// A record as text, before it is a frame.
     pub(super) scratch: Vec<u8>,
@@ -82,56 +60,13 @@ pub struct Server<S, E> {
     pub(super) laps: Laps,
     /// When it was started, by the shell's clock.
     pub(super) started_ms: u64,
-    /// Records that this turn may still take in.
-    pub(super) appends_left: usize,
     /// Bytes that this turn may still write.
     pub(super) write_bytes_left: usize,
     pub(super) encoders: Encoders,
     pub(super) batch: Batch,
     pub(super) random: fastrand::Rng,
-    /// Seconds for which the key of an append is remembered, as text.
-    pub(super) idempotency_window: Rc<str>,
-    /// As subscribers of events were told last.
-    pub(super) health: Health,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Metrics,
-}
-
-/// Who waits for an answer of the engine, or to be asked about.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// An HTTP client.
-    Request { connection: Id, exchange: Exchange },
-    /// An HTTP client that is being sent a list.
-    List { connection: Id },
-    /// An HTTP client that wants to know about channels.
-    Channels { connection: Id, exchange: Exchange, range: ChannelRange },
-    /// A subscriber that wants to hear whether a message of its own is stored.
-    Publish { connection: Id, id: Option<ClientId> },
-    /// A subscriber that has to be told how much it missed of what there was up to `through`, before it gets that.
-    Resume { connection: Id, from: u64, through: u64 },
-    /// Subscribers whose cursors are all at `after`, behind the log of their channel.
-    Page { serial: u64, after: u64, waiters: Vec<Id> },
-}
-
-/// A page of history on its way to those who asked for it.
-#[derive(Debug)]
-pub(super) struct Page {
-    pub(super) entries: Vec<Entry>,
-    /// Bytes of their plain frames.
-    pub(super) bytes: usize,
-    pub(super) after: u64,
-    pub(super) through: u64,
-    /// The oldest id that was kept when it was read.
-    pub(super) oldest: u64,
-    pub(super) waiters: Vec<Id>,
-}
-
-impl Page {
-    /// The id up to which those have been sent everything that got the first `count` messages.
-    pub(super) fn reach(&self, count: usize) -> u64 {
-        self.entries.get(count).map_or(self.through, |next| next.id - 1)
-    }
 }
 
 /// Whether the server goes on.
@@ -141,31 +76,22 @@ pub(super) enum Lifecycle {
     Draining(Drain),
 }
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// A server without connections. `seed` is what the UUIDs that it makes up
     /// depend on; it should be random.
-    pub fn new(config: Config, engine: E, seed: u64, now: Now) -> Self {
+    pub fn new(config: Config, engine: Box<dyn Engine>, seed: u64, now: Now) -> Self {
         let registry =
             Registry::new(&config.limits, &config.timeouts, engine.newest_message(), engine.newest_event());
-        let idempotency_window = Rc::from((engine.idempotency_window_ms() as f64 / 1e3).to_string());
+        let backlog_bytes_max = config.limits.engine_backlog_bytes_max;
         let connections = Connections::new(&config.limits);
         Self {
             config,
-            engine,
-            idempotency_window,
+            store: Store::new(engine, backlog_bytes_max),
             connections,
             registry,
             clock: AttendedClock::new(now),
             moment: Moment::new(now),
-            asks: Slab::new(),
-            pages_asked: Map::default(),
-            history_due: VecDeque::new(),
-            history_asked: 0,
-            pages: VecDeque::new(),
             held: Map::default(),
-            engine_backlog_bytes: 0,
-            engine_backlog_records: 0,
-            answers: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
             lists: Map::default(),
@@ -178,12 +104,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
             facts: Facts::default(),
             laps: Laps::default(),
             started_ms: now.monotonic_ms,
-            appends_left: 0,
             write_bytes_left: 0,
             encoders: Encoders::default(),
             batch: Batch::default(),
             random: fastrand::Rng::with_seed(seed),
-            health: Health::Sound,
             lifecycle: Lifecycle::Running,
             metrics: Metrics::default(),
         }

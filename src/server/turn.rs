@@ -15,28 +15,22 @@
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.
 
-use crate::store::engine::{Engine, Health};
+use crate::store::engine::Health;
 use crate::wire::protocol::{Sequence, write_envelope};
 
 use super::exchange::health_payload;
 use super::server::Server;
 use super::socket::Socket;
 
-/// Pages that may wait to be sent before no more are read.
-const PAGES_WAITING_MAX: usize = 16;
-
 /// Scratch space that is larger than this after its use is given back.
 const SCRATCH_BYTES_KEPT: usize = 256 << 10;
 
-/// Bytes of these before no more are read: a page is one message at least, however large.
-const PAGES_BYTES_MAX: usize = 2 << 20;
-
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Does what is to be done, within the budgets. Comes after [`Server::wake`]
     /// and all that [`Server::accept`] and [`Server::ready`] had to tell.
     pub fn turn(&mut self) {
         self.metrics.turns += 1;
-        self.appends_left = self.config.budgets.appends;
+        self.store.begin_turn(self.config.budgets.appends);
         self.write_bytes_left = self.config.budgets.write_bytes;
         self.encoders.begin_turn(self.config.budgets.coded_bytes);
         self.inspect();
@@ -50,19 +44,15 @@ impl<S: Socket, E: Engine> Server<S, E> {
         self.expire();
         self.reap();
         self.offer_room();
-        self.engine.rest(self.moment.now);
+        self.store.maintain(self.moment.now);
     }
 
     fn settle(&mut self) {
-        let is_full = self.pages.len() >= PAGES_WAITING_MAX
-            || self.pages.iter().map(|page| page.bytes).sum::<usize>() >= PAGES_BYTES_MAX;
-        let reads_max = if is_full { 0 } else { self.config.budgets.engine_reads };
-        let mut answers = std::mem::take(&mut self.answers);
-        self.engine.settle(self.moment.now, reads_max, &mut answers);
+        let mut answers = self.store.settle(self.moment.now, self.config.budgets.engine_reads);
         for answer in answers.drain(..) {
             self.apply(answer);
         }
-        self.answers = answers;
+        self.store.end_settle(answers);
         if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
             self.scratch = Vec::new();
         }
@@ -74,13 +64,10 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// one that could be stored now: it bears the id up to which its receiver has been
     /// sent everything.
     fn watch_health(&mut self) {
-        if self.health == *self.engine.health() {
-            return;
-        }
-        self.health = self.engine.health().clone();
-        match &self.health {
-            Health::Sound => log::info!("the store works again"),
-            Health::Degraded(reason) => log::error!("nothing can be stored: {reason}"),
+        match self.store.take_health_change() {
+            None => return,
+            Some(Health::Sound) => log::info!("the store works again"),
+            Some(Health::Degraded(reason)) => log::error!("nothing can be stored now: {reason}"),
         }
         self.registry.notify_events();
     }
@@ -89,7 +76,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         if !self.registry.has_notices() {
             return;
         }
-        let payload = health_payload(&self.health);
+        let payload = health_payload(self.store.health_told());
         let timestamp = self.moment.timestamp();
         for _ in 0..self.config.budgets.sweep_members {
             let Some(index) = self.registry.next_notice() else { return };
@@ -105,7 +92,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
     /// something happens. Comes last in a turn.
     pub fn poll_timeout_ms(&mut self) -> Option<u64> {
         let timeout = if self.has_work() { Some(0) } else { self.next_deadline_ms() };
-        let engine = self.engine.due_in_ms(self.moment.now);
+        let engine = self.store.due_in_ms(self.moment.now);
         let timeout = [timeout, engine].into_iter().flatten().min();
         self.clock.sleep(timeout);
         timeout
@@ -113,20 +100,17 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     fn has_work(&self) -> bool {
         self.connections.has_queued()
-            || !self.pages.is_empty()
+            || self.store.has_pages()
             || self.has_to_inspect()
             || self.has_lists_to_ask_for()
-            || self.has_history_to_ask_for()
+            || self.store.has_history_due(self.config.budgets.engine_reads)
             || self.registry.has_sweeps()
             || self.registry.has_notices()
-            || self.engine.due_in_ms(self.moment.now) == Some(0)
+            || self.store.due_in_ms(self.moment.now) == Some(0)
             || self.has_to_drain()
     }
 
     fn reap(&mut self) {
         self.connections.reap(&self.config.limits);
-        if self.connections.is_empty() && self.history_due.is_empty() {
-            self.history_due.shrink_to_fit();
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::Encoding;
-use crate::store::engine::{Engine, Stream, Ticket};
+use crate::store::engine::Stream;
 use crate::store::terms::Terms;
 use crate::wire::body::channel_name_error;
 use crate::wire::http::decoder::{Request, Status, percent_decode_segment};
@@ -18,10 +18,10 @@ use crate::wire::websocket::handshake::{self, Upgrade};
 use super::connections::{CloseReason, Endpoint, Level, Phase, WriteState};
 use super::exchange::{Exchange, FOREIGN_ORIGIN};
 use super::paths::Target;
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::socket::Socket;
 
-impl<S: Socket, E: Engine> Server<S, E> {
+impl<S: Socket> Server<S> {
     /// Answers a request for a WebSocket. Returns whether it is open now.
     pub(super) fn upgrade(
         &mut self,
@@ -132,7 +132,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let Phase::Open(endpoint) = self.connections.at(index).phase() else { return };
         let Some((sequence, level)) = endpoint.subscription() else { return };
         let kept = self.kept(stream);
-        let start = Start::of(request, sequence, kept, self.engine.terms());
+        let start = Start::of(request, sequence, kept, self.store.terms());
         let place = self.registry.join(stream, index);
         let cursor = match start {
             Start::Live => kept.newest,
@@ -152,10 +152,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
 
     /// The ids of `stream` that can be replayed.
     fn kept(&self, stream: &Stream) -> Kept {
-        let oldest = match stream {
-            Stream::Events => self.engine.oldest_event(),
-            Stream::Channel(_) => self.engine.oldest_message(),
-        };
+        let oldest = self.store.oldest(stream);
         let newest = self.registry.newest(stream);
         // The engine may be ahead of what it has told.
         Kept { oldest: oldest.min(newest + 1), newest }
@@ -166,7 +163,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
         let timestamp = self.moment.timestamp();
         let Some(place) = self.connections.at(index).place(&timestamp) else { return };
         let hello = Hello {
-            epoch: self.engine.terms().epoch(),
+            epoch: self.store.terms().epoch(),
             channel: match stream {
                 Stream::Events => None,
                 Stream::Channel(name) => Some(name),
@@ -175,8 +172,8 @@ impl<S: Socket, E: Engine> Server<S, E> {
             newest: kept.newest,
             heartbeat_interval_ms: self.config.timeouts.heartbeat_interval_ms,
             message_bytes_max: self.config.limits.message_bytes_max,
-            idempotency_window_ms: self.engine.idempotency_window_ms(),
-            stored: self.engine.is_storing(),
+            idempotency_window_ms: self.store.idempotency_window_ms(),
+            stored: self.store.is_storing(),
         };
         let mut text = Vec::new();
         place.write_hello(&hello, &mut text);
@@ -191,9 +188,7 @@ impl<S: Socket, E: Engine> Server<S, E> {
             Start::After(from) => {
                 self.connections.await_history(index);
                 let connection = self.connections.id(index);
-                let ask = Ask::Resume { connection, from: *from, through: kept.newest };
-                let ticket = Ticket(self.asks.insert(ask) as u64);
-                self.history_due.push_back(ticket);
+                self.store.ask_for_count(connection, *from, kept.newest);
             }
         }
     }

@@ -16,7 +16,6 @@ use socket2::{Domain, SockRef, Type};
 
 use crate::server::connections::Source;
 use crate::server::server::Server;
-use crate::store::engine::Engine;
 
 use super::stream::TcpSocket;
 
@@ -168,7 +167,7 @@ impl Listeners {
     }
 
     /// Accepts as many connections as a turn may, from each listener in turn.
-    pub(crate) fn accept<E: Engine>(&mut self, registry: &Registry, server: &mut Server<TcpSocket, E>) {
+    pub(crate) fn accept(&mut self, registry: &Registry, server: &mut Server<TcpSocket>) {
         if !self.has_some() {
             return;
         }
@@ -198,13 +197,7 @@ impl Listeners {
 
     /// Pauses accepting for a moment. If the system lacks the resources for another connection, those that
     /// wait are refused.
-    fn pause<E: Engine>(
-        &mut self,
-        place: usize,
-        failure: Failure,
-        error: &io::Error,
-        server: &mut Server<TcpSocket, E>,
-    ) {
+    fn pause(&mut self, place: usize, failure: Failure, error: &io::Error, server: &mut Server<TcpSocket>) {
         if !std::mem::replace(&mut self.are_failing, true) {
             let becomes = if failure == Failure::System { "refused" } else { "not accepted" };
             log::warn!("new connections are {becomes} for now: {error}");
@@ -216,11 +209,11 @@ impl Listeners {
     }
 
     /// Accepts a connection, if there is one.
-    fn accept_one<E: Engine>(
+    fn accept_one(
         &mut self,
         place: usize,
         registry: &Registry,
-        server: &mut Server<TcpSocket, E>,
+        server: &mut Server<TcpSocket>,
     ) -> io::Result<()> {
         let listener = &mut self.listeners[place];
         match listener.socket.accept() {
@@ -242,7 +235,7 @@ impl Listeners {
 
     /// Refuses connections that wait while there is no descriptor for them: one at a time, with the spare
     /// one.
-    fn turn_away<E: Engine>(&mut self, place: usize, server: &mut Server<TcpSocket, E>) {
+    fn turn_away(&mut self, place: usize, server: &mut Server<TcpSocket>) {
         for _ in 0..TURNED_AWAY_MAX {
             if self.spare.take().is_none() {
                 break;

@@ -107,7 +107,7 @@ pub struct Reactor {
     /// When to check the memory in use, if it has a limit.
     memory_due: Option<Instant>,
     handle: Handle,
-    server: Server<TcpSocket, Box<dyn Engine>>,
+    server: Server<TcpSocket>,
     clock: Clock,
     /// When the last poll returned.
     woken: Instant,
@@ -353,7 +353,7 @@ impl Reactor {
 }
 
 /// The state of the server, in a line.
-fn status(server: &Server<TcpSocket, Box<dyn Engine>>) -> String {
+fn status(server: &Server<TcpSocket>) -> String {
     format!("{} connections, {} records stored", server.connections(), server.metrics().committed)
 }
 

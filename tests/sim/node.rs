@@ -70,7 +70,7 @@ struct Place {
 }
 
 pub(crate) struct Node {
-    pub(crate) server: Server<Pipe, NodeEngine>,
+    pub(crate) server: Server<Pipe>,
     pub(crate) host: Rc<Host>,
     pub(crate) backlog: VecDeque<SharedWire>,
     /// The connections that the server has, by the index that it gave them.
@@ -99,7 +99,7 @@ impl Node {
         let host = Rc::new(Host::new(&ground.shared));
         let engine = NodeEngine::new(&options.engine, seed ^ 1, &host, &ground.store, &ground.ledger);
         Self {
-            server: Server::new(options.config.clone(), engine, seed ^ 2, now),
+            server: Server::new(options.config.clone(), Box::new(engine), seed ^ 2, now),
             host,
             backlog: VecDeque::new(),
             places: Vec::new(),

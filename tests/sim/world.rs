@@ -10,7 +10,6 @@ use polecat::base::time::Now;
 use polecat::server::server::Server;
 
 use crate::client::{Client, Context, Mood, Trace};
-use crate::engine::NodeEngine;
 use crate::host::Shared;
 use crate::model::Ledger;
 use crate::node::{Ground, Node};
@@ -79,7 +78,7 @@ impl World {
     }
 
     /// The server, where there is one.
-    pub(crate) fn server(&self) -> &Server<Pipe, NodeEngine> {
+    pub(crate) fn server(&self) -> &Server<Pipe> {
         &self.nodes[0].server
     }
 

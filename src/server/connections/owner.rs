@@ -173,10 +173,6 @@ impl<S> Connections<S> {
         self.slab.len()
     }
 
-    pub(in crate::server) fn is_empty(&self) -> bool {
-        self.slab.is_empty()
-    }
-
     /// Every index is below this.
     pub(in crate::server) fn capacity(&self) -> usize {
         self.slab.capacity()

@@ -53,14 +53,14 @@ impl Socket for Line {
 }
 
 struct Hall {
-    server: Server<Line, MemoryEngine>,
+    server: Server<Line>,
     now_ms: u64,
 }
 
 impl Hall {
     fn new() -> Self {
         let now = Now { monotonic_ms: 0, unix_micros: 0 };
-        Self { server: Server::new(Config::default(), MemoryEngine::default(), 1, now), now_ms: 0 }
+        Self { server: Server::new(Config::default(), Box::new(MemoryEngine::default()), 1, now), now_ms: 0 }
     }
 
     fn connect(&mut self) -> (Line, u32) {

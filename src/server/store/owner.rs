@@ -1,0 +1,245 @@
+//! The engine, and what it has not answered.
+
+use std::rc::Rc;
+
+use slab::Slab;
+
+use super::history::History;
+use super::pending::Pending;
+use crate::base::time::Now;
+use crate::store::engine::{Answer, Commits, Engine, Health, Query, Record, Stream, Ticket};
+use crate::store::terms::Terms;
+
+/// The store as the server uses it.
+pub(in crate::server) struct Store {
+    engine: Box<dyn Engine>,
+    /// What waits for an answer; the key is the ticket.
+    pub(super) pending: Slab<Pending>,
+    pub(super) history: History,
+    /// Weight in bytes of the records that the engine has not answered.
+    backlog_bytes: usize,
+    /// How many these are.
+    backlog_records: usize,
+    /// Weight of the backlog at which publishers wait.
+    backlog_bytes_max: usize,
+    /// Records that this turn may still take in.
+    appends_left: usize,
+    /// Emptied and filled again every turn.
+    answers: Vec<Answer>,
+    /// As [`Self::take_health_change`] has told last.
+    health: Health,
+    /// Seconds for which the key of an append is remembered, as text.
+    idempotency_window: Rc<str>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").field("engine", &self.engine.kind()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    pub(in crate::server) fn new(engine: Box<dyn Engine>, backlog_bytes_max: usize) -> Self {
+        let idempotency_window = Rc::from((engine.idempotency_window_ms() as f64 / 1e3).to_string());
+        Self {
+            engine,
+            pending: Slab::new(),
+            history: History::default(),
+            backlog_bytes: 0,
+            backlog_records: 0,
+            backlog_bytes_max,
+            appends_left: 0,
+            answers: Vec::new(),
+            health: Health::Sound,
+            idempotency_window,
+        }
+    }
+
+    /// This turn takes in at most `appends` records.
+    pub(in crate::server) const fn begin_turn(&mut self, appends: usize) {
+        self.appends_left = appends;
+    }
+
+    /// Hands a record to the engine. If `pending` waits for it, its answer comes with a ticket.
+    pub(in crate::server) fn append(
+        &mut self,
+        record: Record,
+        key: Option<Rc<str>>,
+        pending: Option<Pending>,
+    ) {
+        self.backlog_bytes += record.weight();
+        self.backlog_records += 1;
+        self.appends_left = self.appends_left.saturating_sub(1);
+        let ticket = pending.map(|pending| self.insert(pending));
+        self.engine.append(record, key, ticket);
+    }
+
+    /// Asks the engine something.
+    pub(in crate::server) fn ask(&mut self, query: Query, pending: Pending) {
+        let ticket = self.insert(pending);
+        self.engine.ask(query, ticket);
+    }
+
+    pub(super) fn ask_for(&mut self, query: Query, ticket: Ticket) {
+        self.engine.ask(query, ticket);
+    }
+
+    /// Notes something that waits without a query.
+    pub(in crate::server) fn insert(&mut self, pending: Pending) -> Ticket {
+        Ticket(self.pending.insert(pending) as u64)
+    }
+
+    /// Takes out what waits for the answer with that ticket.
+    pub(in crate::server) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
+        let pending = self.pending.try_remove(usize::try_from(ticket.0).ok()?)?;
+        self.history.note_answer(&pending);
+        Some(pending)
+    }
+
+    /// Lets the engine commit and answer, with at most `reads_max` queries among these. The answers are given back by
+    /// [`Self::end_settle`].
+    pub(in crate::server) fn settle(&mut self, now: Now, reads_max: usize) -> Vec<Answer> {
+        let reads_max = if self.history.is_full() { 0 } else { reads_max };
+        let mut answers = std::mem::take(&mut self.answers);
+        self.engine.settle(now, reads_max, &mut answers);
+        answers
+    }
+
+    pub(in crate::server) fn end_settle(&mut self, answers: Vec<Answer>) {
+        self.answers = answers;
+    }
+
+    /// An append of `weight` bytes is answered; 0 is none.
+    pub(in crate::server) fn note_appended(&mut self, weight: usize) {
+        self.backlog_bytes -= weight;
+        self.backlog_records -= usize::from(weight > 0);
+    }
+
+    /// Lets the engine do what it has to do for itself, now that nobody waits for an answer.
+    pub(in crate::server) fn maintain(&mut self, now: Now) {
+        self.engine.rest(now);
+    }
+
+    /// How the store is, if that has changed since this was asked last.
+    pub(in crate::server) fn take_health_change(&mut self) -> Option<&Health> {
+        if self.health == *self.engine.health() {
+            return None;
+        }
+        self.health = self.engine.health().clone();
+        Some(&self.health)
+    }
+
+    /// As [`Self::take_health_change`] has told last.
+    pub(in crate::server) const fn health_told(&self) -> &Health {
+        &self.health
+    }
+
+    /// How the store is.
+    pub(in crate::server) fn health(&self) -> &Health {
+        self.engine.health()
+    }
+
+    /// Weight in bytes of the records that are not answered.
+    pub(in crate::server) const fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
+    }
+
+    /// How many records are not answered.
+    pub(in crate::server) const fn backlog_records(&self) -> usize {
+        self.backlog_records
+    }
+
+    /// Whether publishers wait for the engine.
+    pub(in crate::server) const fn is_behind(&self) -> bool {
+        self.backlog_bytes >= self.backlog_bytes_max
+    }
+
+    /// Whether this turn takes in another record.
+    pub(in crate::server) const fn may_append(&self) -> bool {
+        self.appends_left > 0 && !self.is_behind()
+    }
+
+    /// The oldest id of `stream` that is kept.
+    pub(in crate::server) fn oldest(&self, stream: &Stream) -> u64 {
+        match stream {
+            Stream::Events => self.engine.oldest_event(),
+            Stream::Channel(_) => self.engine.oldest_message(),
+        }
+    }
+
+    pub(in crate::server) fn newest_message(&self) -> u64 {
+        self.engine.newest_message()
+    }
+
+    pub(in crate::server) fn newest_event(&self) -> u64 {
+        self.engine.newest_event()
+    }
+
+    pub(in crate::server) fn terms(&self) -> &Terms {
+        self.engine.terms()
+    }
+
+    pub(in crate::server) fn kind(&self) -> &'static str {
+        self.engine.kind()
+    }
+
+    pub(in crate::server) fn is_storing(&self) -> bool {
+        self.engine.is_storing()
+    }
+
+    pub(in crate::server) fn commits(&self) -> Option<&Commits> {
+        self.engine.commits()
+    }
+
+    /// Milliseconds for which the key of an append is remembered.
+    pub(in crate::server) fn idempotency_window_ms(&self) -> u64 {
+        self.engine.idempotency_window_ms()
+    }
+
+    /// The same in seconds, as text.
+    pub(in crate::server) fn idempotency_window(&self) -> Rc<str> {
+        Rc::clone(&self.idempotency_window)
+    }
+
+    /// Milliseconds until the engine has something to do.
+    pub(in crate::server) fn due_in_ms(&self, now: Now) -> Option<u64> {
+        self.engine.due_in_ms(now)
+    }
+
+    /// How many wait for answers that `is_one` says of.
+    pub(in crate::server) fn count_pending(&self, is_one: impl Fn(&Pending) -> bool) -> usize {
+        self.pending.iter().filter(|(_, pending)| is_one(pending)).count()
+    }
+
+    /// Whether `id` waits for history, by looking at all that wait: for tests.
+    pub(in crate::server) fn is_history_awaited_by(&self, id: crate::base::id::Id) -> bool {
+        let waits = |pending: &Pending| match pending {
+            Pending::Page { waiters, .. } => waiters.contains(&id),
+            Pending::Resume { connection, .. } => *connection == id,
+            _ => false,
+        };
+        self.count_pending(waits) > 0 || self.history.is_page_for(id)
+    }
+
+    /// Checks the whole structure.
+    ///
+    /// # Panics
+    ///
+    /// If something does not hold.
+    pub(in crate::server) fn check_invariants(&self) {
+        let pages = self.count_pending(|pending| matches!(pending, Pending::Page { .. }));
+        let resumes = self.count_pending(|pending| matches!(pending, Pending::Resume { .. }));
+        self.history.check_invariants(pages, resumes);
+    }
+
+    /// Checks that nobody waits for anything.
+    ///
+    /// # Panics
+    ///
+    /// If anybody does.
+    pub(in crate::server) fn check_quiet(&self) {
+        assert!(self.pending.is_empty(), "no question is left");
+        assert!(!self.history.has_pages(), "no page is left");
+        assert_eq!((self.backlog_bytes, self.backlog_records), (0, 0), "the engine has answered");
+    }
+}

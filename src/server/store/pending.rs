@@ -1,0 +1,23 @@
+//! What waits for an answer of the engine.
+
+use crate::base::id::Id;
+use crate::server::exchange::Exchange;
+use crate::wire::body::ChannelRange;
+use crate::wire::v1::ClientId;
+
+/// What waits for an answer of the engine, or for its turn to be asked about.
+#[derive(Debug)]
+pub(in crate::server) enum Pending {
+    /// An HTTP client.
+    Request { connection: Id, exchange: Exchange },
+    /// An HTTP client that is being sent a list.
+    List { connection: Id },
+    /// An HTTP client that asked about channels.
+    Channels { connection: Id, exchange: Exchange, range: ChannelRange },
+    /// A subscriber that is told whether a message of its own is stored.
+    Publish { connection: Id, id: Option<ClientId> },
+    /// A subscriber that is told how much it missed after `from` of what there was up to `through`, before it gets that.
+    Resume { connection: Id, from: u64, through: u64 },
+    /// Subscribers whose cursors are all at `after`, behind the log of their channel.
+    Page { serial: u64, after: u64, waiters: Vec<Id> },
+}
