@@ -213,24 +213,26 @@ impl<S: Socket> Connections<S> {
                 }
             }
         };
-        let mut delivered = 0;
+        let (mut delivered, mut next) = (0, None);
         let mut left = if let Sent::Bytes(len) = sent { len } else { 0 };
         for (id, frame) in frames {
             if left == 0 {
+                next = Some(id);
                 break;
             }
             delivered += 1;
             connection.cursor = id;
             if left < frame.len() {
                 self.unsent.push_shared_rest(&mut self.slab, index, self.now, (frame.clone(), left));
+                next = entries.nth(delivered).map(|entry| entry.id);
                 break;
             }
             left -= frame.len();
         }
         // Its channel has nothing before the next message that it has not got: if what is there is deleted, it misses
         // nothing.
-        if let Some(next) = entries.nth(delivered) {
-            self.slab[index as usize].cursor = next.id - 1;
+        if let Some(next) = next {
+            self.slab[index as usize].cursor = next - 1;
         }
         Written { sent, delivered }
     }
