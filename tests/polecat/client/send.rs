@@ -229,6 +229,33 @@ fn a_store_that_fails_is_waited_for_so_long() {
 }
 
 #[test]
+fn the_last_line_says_what_may_be_stored_if_the_server_does_not_come_back() {
+    for (args, input, stored, last) in [
+        (
+            &["send", "room", "only", "--retry", "0.2"][..],
+            "",
+            "only",
+            "polecat: the message may or may not be stored: ",
+        ),
+        (&["send", "room", "--retry", "0.2"], "1\n2\n", "2", "; line 1 and those after it may not be stored"),
+    ] {
+        let home = Home::new();
+        let server = Process::serve(&home.database(), &[]);
+        let proxy = Proxy::before(server.addr(), b"\"type\":\"live\"");
+        let mut send = Running::start(proxy.addr, args);
+        send.write(input);
+        let is_there = || contents(server.addr(), "room").iter().any(|content| content == stored);
+        wait_until("what is sent arrives", is_there);
+        // No answer has come back.
+        server.kill();
+        let (status, ids, told) = send.wait();
+        assert_eq!((status.code(), ids.len()), (Some(1), 0), "{told:?}");
+        let line = told.last().expect("a line");
+        assert!(line.contains(last) && line.contains("given up after 0.2 s"), "{told:?}");
+    }
+}
+
+#[test]
 fn an_event_is_what_was_written() {
     let server = Server::start();
     let mut event = Running::start(server.addr(), &["event", "scan", "-"]);
