@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+mod accepting;
 mod autobahn;
 mod clients;
 mod compare;

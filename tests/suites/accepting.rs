@@ -1,0 +1,54 @@
+//! Errors of `accept` that no test can cause otherwise: strace makes the system call fail (PROTOCOL 13.1).
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+
+use crate::process::Process;
+use crate::{PATIENCE, tool};
+
+/// A server for which every second call of `accept` fails, beginning with the first.
+fn serve(error: &str, database: &Path) -> Process {
+    let inject = format!("inject=accept4:error={error}:when=1+2");
+    // The tracer is not the parent, so that the process is the server itself.
+    let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", &inject];
+    Process::serve_by(&strace, "127.0.0.1:0", database, &[])
+}
+
+fn metrics(addr: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(addr).expect("the kernel accepts a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: polecat.test\r\nConnection: close\r\n\r\n").ok();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("an answer");
+    response
+}
+
+fn value(metrics: &str, name: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.expect("the metric").parse().expect("a number")
+}
+
+#[test]
+fn a_connection_that_is_lost_before_it_is_accepted_costs_nobody_else_anything() {
+    if !tool::are_there(&[Path::new("strace")]) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let database = home.path().join("polecat.db");
+    for error in ["ENETDOWN", "EPROTO", "EHOSTUNREACH", "EPERM", "ECONNABORTED"] {
+        let server = serve(error, &database);
+        for count in 1..=3 {
+            let answer = metrics(server.addr());
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{error}: {answer}");
+            assert!(value(&answer, "polecat_connections_lost_total") >= count, "{error}: {answer}");
+            assert_eq!(value(&answer, "polecat_limit_hits_total{limit=\"descriptors\"}"), 0, "{error}");
+        }
+        server.kill();
+    }
+    // The one that waits is turned away if the system has no means.
+    let server = serve("EMFILE", &database);
+    let answer = metrics(server.addr());
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("too many connections"), "{answer}");
+    server.kill();
+}
