@@ -6,7 +6,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use polecat::base::config::Limits;
 use polecat::wire::http::decoder::{RequestDecoder, Response, Status, Step};
-use polecat::wire::protocol::{ClientMessage, Message, Rubbish, write_message};
+use polecat::wire::protocol::{ClientMessage, InvalidMessage, Message, write_message};
 use polecat::wire::websocket::codec::{self, OpCode};
 use polecat::wire::websocket::message::MessageDecoder;
 
@@ -78,7 +78,7 @@ fn write_a_response(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
-fn parse_a_publish() -> Result<ClientMessage, Rubbish> {
+fn parse_a_publish() -> Result<ClientMessage, InvalidMessage> {
     let text = r#"{"type":"message","author":"Ann","content":"Hello, world","token_count":3}"#;
     ClientMessage::parse(black_box(text))
 }

@@ -52,7 +52,7 @@ fn open(path: &Path, options: &StoreOptions) -> Outcome<SqliteEngine> {
 fn turn(engine: &mut SqliteEngine, ms: u64, reads_max: usize) -> Vec<Answer> {
     let mut answers = Vec::new();
     engine.settle(after_ms(ms), reads_max, &mut answers);
-    engine.rest(after_ms(ms));
+    engine.maintain(after_ms(ms));
     answers
 }
 

@@ -160,6 +160,11 @@ fn documents_are_in_plain_english() {
 }
 
 #[test]
+fn comments_and_texts_are_in_plain_english() {
+    assert_none(sources(&["src"]).iter().flat_map(phrases::of_source));
+}
+
+#[test]
 fn every_section_of_the_protocol_is_tested() {
     let protocol = fs::read_to_string(root().join("PROTOCOL.md")).unwrap_or_default();
     assert_none(untested(&protocol, &sources(&["tests/polecat"])));

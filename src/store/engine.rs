@@ -135,15 +135,15 @@ pub enum Query {
     /// The names of that kind, sorted by their bytes: those above `after`, at most `names_max`, and at least one but no
     /// more once they weigh `bytes_max`.
     Names {
-        /// What is named.
+        /// The kind of names.
         of: Names,
-        /// What comes before the first that is wanted.
+        /// The position before the first name wanted.
         after: Option<Mark>,
-        /// Most names.
+        /// The most names.
         names_max: usize,
         /// Weight at which the slice ends.
         bytes_max: usize,
-        /// Weight that a name may have: the slice ends before one that has more.
+        /// The maximum weight of a name: the slice ends before a heavier one.
         each_bytes_max: usize,
     },
     /// Details of the channels that have a message and whose names are above `after` by their bytes: the
@@ -160,23 +160,23 @@ pub enum Query {
     Totals,
 }
 
-/// What names are of.
+/// The kinds of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// Channels that have a message; what is counted with them is 0.
+    /// Channels that have a message; their counts are 0.
     Channels,
-    /// Providers that messages name, with how many; empty ones do not count.
+    /// The providers of messages, with the number of messages; empty ones do not count.
     Providers,
     /// Lanes, in the same way.
     Lanes,
 }
 
-/// A place among names, as the engine knows it: a name may be shown otherwise than it is stored.
+/// A position among names, as the engine stores them: a name may be shown differently from how it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The name before it.
     pub bytes: Vec<u8>,
-    /// Whether that is no text.
+    /// Whether the name is not text.
     pub is_blob: bool,
 }
 
@@ -273,7 +273,7 @@ pub enum Answer {
         ticket: Ticket,
         /// Each with its count.
         names: Vec<(String, u64)>,
-        /// After what to ask for more; `None` where that was all.
+        /// The position to continue after; `None` if there are no more.
         next: Option<Mark>,
     },
     /// Answers [`Query::ChannelDetails`].
@@ -294,7 +294,7 @@ pub enum Answer {
         /// The sum of their token counts; it saturates.
         tokens: i64,
     },
-    /// The first record or name of a slice weighs more than it may.
+    /// The first record or name of a slice weighs more than is allowed.
     TooLarge {
         /// The ticket of the query.
         ticket: Ticket,
@@ -325,7 +325,7 @@ impl Answer {
     }
 }
 
-/// Bytes that a name with its count takes in memory, about.
+/// The approximate bytes that a name with its count takes in memory.
 #[must_use]
 pub const fn name_weight(name: &str) -> usize {
     48 + name.len()
@@ -406,9 +406,9 @@ pub trait Engine {
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>);
 
     /// Does work that is due and that nobody waits for. Called after a turn, when all answers are sent.
-    fn rest(&mut self, _now: Now) {}
+    fn maintain(&mut self, _now: Now) {}
 
-    /// Milliseconds until [`Engine::settle`] or [`Engine::rest`] has something to do, 0 for at once; `None`
+    /// Milliseconds until [`Engine::settle`] or [`Engine::maintain`] has something to do, 0 for at once; `None`
     /// if there is nothing to do until the next call.
     fn due_in_ms(&self, now: Now) -> Option<u64>;
 

@@ -306,7 +306,7 @@ mod tests {
 
     /// Any bytes get an answer, and always the same one.
     #[test]
-    fn rubbish_is_told_from_messages() {
+    fn invalid_input_is_refused() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut inflater = Inflater::default();
         let mut understood = 0;

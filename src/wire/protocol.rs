@@ -250,7 +250,7 @@ impl Draft {
 
 /// Text that is not a message of the protocol: it is not a JSON object, or has wrong types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rubbish;
+pub struct InvalidMessage;
 
 #[derive(Deserialize)]
 struct ClientFields<'a> {
@@ -280,10 +280,10 @@ impl ClientMessage {
     /// Reads one text message of a channel's client.
     ///
     /// # Errors
-    /// [`Rubbish`] if it is not a JSON object, or a key that matters has a wrong type.
-    pub fn parse(text: &str) -> Result<Self, Rubbish> {
+    /// [`InvalidMessage`] if it is not a JSON object, or a key that matters has a wrong type.
+    pub fn parse(text: &str) -> Result<Self, InvalidMessage> {
         if !is_object(text.as_bytes()) {
-            return Err(Rubbish);
+            return Err(InvalidMessage);
         }
         let Ok(fields) = serde_json::from_str::<ClientFields<'_>>(text) else {
             return Self::parse_type_only(text);
@@ -307,10 +307,10 @@ impl ClientMessage {
     }
 
     /// In a message of another type, the keys of a publish can mean anything.
-    fn parse_type_only(text: &str) -> Result<Self, Rubbish> {
-        let kind = members::<Shallow, 1>(text, ["type"]).map_err(|_| Rubbish)?.map(|[kind]| kind);
+    fn parse_type_only(text: &str) -> Result<Self, InvalidMessage> {
+        let kind = members::<Shallow, 1>(text, ["type"]).map_err(|_| InvalidMessage)?.map(|[kind]| kind);
         match kind.flatten().as_ref().and_then(Shallow::text) {
-            Some("message") => Err(Rubbish),
+            Some("message") => Err(InvalidMessage),
             Some("ping") => Ok(Self::Ping),
             _ => Ok(Self::Unknown),
         }
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn client_messages_have_defaults_and_rubbish_is_told_apart() {
+    fn client_messages_have_defaults_and_invalid_ones_are_recognised() {
         let Ok(ClientMessage::Publish(draft)) = ClientMessage::parse(r#"{"type":"message","author":null}"#)
         else {
             panic!("a publish");
@@ -400,12 +400,12 @@ mod tests {
             (r#"{"type":"presence"}"#, Ok(ClientMessage::Unknown)),
             (r#"{"type":7}"#, Ok(ClientMessage::Unknown)),
             ("{}", Ok(ClientMessage::Unknown)),
-            (r#"{"type":"message","content":5}"#, Err(Rubbish)),
-            (r#"{"type":"message","token_count":1.5}"#, Err(Rubbish)),
-            (r#"{"type":"message","token_count":[]}"#, Err(Rubbish)),
-            ("[]", Err(Rubbish)),
-            ("{", Err(Rubbish)),
-            ("", Err(Rubbish)),
+            (r#"{"type":"message","content":5}"#, Err(InvalidMessage)),
+            (r#"{"type":"message","token_count":1.5}"#, Err(InvalidMessage)),
+            (r#"{"type":"message","token_count":[]}"#, Err(InvalidMessage)),
+            ("[]", Err(InvalidMessage)),
+            ("{", Err(InvalidMessage)),
+            ("", Err(InvalidMessage)),
         ] {
             assert_eq!(ClientMessage::parse(text), expected, "{text}");
         }

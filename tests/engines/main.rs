@@ -104,7 +104,7 @@ fn is_due_at(engine: &dyn Engine, now: Now) -> bool {
 /// What one turn of the server does with its engine.
 fn turn(engine: &mut dyn Engine, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
     engine.settle(now, reads_max, answers);
-    engine.rest(now);
+    engine.maintain(now);
 }
 
 /// Settles until nothing is due.

@@ -3,7 +3,7 @@
 
 use super::faults::stale;
 use super::floors::Floors;
-use super::phrases::of_document;
+use super::phrases::{of_document, of_source};
 use super::source::Source;
 use super::{banned, citations, lengths, lists, packages, patience, runtimes, trees, untested, world};
 
@@ -339,4 +339,20 @@ fn phrases_that_are_read_twice_are_found() {
     ] {
         assert_eq!(faults(text), [0; 0], "{text}");
     }
+}
+
+#[test]
+fn phrases_of_comments_and_texts_are_found() {
+    let faults = |text: &str| lines(&of_source(&at("src/wire/x.rs", text)));
+    for text in [
+        "fn f() {}\n/// Who asks is answered.\n",
+        "fn f() {}\nlet a = \"it comes again\";\n",
+        "fn f() {}\nlet a = 1; // é, of late\n",
+        "fn f() {}\n//! for\n//! who asks\n",
+    ] {
+        assert_eq!(faults(text), [2], "{text}");
+    }
+    let fine = "/// A client `so many` times.\nfn let_go(so: u8) -> so {}\n/// so\nfn many() {}\n// It is no longer there.\n";
+    assert_eq!(faults(fine), [0; 0]);
+    assert_eq!(of_source(&at("src/server/x.rs", "// of late\n")), [""; 0], "still to be rewritten");
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::wire::json::check;
 use crate::wire::reply::{write_get, write_post};
 
-use super::again::Again;
+use super::backoff::Backoff;
 use super::send::parse_key;
 use super::sent::{Moment, Sent};
 use super::server::{Failure, Server, excerpt};
@@ -102,15 +102,15 @@ impl Event {
         let field = format!("Idempotency-Key: {key}\r\nConnection: close\r\n");
         let server = &self.server;
         write_post(server.name(), &server.url.below("/api/events"), &field, &body, &mut request);
-        let mut again = Again::new(self.retry, Some(PATIENCE));
+        let mut backoff = Backoff::new(self.retry, Some(PATIENCE));
         let mut sent = None;
         loop {
-            let failure = match self.post(&request, &mut again, &mut sent) {
+            let failure = match self.post(&request, &mut backoff, &mut sent) {
                 Ok(_) if self.quiet => return Ok(()),
                 Ok(id) => return print(&format!("{id}\n")).map(|_| ()),
                 Err(failure) => failure,
             };
-            again.wait(&failure, false).map_err(|line| match sent {
+            backoff.wait(&failure, false).map_err(|line| match sent {
                 Some(_) => format!("the event may or may not be stored: {line}"),
                 None => line,
             })?;
@@ -154,7 +154,12 @@ impl Event {
     }
 
     /// One attempt; returns the event's id. `sent` records since when the event may be stored.
-    fn post(&self, request: &[u8], again: &mut Again, sent: &mut Option<Sent>) -> Result<String, Failure> {
+    fn post(
+        &self,
+        request: &[u8],
+        backoff: &mut Backoff,
+        sent: &mut Option<Sent>,
+    ) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Stored {
             event: Named,
@@ -164,7 +169,7 @@ impl Event {
             event_id: String,
         }
         let stream = self.server.connect()?;
-        again.connected();
+        backoff.connected();
         if let Some(sent) = sent {
             sent.check(self.memory()?, Moment::now()).map_err(Failure::lasting)?;
         }

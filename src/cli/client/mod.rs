@@ -2,10 +2,10 @@
 //! the machine for one. One thread, no runtime: non-blocking sockets and `poll`.
 
 mod terminal;
-mod show;
+mod format;
 mod server;
 mod wait;
-mod again;
+mod backoff;
 mod sent;
 mod link;
 mod incoming;

@@ -10,7 +10,7 @@ use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
-use super::again::Again;
+use super::backoff::Backoff;
 use super::incoming::{Acknowledged, Hello, Incoming, Reconnect, Refused};
 use super::lines::{Line, Lines};
 use super::link::{Got, Link, SENT_BYTES_MAX};
@@ -108,7 +108,7 @@ impl Send {
             send: self,
             queue,
             lines,
-            again: Again::new(self.retry, Some(PATIENCE)),
+            backoff: Backoff::new(self.retry, Some(PATIENCE)),
             message_bytes_max: 0,
             memory: Duration::ZERO,
             paused: None,
@@ -124,7 +124,7 @@ struct Sending<'s> {
     queue: Queue,
     /// Standard input, if its lines are sent.
     lines: Option<Lines>,
-    again: Again,
+    backoff: Backoff,
     /// The largest message that the server accepts, as it has said; nothing is read before that.
     message_bytes_max: usize,
     /// For how long the server remembers a key, as it has said.
@@ -156,7 +156,7 @@ impl Sending<'_> {
                 }
                 continue;
             }
-            self.again.wait(&failure, false).map_err(|line| self.last_words(line))?;
+            self.backoff.wait(&failure, false).map_err(|line| self.last_words(line))?;
         }
     }
 
@@ -318,7 +318,7 @@ impl Sending<'_> {
         match &*incoming.kind {
             "hello" => {
                 let hello = incoming.payload::<Hello>()?;
-                self.again.connected();
+                self.backoff.connected();
                 let max = usize::try_from(hello.message_bytes_max).unwrap_or(usize::MAX);
                 self.message_bytes_max = max.clamp(1, SENT_BYTES_MAX);
                 self.memory = Duration::from_millis(hello.idempotency_window_ms);
@@ -327,12 +327,12 @@ impl Sending<'_> {
             "ack" => {
                 let ack = incoming.payload::<Acknowledged>()?;
                 if ack.id.is_some_and(|id| self.queue.stored(id)) {
-                    self.again.progress();
+                    self.backoff.progress();
                     self.print(&excerpt(&ack.event_id));
                 }
             }
             "error" => self.refused(&incoming.payload::<Refused>()?)?,
-            "reconnect" => self.again.asked(incoming.payload::<Reconnect>()?.after_ms),
+            "reconnect" => self.backoff.asked(incoming.payload::<Reconnect>()?.after_ms),
             _ => {}
         }
         Ok(())
@@ -351,7 +351,7 @@ impl Sending<'_> {
         if self.paused.is_none() {
             let failure = Failure::passing(message);
             // If this gives up, no other connection is tried.
-            let wait = self.again.announce(&failure).map_err(Failure::lasting)?;
+            let wait = self.backoff.announce(&failure).map_err(Failure::lasting)?;
             self.paused = Some(Instant::now() + wait);
         }
         Ok(())

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::wire::reply;
 
 use super::super::url::Url;
-use super::show::clean;
+use super::format::clean;
 use super::terminal::parse_seconds;
 
 /// The most bytes of a response, in addition to those of the request.

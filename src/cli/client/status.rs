@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::wire::reply::write_get;
 
+use super::format::{Part, Style};
 use super::server::{Failure, Server, excerpt};
-use super::show::{Part, Style};
 use super::terminal::{parse_seconds, print};
 use super::wait::pause;
 

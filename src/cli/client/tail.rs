@@ -10,10 +10,10 @@ use clap::Args;
 
 use crate::wire::protocol::Sequence;
 
-use super::again::Again;
+use super::backoff::Backoff;
+use super::format::Style;
 use super::link::{Got, Link};
 use super::server::{Failure, Server};
-use super::show::Style;
 use super::terminal::{parse_seconds, tell, unread};
 use super::wait::Awaited;
 use follower::{Follower, Step};
@@ -117,16 +117,16 @@ impl Tail {
             From::After(id) | From::In(_, id) => Some(id),
         };
         let mut follower = Follower::new(self.channel.as_deref(), after);
-        let mut again = Again::new(self.retry, None);
+        let mut backoff = Backoff::new(self.retry, None);
         let stdout = BufWriter::new(io::stdout().lock());
         let mut shown = Shown { out: stdout, style: Style::of_stdout(), json: self.json, left: self.count };
         loop {
-            let failure = match self.follow(&mut follower, &mut again, &mut shown) {
+            let failure = match self.follow(&mut follower, &mut backoff, &mut shown) {
                 Ok(ended) => return ended.map(|Done| ()),
                 Err(failure) => failure,
             };
             let is_unread = shown.flush()?;
-            if again.wait(&failure, true)? || is_unread {
+            if backoff.wait(&failure, true)? || is_unread {
                 return Ok(());
             }
         }
@@ -140,7 +140,7 @@ impl Tail {
     fn follow(
         &self,
         follower: &mut Follower,
-        again: &mut Again,
+        backoff: &mut Backoff,
         shown: &mut Shown<impl Write>,
     ) -> Result<Result<Done, String>, Failure> {
         let mut link = Link::open(&self.server, &follower.target(), self.max_message_bytes as usize)?;
@@ -149,7 +149,7 @@ impl Tail {
             match link.read()? {
                 Got::Text(text) => match follower.take(&text)? {
                     Step::Show => match shown.show(&text) {
-                        Ok(false) => again.progress(),
+                        Ok(false) => backoff.progress(),
                         Ok(true) => {
                             link.close();
                             return Ok(Ok(Done));
@@ -157,11 +157,11 @@ impl Tail {
                         Err(line) => return Ok(Err(line)),
                     },
                     Step::Hello { heartbeat_ms } => {
-                        again.connected();
+                        backoff.connected();
                         silence_max = silence_after(heartbeat_ms, self.server.timeout);
                     }
-                    Step::Live => again.progress(),
-                    Step::Reconnect { after_ms } => again.asked(after_ms),
+                    Step::Live => backoff.progress(),
+                    Step::Reconnect { after_ms } => backoff.asked(after_ms),
                     Step::Tell(line) => tell(&line),
                     Step::Nothing => {}
                 },

@@ -117,7 +117,7 @@ impl Store {
 
     /// Lets the engine do what it has to do for itself, now that nobody waits for an answer.
     pub(in crate::server) fn maintain(&mut self, now: Now) {
-        self.engine.rest(now);
+        self.engine.maintain(now);
     }
 
     /// How the store is, if that has changed since this was asked last.

@@ -95,7 +95,7 @@ impl WriteAheadLog {
         self.written_ms.saturating_add(QUIET_MS).saturating_sub(now.monotonic_ms)
     }
 
-    /// Milliseconds until [`WriteAheadLog::rest`] has something to do.
+    /// Milliseconds until [`WriteAheadLog::maintain`] has something to do.
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         if self.unmeasured >= MEASURE_BYTES || self.is_over(BUSY_BYTES_MAX) {
             return Some(0);
@@ -113,7 +113,7 @@ impl WriteAheadLog {
 
     /// Measures the log if much was added. Does a checkpoint if the loop is quiet and there is enough to
     /// copy, or if there is too much. It does not wait for other programs, if the connection does not.
-    pub(super) fn rest(&mut self, connection: &Connection, now: Now, commits: &mut Commits) {
+    pub(super) fn maintain(&mut self, connection: &Connection, now: Now, commits: &mut Commits) {
         if self.due_in_ms(now) != Some(0) {
             return;
         }

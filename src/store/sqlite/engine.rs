@@ -45,8 +45,8 @@ pub struct SqliteEngine {
     known: Known,
     appends: Vec<Append>,
     questions: VecDeque<(Question, Ticket)>,
-    /// Questions about what is kept of channels, whose answers take several settles. Only the first one is being
-    /// worked on, so there is at most one unfinished answer in memory.
+    /// Queries for details of channels, whose answers take several settles. Only the first one is being
+    /// worked on, so at most one unfinished answer is in memory.
     listings: VecDeque<(Details, Ticket)>,
     watch: Watch,
     housekeeping: Housekeeping,
@@ -316,10 +316,10 @@ impl Engine for SqliteEngine {
         self.answer(reads_max, answers);
     }
 
-    fn rest(&mut self, now: Now) {
+    fn maintain(&mut self, now: Now) {
         if self.log.due_in_ms(now) == Some(0) {
             self.wait_for_locks(Duration::ZERO);
-            self.log.rest(&self.connection, now, &mut self.commits);
+            self.log.maintain(&self.connection, now, &mut self.commits);
             self.be_patient();
         } else if self.verification.due_in_ms(now) == Some(0) {
             let is_quiet = self.log.quiet_in_ms(now) == 0;

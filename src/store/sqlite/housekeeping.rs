@@ -121,7 +121,7 @@ impl Housekeeping {
         self.stepped_at_ms = now.monotonic_ms;
         match self.delete(connection, counts, kept, newest, rows_max, now) {
             Ok((done, is_cut)) => {
-                let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.look_interval_ms() };
+                let interval = if is_cut { Some(PAUSE_MS) } else { self.retention.scan_interval_ms() };
                 self.look_at_ms = interval.map(|ms| now.monotonic_ms.saturating_add(ms));
                 self.rest_until_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
                 done

@@ -141,8 +141,8 @@ fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64, ol
 /// Names, and how many messages have them.
 type NamesWithCounts = Vec<(String, u64)>;
 
-/// A slice of the names of a kind, and after what to ask for more. Names that are stored in different ways and shown
-/// in the same way are one if they follow each other.
+/// A slice of the names of a kind, and the position to continue after. Consecutive names that are stored
+/// differently but shown alike are one.
 fn names(
     connection: &Connection,
     of: Names,
@@ -173,7 +173,7 @@ fn names(
     Ok((names, last.map(Mark::from)))
 }
 
-/// Hops from each name straight to the next: the cost is the number of names, not of messages.
+/// Skips from each name straight to the next: the cost depends on the number of names, not of messages.
 pub(super) fn next_name(
     connection: &Connection,
     of: Names,

@@ -53,14 +53,14 @@ struct Table {
 /// What to keep, and the progress of the search for old records.
 #[derive(Debug)]
 pub(super) struct Retention {
-    messages: Shelf,
-    events: Shelf,
+    messages: TableRetention,
+    events: TableRetention,
     age_max_micros: Option<i64>,
 }
 
 /// One table, and what is known about the ages of its rows.
 #[derive(Debug)]
-struct Shelf {
+struct TableRetention {
     table: Table,
     rows_max: Option<u64>,
     /// Which of the rows stored since the start are old, and when all earlier rows are.
@@ -70,7 +70,7 @@ struct Shelf {
     /// Rows up to this id are old.
     old_to: i64,
     /// Rows up to this id were looked at and are not known to be young.
-    looked_to: i64,
+    scanned_to: i64,
 }
 
 /// The rows that one step deletes.
@@ -121,8 +121,8 @@ impl Retention {
         let age_max_micros = days.map(|days| (days * MICROS_PER_DAY) as i64);
         let age_max_ms = age_max_micros.map(|age| age.unsigned_abs() / 1_000);
         Self {
-            messages: Shelf::new(MESSAGES, options.retain_messages, age_max_ms),
-            events: Shelf::new(EVENTS, options.retain_events, age_max_ms),
+            messages: TableRetention::new(MESSAGES, options.retain_messages, age_max_ms),
+            events: TableRetention::new(EVENTS, options.retain_events, age_max_ms),
             age_max_micros,
         }
     }
@@ -141,8 +141,8 @@ impl Retention {
 
     /// Records that everything up to `newest` is stored by now.
     pub(super) fn stored(&mut self, newest: Ids, now: Now) {
-        for (shelf, newest) in [(&mut self.messages, newest.message), (&mut self.events, newest.event)] {
-            if let Some(marks) = &mut shelf.marks {
+        for (table, newest) in [(&mut self.messages, newest.message), (&mut self.events, newest.event)] {
+            if let Some(marks) = &mut table.marks {
                 marks.note(row_id(newest), now.monotonic_ms);
             }
         }
@@ -150,8 +150,8 @@ impl Retention {
 
     /// The rows looked at so far were judged by a clock that may have been wrong.
     pub(super) fn clock_was_set(&mut self, jump: Jump) {
-        for shelf in [&mut self.messages, &mut self.events] {
-            shelf.looked_to = shelf.old_to;
+        for table in [&mut self.messages, &mut self.events] {
+            table.scanned_to = table.old_to;
         }
         if self.age_max_micros.is_some() && jump.is_first {
             log::warn!(
@@ -167,7 +167,7 @@ impl Retention {
     }
 
     /// Milliseconds by which a record may exceed its age before it is looked for.
-    pub(super) fn look_interval_ms(&self) -> Option<u64> {
+    pub(super) fn scan_interval_ms(&self) -> Option<u64> {
         self.age_max_micros.map(|age| (age.unsigned_abs() / 8_000).clamp(1_000, 60_000))
     }
 
@@ -184,8 +184,8 @@ impl Retention {
             .age_max_micros
             .filter(|_| moment.undisturbed_in_ms == 0)
             .map(|age| Ages { old_before: now.unix_micros.saturating_sub(age), now: now.unix_micros });
-        for shelf in [&mut self.messages, &mut self.events] {
-            shelf.grow_old(now.monotonic_ms);
+        for table in [&mut self.messages, &mut self.events] {
+            table.grow_old(now.monotonic_ms);
         }
         let total = match self.messages.rows_max {
             Some(_) => {
@@ -219,17 +219,17 @@ impl Ages {
     }
 }
 
-impl Shelf {
+impl TableRetention {
     fn new(table: Table, rows_max: Option<u64>, age_max_ms: Option<u64>) -> Self {
         let marks = age_max_ms.map(Marks::new);
-        Self { table, rows_max, marks, before: i64::MAX, old_to: i64::MIN, looked_to: i64::MIN }
+        Self { table, rows_max, marks, before: i64::MAX, old_to: i64::MIN, scanned_to: i64::MIN }
     }
 
     /// Finds out which rows are old by the monotonic clock.
     fn grow_old(&mut self, now_ms: u64) {
         if let Some(id) = self.marks.as_mut().and_then(|marks| marks.old_to(now_ms)) {
             self.old_to = self.old_to.max(id);
-            self.looked_to = self.looked_to.max(id);
+            self.scanned_to = self.scanned_to.max(id);
         }
     }
 
@@ -242,13 +242,13 @@ impl Shelf {
         ages: Option<Ages>,
         rows_max: usize,
     ) -> rusqlite::Result<(Vec<i64>, bool)> {
-        let (going, is_cut) = self.going(connection, total, newest, rows_max)?;
-        let Some(ages) = ages.filter(|_| !is_cut) else { return Ok((going, is_cut)) };
-        let is_cut = self.look(connection, ages, rows_max)?;
-        Ok((going, is_cut))
+        let (rows_to_delete, is_cut) = self.rows_to_delete(connection, total, newest, rows_max)?;
+        let Some(ages) = ages.filter(|_| !is_cut) else { return Ok((rows_to_delete, is_cut)) };
+        let is_cut = self.scan(connection, ages, rows_max)?;
+        Ok((rows_to_delete, is_cut))
     }
 
-    fn going(
+    fn rows_to_delete(
         &self,
         connection: &Connection,
         total: u64,
@@ -275,9 +275,9 @@ impl Shelf {
 
     /// Continues to look for old rows that were stored before the start. Returns whether it is worth
     /// continuing.
-    fn look(&mut self, connection: &Connection, ages: Ages, rows_max: usize) -> rusqlite::Result<bool> {
+    fn scan(&mut self, connection: &Connection, ages: Ages, rows_max: usize) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(self.table.ages)?;
-        let mut rows = statement.query((self.looked_to, self.before))?;
+        let mut rows = statement.query((self.scanned_to, self.before))?;
         let (mut found, mut budget) = (false, Budget::new(rows_max));
         while let Some(row) = rows.next()? {
             if !budget.takes(row)? {
@@ -292,7 +292,7 @@ impl Shelf {
                 }
                 None => {}
             }
-            self.looked_to = id;
+            self.scanned_to = id;
         }
         Ok(found)
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::super::show::{Part, Style};
+use super::super::format::{Part, Style};
 use super::super::terminal::print;
 use super::finding::{Finding, Level};
 use super::{database, system};

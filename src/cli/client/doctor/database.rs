@@ -128,7 +128,7 @@ fn locks(path: &Path, users: Option<Vec<Holder>>) -> Finding {
     writers.retain(|writer| !users.iter().any(|user| user.pid == writer.pid));
     if !writers.is_empty() {
         let text = format!(
-            "{}: it holds the database locked, and nothing can be stored until it lets go",
+            "{}: it holds the database locked, and nothing can be stored until it unlocks it",
             list(&writers)
         );
         return Finding::warn(NAME, text, "end its transaction, or that program");

@@ -5,9 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::wire::protocol::Sequence;
 
+use super::super::format::{Part, Style, time};
 use super::super::incoming::{Gap, Health, Hello, Incoming, Reconnect, Resumed};
 use super::super::server::{Failure, excerpt};
-use super::super::show::{Part, Style, time};
 
 /// Tracks the position.
 #[derive(Debug)]

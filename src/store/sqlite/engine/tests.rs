@@ -42,14 +42,14 @@ fn publish(engine: &mut SqliteEngine, records: impl IntoIterator<Item = Record>)
     engine.settle(NOW, 0, &mut answers);
     let is_committed = |answer: &Answer| matches!(answer, Answer::Committed { .. });
     assert!(!answers.is_empty() && answers.iter().all(is_committed));
-    engine.rest(NOW);
+    engine.maintain(NOW);
 }
 
 /// Lets a moment pass in which nothing is published.
 fn rest(engine: &mut SqliteEngine) {
     let later = Now { monotonic_ms: NOW.monotonic_ms + 1_000, ..NOW };
     engine.settle(later, 0, &mut Vec::new());
-    engine.rest(later);
+    engine.maintain(later);
 }
 
 /// SQLite's plan for `sql`, including the triggers.
@@ -236,7 +236,7 @@ fn what_a_reader_has_held_up_is_copied_back_once_it_has_gone_though_nothing_more
         {
             now.monotonic_ms += due;
             engine.settle(now, 0, &mut Vec::new());
-            engine.rest(now);
+            engine.maintain(now);
             turns += 1;
         }
         now.monotonic_ms = until;
@@ -296,7 +296,7 @@ fn what_is_deleted_is_copied_back_too() {
     while engine.oldest_message() < RECORDS {
         let before = engine.log.bytes;
         engine.settle(now, 0, &mut Vec::new());
-        engine.rest(now);
+        engine.maintain(now);
         bytes_all += (engine.log.bytes - before).max(0);
         assert!(engine.log.bytes <= BUSY_BYTES_MAX);
         now.monotonic_ms += 10;
@@ -380,7 +380,7 @@ fn look_through(engine: &mut SqliteEngine) -> (usize, u64) {
     while let Some(due) = engine.due_in_ms(now) {
         now.monotonic_ms += due;
         engine.settle(now, 0, &mut Vec::new());
-        engine.rest(now);
+        engine.maintain(now);
         steps += 1;
         assert!(steps < 1_000, "it spins");
     }
@@ -418,7 +418,7 @@ fn a_file_is_looked_through_though_the_loop_is_never_quiet() {
         now.monotonic_ms += 1;
         engine.append(message("a", String::new()), None, None);
         engine.settle(now, 0, &mut Vec::new());
-        engine.rest(now);
+        engine.maintain(now);
         turns += 1;
         assert!(turns < 2_000, "it never ends");
     }
@@ -429,7 +429,7 @@ fn a_file_is_looked_through_though_the_loop_is_never_quiet() {
 fn a_sound_file_has_no_faults() {
     let (folder, mut engine) = new_engine();
     publish(&mut engine, (0..1_000).map(|_| message("a", String::new())));
-    assert_eq!(engine.verification.due_in_ms(NOW), None, "so small a file was looked through on opening");
+    assert_eq!(engine.verification.due_in_ms(NOW), None, "so small a file was checked on opening");
     engine.connection.execute_batch("DELETE FROM messages WHERE id BETWEEN 100 AND 900").unwrap();
     let writer = Connection::open(folder.path().join("polecat.db")).unwrap();
     let odd = "INSERT INTO messages (id, channel_id, author, content, timestamp) VALUES (-5, x'00', '', '', ''), (0, 7, '', '', '')";

@@ -113,9 +113,9 @@ fn a_gap_that_a_break_has_swallowed_is_asked_for_again() {
 }
 
 #[test]
-fn rubbish_is_an_error_and_the_unknown_is_ignored() {
+fn invalid_messages_are_errors_and_unknown_ones_are_ignored() {
     let mut follower = Follower::new(Some("c"), None);
-    for rubbish in [
+    for invalid in [
         "",
         "[]",
         "{}",
@@ -125,8 +125,8 @@ fn rubbish_is_an_error_and_the_unknown_is_ignored() {
         r#"{"type":"message","data":{}}"#,
         r#"{"type":"gap","payload":{"requested":[]}}"#,
     ] {
-        let failure = follower.take(rubbish).unwrap_err();
-        assert!(!failure.is_passing, "{rubbish}");
+        let failure = follower.take(invalid).unwrap_err();
+        assert!(!failure.is_passing, "{invalid}");
     }
     assert_eq!(follower.take(r#"{"type":"novelty","payload":[1]}"#).unwrap(), Step::Nothing);
     let mut events = Follower::new(None, None);

@@ -19,7 +19,7 @@ const ASKED_MAX: Duration = Duration::from_secs(600);
 
 /// Decides whether and when to try again.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(super) struct Backoff {
     random: fastrand::Rng,
     /// Attempts since the last one that made progress.
     attempts: u32,
@@ -32,7 +32,7 @@ pub(super) struct Again {
     asked: Option<Duration>,
 }
 
-impl Again {
+impl Backoff {
     /// `told` is the time that the user wants to keep trying. Without it, the time is `patience` (`None` is
     /// for ever), and there is no second attempt before it has worked once.
     pub(super) fn new(told: Option<Duration>, patience: Option<Duration>) -> Self {
@@ -110,35 +110,35 @@ mod tests {
 
     #[test]
     fn waits_grow_are_spread_and_have_bounds() {
-        let mut again = Again::new(None, None);
-        again.connected();
+        let mut backoff = Backoff::new(None, None);
+        backoff.connected();
         let failure = Failure::passing("x");
-        let waits = (0..2000).map(|_| again.after(&failure).unwrap()).collect::<Vec<_>>();
+        let waits = (0..2000).map(|_| backoff.after(&failure).unwrap()).collect::<Vec<_>>();
         assert!(waits.iter().all(|wait| (SHORTEST..=LONGEST).contains(wait)));
         assert!(waits[0] <= FIRST && waits[1] <= 2 * FIRST, "{waits:?}");
         let long = waits.iter().filter(|wait| **wait > LONGEST / 2).count();
         assert!((600..1400).contains(&long), "{long} of 2000");
-        again.progress();
-        assert!(again.after(&failure).unwrap() <= FIRST);
+        backoff.progress();
+        assert!(backoff.after(&failure).unwrap() <= FIRST);
     }
 
     #[test]
     fn the_server_s_own_delay_counts_once_and_is_bounded() {
-        let mut again = Again::new(Some(Duration::from_secs(5000)), None);
-        again.asked(1234);
-        assert_eq!(again.after(&Failure::passing("x")), Ok(Duration::from_millis(1234)));
-        assert!(again.after(&Failure::passing("x")).unwrap() <= 2 * FIRST);
-        again.asked(u64::MAX);
-        assert_eq!(again.after(&Failure::passing("x")), Ok(ASKED_MAX));
+        let mut backoff = Backoff::new(Some(Duration::from_secs(5000)), None);
+        backoff.asked(1234);
+        assert_eq!(backoff.after(&Failure::passing("x")), Ok(Duration::from_millis(1234)));
+        assert!(backoff.after(&Failure::passing("x")).unwrap() <= 2 * FIRST);
+        backoff.asked(u64::MAX);
+        assert_eq!(backoff.after(&Failure::passing("x")), Ok(ASKED_MAX));
     }
 
     #[test]
     fn it_ends_where_it_lasts_and_at_first_unless_told_otherwise() {
-        assert_eq!(Again::new(None, None).after(&Failure::passing("x")), Err("x".to_owned()));
+        assert_eq!(Backoff::new(None, None).after(&Failure::passing("x")), Err("x".to_owned()));
         let told = Some(Duration::from_secs(9));
-        assert!(Again::new(told, None).after(&Failure::passing("x")).is_ok());
-        assert_eq!(Again::new(told, None).after(&Failure::lasting("x")), Err("x".to_owned()));
-        let given_up = Again::new(Some(Duration::ZERO), None).after(&Failure::passing("x"));
+        assert!(Backoff::new(told, None).after(&Failure::passing("x")).is_ok());
+        assert_eq!(Backoff::new(told, None).after(&Failure::lasting("x")), Err("x".to_owned()));
+        let given_up = Backoff::new(Some(Duration::ZERO), None).after(&Failure::passing("x"));
         assert!(given_up.unwrap_err().contains("given up after 0 s"));
     }
 }
