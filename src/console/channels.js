@@ -1,11 +1,11 @@
-// The channels, and one of them: its messages, back to the first, and a box to send one.
+// The list of channels, and one channel: its messages back to the first, and a box to send one.
 
 import { connect } from "../polecat.js";
 import { Log } from "./log.js";
 import { ask, byId, count, element, repeat, setCell, setText, time } from "./text.js";
 
 const LISTED_MAX = 200;
-const PAGE = 100; // messages that are asked for at once
+const PAGE = 100; // messages per request
 const RETRY_MS = 2000;
 const STATES = { connecting: "connecting", replaying: "catching up", live: "live", waiting: "lost, reconnecting", closed: "closed" };
 
@@ -34,7 +34,7 @@ export class Channels {
     });
   }
 
-  /** @param {string} name of the channel that is to be seen; none is the list alone */
+  /** @param {string} name of the channel to show; empty shows only the list */
   show(name) {
     byId("channels").dataset.open = String(name !== "");
     byId("channel").hidden = name === "";
@@ -54,8 +54,8 @@ export class Channels {
   async #list() {
     const query = new URLSearchParams({ detail: 1, limit: LISTED_MAX, ...(this.#after && { after: this.#after }) });
     const answer = await ask(`api/channels?${query}`).catch(() => null);
-    if (!answer) return; // it stays as it was; the head says that the server is away
-    // An older server lists names alone.
+    if (!answer) return; // the list stays as it was; the header says that the server is unreachable
+    // An older server lists only names.
     const channels = answer.channels.map((channel) => (typeof channel === "string" ? { channel_id: channel } : channel));
     this.#next = answer.next ?? null;
     byId("channels-first").disabled = !this.#after;
@@ -86,7 +86,7 @@ function fill(row, { channel_id: name, subscribers, kept, newest }) {
   setText(row.cells[3], newest ?? "");
 }
 
-/** One channel that is looked at. */
+/** The channel that is shown. */
 class Channel {
   #log; #connection = null; #isLoading = false; #hasAll = false; #isClosed = false;
 
@@ -104,7 +104,7 @@ class Channel {
     this.#connection?.close();
   }
 
-  /** The newest messages, and all that come. */
+  /** Shows the newest messages, and then new ones. */
   async #begin() {
     this.#connection?.close();
     this.#connection = null;
@@ -122,7 +122,7 @@ class Channel {
     connection.on("state", ({ state }) => this.#tellState(state, STATES[state]));
     connection.on("gap", ({ payload }) => {
       this.#note(`messages after ${payload.requested} may be missing`);
-      // Some of what is shown is not in this database.
+      // Some of the messages that are shown are not in this database.
       if (payload.agreed !== payload.requested) queueMicrotask(() => this.#isClosed || this.#begin());
     });
   }

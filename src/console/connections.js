@@ -48,7 +48,7 @@ export class Connections {
     const after = this.#pages.at(-1);
     const query = new URLSearchParams({ limit: LISTED, ...(after && { after }) });
     const answer = await ask(`api/connections?${query}`).catch(() => undefined);
-    if (answer === undefined) return; // it stays as it was; the head says that the server is away
+    if (answer === undefined) return; // the list stays as it was; the header says that the server is unreachable
     byId("no-connections").hidden = answer !== null;
     byId("connection-tables").hidden = answer === null;
     if (!answer) return;
@@ -64,7 +64,7 @@ export class Connections {
   }
 }
 
-/** Changes cells in their places, so that what is selected stays so. */
+/** Changes cells in place, so that a selection stays. */
 function fill(table, items, columns) {
   while (table.rows.length > items.length) table.deleteRow(-1);
   items.forEach((item, place) => {

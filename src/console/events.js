@@ -1,19 +1,19 @@
-// The stream of events: followed for ever, filtered by type and by correlation id.
+// The event stream: followed for ever, filtered by type and by correlation id.
 
 import { connect } from "../polecat.js";
 import { Log } from "./log.js";
 import { byId, element, oncePerFrame, setText, time } from "./text.js";
 
-const EVENTS_MAX = 500; // that are kept, seen or not
-const BEGIN_BACK = 100; // events that were there before the page
+const EVENTS_MAX = 500; // events that are kept, shown or not
+const BEGIN_BACK = 100; // earlier events to begin with
 const TYPES_MAX = 50;
 
 export class Events {
   #tellStream; #stream; #log; #events = []; #types = new Map(); #isReplaced = false;
-  // All that are kept are counted for it.
+  // This counts all events that are kept.
   #countSoon = oncePerFrame(() => this.#tellCount());
 
-  /** @param {(state: string, text: string) => void} tellStream says how the connection is */
+  /** @param {(state: string, text: string) => void} tellStream shows the state of the connection */
   constructor(tellStream) {
     this.#tellStream = tellStream;
     this.#log = new Log(byId("event-log"));
@@ -26,7 +26,7 @@ export class Events {
     });
   }
 
-  /** Follows, beginning a little before now where the server says where that is.
+  /** Follows the stream, beginning with some earlier events if the server reports its newest id.
    * @param {?{epoch: string, newest_event: string}} engine */
   begin(engine) {
     if (this.#stream) return;
@@ -68,7 +68,7 @@ export class Events {
     this.#countSoon();
   }
 
-  /** A line of the console's own among the events. */
+  /** Adds a note of the console itself to the events. */
   #note(text) {
     const note = { note: text, timestamp: new Date().toISOString() };
     this.#events.push(note);
@@ -119,7 +119,7 @@ export class Events {
     follow.addEventListener("click", () => this.#follow(correlation));
     const short = JSON.stringify(payload);
     const details = element("details", { class: "payload" }, element("summary", {}, element("code", {}, short.length > 400 ? `${short.slice(0, 400)}…` : short)));
-    // Written out only for who looks.
+    // Formatted only if it is opened.
     details.addEventListener("toggle", () => {
       if (details.open && details.childElementCount === 1) details.append(element("pre", {}, JSON.stringify(payload, null, 2)));
     });

@@ -1,4 +1,4 @@
-// A list that grows at its end and stays there while one looks at the end, holding so many rows and no more.
+// A list that grows at its end, with a maximum number of rows. It follows the end while the end is in view.
 
 import { element, oncePerFrame, setText } from "./text.js";
 
@@ -8,14 +8,14 @@ const CONTROLS = "summary, button";
 
 export class Log {
   #list; #region; #button; #isHeld = false; #missed = 0; #rowsMax; #current = null; #resizes;
-  // Where the end was when it was last scrolled to.
+  // The position of the end when it was last scrolled to.
   #end = 0;
-  // To know where the end is, the browser lays out the list: not for each row of many that come at once.
+  // To find the end, the browser must lay out the list: once per frame, not for each of many rows.
   #follow = oncePerFrame(() => this.#isHeld || this.toEnd());
 
-  /** @param {Element} region that scrolls; a list and a button are put into it
-   * @param {{rowsMax?: number, onTop?: () => void, onEnd?: () => void}} [options] what is done where one has scrolled
-   *   back to the first row, and to come back to the newest where those are not in the list any more */
+  /** @param {Element} region that scrolls; the list and a button are added to it
+   * @param {{rowsMax?: number, onTop?: () => void, onEnd?: () => void}} [options] `onTop` is called when the user has
+   *   scrolled back to the first row, and `onEnd` to return to the newest rows if they are no longer in the list */
   constructor(region, { rowsMax = ROWS_MAX, onTop = () => {}, onEnd = () => {} } = {}) {
     this.#region = region;
     this.#rowsMax = rowsMax;
@@ -29,7 +29,7 @@ export class Log {
     region.onscroll = () => {
       const { scrollTop, scrollHeight, clientHeight } = region;
       const isAway = scrollHeight - scrollTop - clientHeight > NEAR_PX;
-      // Rows that have come since push the end away, too: what holds the list is to scroll back.
+      // New rows push the end away too, so only scrolling back holds the list.
       this.#hold(isAway && (this.#isHeld || scrollTop < this.#end));
       if (!this.#isHeld && this.hasNewest) this.#missed = 0;
       this.#tell();
@@ -37,20 +37,20 @@ export class Log {
     };
   }
 
-  /** False once older rows have pushed the newest out. */
+  /** False once older rows have pushed out the newest ones. */
   hasNewest = true;
 
-  /** For good: another one may use the region. */
+  /** Closes the list for good: another list may use the region. */
   close() {
     this.#resizes.disconnect();
   }
 
-  /** The oldest row that is there. */
+  /** The oldest row in the list. */
   get first() {
     return this.#list.firstElementChild;
   }
 
-  /** @param {Element[]} rows newer than all that are there */
+  /** @param {Element[]} rows newer than all in the list */
   append(rows, { isQuiet = false } = {}) {
     if (!isQuiet) this.#missed += rows.length;
     rows.forEach((row) => reach(row, false));
@@ -63,7 +63,7 @@ export class Log {
     this.#tell();
   }
 
-  /** @param {Element[]} rows older than all that are there; what is looked at stays where it is */
+  /** @param {Element[]} rows older than all in the list; the rows in view stay where they are */
   prepend(rows) {
     const before = this.#region.scrollHeight;
     rows.forEach((row) => reach(row, false));
@@ -87,20 +87,20 @@ export class Log {
     this.toEnd();
   }
 
-  /** Whether the list stays where it is. Only then must rows that go at its top not move it. */
+  /** Whether the list is held where it is. Only then must rows that are removed at its top not move it. */
   #hold(isHeld) {
     this.#isHeld = isHeld;
     this.#region.style.overflowAnchor = isHeld ? "auto" : "none";
   }
 
-  /** Only the controls of one row can be reached by Tab, or nobody would get past hundreds of rows. */
+  /** Tab reaches the controls of only one row, since nobody could tab through hundreds of rows. */
   #makeCurrent(row) {
     if (this.#current) reach(this.#current, false);
     this.#current = row;
     if (row) reach(row, true);
   }
 
-  /** By arrows, to the same control of another row. */
+  /** Arrow keys move to the same control of another row. */
   #move(event) {
     const row = event.target.closest("li");
     const steps = { ArrowUp: row?.previousElementSibling, ArrowDown: row?.nextElementSibling, Home: this.#list.firstElementChild, End: this.#list.lastElementChild };

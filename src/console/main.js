@@ -1,4 +1,4 @@
-// The frame of the console: which view is seen, how the server and the connection to it are.
+// The frame of the console: the selected view, and the state of the server and of the connection to it.
 
 import { Channels } from "./channels.js";
 import { Connections } from "./connections.js";
@@ -9,7 +9,7 @@ import { ask, byId, repeat, setText, span } from "./text.js";
 const POLL_MS = 2000;
 const VIEWS = ["overview", "events", "channels", "connections"];
 
-/** `#channels/a%2Fb` is the view `channels`, and `a/b` in it. */
+/** `#channels/a%2Fb` is the channel `a/b` in the view `channels`. */
 function place() {
   const [view, rest] = location.hash.slice(1).split(/\/(.*)/s);
   try {
@@ -39,14 +39,14 @@ function show() {
   if (view === "events") events.show();
 }
 
-/** How the stream of events is, said once for each change. */
+/** Shows the state of the event stream, once for each change. */
 function tellStream(state, text) {
   const shown = byId("stream");
   shown.dataset.state = state;
   setText(shown.querySelector("span"), `stream ${text}`);
 }
 
-/** @param {?object} health as the server tells it, null where it cannot be reached */
+/** @param {?object} health the server's report; null if it cannot be reached */
 function tellHealth(health) {
   const shown = byId("health");
   shown.dataset.status = health?.status ?? "unreachable";
@@ -56,7 +56,7 @@ function tellHealth(health) {
 }
 
 async function poll() {
-  // A server that stops, or cannot store, answers 503 and why.
+  // A server that is shutting down or cannot store answers 503 with the reason.
   const asked = ask("api/health?verbose=1").then((told) => told ?? { status: "unknown" });
   const health = await asked.catch(() => null);
   tellHealth(health);

@@ -1,14 +1,14 @@
-// The figures of the server, and how they were in the last minutes.
+// The figures of the server, now and over the last minutes.
 
 import { Plot } from "./plot.js";
 import { byId, bytes, count, element, microseconds, setCell, words } from "./text.js";
 
 const of = (number, most) => (most === null ? count(number) : `${count(number)} of ${count(most)}`);
-/** What is no number. */
+/** Rows whose values are not numbers. */
 const NAMED = new Set(["epoch", "newest message", "newest event"]);
 const perSecond = (value) => `${count(value)}/s`;
 
-/** What is drawn, out of what the server tells now and what it told before. */
+/** The plots, made from the server's latest report and the one before. */
 const PLOTS = [
   { title: "Connections", format: count, value: (now) => now.connections.open },
   {
@@ -50,7 +50,7 @@ export class Overview {
     byId("plots").replaceChildren(...this.#plots.map(({ plot }) => plot.element));
   }
 
-  /** @param {?object} health what the server tells of itself; null where it cannot be reached */
+  /** @param {?object} health the server's report; null if it cannot be reached */
   take(health) {
     const told = health?.counters ? { ...health, at: performance.now() } : null;
     byId("no-figures").hidden = health === null || told !== null;
@@ -93,7 +93,7 @@ export class Overview {
   }
 }
 
-/** A table of names and values; rows stay where they are while their names do. */
+/** Fills a table of names and values; rows stay in place as long as their names do. */
 function fill(table, rows) {
   const shown = rows.length > 0 ? rows : [["none", ""]];
   const isSame = shown.length === table.rows.length && shown.every(([name], place) => table.rows[place].cells[0].textContent === name);

@@ -1,4 +1,4 @@
-// A time series as a small picture: the last five minutes, drawn anew with each value.
+// A time series as a small plot of the last five minutes, redrawn for each value.
 
 import { element, setText } from "./text.js";
 
@@ -33,7 +33,7 @@ export class Plot {
     this.element = element("article", { class: "plot" }, head, this.#most, picture);
   }
 
-  /** @param {?number} value null where it is not known */
+  /** @param {?number} value null if it is unknown */
   push(value) {
     this.#values.push(Number.isFinite(value) ? value : null);
     if (this.#values.length > VALUES_MAX) this.#values.shift();
@@ -58,7 +58,7 @@ export class Plot {
     this.#tell();
   }
 
-  /** Shows the value under the pointer, at that part of the width. */
+  /** Shows the value at this fraction of the width, where the pointer is. */
   #point(part) {
     this.#at = part === null ? null : Math.round((1 - part) * (VALUES_MAX - 1));
     const isSeen = this.#at !== null && this.#at < this.#values.length;

@@ -1,6 +1,6 @@
-// Elements out of text, and numbers, times and spans as people read them. Nothing here, or elsewhere, makes markup out of data.
+// Elements made from text, and numbers, times and durations for people. Nothing here, or elsewhere, makes markup from data.
 
-/** An element. Of `properties`, `class`, `role`, `aria-…`, `data-…` and `datetime` are attributes; the others are set.
+/** Makes an element. Of `properties`, `class`, `role`, `scope`, `aria-…`, `data-…` and `datetime` become attributes, and the others properties.
  * @param {string} name
  * @param {object} [properties]
  * @param {...(Node | string)} children */
@@ -14,21 +14,21 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** The element of that id, which is there. */
+/** The element with this id, which must exist. */
 export const byId = (id) => document.getElementById(id);
 
-/** Sets text only where it has changed, so that nothing is laid out or read out for nothing. */
+/** Sets text only if it has changed, so that nothing is laid out or read aloud in vain. */
 export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** The text of a cell; what is nothing steps back. */
+/** Sets the text of a cell; an empty value is dimmed. */
 export function setCell(cell, text) {
   setText(cell, text);
   cell.classList.toggle("nothing", ["0", "0 B", "–", "none"].includes(text));
 }
 
-/** `12,345`; with decimals where it is small and none is whole. */
+/** `12,345`; a small number that is not an integer has a decimal. */
 export function count(number) {
   const digits = number !== 0 && Math.abs(number) < 10 && !Number.isInteger(number) ? 1 : 0;
   return number.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -41,7 +41,7 @@ export function bytes(number) {
   return `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 })} ${" KMGT"[power]}iB`;
 }
 
-/** Of milliseconds, the two greatest units. */
+/** A duration in milliseconds, in its two largest units. */
 export function span(milliseconds) {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   const seconds = Math.floor(milliseconds / 1000);
@@ -56,7 +56,7 @@ export function microseconds(number) {
   return number < 1000 ? `${count(number)} µs` : `${count(number / 1000)} ms`;
 }
 
-/** A time of the server's; the whole of it in the tooltip. */
+/** A timestamp of the server; the tooltip has all of it. */
 export function time(timestamp) {
   const date = new Date(timestamp);
   const isToday = date.toDateString() === new Date().toDateString();
@@ -65,10 +65,10 @@ export function time(timestamp) {
   return element("time", { datetime: timestamp, title: timestamp }, isToday ? clock : `${day} ${clock}`);
 }
 
-/** A reason, a kind, a counter: as the server names it, in words. */
+/** The server's name of a reason, a kind or a counter, in words. */
 export const words = (name) => name.replaceAll("_", " ");
 
-/** The JSON that the server answers, whatever the status; null where the path leads to nothing, or a proxy answers.
+/** The JSON of the server's response, whatever its status; null if the path does not exist, or a proxy responds.
  * @param {string} path relative to the page
  * @returns {Promise<?object>} */
 export async function ask(path) {
@@ -79,8 +79,8 @@ export async function ask(path) {
   return body;
 }
 
-/** A function that has `work` done before the next frame, however often it is called until then: in a page that nobody sees,
- * not until it is seen. */
+/** Returns a function that runs `work` once before the next frame, however often it is called until then. In a hidden page,
+ * that is when the page is shown. */
 export function oncePerFrame(work) {
   let isDue = false;
   return () => {
@@ -93,7 +93,7 @@ export function oncePerFrame(work) {
   };
 }
 
-/** Calls `refresh` now and every so often while `isWanted` holds and the page is seen, one at a time. */
+/** Calls `refresh` now and at this interval while `isWanted` holds and the page is visible, one call at a time. */
 export function repeat(refresh, everyMs, isWanted = () => true) {
   let timer;
   let isRunning = false;
