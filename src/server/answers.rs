@@ -11,7 +11,7 @@ use crate::wire::v1::{ErrorCode, Place};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
 use super::connections::CloseReason;
-use super::exchange::detail_body;
+use super::http::detail_body;
 use super::server::Server;
 use super::socket::Socket;
 use super::store::{Page, Pending};
@@ -79,7 +79,7 @@ impl<S: Socket> Server<S> {
     /// Tells whoever appended `record` that it is stored as `id`.
     fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, is_repeated: bool) {
         match self.take(ticket) {
-            Some(Pending::Request { connection, exchange }) => {
+            Some(Pending::Request { connection, response }) => {
                 let mut body = Vec::with_capacity(ANSWER_BYTES + record.weight());
                 body.extend_from_slice(b"{\"success\":true,");
                 match record {
@@ -96,7 +96,7 @@ impl<S: Socket> Server<S> {
                 let window = self.store.idempotency_window();
                 let extra = [("Idempotency-Window", &*window), ("Idempotency-Replayed", "true")];
                 let extra = &extra[..1 + usize::from(is_repeated)];
-                self.answer(connection, &exchange, Status::OK, &body, extra);
+                self.answer(connection, &response, Status::OK, &body, extra);
             }
             Some(Pending::Publish { connection, id: Some(client_id) }) => {
                 self.tell(connection, |place, out| place.write_ack(&client_id, id, out));
@@ -136,11 +136,11 @@ impl<S: Socket> Server<S> {
     fn answer_error(&mut self, ticket: Ticket, error: &EngineError) {
         match self.take(ticket) {
             Some(
-                Pending::Request { connection, exchange } | Pending::Channels { connection, exchange, .. },
+                Pending::Request { connection, response } | Pending::Channels { connection, response, .. },
             ) => {
                 let body = detail_body(&format!("the store is not available: {error}"));
                 let extra = [("Retry-After", "1")];
-                self.answer(connection, &exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
+                self.answer(connection, &response, Status::SERVICE_UNAVAILABLE, &body, &extra);
             }
             Some(Pending::List { connection }) => self.fail_list(connection, error),
             Some(Pending::Publish { connection, id }) => {

@@ -7,7 +7,7 @@ use crate::wire::body::ChannelRange;
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
 
-use super::exchange::Exchange;
+use super::http::response_context::ResponseContext;
 use super::introspection::numbered;
 use super::server::Server;
 use super::socket::Socket;
@@ -23,19 +23,24 @@ struct ListedChannel<'a> {
 
 impl<S: Socket> Server<S> {
     /// Asks the engine what is kept of channels.
-    pub(super) fn ask_for_channels(&mut self, connection: Id, exchange: Exchange, range: ChannelRange) {
+    pub(super) fn ask_for_channels(
+        &mut self,
+        connection: Id,
+        response: ResponseContext,
+        range: ChannelRange,
+    ) {
         let (after, channels_max) = (range.after.clone(), range.limit);
         let bytes_max = self.page_bytes_max();
         self.inspections.note_channels_asked(true);
         let query = Query::ChannelDetails { after, channels_max, bytes_max };
-        self.store.ask(query, Pending::Channels { connection, exchange, range });
+        self.store.ask(query, Pending::Channels { connection, response, range });
     }
 
     /// Puts what the engine keeps of channels together with who is on them.
     pub(super) fn apply_channel_details(&mut self, ticket: Ticket, stored: &[ChannelDetail], is_cut: bool) {
-        let Some(Pending::Channels { connection, exchange, range }) = self.take(ticket) else { return };
+        let Some(Pending::Channels { connection, response, range }) = self.take(ticket) else { return };
         let body = self.channels_page(&range, stored, is_cut);
-        self.answer(connection, &exchange, Status::OK, &body, &[]);
+        self.answer(connection, &response, Status::OK, &body, &[]);
     }
 
     fn channels_page(&self, range: &ChannelRange, stored: &[ChannelDetail], is_cut: bool) -> Vec<u8> {

@@ -16,8 +16,9 @@ use crate::wire::protocol::{Sequence, write_json};
 use crate::wire::v1::SUBPROTOCOL;
 
 use super::connections::{CloseReason, Connection, Counts, Endpoint, Level, OWN_BYTES, Phase};
-use super::exchange::Exchange;
-use super::inspections::Inspection;
+use super::http::health_report;
+use super::http::inspections::Inspection;
+use super::http::response_context::ResponseContext;
 use super::server::Server;
 use super::socket::Socket;
 use super::store::Pending;
@@ -127,8 +128,8 @@ struct Ended<'a> {
 
 impl<S: Socket> Server<S> {
     /// Asks for what is answered in the next turn or later.
-    pub(super) fn ask_inspection(&mut self, index: u32, exchange: Exchange, inspection: Inspection) {
-        let pending = self.await_answer(index, exchange);
+    pub(super) fn ask_inspection(&mut self, index: u32, response: ResponseContext, inspection: Inspection) {
+        let pending = self.await_answer(index, response);
         let ticket = self.store.insert(pending);
         self.inspections.push(ticket, inspection);
         self.connections.await_response(index);
@@ -143,32 +144,32 @@ impl<S: Socket> Server<S> {
     pub(super) fn inspect(&mut self) {
         for _ in 0..self.config.budgets.reads {
             let Some((ticket, inspection)) = self.inspections.next() else { return };
-            let Some(Pending::Request { connection, exchange }) = self.take(ticket) else { continue };
+            let Some(Pending::Request { connection, response }) = self.take(ticket) else { continue };
             if self.connections.find(connection).is_none() {
                 continue;
             }
             let (status, body) = match inspection {
-                Inspection::Channels(range) => return self.ask_for_channels(connection, exchange, range),
+                Inspection::Channels(range) => return self.ask_for_channels(connection, response, range),
                 Inspection::Health => self.verbose_health(),
                 Inspection::Connections(range) => (Status::OK, self.connections_page(range)),
-                Inspection::Metrics => return self.answer_metrics(connection, &exchange),
+                Inspection::Metrics => return self.answer_metrics(connection, &response),
             };
-            return self.answer(connection, &exchange, status, &body, &[]);
+            return self.answer(connection, &response, status, &body, &[]);
         }
     }
 
-    fn answer_metrics(&mut self, connection: Id, exchange: &Exchange) {
+    fn answer_metrics(&mut self, connection: Id, response: &ResponseContext) {
         let extra = [("Content-Type", CONTENT_TYPE)];
         if self.has_room() {
             self.last_metrics = None;
             let text = self.exposition();
-            return self.answer(connection, exchange, Status::OK, text.as_bytes(), &extra);
+            return self.answer(connection, response, Status::OK, text.as_bytes(), &extra);
         }
         let now_ms = self.clock.ms();
         let last = self.last_metrics.take().filter(|(made_ms, _)| now_ms - made_ms < METRICS_SHARED_MS);
         let (made_ms, text) = last.unwrap_or_else(|| (now_ms, Frame::from(self.exposition().into_bytes())));
         self.last_metrics = Some((made_ms, text.clone()));
-        self.answer_shared(connection, exchange, text, &extra);
+        self.answer_shared(connection, response, text, &extra);
     }
 
     /// Bytes at which a page of connections or channels ends: where there is no room for more, it is what each
@@ -178,7 +179,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn verbose_health(&self) -> (Status, Vec<u8>) {
-        let (status, mut body) = self.health_report();
+        let (status, mut body) = health_report(self.store.health(), self.is_draining());
         let now_ms = self.clock.ms();
         let (turn_us_max, lag_us_max) = self.laps.recent_max(now_ms);
         let report = Health {

@@ -4,16 +4,13 @@
 //! memory than a slice.
 
 use crate::base::id::Id;
-use crate::store::engine::{EngineError, Mark, Record, Selection, Span, Ticket};
-use crate::wire::body::ListRange;
-use crate::wire::http::accept::accepts_gzip;
-use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, Request, ResponseHead, Status, Version, write_chunk};
-use crate::wire::http::gzip::Gzip;
-use crate::wire::protocol::{Sequence, write_event, write_numbered};
+use crate::store::engine::{EngineError, Mark, Record, Span, Ticket};
+use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, ResponseHead, Status, write_chunk};
+use crate::wire::protocol::{write_event, write_numbered};
 
 use super::connections::{CloseReason, OWN_BYTES};
-use super::exchange::{Content, Exchange, JSON, detail_body};
-use super::list::{List, NameSections, Records, Slice, What};
+use super::http::list::{List, NameSections, Records, Slice, What};
+use super::http::{JSON, detail_body};
 use super::server::Server;
 use super::socket::Socket;
 use super::store::Pending;
@@ -25,36 +22,9 @@ const ASKED_MAX: usize = 4;
 const SMALL_SLICE_BYTES: usize = OWN_BYTES / 4;
 
 impl<S: Socket> Server<S> {
-    /// Begins to answer `GET /api/messages` or `GET /api/events`.
-    pub(super) fn list(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
-        let exchange = Exchange { content: Content::List, ..exchange };
-        let sequence = if request.path == "/api/events" { Sequence::Events } else { Sequence::Messages };
-        let range = match ListRange::parse(sequence, |name| request.query_value(name)) {
-            Ok(range) => range,
-            Err(errors) => return self.reply_errors(index, &exchange, &errors),
-        };
-        let given = |name| request.query_value(name).filter(|value| !value.is_empty());
-        let of = match request.path {
-            "/api/events" => Selection::Events(given("type").map(|kind| kind.as_ref().into())),
-            _ => Selection::Messages(given("channel_id").map(|name| name.as_ref().into())),
-        };
-        let may_compress = self.config.compression.over > 0 && accepts_gzip(request);
-        let gzip = may_compress.then(Gzip::default);
-        let what = What::Records(Records { of, range, span: None, read: 0 });
-        self.add_list(index, List::new(exchange, what, body_end(request), gzip));
-    }
-
-    /// Begins to answer `GET /api/channels` or `GET /api/summary`.
-    pub(super) fn list_names(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
-        let names = match request.path {
-            "/api/summary" => NameSections::summary(),
-            _ => NameSections::channels(),
-        };
-        self.add_list(index, List::new(exchange, What::Names(names), body_end(request), None));
-    }
-
-    fn add_list(&mut self, index: u32, list: List) {
-        let id = self.expect_answer(index, &list.exchange);
+    /// Begins to answer a request with a list.
+    pub(super) fn add_list(&mut self, index: u32, list: List) {
+        let id = self.expect_answer(index, &list.response);
         self.lists.insert(id, list);
         self.lists_due.push_back(id);
         self.connections.await_response(index);
@@ -222,11 +192,11 @@ impl<S: Socket> Server<S> {
         if !list.is_begun {
             self.begin_list(connection.index, &mut list);
         }
-        if !list.exchange.head_only {
+        if !list.response.head_only {
             self.push_part(connection.index, &mut list, part, is_done);
         }
         self.connections.queue_flush(connection.index);
-        if is_done || list.exchange.head_only {
+        if is_done || list.response.head_only {
             return self.answered(connection);
         }
         list.is_sending = true;
@@ -246,19 +216,19 @@ impl<S: Socket> Server<S> {
             extra.push(("Content-Encoding", "gzip"));
         }
         let body = if compressed.is_empty() { body } else { &compressed };
-        self.answer(connection, &list.exchange, Status::OK, body, &extra);
+        self.answer(connection, &list.response, Status::OK, body, &extra);
     }
 
     /// Sends the head of a list that does not fit into one slice.
     fn begin_list(&mut self, index: u32, list: &mut List) {
         list.is_begun = true;
         if list.end == BodyEnd::Close {
-            list.exchange.keep_alive = false;
+            list.response.keep_alive = false;
             self.connections.stop_reading(index);
         }
         let links = list.links();
         let coding = if list.gzip.is_some() { "gzip" } else { "" };
-        let mut fields = list.exchange.headers().to_vec();
+        let mut fields = list.response.headers().to_vec();
         fields.extend([("Link", links.as_str()), ("Content-Encoding", coding)]);
         fields.retain(|(_, value)| !value.is_empty());
         ResponseHead {
@@ -266,7 +236,7 @@ impl<S: Socket> Server<S> {
             content_type: JSON,
             end: list.end,
             extra: &fields,
-            keep_alive: list.exchange.keep_alive,
+            keep_alive: list.response.keep_alive,
         }
         .write(self.moment.http_date(), 0, self.connections.output(index));
         self.connections.push_output(index);
@@ -304,14 +274,6 @@ impl<S: Socket> Server<S> {
         }
         let body = detail_body(&format!("the store is not available: {error}"));
         let extra = [("Retry-After", "1")];
-        self.answer(connection, &list.exchange, Status::SERVICE_UNAVAILABLE, &body, &extra);
-    }
-}
-
-/// How the end of a list is known that does not fit into one slice.
-const fn body_end(request: &Request<'_>) -> BodyEnd {
-    match request.version {
-        Version::Http10 => BodyEnd::Close,
-        Version::Http11 => BodyEnd::Chunked,
+        self.answer(connection, &list.response, Status::SERVICE_UNAVAILABLE, &body, &extra);
     }
 }

@@ -18,8 +18,8 @@ use super::connections::{CloseReason, Connections, Phase, Source};
 use super::drain::Drain;
 use super::encoders::Encoders;
 use super::facts::{Facts, Lap, Laps};
-use super::inspections::Inspections;
-use super::list::List;
+use super::http::inspections::Inspections;
+use super::http::list::List;
 use super::metrics::Metrics;
 use super::moment::Moment;
 use super::socket::{Readiness, Socket};
@@ -36,8 +36,6 @@ pub struct Server<S> {
     pub(super) registry: Registry,
     pub(super) clock: AttendedClock,
     pub(super) moment: Moment,
-    /// Responses that are ready but come after ones that are not; looked up only.
-    pub(super) held: Map<Id, Vec<u8>>,
     pub(super) read_buffer: Vec<u8>,
     /// A record as text, before it is a frame.
     pub(super) scratch: Vec<u8>,
@@ -91,7 +89,6 @@ impl<S: Socket> Server<S> {
             registry,
             clock: AttendedClock::new(now),
             moment: Moment::new(now),
-            held: Map::default(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
             lists: Map::default(),
@@ -235,7 +232,6 @@ impl<S: Socket> Server<S> {
         self.unsubscribe(index);
         if self.connections.at(index).awaits_response() {
             let id = self.connections.id(index);
-            self.held.remove(&id);
             self.lists.remove(&id);
         }
         self.connections.abort(index);

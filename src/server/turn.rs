@@ -18,7 +18,7 @@
 use crate::store::engine::Health;
 use crate::wire::protocol::{Sequence, write_envelope};
 
-use super::exchange::health_payload;
+use super::http::response_context::health_payload;
 use super::server::Server;
 use super::socket::Socket;
 

@@ -1,86 +1,32 @@
 //! From an HTTP request to an open WebSocket: which endpoint, from which id on.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 
-use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::Encoding;
 use crate::store::engine::Stream;
 use crate::store::terms::Terms;
-use crate::wire::body::channel_name_error;
-use crate::wire::http::decoder::{Request, Status, percent_decode_segment};
+use crate::wire::http::decoder::Request;
 use crate::wire::protocol::Sequence;
 use crate::wire::v1::{Gap, Hello, SUBPROTOCOL};
 use crate::wire::websocket::codec::{CloseCode, OpCode};
-use crate::wire::websocket::handshake::{self, Upgrade};
 
 use super::connections::{CloseReason, Endpoint, Level, Phase, WriteState};
-use super::exchange::{Exchange, FOREIGN_ORIGIN};
-use super::paths::Target;
+use super::http::Opening;
+use super::http::response_context::ResponseContext;
 use super::server::Server;
 use super::socket::Socket;
 
 impl<S: Socket> Server<S> {
-    /// Answers a request for a WebSocket. Returns whether it is open now.
+    /// Makes an HTTP connection a WebSocket.
     pub(super) fn upgrade(
         &mut self,
         index: u32,
         request: &Request<'_>,
-        exchange: &Exchange,
-        target: Target<'_>,
-    ) -> bool {
-        let upgrade = match handshake::parse(request) {
-            Ok(upgrade) => upgrade,
-            Err(error) => {
-                self.reply_detail(index, exchange, error.status(), error.detail(), error.fields());
-                return false;
-            }
-        };
-        if self.is_foreign(request, exchange) {
-            self.reply_detail(index, exchange, Status::FORBIDDEN, FOREIGN_ORIGIN, &[]);
-            return false;
-        }
-        let stream = match self.stream(target) {
-            Ok(stream) => stream,
-            Err(detail) => {
-                self.reply_detail(index, exchange, Status::BAD_REQUEST, detail, &[]);
-                return false;
-            }
-        };
-        if self.is_draining() {
-            self.reply_detail(
-                index,
-                exchange,
-                Status::SERVICE_UNAVAILABLE,
-                "the server is shutting down",
-                &[("Retry-After", "1")],
-            );
-            return false;
-        }
-        if let Some(stream) = &stream
-            && self.registry.is_full(stream, self.config.limits.channels_max)
-        {
-            self.metrics.limits.count(Limit::Channels);
-            let extra = [("Retry-After", "5")];
-            self.reply_detail(index, exchange, Status::SERVICE_UNAVAILABLE, "too many channels", &extra);
-            return false;
-        }
-        self.switch(index, request, exchange, &upgrade, target, stream.as_ref());
-        true
-    }
-
-    /// Makes an HTTP connection a WebSocket.
-    fn switch(
-        &mut self,
-        index: u32,
-        request: &Request<'_>,
-        exchange: &Exchange,
-        upgrade: &Upgrade<'_>,
-        target: Target<'_>,
-        stream: Option<&Stream>,
+        response: &ResponseContext,
+        Opening { upgrade, stream, has_legal_token }: &Opening<'_>,
     ) {
-        let headers = exchange.headers();
+        let headers = response.headers();
         let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
         let protocol = is_v1.then_some(SUBPROTOCOL);
         let deflate = if self.config.compression.over > 0 { upgrade.deflate() } else { None };
@@ -89,40 +35,17 @@ impl<S: Socket> Server<S> {
         let encoding = Encoding::of_websocket(deflate.map(|deflate| deflate.window()));
         self.metrics.upgrades += 1;
         let level = if is_v1 { Level::Replaying } else { Level::Base };
-        match (target, stream) {
-            (Target::Events, Some(stream)) => {
-                self.connections.open(index, Endpoint::Events(level), encoding);
-                if has_legal_token(request) {
-                    self.subscribe(index, stream, request);
-                } else {
-                    let reason = "Invalid subscribe_token format";
-                    self.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
-                }
-            }
-            (_, Some(stream)) => {
-                self.connections.open(index, Endpoint::Channel(level), encoding);
-                self.subscribe(index, stream, request);
-            }
-            (_, None) => self.connections.open(index, Endpoint::Echo, encoding),
-        }
-    }
-
-    fn stream(&mut self, target: Target<'_>) -> Result<Option<Stream>, &'static str> {
-        match target {
-            Target::Events => Ok(Some(Stream::Events)),
-            Target::Echo => Ok(None),
-            Target::Channel(segment) => {
-                let name = percent_decode_segment(segment)
-                    .map_err(|_| "the channel's name is not percent-encoded UTF-8")?;
-                let bytes_max = self.config.limits.channel_name_bytes_max;
-                if name.len() > bytes_max {
-                    self.metrics.limits.count(Limit::ChannelNameBytes);
-                }
-                match channel_name_error(&name, bytes_max) {
-                    None => Ok(Some(Stream::Channel(Rc::from(name.as_ref())))),
-                    Some(_) => Err("the channel's name is too long, has control characters, or is . or .."),
-                }
-            }
+        let endpoint = match stream {
+            None => Endpoint::Echo,
+            Some(Stream::Events) => Endpoint::Events(level),
+            Some(Stream::Channel(_)) => Endpoint::Channel(level),
+        };
+        self.connections.open(index, endpoint, encoding);
+        if !has_legal_token {
+            let reason = "Invalid subscribe_token format";
+            self.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
+        } else if let Some(stream) = stream {
+            self.subscribe(index, stream, request);
         }
     }
 
@@ -289,11 +212,4 @@ impl<'b> Start<'b> {
             _ => Self::Gap { requested: last_seen, agreed: agreed.unwrap_or(0) },
         }
     }
-}
-
-/// Whether the client names itself as it should: not at all, or by 32 lower-case hex digits.
-fn has_legal_token(request: &Request<'_>) -> bool {
-    request.query_value("subscribe_token").is_none_or(|token| {
-        token.len() == 32 && token.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
 }

@@ -81,7 +81,7 @@ impl<S> Connections<S> {
     pub(in crate::server) fn check_quiet(&self) {
         assert!(self.slab.is_empty(), "no connection is left");
         assert!(!self.has_queued(), "nothing is queued");
-        assert!(self.stalled.is_empty(), "none is held up");
+        assert!(self.stalled.is_empty() && self.deferred.is_empty(), "none is held up");
         assert!(self.unsent.is_quiet(), "nothing is unsent");
         assert_eq!(self.inboxes_bytes, 0, "nothing has arrived");
     }

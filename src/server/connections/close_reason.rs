@@ -14,7 +14,7 @@ pub enum CloseReason {
     EndOfStream,
     /// The operating system reported an error on the socket.
     SocketError,
-    /// An HTTP exchange was over and the connection not to be kept.
+    /// An HTTP response was over and the connection not to be kept.
     HttpDone,
     /// A request could not be understood or was over a limit.
     HttpRefused,

@@ -7,6 +7,7 @@ use slab::Slab;
 use crate::base::config::{Limits, Timeouts};
 use crate::base::id::Id;
 use crate::base::limit::Limit;
+use crate::base::map::Map;
 use crate::base::time::Stamp;
 use crate::hub::entry::Encoding;
 
@@ -39,6 +40,8 @@ pub(in crate::server) struct Connections<S> {
     pub(super) dead: Vec<u32>,
     /// What is being written to one connection, before it is offered to its socket.
     pub(super) output: Vec<u8>,
+    /// Responses that are ready but come after ones that are not; looked up only.
+    pub(super) deferred: Map<Id, Vec<u8>>,
     /// The connection whose input is being worked on: its output is sent when that is done.
     pub(super) receiving: Option<u32>,
     /// What all have yet to be sent.
@@ -83,6 +86,7 @@ impl<S> Connections<S> {
             stalled: Vec::new(),
             dead: Vec::new(),
             output: Vec::new(),
+            deferred: Map::default(),
             receiving: None,
             unsent: Unsent::new(limits.outboxes_bytes_max),
             inboxes_bytes: 0,

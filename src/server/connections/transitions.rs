@@ -327,11 +327,24 @@ impl<S> Connections<S> {
         connection.id(index)
     }
 
-    /// A response that was awaited is on its way. Returns whether it was the last one.
+    /// A response that was awaited is on its way. Returns whether it was the last one;
+    /// then those that were deferred follow.
     pub(in crate::server) fn note_response(&mut self, index: u32) -> bool {
         let connection = &mut self.slab[index as usize];
         connection.pending -= 1;
-        connection.pending == 0
+        if connection.pending > 0 {
+            return false;
+        }
+        let id = connection.id(index);
+        if let Some(deferred) = self.deferred.remove(&id) {
+            self.push(index, &deferred);
+        }
+        true
+    }
+
+    /// Responses that wait for those that are awaited, to be added to.
+    pub(in crate::server) fn deferred(&mut self, index: u32) -> &mut Vec<u8> {
+        self.deferred.entry(self.id(index)).or_default()
     }
 
     /// Reads a connection on that has waited for its responses.
@@ -418,6 +431,9 @@ impl<S> Connections<S> {
         self.drop_inbox(index);
         self.stop_reading(index);
         self.unsent.cut(&mut self.slab, index, self.now, 0);
+        if self.at(index).pending > 0 {
+            self.deferred.remove(&self.id(index));
+        }
         self.dead.push(index);
     }
 

@@ -1,7 +1,7 @@
 //! What waits for an answer of the engine.
 
 use crate::base::id::Id;
-use crate::server::exchange::Exchange;
+use crate::server::http::response_context::ResponseContext;
 use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 
@@ -9,11 +9,11 @@ use crate::wire::v1::ClientId;
 #[derive(Debug)]
 pub(in crate::server) enum Pending {
     /// An HTTP client.
-    Request { connection: Id, exchange: Exchange },
+    Request { connection: Id, response: ResponseContext },
     /// An HTTP client that is being sent a list.
     List { connection: Id },
     /// An HTTP client that asked about channels.
-    Channels { connection: Id, exchange: Exchange, range: ChannelRange },
+    Channels { connection: Id, response: ResponseContext, range: ChannelRange },
     /// A subscriber that is told whether a message of its own is stored.
     Publish { connection: Id, id: Option<ClientId> },
     /// A subscriber that is told how much it missed after `from` of what there was up to `through`, before it gets that.

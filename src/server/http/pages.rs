@@ -2,9 +2,7 @@
 
 use crate::wire::http::decoder::{Request, Status};
 
-use super::exchange::{Content, Exchange};
-use super::server::Server;
-use super::socket::Socket;
+use super::outcome::Reply;
 
 /// A file that is part of the binary.
 #[derive(Debug)]
@@ -25,36 +23,31 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
 
-const ICON: &[u8] = include_bytes!("../console/icon.svg");
+const ICON: &[u8] = include_bytes!("../../console/icon.svg");
 
 /// What is served without the console, too: the library, and what a browser asks for that is shown any answer.
 static OTHERS: [Page; 2] = [
-    Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../docs/polecat.js")),
+    Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../../docs/polecat.js")),
     Page::new("/favicon.ico", SVG, ICON),
 ];
 
 static CONSOLE: [Page; 11] = [
-    Page::new("/", HTML, include_bytes!("../console/console.html")),
-    Page::new("/console/console.css", CSS, include_bytes!("../console/console.css")),
+    Page::new("/", HTML, include_bytes!("../../console/console.html")),
+    Page::new("/console/console.css", CSS, include_bytes!("../../console/console.css")),
     Page::new("/console/icon.svg", SVG, ICON),
-    Page::new("/console/channels.js", JAVASCRIPT, include_bytes!("../console/channels.js")),
-    Page::new("/console/connections.js", JAVASCRIPT, include_bytes!("../console/connections.js")),
-    Page::new("/console/events.js", JAVASCRIPT, include_bytes!("../console/events.js")),
-    Page::new("/console/log.js", JAVASCRIPT, include_bytes!("../console/log.js")),
-    Page::new("/console/main.js", JAVASCRIPT, include_bytes!("../console/main.js")),
-    Page::new("/console/overview.js", JAVASCRIPT, include_bytes!("../console/overview.js")),
-    Page::new("/console/plot.js", JAVASCRIPT, include_bytes!("../console/plot.js")),
-    Page::new("/console/text.js", JAVASCRIPT, include_bytes!("../console/text.js")),
+    Page::new("/console/channels.js", JAVASCRIPT, include_bytes!("../../console/channels.js")),
+    Page::new("/console/connections.js", JAVASCRIPT, include_bytes!("../../console/connections.js")),
+    Page::new("/console/events.js", JAVASCRIPT, include_bytes!("../../console/events.js")),
+    Page::new("/console/log.js", JAVASCRIPT, include_bytes!("../../console/log.js")),
+    Page::new("/console/main.js", JAVASCRIPT, include_bytes!("../../console/main.js")),
+    Page::new("/console/overview.js", JAVASCRIPT, include_bytes!("../../console/overview.js")),
+    Page::new("/console/plot.js", JAVASCRIPT, include_bytes!("../../console/plot.js")),
+    Page::new("/console/text.js", JAVASCRIPT, include_bytes!("../../console/text.js")),
 ];
 
 impl Page {
     const fn new(path: &'static str, media_type: &'static str, body: &'static [u8]) -> Self {
         Self { path, media_type, body }
-    }
-
-    /// What may be asked of a page, as `Allow` lists it.
-    pub(super) const fn methods(&self) -> &'static str {
-        "GET, HEAD, OPTIONS"
     }
 
     /// A tag of what is in it, so that a browser asks for it again only when it has changed.
@@ -71,29 +64,20 @@ pub(super) fn page(path: &str, has_console: bool) -> Option<&'static Page> {
     OTHERS.iter().chain(console).find(|page| page.path == path)
 }
 
-impl<S: Socket> Server<S> {
-    pub(super) fn reply_page(
-        &mut self,
-        index: u32,
-        request: &Request<'_>,
-        exchange: Exchange,
-        page: &'static Page,
-    ) {
-        let exchange = Exchange { content: Content::Page, ..exchange };
-        let etag = page.etag();
-        let extra = [
-            ("Content-Type", page.media_type),
-            ("ETag", etag.as_str()),
-            ("Referrer-Policy", "no-referrer"),
-            ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
-        ];
-        if request.header_values("if-none-match").any(|tags| names(tags, etag.as_bytes())) {
-            // The rest is what the browser has.
-            self.reply(index, &exchange, Status::NOT_MODIFIED, b"", &extra[1..2]);
-        } else {
-            self.reply_static(index, &exchange, page.body, &extra);
-        }
+/// The page, or that the browser has it.
+pub(super) fn get_page<'b>(request: &Request<'b>, page: &'static Page) -> Reply<'b> {
+    let etag = page.etag();
+    if request.header_values("if-none-match").any(|tags| names(tags, etag.as_bytes())) {
+        // The rest is what the browser has.
+        let reply = Reply::new(Status::NOT_MODIFIED, &b""[..]).with("ETag", etag);
+        return Reply { is_page: true, ..reply };
     }
+    let reply = Reply::new(Status::OK, page.body)
+        .with("Content-Type", page.media_type)
+        .with("ETag", etag)
+        .with("Referrer-Policy", "no-referrer")
+        .with("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+    Reply { is_page: true, ..reply }
 }
 
 /// Whether a list of entity tags names this one, weakly compared (RFC 9110 section 13.1.2): a proxy that

@@ -2,29 +2,28 @@
 //! of one connection leave in the order of its requests, whether they are ready
 //! at once or wait for the engine.
 
+use std::borrow::Cow;
+
 use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
-use crate::store::engine::Health;
-use crate::wire::body::{ChannelRange, ConnectionRange, FieldErrors};
 use crate::wire::http::decoder::{
-    Method, Refusal, Request, RequestDecoder, Response, Status, Step, begins_head, write_continue,
+    BodyEnd, Refusal, Request, RequestDecoder, Response, Status, Step, Version, begins_head, write_continue,
 };
-use crate::wire::protocol::{CorrelationId, write_json};
+use crate::wire::http::gzip::Gzip;
+use crate::wire::protocol::CorrelationId;
 
 use super::connections::{CloseReason, ReadState};
-use super::cors::is_preflight;
-use super::exchange::{Content, Exchange, JSON, detail_body, health_payload};
-use super::inspections::Inspection;
-use super::pages::{Page, page};
-use super::paths::{endpoint, methods};
+use super::http::list::{List, What};
+use super::http::response_context::{Content, ResponseContext};
+use super::http::{self, Context, JSON, Outcome, Reply, detail_body};
 use super::reading::Progress;
 use super::server::Server;
 use super::socket::Socket;
 use super::store::Pending;
 
-/// The interface of this server as OpenAPI describes it, with the messages of its WebSockets.
-const SCHEMA: &str = include_str!("schema.json");
+/// A body that is part of the binary and longer than this is not copied.
+const COPIED_BYTES_MAX: usize = 256;
 
 impl<S: Socket> Server<S> {
     pub(super) fn decode_request(
@@ -65,8 +64,7 @@ impl<S: Socket> Server<S> {
         if !self.connections.at(index).awaits_response() {
             return write_continue(self.connections.output(index));
         }
-        let id = self.connections.id(index);
-        write_continue(self.held.entry(id).or_default());
+        write_continue(self.connections.deferred(index));
         self.connections.await_response(index);
     }
 
@@ -81,7 +79,7 @@ impl<S: Socket> Server<S> {
 
     /// Answers what is no request, or never became one, and ends the connection.
     pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal, head_only: bool, reason: CloseReason) {
-        let exchange = self.last_exchange(head_only);
+        let response = self.last_response(head_only);
         if let Some(limit) = refusal.limit {
             self.metrics.limits.count(limit);
         }
@@ -90,154 +88,111 @@ impl<S: Socket> Server<S> {
             Status::SERVICE_UNAVAILABLE => &[("Retry-After", "1")],
             _ => &[],
         };
-        self.reply_detail(index, &exchange, refusal.status, refusal.detail, extra);
+        self.reply_detail(index, &response, refusal.status, refusal.detail, extra);
         if !self.connections.at(index).awaits_response() {
             self.close_after_flush(index, reason);
         }
     }
 
-    /// Answers a request, or asks the engine. Returns whether the connection was
-    /// upgraded to a WebSocket.
+    /// Answers a request, or has it answered. Returns whether the connection was upgraded to a WebSocket.
     fn route(&mut self, index: u32, request: &Request<'_>) -> bool {
         log::debug!("connection {index} requests {} {}", request.method.as_str(), request.path);
-        let exchange = self.exchange(request);
-        if matches!(request.method, Method::Other(_)) {
-            self.reply_detail(index, &exchange, Status::NOT_IMPLEMENTED, "Not Implemented", &[]);
-            return false;
-        }
-        if let Some(endpoint) = endpoint(request.path) {
-            return self.upgrade(index, request, &exchange, endpoint);
-        }
-        let page = page(request.path, !self.config.no_console);
-        if let (Method::Get | Method::Head, Some(page)) = (&request.method, page) {
-            self.reply_page(index, request, exchange, page);
-            return false;
-        }
-        // A load balancer that is told nothing else asks for the options of `/`, whatever is there.
-        let root = Some("OPTIONS").filter(|_| (&request.method, request.path) == (&Method::Options, "/"));
-        let Some(allowed) = methods(request.path).or_else(|| page.map(Page::methods)).or(root) else {
-            self.reply_detail(index, &exchange, Status::NOT_FOUND, "Not Found", &[]);
-            return false;
-        };
-        match (&request.method, request.path) {
-            (Method::Options, _) if is_preflight(request) => self.preflight(index, request, &exchange),
-            (Method::Options, _) => self.reply(index, &exchange, Status::OK, b"", &[("Allow", allowed)]),
-            (Method::Get | Method::Head, "/api/health") if is_set(request, "verbose") => {
-                self.ask_inspection(index, exchange, Inspection::Health);
+        let is_draining = self.is_draining();
+        let random = &mut self.random;
+        let made_up = || CorrelationId::made_up(random.u128(..));
+        let mut response = ResponseContext::of(request, &self.config, is_draining, made_up);
+        let (connections, limits) = (&mut self.connections, &self.config.limits);
+        let outcome = http::handle(
+            request,
+            &mut Context {
+                config: &self.config,
+                response: &response,
+                hub: &self.registry,
+                health: self.store.health(),
+                is_draining,
+                time: &mut self.moment,
+                may_send: &mut || connections.may_send(index, limits),
+            },
+        );
+        match outcome {
+            Outcome::Reply(reply) => self.send_reply(index, response, reply),
+            Outcome::Publish { record, key } => {
+                let pending = self.await_answer(index, response);
+                self.store.append(record, key, Some(pending));
             }
-            (Method::Get | Method::Head, "/api/health") => {
-                let (status, body) = self.health_report();
-                self.reply(index, &exchange, status, &body, &[]);
+            Outcome::List { what, may_compress } => {
+                if matches!(what, What::Records(_)) {
+                    response.content = Content::List;
+                }
+                let end = match request.version {
+                    Version::Http10 => BodyEnd::Close,
+                    Version::Http11 => BodyEnd::Chunked,
+                };
+                self.add_list(index, List::new(response, what, end, may_compress.then(Gzip::default)));
             }
-            (Method::Get | Method::Head, "/api/connections") => {
-                let range = ConnectionRange::parse(|name| request.query_value(name));
-                self.ask_for_range(index, exchange, range.map(Inspection::Connections));
-            }
-            (Method::Get | Method::Head, "/api/channels") if is_set(request, "detail") => {
-                let range = ChannelRange::parse(|name| request.query_value(name));
-                self.ask_for_range(index, exchange, range.map(Inspection::Channels));
-            }
-            (Method::Get | Method::Head, "/metrics") => {
-                self.ask_inspection(index, exchange, Inspection::Metrics);
-            }
-            (Method::Get | Method::Head, "/api/schema") => {
-                self.reply_static(index, &exchange, SCHEMA.as_bytes(), &[("Content-Type", JSON)]);
-            }
-            (Method::Get | Method::Head, "/api/channels" | "/api/summary") => {
-                self.list_names(index, request, exchange);
-            }
-            (Method::Get | Method::Head, "/api/messages" | "/api/events") => {
-                self.list(index, request, exchange);
-            }
-            (Method::Post, "/api/messages" | "/api/events") => self.post(index, request, exchange),
-            _ => {
-                let allow = [("Allow", allowed)];
-                self.reply_detail(index, &exchange, Status::METHOD_NOT_ALLOWED, "Method Not Allowed", &allow);
+            Outcome::Inspect(inspection) => self.ask_inspection(index, response, inspection),
+            Outcome::Open(opening) => {
+                self.upgrade(index, request, &response, &opening);
+                return true;
             }
         }
         false
     }
 
-    fn ask_for_range(&mut self, index: u32, exchange: Exchange, range: Result<Inspection, FieldErrors>) {
-        match range {
-            Ok(inspection) => self.ask_inspection(index, exchange, inspection),
-            Err(errors) => self.reply_errors(index, &exchange, &errors),
+    /// Sends a response that is there whole.
+    fn send_reply(&mut self, index: u32, mut response: ResponseContext, reply: Reply<'_>) {
+        reply.limits.iter().for_each(|limit| self.metrics.limits.count(*limit));
+        self.metrics.foreign_origins += u64::from(reply.is_foreign);
+        if reply.is_page {
+            response.content = Content::Page;
+        }
+        let fields = reply.fields.iter().map(|(name, value)| (*name, &**value)).collect::<Vec<_>>();
+        match reply.body {
+            Cow::Borrowed(body) if body.len() > COPIED_BYTES_MAX => {
+                self.reply_static(index, &response, body, &fields);
+            }
+            body => self.reply(index, &response, reply.status, &body, &fields),
         }
     }
 
-    /// 200 where everything is well, else 503 and why.
-    pub(super) fn health_report(&self) -> (Status, Vec<u8>) {
-        match self.store.health() {
-            _ if self.is_draining() => (Status::SERVICE_UNAVAILABLE, b"{\"status\":\"draining\"}".to_vec()),
-            Health::Sound => (Status::OK, b"{\"status\":\"ok\"}".to_vec()),
-            health => (Status::SERVICE_UNAVAILABLE, health_payload(health)),
-        }
-    }
-
-    pub(super) fn reply_errors(&mut self, index: u32, exchange: &Exchange, errors: &FieldErrors) {
-        let mut body = b"{\"detail\":".to_vec();
-        write_json(errors, &mut body);
-        body.push(b'}');
-        self.reply(index, exchange, Status::UNPROCESSABLE_CONTENT, &body, &[]);
-    }
-
-    fn exchange(&mut self, request: &Request<'_>) -> Exchange {
-        let given = request.header("x-correlation-id");
-        let usable = given
-            .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()))
-            .and_then(|id| CorrelationId::new(id.to_owned()));
-        Exchange {
-            content: Content::Answer,
-            head_only: matches!(request.method, Method::Head),
-            keep_alive: request.keep_alive && !self.is_draining(),
-            correlation_id: usable.unwrap_or_else(|| self.make_correlation_id()),
-            origin: self.allowed_origin(request).map(str::to_owned),
-        }
-    }
-
-    fn make_correlation_id(&mut self) -> CorrelationId {
-        CorrelationId::made_up(self.random.u128(..))
-    }
-
-    /// Of a connection on which nothing more is read, and whose request cannot be trusted.
-    fn last_exchange(&mut self, head_only: bool) -> Exchange {
-        let correlation_id = self.make_correlation_id();
-        Exchange { content: Content::Answer, head_only, keep_alive: false, correlation_id, origin: None }
+    /// The context of a response on a connection on which nothing more is read.
+    fn last_response(&mut self, head_only: bool) -> ResponseContext {
+        ResponseContext::last(CorrelationId::made_up(self.random.u128(..)), head_only)
     }
 
     /// Says to a new connection why it is not let in.
     pub(super) fn reject(&mut self, index: u32, limit: Limit) {
-        let exchange = self.last_exchange(false);
+        let response = self.last_response(false);
         let extra = [("Retry-After", "5")];
         let detail =
             if limit == Limit::Memory { "too little memory is left" } else { "too many connections" };
-        self.reply_detail(index, &exchange, Status::SERVICE_UNAVAILABLE, detail, &extra);
+        self.reply_detail(index, &response, Status::SERVICE_UNAVAILABLE, detail, &extra);
         self.close_after_flush(index, CloseReason::NotAdmitted);
         self.send_output(index);
     }
 
     /// Notes that an answer of the engine is awaited.
-    pub(super) fn await_answer(&mut self, index: u32, exchange: Exchange) -> Pending {
-        let connection = self.expect_answer(index, &exchange);
-        Pending::Request { connection, exchange }
+    pub(super) fn await_answer(&mut self, index: u32, response: ResponseContext) -> Pending {
+        let connection = self.expect_answer(index, &response);
+        Pending::Request { connection, response }
     }
 
     /// Notes that another answer has to be sent to a connection.
-    pub(super) fn expect_answer(&mut self, index: u32, exchange: &Exchange) -> Id {
-        self.connections.expect_response(index, exchange.keep_alive)
+    pub(super) fn expect_answer(&mut self, index: u32, response: &ResponseContext) -> Id {
+        self.connections.expect_response(index, response.keep_alive)
     }
 
     /// Sends the engine's answer to the request that it belongs to.
     pub(super) fn answer(
         &mut self,
         connection: Id,
-        exchange: &Exchange,
+        response: &ResponseContext,
         status: Status,
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
         if self.connections.find(connection).is_some() {
-            self.write_response(connection.index, exchange, status, body, extra);
+            self.write_response(connection.index, response, status, body, extra);
             self.connections.push_output(connection.index);
             self.connections.queue_flush(connection.index);
             self.answered(connection);
@@ -248,16 +203,16 @@ impl<S: Socket> Server<S> {
     pub(super) fn answer_shared(
         &mut self,
         connection: Id,
-        exchange: &Exchange,
+        response: &ResponseContext,
         body: Frame,
         extra: &[(&str, &str)],
     ) {
         if self.connections.find(connection).is_some() {
             let index = connection.index;
-            let head_only = Exchange { head_only: true, ..exchange.clone() };
+            let head_only = ResponseContext { head_only: true, ..response.clone() };
             self.write_response(index, &head_only, Status::OK, &body, extra);
             self.connections.push_output(index);
-            if !exchange.head_only {
+            if !response.head_only {
                 self.connections.push_shared(index, body);
             }
             self.connections.queue_flush(index);
@@ -271,9 +226,6 @@ impl<S: Socket> Server<S> {
         if !self.connections.note_response(index) {
             return;
         }
-        if let Some(held) = self.held.remove(&connection) {
-            self.connections.push(index, &held);
-        }
         self.connections.end_wait_for_responses(index);
         self.settle_request(index);
     }
@@ -283,20 +235,19 @@ impl<S: Socket> Server<S> {
     pub(super) fn reply(
         &mut self,
         index: u32,
-        exchange: &Exchange,
+        response: &ResponseContext,
         status: Status,
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
         if self.connections.at(index).awaits_response() {
-            let id = self.connections.id(index);
-            let held = self.held.entry(id).or_default();
-            write_response(exchange, status, body, extra, self.moment.http_date(), held);
+            let deferred = self.connections.deferred(index);
+            write_response(response, status, body, extra, self.moment.http_date(), deferred);
             self.connections.await_response(index);
         } else {
-            self.write_response(index, exchange, status, body, extra);
+            self.write_response(index, response, status, body, extra);
         }
-        if !exchange.keep_alive {
+        if !response.keep_alive {
             self.connections.stop_reading(index);
         }
     }
@@ -305,14 +256,14 @@ impl<S: Socket> Server<S> {
     pub(super) fn reply_static(
         &mut self,
         index: u32,
-        exchange: &Exchange,
+        response: &ResponseContext,
         body: &'static [u8],
         extra: &[(&str, &str)],
     ) {
         debug_assert!(!self.connections.at(index).awaits_response());
-        let head_only = Exchange { head_only: true, ..exchange.clone() };
+        let head_only = ResponseContext { head_only: true, ..response.clone() };
         self.reply(index, &head_only, Status::OK, body, extra);
-        if !exchange.head_only {
+        if !response.head_only {
             self.connections.push_output(index);
             self.connections.push_static(index, body);
         }
@@ -322,24 +273,24 @@ impl<S: Socket> Server<S> {
     pub(super) fn reply_detail(
         &mut self,
         index: u32,
-        exchange: &Exchange,
+        response: &ResponseContext,
         status: Status,
         detail: &str,
         extra: &[(&str, &str)],
     ) {
-        self.reply(index, exchange, status, &detail_body(detail), extra);
+        self.reply(index, response, status, &detail_body(detail), extra);
     }
 
     fn write_response(
         &mut self,
         index: u32,
-        exchange: &Exchange,
+        response: &ResponseContext,
         status: Status,
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
         let output = self.connections.output(index);
-        write_response(exchange, status, body, extra, self.moment.http_date(), output);
+        write_response(response, status, body, extra, self.moment.http_date(), output);
     }
 
     /// Brings the phase of an HTTP connection in line with what it is doing.
@@ -365,7 +316,7 @@ impl<S: Socket> Server<S> {
 
 /// Appends a whole response to `out`.
 fn write_response(
-    exchange: &Exchange,
+    response: &ResponseContext,
     status: Status,
     body: &[u8],
     extra: &[(&str, &str)],
@@ -373,7 +324,7 @@ fn write_response(
     out: &mut Vec<u8>,
 ) {
     let mut headers = Vec::with_capacity(extra.len() + 7);
-    headers.extend_from_slice(&exchange.headers());
+    headers.extend_from_slice(&response.headers());
     headers.retain(|(_, value)| !value.is_empty());
     headers.extend_from_slice(extra);
     let has_type = extra.iter().any(|(name, _)| *name == "Content-Type");
@@ -382,15 +333,10 @@ fn write_response(
         content_type: if has_type || body.is_empty() { "" } else { JSON },
         body,
         extra: &headers,
-        keep_alive: exchange.keep_alive,
-        head_only: exchange.head_only,
+        keep_alive: response.keep_alive,
+        head_only: response.head_only,
     }
     .write(date, out);
-}
-
-/// Whether the query has `name=1`.
-fn is_set(request: &Request<'_>, name: &str) -> bool {
-    request.query_value(name).is_some_and(|value| value == "1")
 }
 
 /// Whether what begins here may be a POST. The answers to those come in the order of the

@@ -7,7 +7,7 @@ use crate::wire::body::{ChannelRange, ConnectionRange};
 
 /// What is asked about the server itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Inspection {
+pub(in crate::server) enum Inspection {
     /// `GET /api/health?verbose=1`
     Health,
     /// `GET /metrics`
@@ -21,7 +21,7 @@ pub(super) enum Inspection {
 /// The questions, in the order in which they are answered. What the engine is asked for is a queue of its own: it is asked
 /// one question at a time, so that it has none for those who have gone.
 #[derive(Debug, Default)]
-pub(super) struct Inspections {
+pub(in crate::server) struct Inspections {
     waiting: VecDeque<(Ticket, Inspection)>,
     channels_waiting: VecDeque<(Ticket, Inspection)>,
     is_channels_asked: bool,
@@ -29,7 +29,7 @@ pub(super) struct Inspections {
 
 impl Inspections {
     /// Takes a question in.
-    pub(super) fn push(&mut self, ticket: Ticket, inspection: Inspection) {
+    pub(in crate::server) fn push(&mut self, ticket: Ticket, inspection: Inspection) {
         let queue = match inspection {
             Inspection::Channels(_) => &mut self.channels_waiting,
             _ => &mut self.waiting,
@@ -38,23 +38,23 @@ impl Inspections {
     }
 
     /// Takes note of whether the engine is asked about channels.
-    pub(super) const fn note_channels_asked(&mut self, is_asked: bool) {
+    pub(in crate::server) const fn note_channels_asked(&mut self, is_asked: bool) {
         self.is_channels_asked = is_asked;
     }
 
     /// Whether a question waits that can be answered.
-    pub(super) fn has_next(&self) -> bool {
+    pub(in crate::server) fn has_next(&self) -> bool {
         !self.waiting.is_empty() || (!self.is_channels_asked && !self.channels_waiting.is_empty())
     }
 
     /// The next such question.
-    pub(super) fn next(&mut self) -> Option<(Ticket, Inspection)> {
+    pub(in crate::server) fn next(&mut self) -> Option<(Ticket, Inspection)> {
         let channels = if self.is_channels_asked { None } else { self.channels_waiting.pop_front() };
         channels.or_else(|| self.waiting.pop_front())
     }
 
     /// Whether nobody asks.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::server) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.channels_waiting.is_empty()
     }
 }

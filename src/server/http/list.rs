@@ -8,7 +8,7 @@ use crate::wire::http::decoder::BodyEnd;
 use crate::wire::http::gzip::Gzip;
 use crate::wire::protocol::write_json;
 
-use super::exchange::Exchange;
+use super::response_context::ResponseContext;
 
 /// The weight in bytes of the records at which a list ends.
 const LIST_BYTES_MAX: usize = 4 << 20;
@@ -18,58 +18,58 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// A list on its way to the client that asked for it.
 #[derive(Debug)]
-pub(super) struct List {
-    pub(super) exchange: Exchange,
-    pub(super) what: What,
+pub(in crate::server) struct List {
+    pub(in crate::server) response: ResponseContext,
+    pub(in crate::server) what: What,
     /// How its end is told where it does not fit into one slice.
-    pub(super) end: BodyEnd,
+    pub(in crate::server) end: BodyEnd,
     /// There where it may be compressed.
-    pub(super) gzip: Option<Gzip>,
-    pub(super) is_begun: bool,
+    pub(in crate::server) gzip: Option<Gzip>,
+    pub(in crate::server) is_begun: bool,
     /// Whether the engine is asked for a slice.
-    pub(super) is_asked: bool,
+    pub(in crate::server) is_asked: bool,
     /// Whether a slice is being sent; the next one is read after that.
-    pub(super) is_sending: bool,
+    pub(in crate::server) is_sending: bool,
 }
 
 /// The bounds of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slice {
-    pub(super) records_max: usize,
+pub(in crate::server) struct Slice {
+    pub(in crate::server) records_max: usize,
     /// Weight at which it ends.
-    pub(super) bytes_max: usize,
+    pub(in crate::server) bytes_max: usize,
     /// Weight that a record or name may have: it ends before one that has more.
-    pub(super) each_bytes_max: usize,
+    pub(in crate::server) each_bytes_max: usize,
 }
 
 /// What is listed.
 #[derive(Debug)]
-pub(super) enum What {
+pub(in crate::server) enum What {
     Records(Records),
     Names(NameSections),
 }
 
 /// Messages or events.
 #[derive(Debug)]
-pub(super) struct Records {
-    pub(super) of: Selection,
-    pub(super) range: ListRange,
+pub(in crate::server) struct Records {
+    pub(in crate::server) of: Selection,
+    pub(in crate::server) range: ListRange,
     /// Which ones, once that is known.
-    pub(super) span: Option<Span>,
+    pub(in crate::server) span: Option<Span>,
     /// The id up to which they were read.
-    pub(super) read: u64,
+    pub(in crate::server) read: u64,
 }
 
 /// Names, in one section after the other.
 #[derive(Debug)]
-pub(super) struct NameSections {
+pub(in crate::server) struct NameSections {
     /// Those that are not complete.
     left: &'static [Section],
     after: Option<Mark>,
     /// Whether a name of the first of them was written.
     has_names: bool,
     /// What is written and not sent. It is empty while nothing is asked of the engine.
-    pub(super) part: Vec<u8>,
+    pub(in crate::server) part: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -91,12 +91,17 @@ const SUMMARY: [Section; 3] = [
 
 impl List {
     /// One of which nothing was asked yet.
-    pub(super) const fn new(exchange: Exchange, what: What, end: BodyEnd, gzip: Option<Gzip>) -> Self {
-        Self { exchange, what, end, gzip, is_begun: false, is_asked: false, is_sending: false }
+    pub(in crate::server) const fn new(
+        response: ResponseContext,
+        what: What,
+        end: BodyEnd,
+        gzip: Option<Gzip>,
+    ) -> Self {
+        Self { response, what, end, gzip, is_begun: false, is_asked: false, is_sending: false }
     }
 
     /// What is to be asked next, within these bounds of a slice.
-    pub(super) fn question(&self, slice: Slice) -> Query {
+    pub(in crate::server) fn question(&self, slice: Slice) -> Query {
         match &self.what {
             What::Records(records) => records.question(slice),
             What::Names(names) => names.question(slice),
@@ -105,7 +110,7 @@ impl List {
 
     /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty where
     /// there are none.
-    pub(super) fn links(&self) -> String {
+    pub(in crate::server) fn links(&self) -> String {
         match &self.what {
             What::Records(records) => records.links(),
             What::Names(_) => String::new(),
@@ -129,7 +134,7 @@ impl Records {
     }
 
     /// What comes before the records.
-    pub(super) const fn opening(&self) -> &'static [u8] {
+    pub(in crate::server) const fn opening(&self) -> &'static [u8] {
         match self.of {
             Selection::Messages(_) => b"{\"messages\":[",
             Selection::Events(_) => b"{\"events\":[",
@@ -161,12 +166,12 @@ impl Records {
 
 impl NameSections {
     /// All channels.
-    pub(super) const fn channels() -> Self {
+    pub(in crate::server) const fn channels() -> Self {
         Self::of(&CHANNELS)
     }
 
     /// The totals, and messages by provider and by lane.
-    pub(super) const fn summary() -> Self {
+    pub(in crate::server) const fn summary() -> Self {
         Self::of(&SUMMARY)
     }
 
@@ -186,7 +191,7 @@ impl NameSections {
     }
 
     /// Writes the totals. Returns whether that was all.
-    pub(super) fn write_totals(&mut self, messages: u64, tokens: i64) -> bool {
+    pub(in crate::server) fn write_totals(&mut self, messages: u64, tokens: i64) -> bool {
         self.write_opening();
         write_json(&messages, &mut self.part);
         self.part.extend_from_slice(b",\"total_tokens\":");
@@ -195,7 +200,7 @@ impl NameSections {
     }
 
     /// Writes a slice of names, behind which `next` is asked for. Returns whether that was all.
-    pub(super) fn write_names(&mut self, names: &[(String, u64)], next: Option<Mark>) -> bool {
+    pub(in crate::server) fn write_names(&mut self, names: &[(String, u64)], next: Option<Mark>) -> bool {
         if self.after.is_none() {
             self.write_opening();
         }

@@ -3,15 +3,9 @@
 use crate::store::engine::Health;
 use crate::wire::protocol::{CorrelationId, write_json};
 
-/// Said to browsers whose page may not talk to us.
-pub(super) const FOREIGN_ORIGIN: &str = "pages of this origin may not connect; see --allow-origin";
-
-/// The media type of nearly all bodies.
-pub(super) const JSON: &str = "application/json";
-
 /// What a response holds, as far as its fields depend on that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(in crate::server) enum Content {
     /// How things are at this moment, or an error.
     Answer,
     /// The same, and it may be compressed.
@@ -22,19 +16,19 @@ pub(super) enum Content {
 
 /// What of a request its response depends on.
 #[derive(Debug, Clone)]
-pub(super) struct Exchange {
-    pub(super) content: Content,
-    pub(super) head_only: bool,
-    pub(super) keep_alive: bool,
+pub(in crate::server) struct ResponseContext {
+    pub(in crate::server) content: Content,
+    pub(in crate::server) head_only: bool,
+    pub(in crate::server) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.
-    pub(super) correlation_id: CorrelationId,
+    pub(in crate::server) correlation_id: CorrelationId,
     /// The `Origin` of a browser's request, where its page may read the response.
-    pub(super) origin: Option<String>,
+    pub(in crate::server) origin: Option<String>,
 }
 
-impl Exchange {
+impl ResponseContext {
     /// The header fields that every response to this request has; empty values are to be left out.
-    pub(super) fn headers(&self) -> [(&str, &str); 7] {
+    pub(in crate::server) fn headers(&self) -> [(&str, &str); 7] {
         let origin = self.origin.as_deref().unwrap_or_default();
         let with_origin = |value| if origin.is_empty() { "" } else { value };
         [
@@ -55,7 +49,7 @@ impl Exchange {
 }
 
 /// How the store is, as `health` and `health_status` say it.
-pub(super) fn health_payload(health: &Health) -> Vec<u8> {
+pub(in crate::server) fn health_payload(health: &Health) -> Vec<u8> {
     let mut payload = Vec::new();
     match health {
         Health::Sound => payload.extend_from_slice(b"{\"status\":\"ok\"}"),
@@ -68,10 +62,9 @@ pub(super) fn health_payload(health: &Health) -> Vec<u8> {
     payload
 }
 
-/// The body of an error.
-pub(super) fn detail_body(detail: &str) -> Vec<u8> {
-    let mut body = b"{\"detail\":".to_vec();
-    write_json(detail, &mut body);
-    body.push(b'}');
-    body
+impl ResponseContext {
+    /// That of a connection on which nothing more is read, and whose request cannot be trusted.
+    pub(in crate::server) const fn last(correlation_id: CorrelationId, head_only: bool) -> Self {
+        Self { content: Content::Answer, head_only, keep_alive: false, correlation_id, origin: None }
+    }
 }

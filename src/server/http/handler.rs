@@ -1,0 +1,155 @@
+//! From a request to its outcome.
+
+use super::inspections::Inspection;
+use super::list::{NameSections, Records, What};
+use crate::base::config::Config;
+use crate::hub::registry::Registry;
+use crate::server::moment::Moment;
+use crate::store::engine::{Health, Selection};
+use crate::wire::body::{ChannelRange, ConnectionRange, ListRange};
+use crate::wire::http::accept::accepts_gzip;
+use crate::wire::http::decoder::{Method, Request, Status};
+use crate::wire::protocol::{CorrelationId, Sequence};
+
+use super::handshake::open;
+use super::origins::{allowed_origin, is_preflight, preflight};
+use super::outcome::{JSON, Outcome, Reply};
+use super::pages::get_page;
+use super::publish::{Posted, publish};
+use super::response_context::{Content, ResponseContext, health_payload};
+use super::table::{Action, Route};
+
+/// The interface of this server as OpenAPI describes it, with the messages of its WebSockets.
+const SCHEMA: &str = include_str!("../schema.json");
+
+/// What a handler may know.
+pub(in crate::server) struct Context<'a> {
+    pub(in crate::server) config: &'a Config,
+    pub(in crate::server) response: &'a ResponseContext,
+    pub(in crate::server) hub: &'a Registry,
+    pub(in crate::server) health: &'a Health,
+    pub(in crate::server) is_draining: bool,
+    pub(in crate::server) time: &'a mut Moment,
+    /// Counts a message of this connection, and says whether it is within the limit of messages per second.
+    pub(in crate::server) may_send: &'a mut dyn FnMut() -> bool,
+}
+
+impl ResponseContext {
+    /// That of the response to a request. `made_up` is a correlation id for one that has none.
+    pub(in crate::server) fn of(
+        request: &Request<'_>,
+        config: &Config,
+        is_draining: bool,
+        made_up: impl FnOnce() -> CorrelationId,
+    ) -> Self {
+        let given = request.header("x-correlation-id");
+        let usable = given
+            .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()))
+            .and_then(|id| CorrelationId::new(id.to_owned()));
+        Self {
+            content: Content::Answer,
+            head_only: matches!(request.method, Method::Head),
+            keep_alive: request.keep_alive && !is_draining,
+            correlation_id: usable.unwrap_or_else(made_up),
+            origin: allowed_origin(request, config).map(str::to_owned),
+        }
+    }
+}
+
+/// What a request comes to.
+pub(in crate::server) fn handle<'b>(request: &Request<'b>, context: &mut Context<'_>) -> Outcome<'b> {
+    act(request, context).unwrap_or_else(Outcome::Reply)
+}
+
+fn act<'b>(request: &Request<'b>, context: &mut Context<'_>) -> Result<Outcome<'b>, Reply<'b>> {
+    if matches!(request.method, Method::Other(_)) {
+        return Err(Reply::detail(Status::NOT_IMPLEMENTED, "Not Implemented"));
+    }
+    let not_found = || Reply::detail(Status::NOT_FOUND, "Not Found");
+    let route = Route::of(request.path, !context.config.no_console).ok_or_else(not_found)?;
+    if let Route::WebSocket(target) = route {
+        return open(request, context, target);
+    }
+    match (&request.method, &route) {
+        (Method::Options, _) if is_preflight(request) => Ok(preflight(request, context.response).into()),
+        (Method::Options, _) => Ok(Reply::new(Status::OK, &b""[..]).with("Allow", route.allowed()).into()),
+        (Method::Get | Method::Head, Route::Page(page)) => Ok(get_page(request, page).into()),
+        (Method::Get | Method::Head, Route::Http { get: Some(action), .. })
+        | (Method::Post, Route::Http { post: Some(action), .. }) => perform(*action, request, context),
+        (_, Route::Root) => Err(not_found()),
+        _ => {
+            let reply = Reply::detail(Status::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            Err(reply.with("Allow", route.allowed()))
+        }
+    }
+}
+
+fn perform<'b>(
+    action: Action,
+    request: &Request<'b>,
+    context: &mut Context<'_>,
+) -> Result<Outcome<'b>, Reply<'b>> {
+    Ok(match action {
+        Action::Health if is_set(request, "verbose") => Outcome::Inspect(Inspection::Health),
+        Action::Health => {
+            let (status, body) = health_report(context.health, context.is_draining);
+            Reply::new(status, body).into()
+        }
+        Action::Connections => {
+            let range = ConnectionRange::parse(|name| request.query_value(name));
+            Outcome::Inspect(Inspection::Connections(range.map_err(|errors| Reply::errors(&errors))?))
+        }
+        Action::Channels if is_set(request, "detail") => {
+            let range = ChannelRange::parse(|name| request.query_value(name));
+            Outcome::Inspect(Inspection::Channels(range.map_err(|errors| Reply::errors(&errors))?))
+        }
+        Action::Channels => names(NameSections::channels()),
+        Action::Summary => names(NameSections::summary()),
+        Action::Metrics => Outcome::Inspect(Inspection::Metrics),
+        Action::Schema => Reply::new(Status::OK, SCHEMA.as_bytes()).with("Content-Type", JSON).into(),
+        Action::ListMessages => {
+            let of = Selection::Messages(given(request, "channel_id"));
+            records(request, context, Sequence::Messages, of)?
+        }
+        Action::ListEvents => {
+            records(request, context, Sequence::Events, Selection::Events(given(request, "type")))?
+        }
+        Action::PostMessage => publish(request, context, Posted::Message)?,
+        Action::PostEvent => publish(request, context, Posted::Event)?,
+    })
+}
+
+fn names<'b>(names: NameSections) -> Outcome<'b> {
+    Outcome::List { what: What::Names(names), may_compress: false }
+}
+
+fn records<'b>(
+    request: &Request<'b>,
+    context: &Context<'_>,
+    sequence: Sequence,
+    of: Selection,
+) -> Result<Outcome<'b>, Reply<'b>> {
+    let range = ListRange::parse(sequence, |name| request.query_value(name));
+    let range = range.map_err(|errors| Reply::errors(&errors))?;
+    let may_compress = context.config.compression.over > 0 && accepts_gzip(request);
+    Ok(Outcome::List { what: What::Records(Records { of, range, span: None, read: 0 }), may_compress })
+}
+
+/// A value of the query that is not empty.
+fn given<T: for<'a> From<&'a str>>(request: &Request<'_>, name: &str) -> Option<T> {
+    request.query_value(name).filter(|value| !value.is_empty()).map(|value| T::from(value.as_ref()))
+}
+
+/// Whether the query has `name=1`.
+fn is_set(request: &Request<'_>, name: &str) -> bool {
+    request.query_value(name).is_some_and(|value| value == "1")
+}
+
+/// 200 if everything is well, else 503 and why.
+pub(in crate::server) fn health_report(health: &Health, is_draining: bool) -> (Status, Vec<u8>) {
+    match health {
+        _ if is_draining => (Status::SERVICE_UNAVAILABLE, b"{\"status\":\"draining\"}".to_vec()),
+        Health::Sound => (Status::OK, b"{\"status\":\"ok\"}".to_vec()),
+        health => (Status::SERVICE_UNAVAILABLE, health_payload(health)),
+    }
+}

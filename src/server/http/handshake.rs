@@ -1,0 +1,75 @@
+//! A request that asks for a WebSocket: whether it gets one, and for what.
+
+use std::rc::Rc;
+
+use crate::base::limit::Limit;
+use crate::store::engine::Stream;
+use crate::wire::body::channel_name_error;
+use crate::wire::http::decoder::{Request, Status, percent_decode_segment};
+use crate::wire::websocket::handshake::{self, Upgrade};
+
+use super::handler::Context;
+use super::origins::refuse_foreign;
+use super::outcome::{Outcome, Reply};
+use super::table::Target;
+
+/// A WebSocket to be opened.
+#[derive(Debug)]
+pub(in crate::server) struct Opening<'b> {
+    pub(in crate::server) upgrade: Upgrade<'b>,
+    /// What it subscribes to; `None` for an echo.
+    pub(in crate::server) stream: Option<Stream>,
+    /// Whether its `subscribe_token` has a form that is allowed.
+    pub(in crate::server) has_legal_token: bool,
+}
+
+/// Answers a request for a WebSocket.
+pub(super) fn open<'b>(
+    request: &Request<'b>,
+    context: &Context<'_>,
+    target: Target<'_>,
+) -> Result<Outcome<'b>, Reply<'b>> {
+    let upgrade = handshake::parse(request).map_err(|error| {
+        let fields = error.fields().iter();
+        fields.fold(Reply::detail(error.status(), error.detail()), |reply, (name, value)| {
+            reply.with(name, *value)
+        })
+    })?;
+    refuse_foreign(request, context.response)?;
+    let stream = stream(target, context.config.limits.channel_name_bytes_max)?;
+    if context.is_draining {
+        let reply = Reply::detail(Status::SERVICE_UNAVAILABLE, "the server is shutting down");
+        return Err(reply.with("Retry-After", "1"));
+    }
+    if let Some(stream) = &stream
+        && context.hub.is_full(stream, context.config.limits.channels_max)
+    {
+        let reply = Reply::detail(Status::SERVICE_UNAVAILABLE, "too many channels");
+        return Err(reply.with("Retry-After", "5").for_limit(Limit::Channels));
+    }
+    let has_legal_token = target != Target::Events || has_legal_token(request);
+    Ok(Outcome::Open(Opening { upgrade, stream, has_legal_token }))
+}
+
+fn stream<'b>(target: Target<'_>, name_bytes_max: usize) -> Result<Option<Stream>, Reply<'b>> {
+    let segment = match target {
+        Target::Events => return Ok(Some(Stream::Events)),
+        Target::Echo => return Ok(None),
+        Target::Channel(segment) => segment,
+    };
+    let refuse = |detail| Reply::detail(Status::BAD_REQUEST, detail);
+    let name = percent_decode_segment(segment)
+        .map_err(|_| refuse("the channel's name is not percent-encoded UTF-8"))?;
+    if channel_name_error(&name, name_bytes_max).is_none() {
+        return Ok(Some(Stream::Channel(Rc::from(name.as_ref()))));
+    }
+    let reply = refuse("the channel's name is too long, has control characters, or is . or ..");
+    Err(if name.len() > name_bytes_max { reply.for_limit(Limit::ChannelNameBytes) } else { reply })
+}
+
+/// Whether the client names itself as it should: not at all, or by 32 lower-case hex digits.
+fn has_legal_token(request: &Request<'_>) -> bool {
+    request.query_value("subscribe_token").is_none_or(|token| {
+        token.len() == 32 && token.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
