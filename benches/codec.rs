@@ -1,4 +1,4 @@
-//! Micro-benchmarks of what every byte goes through: `cargo bench --bench codec`.
+//! Micro-benchmarks of the code that every byte goes through: `cargo bench --bench codec`.
 
 use std::rc::Rc;
 

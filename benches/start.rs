@@ -1,5 +1,5 @@
-//! What a server costs before anybody comes: `cargo bench --bench start`. From the
-//! start of the process to the first answer, the size of the binary, memory at rest.
+//! The cost of a server before any client connects: `cargo bench --bench start`. The time from the start of
+//! the process to the first response, the size of the binary, memory at rest.
 
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
@@ -14,14 +14,14 @@ const ROUNDS: usize = 50;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_polecat");
 
-/// Bytes resident at rest, at most, which no other process shares.
+/// The most bytes resident at rest that are not shared with other processes.
 const PRIVATE_BYTES_MAX: u64 = 5_000_000;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    // A new database is made with several waits for the disk.
+    // Creating a database waits for the disk several times.
     starts("a new database", |round| folder.path().join(format!("{round}.db")))?;
     let memory = starts("a database that is there", |_| folder.path().join("0.db"))?;
     println!("bytes of the binary            {}", std::fs::metadata(BINARY)?.len());
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Starts it again and again; returns what it took of memory in the last round.
+/// Starts it repeatedly; returns its memory in the last round.
 fn starts(what: &str, database: impl Fn(usize) -> PathBuf) -> Result<Option<Memory>, Box<dyn Error>> {
     let (mut listening, mut answered, mut memory) = (Vec::new(), Vec::new(), None);
     for round in 0..ROUNDS {
@@ -62,7 +62,7 @@ fn starts(what: &str, database: impl Fn(usize) -> PathBuf) -> Result<Option<Memo
     Ok(memory)
 }
 
-/// When it said that it listens, and when it had answered a request.
+/// When it reported that it listens, and when it had answered a request.
 fn first_answer(server: &mut Child, begun: Instant) -> Result<(Duration, Duration), Box<dyn Error>> {
     let mut lines = BufReader::new(server.stderr.take().ok_or("no stderr")?);
     let mut line = String::new();
@@ -82,12 +82,12 @@ fn first_answer(server: &mut Child, begun: Instant) -> Result<(Duration, Duratio
 #[derive(Clone, Copy)]
 struct Memory {
     resident: u64,
-    /// Of that, what no other process has in common with it; of a shared library, say.
+    /// The part that is not shared with other processes, as a shared library is.
     private: u64,
 }
 
 impl Memory {
-    /// `None` where the system has no `/proc`.
+    /// `None` if the system has no `/proc`.
     fn of(process: u32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
         let field = |name: &str| {

@@ -1,5 +1,5 @@
-//! What the SQLite engine takes: `cargo bench --bench store`. Inserts with and without triggers, questions over many
-//! rows, turns with a checkpoint, and deleting in steps.
+//! The cost of the SQLite engine: `cargo bench --bench store`. Inserts with and without triggers, queries
+//! over many rows, turns with a checkpoint, and deletion in steps.
 
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
@@ -48,7 +48,7 @@ fn open(path: &Path, options: &StoreOptions) -> Outcome<SqliteEngine> {
     Ok(SqliteEngine::open(path, options).map_err(|error| error.to_string())?)
 }
 
-/// What one turn of the server does with its engine. Returns the answers.
+/// The work of one turn of the server with its engine. Returns the answers.
 fn turn(engine: &mut SqliteEngine, ms: u64, reads_max: usize) -> Vec<Answer> {
     let mut answers = Vec::new();
     engine.settle(after_ms(ms), reads_max, &mut answers);
@@ -56,13 +56,13 @@ fn turn(engine: &mut SqliteEngine, ms: u64, reads_max: usize) -> Vec<Answer> {
     answers
 }
 
-/// Asks one question, and takes the turns until it is answered.
+/// Asks one query, and runs turns until it is answered.
 fn ask(engine: &mut SqliteEngine, query: Query) {
     engine.ask(query, Ticket(1));
     while turn(engine, 0, 4).is_empty() {}
 }
 
-/// How many microseconds `work` takes.
+/// The microseconds that `work` takes.
 fn micros(work: impl FnOnce()) -> u128 {
     let start = Instant::now();
     work();
@@ -88,7 +88,7 @@ fn insert_micros(batch: usize, counted: bool, has_triggers: bool) -> Outcome<f64
     let path = folder.path().join("polecat.db");
     let mut engine = open(&path, &StoreOptions::default())?;
     if has_triggers {
-        // If triggers of others have to run, ours do as well.
+        // If triggers of other programs have to run, ours run too.
         Connection::open(&path)?
             .execute_batch("CREATE TRIGGER other AFTER INSERT ON events BEGIN SELECT 1; END")?;
     }

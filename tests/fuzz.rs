@@ -1,5 +1,5 @@
-//! Replays what the fuzzers in `fuzz/` keep: the corpus of each target, and the
-//! inputs that once found something wrong.
+//! Replays the inputs that the fuzzers in `fuzz/` keep: the corpus of each target, and the inputs that once
+//! found a fault.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ mod checks;
 #[path = "fuzz/talk.rs"]
 mod talk;
 
-/// Bytes of all that is kept for one target.
+/// The most bytes that are kept for one target.
 const BYTES_MAX: u64 = 120 << 10;
 
 /// Runs `check` with every file that is kept for a target.

@@ -1,6 +1,5 @@
-//! The repository lints itself: the floors and what may stand on them, lengths,
-//! banned names with what to use instead, the packages, the files. Each check is
-//! shown to bite in `tidy/bites.rs`.
+//! The repository lints itself: the order of modules and what each may use, lengths, banned names with their
+//! replacements, phrases, packages, files. Each check has a self-test in `tidy/bites.rs`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +23,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 60;
 const TEST_FUNCTION_LINES_MAX: usize = 80;
 
-/// Packages that the design stands on.
+/// Packages that the design is based on.
 const PACKAGES: [&str; 8] =
     ["mio", "tungstenite", "httparse", "serde", "serde_json", "slab", "log", "simple_logger"];
 
@@ -42,22 +41,22 @@ const RUNTIMES: [&str; 10] = [
     "actix-rt",
 ];
 
-/// Other servers, written as those who use their packages write.
+/// Other servers, written in the style of the users of their packages.
 const PEERS: &str = "benches/compare/peers";
 
-/// The only tests that look at a clock: to wait with patience, and to run for as long as they are told.
+/// The only tests that look at a clock: one to wait with patience, one to run for a given time.
 const CLOCKS: [&str; 2] = ["tests/polecat/support/patience.rs", "tests/sim/main.rs"];
 
 const CLOCK_INSTEAD: &str =
     "wait for a state (support/patience.rs), check times in the simulator, measure them in benches/";
 
-/// Where code is, beside what is built.
+/// The folders with code, apart from build output.
 const CODE: [&str; 6] = ["src", "tests", "benches", "fuzz/checks", "fuzz/examples", "fuzz/fuzz_targets"];
 
 /// Files that still use one another in circles, until they are split by owners.
 const UNORDERED: [&str; 1] = ["src/server/"];
 
-/// What a reader looks for at the top of the repository.
+/// The files that a reader expects at the top of the repository.
 const TOP: [&str; 13] = [
     "README.md",
     "PROTOCOL.md",
@@ -183,10 +182,10 @@ fn lists(source: &Source) -> Vec<String> {
     lines.map(|line| format!("{}:{line}: {instead}", source.path)).collect()
 }
 
-/// The only places that name clocks, randomness, files, sockets and the environment.
+/// The only places that may use clocks, randomness, files, sockets and the environment.
 const WORLDLY: [&str; 4] = ["src/shell/", "src/cli/", "src/store/sqlite/", "src/main.rs"];
 
-/// Clocks, randomness, files, sockets and the environment outside of these.
+/// Uses of clocks, randomness, files, sockets and the environment elsewhere.
 fn world(source: &Source) -> Vec<String> {
     if WORLDLY.iter().any(|place| source.path.starts_with(place)) {
         return Vec::new();
@@ -235,7 +234,8 @@ fn world(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Trees of JSON in what takes in bytes of others: a mebibyte of small values takes a quarter of a second to build.
+/// Trees of JSON in code that reads bytes from others: a mebibyte of small values takes a quarter of a second
+/// to build.
 fn trees(source: &Source) -> Vec<String> {
     let is_shown_them =
         ["src/base/", "src/wire/", "src/store/engine.rs", "src/store/memory", "src/hub/", "src/server/"];
@@ -258,7 +258,7 @@ fn trees(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// Names that stand nowhere, or nowhere but in tests.
+/// Names that are banned everywhere, or everywhere except in tests.
 fn banned(source: &Source) -> Vec<String> {
     let everywhere = [
         ("unsafe", "find a package that does it well"),
@@ -308,7 +308,7 @@ fn lengths(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Waiting for time instead of for what must happen, what depends on how fast the machine is, and ports that may be
+/// Waiting for time instead of for an event, dependence on the speed of the machine, and ports that may be
 /// taken.
 fn patience(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
@@ -338,7 +338,7 @@ fn patience(source: &Source) -> Vec<String> {
         let of_host =
             ["127.0.0.1:", "0.0.0.0:", "localhost:", "[::1]:", "[::]:", "[127, 0, 0, 1], ", "LOCALHOST, "];
         for host in of_host {
-            // What a header says is nobody's address.
+            // The value of a header is nobody's address.
             let is_said =
                 |place: usize| ["://", "Host: "].iter().any(|before| line[..place].ends_with(before));
             let places = line.match_indices(host).map(|(place, _)| place).filter(|place| !is_said(*place));
@@ -367,7 +367,7 @@ fn packages(manifest: &str) -> Vec<String> {
     missing.map(|name| format!("Cargo.toml: {name} is missing, on which the design stands")).collect()
 }
 
-/// Sections named as `FILE.md, "Heading"` that the file does not have.
+/// Citations of the form `FILE.md, "Heading"` whose heading the file does not have.
 fn citations(source: &Source, document: impl Fn(&str) -> String) -> Vec<String> {
     let mut faults = Vec::new();
     let documents = ["PROTOCOL.md", "ARCHITECTURE.md", "README.md"];
@@ -387,7 +387,7 @@ fn citations(source: &Source, document: impl Fn(&str) -> String) -> Vec<String> 
     faults
 }
 
-/// Sections of the protocol that no test names.
+/// Sections of the protocol that no test cites.
 fn untested(protocol: &str, sources: &[Source]) -> Vec<String> {
     let headings = protocol.lines().filter_map(|line| line.strip_prefix("## "));
     let is_cited =
@@ -410,7 +410,7 @@ fn assert_none(faults: impl IntoIterator<Item = String>) {
     assert!(list.is_empty(), "\n{list}");
 }
 
-/// All Rust files below `folders`, without those of other servers; a folder that is not there has none.
+/// All Rust files below `folders`, without those of other servers; a folder that does not exist has none.
 fn sources(folders: &[&str]) -> Vec<Source> {
     let mut paths = Vec::new();
     for folder in folders {

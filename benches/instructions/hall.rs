@@ -1,5 +1,5 @@
-//! A server, sockets that cost next to nothing, and a clock that is pushed on: a socket hands out
-//! what was put into it, and counts what it takes.
+//! A server, sockets that cost next to nothing, and a clock that is advanced by hand. A socket returns the
+//! bytes that were put into it, and counts those that it takes.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Read, Write};
@@ -16,8 +16,8 @@ use polecat::wire::websocket::codec::{self, OpCode};
 /// 2026-01-05T09:30:00 UTC.
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
 
-/// The engine keeps so many records: few enough that a run gets to where each new one
-/// pushes an old one out.
+/// The number of records that the engine keeps: small enough that a run reaches the state in which each new
+/// record displaces an old one.
 const RECORDS_MAX: usize = 100;
 
 /// What a socket shares with its client.
@@ -46,7 +46,7 @@ impl Read for Wire {
         if input.is_empty() && !self.0.ended.get() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        // No input is as long as the one read buffer.
+        // No input is longer than the read buffer.
         buffer[..input.len()].copy_from_slice(input);
         Ok(input.len())
     }
@@ -75,7 +75,7 @@ impl Socket for Wire {
     }
 }
 
-/// A client: its socket's other end, and the server's index of that.
+/// A client: the other end of its socket, and the server's index of that.
 #[derive(Debug)]
 pub(crate) struct Client {
     line: Rc<Line>,
@@ -83,12 +83,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// How many writes it was sent.
+    /// How many writes the server has made to it.
     pub(crate) fn writes(&self) -> u64 {
         self.line.writes.get()
     }
 
-    /// How many bytes it was sent.
+    /// How many bytes the server has sent it.
     pub(crate) fn bytes(&self) -> u64 {
         self.line.bytes.get()
     }
@@ -107,7 +107,7 @@ impl Hall {
         Self { server: Server::new(Config::default(), engine, 1, now), now_ms: 0 }
     }
 
-    /// A client connects and sends `bytes`, all in the next turn.
+    /// A client connects and sends `bytes`; all of this arrives in the next turn.
     pub(crate) fn connect(&mut self, bytes: &'static [u8]) -> Client {
         let line = Rc::new(Line::default());
         let index = self.server.accept(Wire(Rc::clone(&line)), Source(0));
@@ -129,13 +129,13 @@ impl Hall {
         self.server.ready(client.index, readiness);
     }
 
-    /// One turn. Returns for how long the server would sleep then.
+    /// One turn. Returns for how long the server would sleep after it.
     pub(crate) fn turn(&mut self) -> Option<u64> {
         self.server.turn();
         self.server.poll_timeout_ms()
     }
 
-    /// Turns until the server would sleep, each a millisecond long.
+    /// Runs turns, each a millisecond long, until the server would sleep.
     pub(crate) fn settle(&mut self) {
         loop {
             let timeout_ms = self.turn();
@@ -146,7 +146,7 @@ impl Hall {
         }
     }
 
-    /// So much time goes by before the next turn.
+    /// Time passes before the next turn.
     pub(crate) fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         let micros = i64::try_from(self.now_ms * 1000).unwrap_or(i64::MAX);
@@ -154,7 +154,7 @@ impl Hall {
     }
 }
 
-/// A handshake for `path`, with what browsers send beside what matters.
+/// A handshake for `path`, with the additional headers of browsers.
 pub(crate) fn upgrade(path: &str, extra: &str) -> &'static [u8] {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost:8080\r\nConnection: Upgrade\r\nPragma: no-cache\r\n\
@@ -173,14 +173,14 @@ pub(crate) fn post() -> &'static [u8] {
     format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes().leak()
 }
 
-/// A frame as a client sends it. The mask leaves ASCII what was ASCII.
+/// A frame as a client sends it. The mask maps ASCII to ASCII.
 pub(crate) fn masked(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     codec::write_masked_frame(opcode, payload, [0x11, 0x22, 0x33, 0x44], &mut frame);
     frame
 }
 
-/// `times` the same bytes.
+/// The bytes, repeated `times`.
 pub(crate) fn repeated(bytes: &[u8], times: usize) -> &'static [u8] {
     bytes.repeat(times).leak()
 }

@@ -1,8 +1,8 @@
-//! How many instructions the hot paths take, counted by callgrind, against what
-//! `recorded.txt` says: `cargo bench --profile instructions --bench instructions`. A count does not depend on what
-//! else the machine does. Each path is run N and 2N times, each in a process of its own, and the
-//! difference is what N operations take: what comes before them takes the same in both.
-//! `cargo test` runs each path a few times, without counting.
+//! How many instructions the hot paths take, counted by callgrind and compared with `recorded.txt`:
+//! `cargo bench --profile instructions --bench instructions`. A count does not depend on the other load of
+//! the machine. Each path is run N and 2N times, in separate processes. The difference is the cost of N
+//! operations, since the work before them is the same in both. `cargo test` runs each path a few times,
+//! without counting.
 
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use paths::{PATHS, Path};
 use recorded::{Recorded, Toolchain, Verdict};
 
-/// How it is called to write the counts down.
+/// The command that records the counts.
 const RECORD: &str = "cargo bench --profile instructions --bench instructions -- record";
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says it on stderr.
+/// Prints a line on stderr.
 fn say(line: &str) {
     writeln!(io::stderr(), "{line}").ok();
 }
@@ -56,7 +56,7 @@ fn run(name: &str, times: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Every path as it is, and the judge.
+/// Runs every path, and checks the comparison.
 fn rehearse() -> Result<(), String> {
     recorded::check_verdicts();
     let recorded = Recorded::read()?;
@@ -76,7 +76,7 @@ fn count() -> Result<Vec<(&'static str, u64)>, String> {
     counts.collect()
 }
 
-/// Counts, and fails where that is not what was recorded.
+/// Counts, and fails if a count differs from the recorded one.
 fn guard() -> Result<(), String> {
     if !valgrind::is_there() {
         if std::env::var_os("POLECAT_NO_SKIP").is_some() {

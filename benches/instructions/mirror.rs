@@ -1,4 +1,5 @@
-//! A socket of the load generator, at whose other end a server answers the handshake and sends back what it gets.
+//! A socket of the load generator, with a server at its other end that answers the handshake and sends back
+//! what it gets.
 
 use std::io::{self, Read, Write};
 
@@ -11,18 +12,18 @@ use polecat::wire::websocket::codec::unmask;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// Bytes of a head as a client writes it, masked, whose length takes two bytes.
+/// Bytes of a client's frame header with a mask and a length of two bytes.
 const HEAD_BYTES: usize = 8;
 
-/// One socket. What is sent in a turn comes back in the next.
+/// One socket. Bytes that are sent in a turn come back in the next.
 #[derive(Debug, Default)]
 struct Mirror {
-    /// What can be read, and from where on.
+    /// The bytes that can be read, and the offset of the next one.
     input: Vec<u8>,
     start: usize,
-    /// Whether a read has told that there is no more of it.
+    /// Whether a read has reported that there are no more.
     is_told: bool,
-    /// What can be read after that.
+    /// The bytes that can be read after that.
     next: Vec<u8>,
 }
 
@@ -79,7 +80,7 @@ impl Socket for Mirror {
     }
 }
 
-/// So many turns of `polecat load echo` on one connection.
+/// Turns of `polecat load echo` on one connection.
 pub(crate) fn load_echo(turns: u32, depth: u32, payload_bytes: usize) {
     let plan = Plan {
         workload: Workload::Echo,

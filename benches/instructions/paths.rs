@@ -1,4 +1,4 @@
-//! The hot paths: each does its operations and checks that they were done.
+//! The hot paths. Each performs its operations and checks that they were done.
 
 use std::hint::black_box;
 use std::rc::Rc;
@@ -15,13 +15,13 @@ use crate::mirror::load_echo;
 
 /// One path.
 pub(crate) struct Path {
-    /// How it is called in the table.
+    /// Its name in the table.
     pub(crate) name: &'static str,
-    /// Does it so many times.
+    /// Performs it this many times.
     pub(crate) run: fn(u32),
-    /// How many times it is done for the count: as often as it takes to get to a steady state.
+    /// How many times to perform it for the count: enough to reach a steady state.
     pub(crate) times: u32,
-    /// Operations that are done each time.
+    /// Operations of each time.
     pub(crate) operations: u32,
 }
 
@@ -48,11 +48,11 @@ pub(crate) const PATHS: [Path; 16] = [
     Path { name: "load-echo-of-4-kib", run: load_echo_of_4_kib, times: 200, operations: DEPTH },
 ];
 
-/// Decodes `frame` again and again, each time from a fresh copy as a read would bring it.
+/// Decodes `frame` repeatedly, each time from a fresh copy, as a read would bring it.
 fn decode(times: u32, frame: &[u8], wanted: usize) {
     let mut input = vec![0; frame.len()];
     for _ in 0..times {
-        // Longer ones are copied byte by byte, as valgrind counts.
+        // Longer chunks are copied byte by byte, as valgrind counts.
         for (to, from) in input.chunks_mut(1024).zip(frame.chunks(1024)) {
             to.copy_from_slice(from);
         }
@@ -81,7 +81,7 @@ fn frame_64_kib(times: u32) {
     decode(times, &masked(OpCode::Binary, &[7; 64 << 10]), 64 << 10);
 }
 
-/// Text of one to four bytes a character, cut within characters, a Ping in between.
+/// Text with characters of one to four bytes, split within characters, with a Ping in between.
 #[inline(never)]
 fn fragmented_text(times: u32) {
     let text = "Grüße, 世界 🦨 and all the rest. ".repeat(105);
@@ -128,7 +128,7 @@ fn post_parse(times: u32) {
     }
 }
 
-/// Reads an event whose payload is nothing but small values, which cost the most for each byte.
+/// Reads an event whose payload is nothing but small values, which cost the most per byte.
 #[inline(never)]
 fn event_of_small_values(times: u32) {
     let value = r#"{"a":[0,1.5,null,true,"b"]},"#;
@@ -173,7 +173,7 @@ fn handshake_v1(times: u32) {
     handshakes(times, "Sec-WebSocket-Protocol: polecat.v1\r\n");
 }
 
-/// Clients come to a channel that has members, and go again.
+/// Clients join a channel that has members, and leave again.
 fn handshakes(times: u32, extra: &str) {
     let mut hall = Hall::new();
     let request = upgrade("/api/ws/room", extra);
@@ -255,13 +255,14 @@ fn fan_out(times: u32) {
     assert!(members.iter().all(|member| member.writes() == wanted), "everyone gets each message");
 }
 
-/// What our own load generator does for each message, with a server that unmasks it and sends it back.
+/// The work of our own load generator per message, with a server that unmasks it and sends it back.
 #[inline(never)]
 fn load_echo_of_4_kib(times: u32) {
     load_echo(times, DEPTH, 4 << 10);
 }
 
-/// Intervals in which everyone gets a heartbeat, and answers those that ask for it: every second.
+/// Heartbeat intervals: every client gets a heartbeat, and answers each one that asks for it, which is every
+/// second one.
 #[inline(never)]
 fn heartbeats(times: u32) {
     let mut hall = Hall::new();

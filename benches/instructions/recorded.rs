@@ -1,22 +1,22 @@
-//! What was recorded, and how a count is judged by it.
+//! The recorded counts, and the comparison with them.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// By how much a count may differ from what was recorded, in percent.
+/// By how many percent a count may differ from the recorded one.
 const PERCENT_MAX: u64 = 5;
 
-/// The same where another compiler has made it: what grows by so much is hardly its doing.
+/// The same with another compiler: larger growth is hardly the compiler's doing.
 const PERCENT_MAX_OTHER_RUSTC: u64 = 30;
 
-/// What the counts depend on beside the code.
+/// The conditions that the counts depend on, apart from the code.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Toolchain {
     pub(crate) rustc: String,
-    /// Architecture, system, its C library (whose allocator is part of the paths), and whether functions
-    /// that choose by the processor have found AVX2, which is what valgrind shows of it.
+    /// Architecture, system, its C library (whose allocator is part of the paths), and whether functions that
+    /// choose by processor have found AVX2, which depends on what valgrind reports.
     pub(crate) machine: String,
 }
 
@@ -89,12 +89,12 @@ fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions/recorded.txt")
 }
 
-/// What a count is, beside the recorded one.
+/// The result of a comparison with the recorded count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Within,
     More,
-    /// It must be recorded, too: else the guard would have that much to spare.
+    /// It must be recorded too: otherwise the limit would become too loose.
     Less,
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn percent(counted: u64, recorded: u64) -> f64 {
     (counted as f64 / recorded.max(1) as f64 - 1.0) * 100.0
 }
 
-/// Shows that the judge bites.
+/// Checks that the comparison finds differences.
 pub(crate) fn check_verdicts() {
     for (counted, is_same_rustc, verdict) in [
         (1000, true, Verdict::Within),

@@ -1,10 +1,10 @@
-//! This program once more, under callgrind.
+//! Runs this program again, under callgrind.
 
 use std::process::{Child, Command, Stdio};
 
 use crate::paths::Path;
 
-/// Where the profile that is annotated is kept, in the folder for temporary files.
+/// The file of the annotated profile, in the folder for temporary files.
 const PROFILE: &str = "polecat-instructions.callgrind";
 
 pub(crate) fn is_there() -> bool {
@@ -14,14 +14,14 @@ pub(crate) fn is_there() -> bool {
 
 /// Instructions of one operation.
 pub(crate) fn count(path: &Path) -> Result<u64, String> {
-    // Both at once: there are two processors, as a rule.
+    // Both at once: usually there are two processors.
     let once = begin(path, path.times, "/dev/null")?;
     let twice = begin(path, path.times * 2, "/dev/null")?;
     let (once, twice) = (finish(path, once)?, finish(path, twice)?);
     Ok(twice.saturating_sub(once) / u64::from(path.times * path.operations))
 }
 
-/// Prints which functions take the most, all that came before the operations included.
+/// Prints which functions take the most, including the work before the operations.
 pub(crate) fn annotate(path: &Path) -> Result<(), String> {
     let profile = std::env::temp_dir().join(PROFILE);
     let profile = profile.to_string_lossy();

@@ -1,5 +1,5 @@
-//! Very many clients that cost next to nothing: a socket is a number, what it was
-//! sent is a count, and a ping is answered by a pong when the clients have their turn.
+//! Very many simulated clients that cost next to nothing: a socket is a number, the bytes that it was sent
+//! are a count, and a Ping is answered by a Pong when it is the clients' turn.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -18,24 +18,24 @@ use rustix::time::{ClockId, clock_gettime};
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
 
 const PING: u8 = 0x89;
-/// The first byte of a heartbeat that asks for nothing.
+/// The first byte of a heartbeat that needs no answer.
 const UNASKED: u8 = 0x8a;
 
 /// A masked Pong without a payload.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
-/// What the sockets share; only those with something to read have more than a count.
+/// The state that the sockets share. Only those with something to read have more than a count.
 #[derive(Default)]
 struct Wires {
-    /// How many writes each socket took that were no heartbeat, by its number.
+    /// How many writes each socket took, without heartbeats, by its number.
     written: Vec<u16>,
     input: HashMap<u32, Vec<u8>>,
     ended: Vec<bool>,
     pinged: VecDeque<u32>,
     heartbeats: u64,
-    /// Whose writes are watched, and when the last of them was.
+    /// The client whose writes are watched, and the time of the last of them.
     watched: Option<(u32, Option<Duration>)>,
-    /// How long a write keeps the processor busy, as a real one does.
+    /// For how long a write keeps the processor busy, as a real one does.
     write_cost: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         WIRES.with_borrow_mut(|wires| match wires.input.remove(&self.0) {
             Some(bytes) => {
-                // No input is as long as the one read buffer.
+                // No input is longer than the read buffer.
                 buffer[..bytes.len()].copy_from_slice(&bytes);
                 Ok(bytes.len())
             }
@@ -98,8 +98,8 @@ impl Socket for Wire {
     }
 }
 
-/// A server, its clients and its time. A client's number is that of its socket; those who
-/// come first keep that number as their index.
+/// A server, its clients and its time. A client's number is that of its socket. The first clients also have
+/// it as their index.
 pub(crate) struct Crowd {
     pub(crate) server: Server<Wire>,
     /// The server's index of each socket.
@@ -110,8 +110,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// A server without clients, of whom there will be `clients`: what they themselves
-    /// need is allocated now.
+    /// A server without clients, of which there will be `clients`: the memory that they need themselves is
+    /// allocated now.
     pub(crate) fn new(config: Config, clients: usize) -> Self {
         WIRES.with_borrow_mut(|wires| {
             *wires = Wires {
@@ -132,7 +132,7 @@ impl Crowd {
         }
     }
 
-    /// A client connects and sends `bytes`, all in the next turn.
+    /// A client connects and sends `bytes`; all of this arrives in the next turn.
     pub(crate) fn connect(&mut self, bytes: &[u8]) -> u32 {
         let number = WIRES.with_borrow_mut(|wires| {
             wires.written.push(0);
@@ -170,7 +170,7 @@ impl Crowd {
         self.server.ready(index, Readiness { readable: true, read_closed: true, writable: false });
     }
 
-    /// Time goes on by `step_ms` or to where the server wanted to be woken, then it has a turn.
+    /// Time advances by `step_ms`, or to the time at which the server wanted to be woken; then it has a turn.
     /// Returns how long that took.
     pub(crate) fn turn(&mut self, step_ms: u64) -> Duration {
         let begun = processor_time();
@@ -186,7 +186,7 @@ impl Crowd {
         processor_time().saturating_sub(begun)
     }
 
-    /// Turns until the server would sleep.
+    /// Runs turns until the server would sleep.
     pub(crate) fn settle(&mut self) {
         loop {
             self.turn(0);
@@ -204,7 +204,7 @@ impl Crowd {
         self.now_ms
     }
 
-    /// Up to `most` of those who were pinged answer.
+    /// Up to `most` of the clients that got a Ping answer.
     pub(crate) fn pong(&mut self, most: usize) {
         for _ in 0..most {
             let Some(client) = WIRES.with_borrow_mut(|wires| wires.pinged.pop_front()) else { return };
@@ -212,7 +212,7 @@ impl Crowd {
         }
     }
 
-    /// When the client that is watched was last written to; forgets that.
+    /// When the watched client was last written to; forgets that.
     pub(crate) fn take_written_at(&self) -> Option<Duration> {
         WIRES.with_borrow_mut(|wires| wires.watched.as_mut().and_then(|(_, at)| at.take()))
     }
@@ -235,7 +235,7 @@ impl Crowd {
     }
 }
 
-/// For how long this thread was on a processor so far.
+/// For how long this thread has been on a processor so far.
 pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
@@ -244,7 +244,7 @@ pub(crate) fn processor_time() -> Duration {
     )
 }
 
-/// A masked text frame of a short text, with a mask that changes nothing.
+/// A masked text frame of a short text, with a mask of zeros.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).unwrap_or(125).min(125);
     let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];

@@ -1,7 +1,6 @@
-//! The server with a million members of one channel, and with 100,000 channels,
-//! over sockets that cost nothing: `cargo bench --bench scale`. What is no time is
-//! asserted; `cargo test` does so with a few. Times are the thread's own on the processor:
-//! what else the machine does is none of them.
+//! The server with a million members of one channel, and with 100,000 channels, over sockets that cost
+//! nothing: `cargo bench --bench scale`. Results that are not times are asserted; `cargo test` does so with
+//! fewer members. Times are the thread's own on the processor, so other load of the machine does not count.
 
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
@@ -19,19 +18,19 @@ use crowd::{Crowd, processor_time, text_frame};
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Clients who come in one turn.
+/// Clients that connect in one turn.
 const BATCH: usize = 1000;
 
-/// A write to a TCP socket on loopback takes about so long.
+/// The approximate time of a write to a TCP socket on loopback.
 const WRITE_COST: Duration = Duration::from_micros(5);
 
 const STEP_MS: u64 = 20;
 
-/// Bytes of memory for an idle connection, at most: a cache line, its place in its channel, and
-/// what vectors that grow by doubling have to spare.
+/// The most bytes of memory for an idle connection: a cache line, its slot in its channel, and the spare
+/// capacity of vectors that grow by doubling.
 const CONNECTION_BYTES_MAX: usize = 140;
 
-/// Bytes of memory for a channel with two members, without those, at most.
+/// The most bytes of memory for a channel with two members, not counting those.
 const CHANNEL_BYTES_MAX: usize = 1024;
 
 fn main() {
@@ -55,7 +54,7 @@ fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The longest turn, and all of them.
+/// The longest turn, and the sum of all turns.
 #[derive(Default)]
 struct Turns {
     count: u32,
@@ -83,7 +82,7 @@ struct Hall {
     crowd: Crowd,
     echo: u32,
     publisher: u32,
-    /// The first member, and one after the last.
+    /// The first member, and one above the last.
     members: (u32, u32),
     bytes_before: usize,
     broadcasts: u16,
@@ -106,7 +105,7 @@ impl Hall {
                 crowd.join("/api/ws/room");
             }
             joined += batch;
-            // Who is early is pinged already while the last come.
+            // The first clients already get Pings while the last ones connect.
             crowd.pong(BATCH);
             turns.add(crowd.turn(STEP_MS));
         }
@@ -121,7 +120,7 @@ impl Hall {
         Self { crowd, echo, publisher, members: (first, last), bytes_before, broadcasts: 0 }
     }
 
-    /// One message to all, while an echo goes to and fro, and some come and go.
+    /// One message to all, while an echo goes back and forth, and some clients come and go.
     fn broadcast(&mut self, what: &str, write_cost: Duration) {
         self.crowd.set_write_cost(write_cost);
         self.crowd.publish(self.publisher, "room", "to all of you");
@@ -131,7 +130,7 @@ impl Hall {
         let frame = text_frame("are you there?");
         let mut begun = processor_time();
         loop {
-            // The echo arrived when the turn before had just begun: it waits longest.
+            // The echo arrived just after the turn before had begun: it waits longest.
             self.crowd.send(self.echo, &frame);
             visitors.push(self.crowd.join("/api/ws/room"));
             if visitors.len() > 10 {
@@ -164,7 +163,7 @@ impl Hall {
         assert!((first..last).all(|member| self.crowd.written(member) == all), "everyone gets it once");
     }
 
-    /// One interval in which nothing but heartbeats happens.
+    /// One interval with nothing but heartbeats.
     fn heartbeats(&mut self) {
         let before = self.crowd.heartbeats();
         let until_ms =
@@ -237,7 +236,7 @@ impl Hall {
     }
 }
 
-/// So many channels with two members each, beside as many members of one channel.
+/// `count` channels with two members each, in addition to as many members of one channel.
 fn channels(count: usize) {
     let held = |path: &dyn Fn(usize) -> String| {
         let mut crowd = Crowd::new(Config::default(), count * 2);

@@ -1,12 +1,12 @@
-//! Reads all that a server has sent on one connection: responses, and after a 101
-//! frames. A reader of its own, that knows nothing of how they were written.
+//! Reads everything that a server has sent on one connection: responses, and frames after a 101. It is an
+//! independent reader that knows nothing of how they were written.
 
 use polecat::wire::protocol::Sequence;
 use serde_json::Value;
 
 use super::frames::Head;
 
-/// Checks what was sent; `is_whole` where the server ended it by itself.
+/// Checks the bytes that were sent; `is_whole` says that the server ended the connection by itself.
 pub fn check(sent: &[u8], is_whole: bool) {
     let mut rest = sent;
     while !rest.is_empty() {
@@ -59,7 +59,7 @@ pub fn check(sent: &[u8], is_whole: bool) {
     }
 }
 
-/// What follows a body in chunks, which is JSON, or is left out in an answer to HEAD.
+/// The bytes after a chunked body, which is JSON, or is left out in a response to HEAD.
 fn after_chunks(sent: &[u8], is_whole: bool) -> &[u8] {
     if sent.starts_with(b"HTTP/1.1 ") {
         return sent;
@@ -87,7 +87,7 @@ fn after_chunks(sent: &[u8], is_whole: bool) -> &[u8] {
     }
 }
 
-/// What follows a body, which is JSON, or is left out in an answer to HEAD.
+/// The bytes after a body, which is JSON, or is left out in a response to HEAD.
 fn after_body(rest: &[u8], length: usize, is_whole: bool) -> &[u8] {
     if rest.starts_with(b"HTTP/1.1 ") {
         return rest;

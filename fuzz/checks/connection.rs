@@ -1,9 +1,9 @@
-//! A whole server over up to three connections at once: whatever they send, in
-//! whatever order, what is sent is well-formed, everything holds after each turn, the
-//! server comes to rest, and nothing is left when all have gone.
+//! A whole server over up to three connections at once. Whatever they send, in whatever order, its output is
+//! well-formed, all invariants hold after each turn, the server comes to rest, and nothing is left when all
+//! have gone.
 //!
-//! Input: a byte for the options, then steps. Each is a byte that says what and on
-//! which connection, one with an amount, and as many bytes as it takes.
+//! Input: a byte for the options, then steps. Each step is a byte for the action and the connection, a byte
+//! with an amount, and as many bytes as the action takes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,34 +20,33 @@ use super::socket::{End, Line};
 /// Connections at once.
 const PLACES: usize = 3;
 
-/// Connections in all.
+/// Connections in total.
 const LINES_MAX: usize = 12;
 
-/// Turns in a row that move no byte and yet are followed by no sleep, with nothing new
-/// from outside.
+/// The most turns in a row that move no byte and are not followed by a sleep, without new input.
 const IDLE_TURNS_MAX: u32 = 300;
 
 /// 2026-01-05T09:30:00 UTC.
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
 
-/// Longer than all that a server waits for.
+/// Longer than any time-out of the server.
 const LONG_MS: u64 = 20_000;
 
-/// Bytes of an inbox that nobody else's can cost it, beside what was read at once.
+/// Bytes of an inbox that other connections cannot take away, in addition to what was read at once.
 const INBOX_BYTES_FREE: usize = 4 << 10;
 
-/// Bytes that each connection may have unsent whatever the others do.
+/// Bytes that each connection may have unsent, whatever the others do.
 const OWN_BYTES: usize = 16 << 10;
 
-/// Records of each kind that a small server keeps, and another.
+/// The number of records of each kind that a small server keeps, and a larger one.
 const RECORDS_MAX: [usize; 2] = [8, 1_000];
 
-/// Bytes of a record beside its content, of whatever a client hears beside records, and of
-/// the largest answer that is none of records, about: the document at `/api/schema`.
+/// Bytes of a record in addition to its content, and of any other message to a client. The largest response
+/// without records has about this many too: the document at `/api/schema`.
 const SMALL_BYTES: usize = 1_000;
 const DOCUMENT_BYTES_MAX: usize = 100 << 10;
 
-/// What a peer may say without spelling it out.
+/// Phrases that a peer can send as one step.
 const PHRASES: [&str; 12] = [
     "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     "GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
@@ -77,7 +76,7 @@ pub fn check(data: &[u8]) {
 struct World {
     server: Server<End>,
     lines: Vec<Rc<RefCell<Line>>>,
-    /// Which line, and the server's index for it.
+    /// The line, and the server's index for it.
     places: [Option<(usize, u32)>; PLACES],
     now_ms: u64,
     timeout_ms: Option<u64>,
@@ -159,13 +158,13 @@ impl World {
             (12, 16..24) => self.abandon(place),
             (12, 24) => self.server.shut_down(),
             (13, _) => self.pass(amount as u64 * 16),
-            // It does not attend for so long.
+            // The server is stalled for this long.
             (14, _) => self.now_ms += amount as u64 * 16,
             _ => self.turn(),
         }
     }
 
-    /// Goes without a word, so that the next step there opens a new connection.
+    /// Abandons the connection, so that the next step there opens a new one.
     fn abandon(&mut self, place: usize) {
         if let Some((line, _)) = self.places[place] {
             self.lines[line].borrow_mut().reset();
@@ -173,7 +172,7 @@ impl World {
         }
     }
 
-    /// The line at a place; a new one where there is none.
+    /// The line at a place; a new one if there is none.
     fn line(&mut self, place: usize) -> Rc<RefCell<Line>> {
         if let Some((line, _)) = self.places[place] {
             return Rc::clone(&self.lines[line]);
@@ -190,7 +189,7 @@ impl World {
         line
     }
 
-    /// Masked with zeros, so that the fuzzer sees what it writes.
+    /// Masked with zeros, so that the fuzzer sees the bytes that it writes.
     fn send_frame(&mut self, place: usize, first: u8, payload: &[u8]) {
         let mut frame = vec![first];
         match u8::try_from(payload.len()) {
@@ -228,7 +227,7 @@ impl World {
         }
     }
 
-    /// What the limits bound is within them after every turn.
+    /// Everything that has a limit is within it after every turn.
     fn check_memory(&self) {
         let limits = &self.server.config().limits;
         let held = self.server.holdings();
@@ -240,22 +239,23 @@ impl World {
         assert!(held.log_bytes_max <= limits.log_bytes_max, "{held:?}");
         assert!(held.inboxes_bytes <= limits.inboxes_bytes_max + INBOX_BYTES_FREE * connections, "{held:?}");
         assert!(held.engine_backlog_bytes <= limits.engine_backlog_bytes_max + frame, "{held:?}");
-        // What was asked for is answered, however much it is; the next request waits.
+        // A response that was requested is sent, however large it is; the next request waits.
         let answer = DOCUMENT_BYTES_MAX + self.records_max * frame;
         let unsent = limits.outbox_bytes_max + 2 * frame + answer;
         assert!(held.outbox_bytes_max <= unsent, "{held:?}");
-        // What was being made is; beyond that nobody is read who would add to it.
+        // A response in the making is completed. Beyond that, no connection that would add to the total is
+        // read.
         let all = limits.outboxes_bytes_max.saturating_add(unsent);
         assert!(held.unsent_bytes <= all, "{held:?}");
         assert!(held.outboxes_bytes <= held.unsent_bytes + OWN_BYTES * connections, "{held:?}");
     }
 
-    /// Lets so much time pass, and has the turns that a poll loop would.
+    /// Lets time pass, with the turns that a poll loop would make.
     fn pass(&mut self, ms: u64) {
         let until_ms = self.now_ms + ms;
         let (mut idle_turns, mut moved_before) = (0, 0);
         self.turn();
-        // A poll loop ends when a shutdown is through.
+        // A poll loop ends when a shutdown is complete.
         while !self.server.is_finished()
             && let Some(timeout_ms) = self.timeout_ms
             && self.now_ms + timeout_ms <= until_ms
@@ -270,7 +270,7 @@ impl World {
         self.now_ms = until_ms;
     }
 
-    /// Reads all that there is, goes, and finds nothing left.
+    /// Reads everything, closes, and checks that nothing is left.
     fn wind_up(mut self) {
         self.turn();
         for line in &self.lines {

@@ -1,5 +1,5 @@
-//! Frame heads: decided as soon as the bytes decide, never otherwise afterwards, the
-//! same as a second reader and tungstenite's `FrameSocket` say; and what is written is read back.
+//! Frame headers: decided as soon as the bytes decide them, never differently afterwards, and in agreement
+//! with a second reader and tungstenite's `FrameSocket`. Frames that are written can be read back.
 //!
 //! Input: a stream of frames.
 
@@ -11,7 +11,7 @@ use polecat::wire::websocket::codec::{
 };
 use tungstenite::protocol::frame::FrameSocket;
 
-/// The longest head of a frame from a client.
+/// The longest header of a frame from a client.
 const HEAD_BYTES_MAX: usize = 14;
 
 /// Runs the check.
@@ -35,27 +35,27 @@ pub fn check(data: &[u8]) {
     check_close(data);
 }
 
-/// A frame head as RFC 6455 section 5.2 lays it out, whatever is forbidden about it.
+/// A frame header as RFC 6455 section 5.2 lays it out, whether or not it is legal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// The last of its message.
+    /// Whether the frame is the last of its message.
     pub fin: bool,
     /// The three reserved bits.
     pub reserved: u8,
-    /// The four bits.
+    /// The four bits of the opcode.
     pub opcode: u8,
-    /// Where it is masked.
+    /// The mask, if there is one.
     pub mask: Option<[u8; 4]>,
-    /// As declared.
+    /// The declared length.
     pub payload_bytes: u64,
-    /// Whether the length could have been said in fewer bytes.
+    /// Whether the length could have been written in fewer bytes.
     pub is_long: bool,
-    /// Bytes of the head.
+    /// Bytes of the header.
     pub head_bytes: usize,
 }
 
 impl Head {
-    /// Reads a head; `None` where it is not whole.
+    /// Reads a header; `None` if it is incomplete.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (&[first, second], rest) = bytes.split_first_chunk()?;
@@ -89,7 +89,7 @@ impl Head {
     }
 }
 
-/// Parses a head from its first byte on, one more at a time.
+/// Parses a header from its first byte on, adding one byte at a time.
 fn check_head(bytes: &[u8]) -> Option<FrameHead> {
     let mut decided = None;
     for len in 0..=bytes.len().min(HEAD_BYTES_MAX) {
@@ -129,7 +129,7 @@ fn check_head(bytes: &[u8]) -> Option<FrameHead> {
     Some(head)
 }
 
-/// In two parts it is the same as in one.
+/// Unmasking in two parts has the same result as in one.
 fn check_unmask(payload: &[u8], mask: [u8; 4]) {
     let model: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
     for cut in [0, payload.len() / 3, payload.len() / 2, payload.len()] {
@@ -153,7 +153,7 @@ fn check_theirs(sent: &[u8], head: &FrameHead, payload: &[u8]) {
     assert!(matches!(socket.read(None), Ok(None)), "the frame ends where ours does");
 }
 
-/// A frame of ours is whole, unmasked, and says what was to be said.
+/// A frame of ours is complete, unmasked, and has the right payload.
 fn check_written(opcode: OpCode, payload: &[u8]) {
     let mut out = vec![0xAA];
     write_frame(opcode, payload, &mut out);
@@ -163,7 +163,7 @@ fn check_written(opcode: OpCode, payload: &[u8]) {
     assert_eq!(out[1 + head.head_bytes..], *payload);
 }
 
-/// A Close is short, and its reason text, whatever it is made of.
+/// A Close is short, and its reason is text, whatever the input is.
 fn check_close(data: &[u8]) {
     let Some((&code, reason)) = data.split_first_chunk() else { return };
     let code = u16::from_be_bytes(code);

@@ -1,5 +1,5 @@
-//! The JSON messages and bodies: what is taken in says what the client wrote, and
-//! is sent on as JSON that says the same.
+//! The JSON messages and bodies: accepted input means what the client wrote, and is sent on as JSON with the
+//! same meaning.
 //!
 //! Input: the text.
 
@@ -43,7 +43,7 @@ fn check_client_message(text: &str) {
     let kind = value.as_ref().and_then(Value::as_object).map(|object| object.get("type"));
     match parsed {
         Err(_) => assert!(kind.is_none_or(|kind| kind == Some(&Value::from("message"))), "it is no rubbish"),
-        // Numbers that no value holds may stand where nobody looks.
+        // Numbers that are out of range may be in keys that are ignored.
         Ok(ClientMessage::Ping) => assert!(kind.is_none_or(|kind| kind == Some(&Value::from("ping")))),
         Ok(ClientMessage::Unknown) => assert!(kind != Some(Some(&Value::from("message")))),
         Ok(ClientMessage::Publish(draft)) => {
@@ -55,7 +55,7 @@ fn check_client_message(text: &str) {
     }
 }
 
-/// The draft says what `value` does, with these where it says nothing.
+/// The draft has the values of `value`, with these defaults.
 fn check_draft(draft: &Draft, value: &Value, author: &str, content: &str) {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     assert_eq!(draft.author, text("author").unwrap_or(author));
@@ -71,7 +71,7 @@ fn check_draft(draft: &Draft, value: &Value, author: &str, content: &str) {
     }
 }
 
-/// What is broadcast is JSON, and says what was stored.
+/// A broadcast is JSON, and has the stored values.
 fn check_broadcast(channel: &str, draft: Draft) {
     let message = draft.into_message(Rc::from(channel), Rc::from("T"));
     assert!(message.weight() >= message.content.len());
@@ -95,7 +95,7 @@ fn check_said(text: &str) {
         let _ = id;
         let mut out = Vec::new();
         write(&mut out);
-        // As it was written: a number may be one that no value holds.
+        // As it was written: a number may be out of range.
         let sent: &RawValue = serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}"));
         assert!(sent.get().starts_with("{\"type\":"));
     };
@@ -117,7 +117,7 @@ fn check_said(text: &str) {
             }
         }
     }
-    // What a client asked for is repeated to it.
+    // The client's own id is sent back.
     let mut out = Vec::new();
     place.write_gap(&Gap { requested: text, agreed: 0, oldest: 1, newest: 2 }, &mut out);
     assert_eq!(parse(&out)["payload"]["requested"].as_str(), Some(text));
@@ -147,14 +147,14 @@ fn check_posted_message(body: &[u8]) {
 fn check_posted_event(body: &[u8]) {
     match PostedEvent::parse(body, &limits()) {
         Ok(PostedEvent { kind, payload, correlation_id }) => {
-            // Of what is ignored no tree needs to exist.
+            // A tree of ignored values need not exist.
             let text = std::str::from_utf8(body).expect("JSON is UTF-8");
             let members: HashMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
             let said =
                 |key: &str| members.get(key).map_or(Value::Null, |value| parse(value.get().as_bytes()));
             assert_eq!(said("type").as_str(), Some(&*kind));
             assert!((1..=NAME_BYTES_MAX).contains(&kind.len()));
-            // Null and empty ones are none.
+            // Null and empty ones count as absent.
             let given = said("correlation_id");
             let given = given.as_str().filter(|id| !id.is_empty());
             assert_eq!(correlation_id.as_ref().map(CorrelationId::as_str), given);
@@ -184,7 +184,7 @@ fn check_errors(errors: &FieldErrors) {
 
 fn check_numbers(data: &[u8]) {
     let Some(bytes) = data.first_chunk() else { return };
-    // What a clock can say: from 1970 on; beyond the year 9999 it shows the epoch.
+    // Times that a clock can show: from 1970 on; beyond the year 9999 it shows the epoch.
     let number = i64::from_le_bytes(*bytes) & i64::MAX;
     assert_eq!(timestamp(number).len(), "2026-01-05T09:30:00.123456+00:00".len());
     assert_eq!(http_date(number).len(), "Mon, 05 Jan 2026 09:30:00 GMT".len());

@@ -1,16 +1,15 @@
-//! Messages out of a client's frames: the same however the stream is cut, and the
-//! same as tungstenite's own `WebSocket` makes of it in a server's role.
+//! Messages from a client's frames: the same however the stream is split, and the same as those of
+//! tungstenite's own `WebSocket` in a server's role.
 //!
-//! Input: a byte for the limit, three for the cuts, and the stream.
+//! Input: a byte for the limit, three for the splits, and the stream.
 //!
-//! Where polecat is stricter than tungstenite: lengths that are not minimal are
-//! refused, and every fault is found as its byte arrives, where tungstenite looks
-//! at a frame when it is whole. Of two faults in one frame, the first is reported,
-//! where tungstenite compares the length to the limit before all else and reads the
-//! reason of a Close before its code. An illegal close code is a fault, where
-//! tungstenite hands out a Close with 1002 in its place. Where polecat is more
-//! lenient: 1014 is a close code, since IANA registered it; and the limit of a message
-//! is none of a control frame, where tungstenite's limit of a frame is one.
+//! Polecat is stricter than tungstenite in some cases. It refuses lengths that are not minimal. It finds
+//! every fault when its byte arrives, while tungstenite looks at complete frames. Of two faults in one frame
+//! it reports the first, while tungstenite compares the length with the limit before anything else, and reads
+//! the reason of a Close before its code. It reports an illegal close code as a fault, while tungstenite
+//! returns a Close with 1002 instead. Polecat is more lenient in two cases: 1014 is a close code, since IANA
+//! has registered it; and the limit of a message does not apply to control frames, while tungstenite's limit
+//! of a frame does.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -22,7 +21,7 @@ use tungstenite::{Error, Message as TheirMessage};
 use super::frames::Head;
 use super::splits::{SEED_BYTES, Splits};
 
-/// Bytes of a frame head or a control frame that may be left with the caller.
+/// Bytes of a frame header or control frame that can be left with the caller.
 const LEFT_BYTES_MAX: usize = 130;
 
 /// Runs the check.
@@ -70,7 +69,7 @@ pub enum End {
     Fault(Violation),
 }
 
-/// What became of a stream.
+/// The outcome of a stream.
 pub struct Outcome {
     pub said: Vec<Said>,
     pub end: End,
@@ -79,8 +78,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Feeds a decoder the way a server does: what it leaves is kept and handed in
-    /// again with more behind it.
+    /// Feeds a decoder as a server does: the bytes that it leaves are kept, and passed in again with more
+    /// behind them.
     pub fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, message_bytes_max: usize) -> Self {
         let mut outcome = Self { said: Vec::new(), end: End::Idle, fed: 0 };
         let mut decoder = MessageDecoder::default();
@@ -120,8 +119,7 @@ impl Outcome {
         outcome
     }
 
-    /// Of a stream that was fed byte by byte: text that is no UTF-8 was found with the
-    /// byte that makes it so.
+    /// For a stream that was fed byte by byte: invalid UTF-8 was found at the byte that makes it invalid.
     fn check_promptness(&self, stream: &[u8]) {
         let End::Fault(Violation { code: CloseCode::Invalid, reason: "text is not UTF-8" }) = self.end else {
             return;
@@ -137,8 +135,7 @@ impl Outcome {
     }
 }
 
-/// What `stream` holds of the data message that comes last in it, and whether it
-/// holds all of it.
+/// The part of the last data message that `stream` has, and whether that is all of it.
 fn unfinished_payload(stream: &[u8]) -> (Vec<u8>, bool) {
     let mut payload = Vec::new();
     let mut ended = false;
@@ -178,7 +175,7 @@ impl Write for Wire {
     }
 }
 
-/// What tungstenite makes of a stream, and the code it would close with.
+/// tungstenite's outcome of a stream, and the code that it would close with.
 pub fn their_outcome(stream: &[u8], message_bytes_max: usize) -> (Vec<Said>, Option<u16>) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
@@ -213,7 +210,7 @@ pub fn their_outcome(stream: &[u8], message_bytes_max: usize) -> (Vec<Said>, Opt
     }
 }
 
-/// Finds that both agree, or that they differ in a way that is known.
+/// Checks that both agree, or that they differ in a known way.
 fn compare(ours: &Outcome, stream: &[u8], message_bytes_max: usize) {
     let (their_said, their_code) = their_outcome(stream, message_bytes_max);
     let is_below_control = message_bytes_max < CONTROL_BYTES_MAX;
@@ -222,7 +219,7 @@ fn compare(ours: &Outcome, stream: &[u8], message_bytes_max: usize) {
         return;
     }
     let End::Fault(fault) = ours.end else {
-        // Its limit of a frame counts for control frames, too.
+        // Its limit of a frame applies to control frames too.
         let is_over = |said: &Said| match said {
             Said::Ping(payload) | Said::Pong(payload) => payload.len() > message_bytes_max,
             Said::Close(Some((_, reason))) => 2 + reason.len() > message_bytes_max,
@@ -249,7 +246,7 @@ fn compare(ours: &Outcome, stream: &[u8], message_bytes_max: usize) {
     match their_code {
         // The stream ended before the frame did.
         None => {}
-        // Ours lies in front of the length, or of the reason of a Close.
+        // Our fault comes before the length, or before the reason of a Close.
         Some(1009) if code == 1002 => {}
         Some(1007) if fault.reason == "close code is not legal" => {}
         Some(their_code) => assert_eq!(their_code, code, "{fault}"),

@@ -1,5 +1,5 @@
-//! What the fuzz targets check: plain functions over bytes, which `cargo test`
-//! calls with the kept inputs, and `cargo fuzz` with as many others as it is given time for.
+//! The checks of the fuzz targets: plain functions over bytes. `cargo test` calls them with the kept inputs,
+//! and `cargo fuzz` with as many others as it has time for.
 
 pub mod answers;
 pub mod connection;

@@ -1,7 +1,7 @@
-//! Requests: the same however they are cut, bounded while they are unfinished,
-//! and read by `httparse` and by a second reader of chunks in the same way.
+//! Requests: the same however they are split, bounded while they are unfinished, and read in the same way by
+//! `httparse` and by a second reader of chunks.
 //!
-//! Input: a byte for the limits, three for the cuts, and the stream.
+//! Input: a byte for the limits, three for the splits, and the stream.
 
 use polecat::base::config::Limits;
 use polecat::wire::http::decoder::{
@@ -11,10 +11,10 @@ use polecat::wire::websocket::handshake;
 
 use super::splits::{SEED_BYTES, Splits};
 
-/// Empty lines that may stand before a request, in bytes.
+/// Bytes of empty lines that can precede a request.
 const EMPTY_LINES_BYTES: usize = 2 * 4;
 
-/// Bodies up to this length are said again in chunks.
+/// Bodies up to this length are also sent in chunks.
 const CHUNKED_BODY_BYTES_MAX: usize = 256;
 
 /// Runs the check.
@@ -59,25 +59,25 @@ struct Decoded {
     consumed: usize,
 }
 
-/// What became of a stream.
+/// The outcome of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     requests: Vec<Decoded>,
     refusal: Option<Refusal>,
-    /// Bytes of all whole requests.
+    /// Bytes of all complete requests.
     consumed: usize,
     /// Whether nothing is unfinished at the end.
     idle: bool,
 }
 
 impl Outcome {
-    /// Feeds a decoder the way a server does: what it leaves is kept and handed in
-    /// again with more behind it.
+    /// Feeds a decoder as a server does: the bytes that it leaves are kept, and passed in again with more
+    /// behind them.
     fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Self {
         let mut outcome = Self::default();
         let mut decoder = RequestDecoder::default();
         let mut kept = Vec::new();
-        // As they were sent: a chunked body is joined in place.
+        // The bytes as they were sent: a chunked body is joined in place.
         let mut sent = Vec::new();
         let mut continues = 0;
         for piece in pieces {
@@ -118,14 +118,13 @@ impl Outcome {
     }
 }
 
-/// What the decoder promises to leave unfinished at most.
+/// The most bytes that the decoder promises to leave unfinished.
 fn unfinished_bytes_max(limits: &Limits) -> usize {
     limits.head_bytes_max + EMPTY_LINES_BYTES + 2 * limits.body_bytes_max + 2 * limits.chunk_extra_bytes_max
 }
 
 impl Decoded {
-    /// Takes `request` over, which was made of the bytes `sent`, and compares it with
-    /// what others read there.
+    /// Copies `request`, which was made from the bytes `sent`, and compares it with what others read there.
     fn of(request: &Request<'_>, sent: &[u8]) -> Self {
         let mut storage = [httparse::EMPTY_HEADER; 256];
         let mut theirs = httparse::Request::new(&mut storage);
@@ -175,7 +174,7 @@ impl Decoded {
             let first = ours.first().and_then(|value| std::str::from_utf8(value).ok());
             assert_eq!(request.header(name), first);
         }
-        // What one message says twice about its own length is an attack.
+        // A message that declares its length in two ways is an attack.
         let lengths: Vec<&[u8]> = self.values("content-length").collect();
         assert!(lengths.is_empty() || !self.is_chunked(), "two framings");
         for length in lengths.iter().flat_map(|value| value.split(|byte| *byte == b',')) {
@@ -196,7 +195,7 @@ impl Decoded {
             let rest = target.split_once("://").map_or("", |(_, rest)| rest);
             let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             assert_eq!(self.host.as_deref(), Some(authority));
-            // An absolute target may go without a path.
+            // An absolute target may have no path.
             let made_up = if rest.is_empty() && self.method == "OPTIONS" { "*" } else { "/" };
             assert_eq!(
                 tail,
@@ -206,7 +205,7 @@ impl Decoded {
         assert!(self.path.starts_with('/') || (self.path == "*" && self.method == "OPTIONS"));
     }
 
-    /// Said again in the plainest form, it is the same request.
+    /// Sent again in the plainest form, it is the same request.
     fn check_canonical(&self, limits: &Limits) {
         let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let version = if self.version == Version::Http11 { "1.1" } else { "1.0" };
@@ -235,9 +234,9 @@ impl Decoded {
         }
     }
 
-    /// `bytes` are this request, with other framing.
+    /// `bytes` are this request with other framing.
     fn check_again(&self, bytes: &[u8], limits: &Limits) {
-        // What is said here beside the request needs some room.
+        // The additional headers need some room.
         let limits = Limits {
             head_bytes_max: limits.head_bytes_max * 2,
             head_fields_max: limits.head_fields_max + 2,
@@ -260,17 +259,17 @@ impl Decoded {
     }
 }
 
-/// Whether a field says what is said in another way when a request is said again.
+/// Whether a field is replaced when a request is sent again.
 fn is_replaced(name: &str) -> bool {
     let replaced = ["host", "content-length", "transfer-encoding", "expect"];
     replaced.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Reads a chunked body with the sizes as `httparse` reads them.
+/// Reads a chunked body, with the sizes as `httparse` reads them.
 fn dechunk(mut sent: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
-        // It counts leading zeros among the digits of which it takes 15.
+        // It counts leading zeros among the 15 digits that it accepts.
         while sent.len() > 1 && sent[0] == b'0' && sent[1].is_ascii_hexdigit() {
             sent = &sent[1..];
         }
@@ -288,7 +287,7 @@ fn dechunk(mut sent: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Does with a request what routes do.
+/// Uses a request as routes do.
 fn use_up(request: &Request<'_>) {
     for segment in request.path.split('/') {
         if let Ok(decoded) = percent_decode_segment(segment) {

@@ -1,5 +1,5 @@
-//! A connection in memory: what the peer sends, and what the server has sent, with
-//! the manners of a non-blocking, edge-triggered socket.
+//! A connection in memory: the bytes that the peer sends and those that the server has sent, with the
+//! behaviour of a non-blocking, edge-triggered socket.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use polecat::server::socket::{Readiness, Socket};
 #[derive(Debug, Default)]
 pub struct Line {
     arrived: Vec<u8>,
-    /// All that the server has sent.
+    /// Everything that the server has sent.
     pub sent: Vec<u8>,
     /// Bytes that the server has read and sent.
     pub moved: usize,
@@ -20,7 +20,7 @@ pub struct Line {
     peer_ended: bool,
     /// In both directions.
     pub is_reset: bool,
-    /// The server has said that it sends no more.
+    /// The server has ended its half.
     pub server_ended: bool,
     /// The server has dropped its socket.
     pub is_dropped: bool,
@@ -37,7 +37,7 @@ impl Line {
         }
     }
 
-    /// The peer reads, so that there is room for so much more.
+    /// The peer reads, so there is more room.
     pub fn make_room(&mut self, bytes: usize) {
         self.room = self.room.saturating_add(bytes);
         if bytes > 0 && std::mem::take(&mut self.was_full) {
@@ -45,7 +45,7 @@ impl Line {
         }
     }
 
-    /// The peer will send no more.
+    /// The peer ends its half.
     pub fn end(&mut self) {
         self.peer_ended = true;
         self.edge.readable = true;
@@ -59,7 +59,7 @@ impl Line {
         self.edge = Readiness { readable: true, read_closed: true, writable: true };
     }
 
-    /// What there is to tell the server, once.
+    /// The events to report to the server, once.
     pub fn take_edge(&mut self) -> Option<Readiness> {
         let edge = std::mem::take(&mut self.edge);
         (edge != Readiness::default() && !self.is_dropped).then_some(edge)

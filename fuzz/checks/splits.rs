@@ -1,7 +1,7 @@
-//! A stream in pieces, as a network may deliver it. The input itself says how, in
-//! its first bytes, so that the fuzzer can search for the cut that matters.
+//! A stream in pieces, as a network may deliver it. The first bytes of the input determine the pieces, so
+//! that the fuzzer can search for the split that matters.
 
-/// Bytes at the front of an input that say how the rest is cut.
+/// Bytes at the front of an input that determine how the rest is split.
 pub const SEED_BYTES: usize = 3;
 
 /// The lengths of the pieces of a stream.
@@ -12,7 +12,7 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Pieces as `seed` says: of one byte each, or of random lengths up to a bound.
+    /// Pieces determined by `seed`: of one byte each, or of random lengths up to a bound.
     #[must_use]
     pub fn new(seed: [u8; SEED_BYTES]) -> Self {
         let [bound, high, low] = seed;
@@ -20,7 +20,7 @@ impl Splits {
         Self { random: fastrand::Rng::with_seed(u64::from(high) << 8 | u64::from(low)), piece_bytes_max }
     }
 
-    /// Cuts `stream`.
+    /// Splits `stream`.
     pub fn cut<'a>(&mut self, stream: &'a [u8]) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         let mut rest = stream;

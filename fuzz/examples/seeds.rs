@@ -1,5 +1,5 @@
-//! Writes inputs to begin with, by hand where a fuzzer would take long to find
-//! them: `seeds FOLDER` makes `FOLDER/TARGET/seed-N`.
+//! Writes inputs to begin with, made by hand if a fuzzer would take long to find them: `seeds FOLDER` creates
+//! `FOLDER/TARGET/seed-N`.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a wrong wall clock does to what is kept: nothing that cannot be made good.
+//! The effect of a wrong wall clock on the records that are kept: none that cannot be undone.
 
 use tempfile::TempDir;
 
@@ -10,7 +10,7 @@ const DAY_MS: u64 = 86_400_000;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// An engine, and the clocks of the machine that it is on.
+/// An engine, and the clocks of its machine.
 struct Machine {
     _folder: TempDir,
     path: std::path::PathBuf,
@@ -49,7 +49,7 @@ impl Machine {
         self.unix_micros += days * DAY_MICROS;
     }
 
-    /// Goes on for so long, and makes a turn whenever one is due.
+    /// Lets this time pass, with a turn whenever one is due.
     fn live(&mut self, ms: u64) {
         let mut left = ms;
         for _ in 0..20_000 {
@@ -70,7 +70,7 @@ impl Machine {
         self.unix_micros += i64::try_from(ms).unwrap() * 1_000;
     }
 
-    /// Stores a message of now, as a server does.
+    /// Stores a message with the current time, as a server does.
     fn publish(&mut self) -> u64 {
         let now = self.now();
         let timestamp = jiff::Timestamp::from_microsecond(now.unix_micros).unwrap().to_string();

@@ -218,7 +218,7 @@ fn what_is_kept_of_channels_is_told_in_pages(engine: &mut dyn Engine) {
     let all = [("B", 7, 1), ("a", 6, 3), ("b", 8, 3), ("ä", 3, 1)]
         .map(|(name, id, kept)| (name.to_owned(), id, kept));
     assert_eq!(details(engine, None, 10, 1 << 20), (all.to_vec(), false));
-    // Each page goes on behind the one before, whatever ends it.
+    // Each page continues after the one before, whatever ends it.
     for (channels_max, bytes_max) in [(1, 1 << 20), (3, 1 << 20), (10, 1), (10, 100)] {
         let (mut seen, mut after) = (Vec::new(), None::<String>);
         loop {
@@ -232,10 +232,10 @@ fn what_is_kept_of_channels_is_told_in_pages(engine: &mut dyn Engine) {
         }
         assert_eq!(seen, all, "{channels_max} {bytes_max}");
     }
-    // A name that is none is before those above it.
+    // A text that is not a name sorts before the names above it.
     assert_eq!(details(engine, Some("a\u{1}"), 1, 1 << 20).0, all[2..3]);
     assert_eq!(details(engine, Some("z"), 9, 1 << 20), (all[3..].to_vec(), false));
-    // What was told is counted on from there.
+    // Counting continues after what was counted before.
     publish(engine, "a", &["x"; 4]);
     assert_eq!(details(engine, Some("B"), 1, 1 << 20).0, [("a".to_owned(), 12, 7)]);
 }

@@ -1,8 +1,7 @@
-//! When the store cannot be written: what is refused, what goes on, and how it
-//! comes back by itself.
+//! The store cannot be written: what is refused, what continues, and how it recovers by itself.
 //!
-//! A full file system and a limit of the process belong to a process of their
-//! own: such a test runs this program again, for the one part that is ignored otherwise.
+//! A full file system and a limit of the process need a process of their own: such a test runs this program
+//! again, for one part that is otherwise ignored.
 
 #![expect(clippy::print_stdout, reason = "a process talks to its parent")]
 
@@ -20,7 +19,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::skip::skip;
 
-/// Where the part that runs in a process of its own is to work.
+/// The folder in which the part in its own process works.
 const FOLDER: &str = "POLECAT_TEST_FOLDER";
 
 fn place() -> (TempDir, PathBuf) {
@@ -50,8 +49,7 @@ fn assert_passed(command: &mut Command) {
     );
 }
 
-/// Appends one message and returns whether it was stored; else it was refused for
-/// the reason that the health gives as well.
+/// Appends one message and returns whether it was stored; if not, the reason must be that of the health.
 fn is_stored(engine: &mut dyn Engine, content: &str, now: Now) -> bool {
     engine.append(Record::Message(message("a", content)), None, Some(TICKET));
     match run_at(engine, now).as_slice() {
@@ -194,7 +192,7 @@ fn part_on_a_small_disk() {
     let mut filler = File::create(folder.join("filler")).unwrap();
     while filler.write(&[1; 4096]).is_ok_and(|written| written > 0) {}
 
-    // Until nothing more fits into what the log had reserved.
+    // Until nothing more fits into the space that the log had reserved.
     let mut refused = 0;
     for number in 0..200 {
         let content = format!("meanwhile {number}: {}", "x".repeat(5_000));
@@ -241,7 +239,7 @@ fn a_write_that_fails_loses_nothing_and_is_recovered_from() {
 fn part_with_a_limit_on_files() {
     let Some(folder) = folder_of_this_part() else { return };
     let path = folder.join("polecat.db");
-    // Else the process would be ended by the signal.
+    // Otherwise the signal would end the process.
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false))).unwrap();
     let mut engine = open(&path);
     assert!(is_stored(&mut engine, "before", NOW));
@@ -250,7 +248,7 @@ fn part_with_a_limit_on_files() {
     let limit = |bytes: u64| {
         setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: unlimited.maximum }).unwrap();
     };
-    // In the middle of a page of the log, then at the end of what there is.
+    // In the middle of a page of the log, then at the end of the file.
     for (bytes, ms) in [(length + 5_000, 0), (length, 10_000)] {
         limit(bytes);
         assert!(!is_stored(&mut engine, &"x".repeat(100_000), after_ms(ms)));

@@ -10,7 +10,7 @@ fn execute(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
-/// Appends a message, and says what came of it: its id, or why there is none.
+/// Appends a message, and returns its id, or why there is none.
 fn append(engine: &mut dyn Engine, record: Record) -> Result<u64, String> {
     engine.append(record, None, None);
     match run(engine).as_slice() {

@@ -1,4 +1,4 @@
-//! Keys: the same one on the same stream within the window is stored once.
+//! Keys: a record with the same key on the same stream is stored once within the window.
 
 use super::*;
 
@@ -11,8 +11,8 @@ contract!(
     what_has_no_key_is_stored_every_time,
 );
 
-/// Appends to a channel with a key, so many milliseconds after [`NOW`]; returns the
-/// id and whether it was one from before.
+/// Appends to a channel with a key, `ms` milliseconds after [`NOW`]; returns the id, and whether it is an
+/// earlier one.
 pub(crate) fn keyed(engine: &mut dyn Engine, channel: &str, key: &str, ms: u64) -> (u64, bool) {
     keyed_at(engine, Record::Message(message(channel, key)), key, after_ms(ms))
 }

@@ -1,8 +1,8 @@
-//! What every engine owes, run against each of them, and what the SQLite engine
-//! owes besides to the file that it shares with others.
+//! The contract of every engine, run against each of them, and the additional duties of the SQLite engine
+//! toward the file that it shares with other programs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-/// Makes of each clause of the contract a test for each engine.
+/// Turns each clause of the contract into a test for each engine.
 macro_rules! contract {
     ($($clause:ident),* $(,)?) => {
         mod memory {
@@ -54,10 +54,10 @@ const ALL_CHANNELS: Query = Query::Names {
     each_bytes_max: usize::MAX,
 };
 
-/// When everything happens unless a test says otherwise: as the timestamps say.
+/// The default time of all events, which the timestamps show.
 const NOW: Now = Now { monotonic_ms: 50_000, unix_micros: 1_767_605_400_123_456 };
 
-/// So many milliseconds after [`NOW`].
+/// `ms` milliseconds after [`NOW`].
 fn after_ms(ms: u64) -> Now {
     let micros = i64::try_from(ms * 1000).expect("a short time");
     Now { monotonic_ms: NOW.monotonic_ms + ms, unix_micros: NOW.unix_micros + micros }
@@ -92,7 +92,7 @@ fn open_with(path: &Path, options: &StoreOptions) -> SqliteEngine {
     SqliteEngine::open(path, options).expect("the database opens")
 }
 
-/// Whether settling at once would do something.
+/// Whether settling now would do something.
 fn is_due(engine: &dyn Engine) -> bool {
     is_due_at(engine, NOW)
 }
@@ -101,7 +101,7 @@ fn is_due_at(engine: &dyn Engine, now: Now) -> bool {
     engine.due_in_ms(now) == Some(0)
 }
 
-/// What one turn of the server does with its engine.
+/// The work of one turn of the server with its engine.
 fn turn(engine: &mut dyn Engine, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
     engine.settle(now, reads_max, answers);
     engine.maintain(now);
@@ -142,7 +142,7 @@ fn publish(engine: &mut dyn Engine, channel: &str, contents: &[&str]) -> Vec<u64
     store(engine, contents.iter().map(|content| Record::Message(message(channel, content))))
 }
 
-/// Asks one question and returns its answer.
+/// Asks one query and returns its answer.
 fn ask(engine: &mut dyn Engine, query: Query) -> Answer {
     engine.ask(query, TICKET);
     let mut answers = run(engine);
@@ -167,16 +167,16 @@ fn page(
     }
 }
 
-/// The ids of a page that is cut by the number of records only.
+/// The ids of a page that is bounded only by the number of records.
 fn page_ids(engine: &mut dyn Engine, stream: Stream, after: u64, records_max: usize) -> (Vec<u64>, u64) {
     let (records, through) = page(engine, stream, after, records_max, usize::MAX);
     (records.iter().map(|(id, _)| *id).collect(), through)
 }
 
-/// What is asked of a list: ids above `after` and below `before`, so many, and so heavy.
+/// The selection of a list: ids above `after` and below `before`, the most records, and the most bytes.
 type Range = (Option<u64>, Option<u64>, usize, usize);
 
-/// A list as it is put together from slices of `slice` records.
+/// A list, collected from slices of `slice` records.
 fn list(
     engine: &mut dyn Engine,
     of: &Selection,
@@ -228,7 +228,7 @@ fn newest(
     listed.into_iter().map(|(id, record)| (id, content(record))).collect()
 }
 
-/// What a page and a count say is the oldest id that was kept when they were made.
+/// The oldest kept id at that time, according to a page and to a count.
 fn kept_from(engine: &mut dyn Engine, stream: &Stream) -> [u64; 2] {
     let (after, through) = (0, u64::MAX);
     let page = Query::Page { stream: stream.clone(), after, records_max: 1, bytes_max: 1 };
@@ -264,7 +264,7 @@ fn channels(engine: &mut dyn Engine) -> Vec<String> {
     names(engine, Names::Channels, 3).into_iter().map(|(name, _)| name).collect()
 }
 
-/// All names of that kind, put together from slices of so many.
+/// All names of that kind, collected from slices of this size.
 fn names(engine: &mut dyn Engine, of: Names, slice: usize) -> Vec<(String, u64)> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -285,7 +285,7 @@ fn names(engine: &mut dyn Engine, of: Names, slice: usize) -> Vec<(String, u64)>
     }
 }
 
-/// What `/api/summary` tells.
+/// The contents of `/api/summary`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Summary {
     total_messages: u64,
@@ -294,7 +294,7 @@ struct Summary {
     by_lane: BTreeMap<String, u64>,
 }
 
-/// A page of what is kept of channels: names, newest ids and counts, and whether it was cut.
+/// A page of details of channels: names, newest ids and counts, and whether it was cut short.
 fn details(
     engine: &mut dyn Engine,
     after: Option<&str>,
@@ -324,7 +324,7 @@ fn summary(engine: &mut dyn Engine) -> Summary {
     }
 }
 
-/// The last message id and the last event id that mean the same here and where that is the epoch.
+/// The last message id and the last event id that mean the same here as under that epoch.
 fn agreed(engine: &dyn Engine, epoch: &str) -> Option<(u64, u64)> {
     let of = |sequence| engine.terms().agreed(epoch, sequence);
     of(Sequence::Messages).zip(of(Sequence::Events))

@@ -1,4 +1,4 @@
-//! What the engine in memory does besides: bounds, delay, failure.
+//! Features of only the engine in memory: bounds, delay, failure.
 
 use polecat::store::engine::EngineError;
 

@@ -1,4 +1,4 @@
-//! Counts, lists from an id on, and what is kept.
+//! Counts, lists from an id on, and retention bounds.
 
 use super::*;
 
@@ -110,7 +110,7 @@ fn messages_between_two_ids_are_the_first_ones(engine: &mut dyn Engine) {
     assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3], "bounded by bytes as well");
 }
 
-/// Whether there are older and newer ones than a list has.
+/// Whether there are records older and newer than those of a list.
 fn beyond(engine: &mut dyn Engine, of: &Selection, after: Option<u64>, before: Option<u64>) -> (bool, bool) {
     let (_, span) = list(engine, of, (after, before, 2, usize::MAX), 9);
     span.map_or((false, false), |span| (span.has_older, span.has_newer))
@@ -139,7 +139,7 @@ fn a_list_says_whether_there_are_others(engine: &mut dyn Engine) {
 }
 
 fn events_of_one_type_are_found_among_many(engine: &mut dyn Engine) {
-    // More than one step of a question looks at.
+    // More than one step of a query looks at.
     for number in 0..9_000_u32 {
         let kind = if number % 1_500 == 7 { "rare" } else { "often" };
         engine.append(Record::Event(Event { kind: kind.to_owned(), ..event("u") }), None, None);

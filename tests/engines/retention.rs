@@ -1,5 +1,4 @@
-//! How much the SQLite engine keeps, how it lets go of the rest, and what
-//! outlives a restart.
+//! How much the SQLite engine keeps, how it deletes the rest, and what survives a restart.
 
 use std::path::PathBuf;
 
@@ -32,8 +31,8 @@ fn execute(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
-/// Settles whenever something is due, for so many milliseconds from [`NOW`], and
-/// returns how often that was.
+/// Settles whenever something is due, for this many milliseconds from [`NOW`], and returns how often that
+/// was.
 pub(crate) fn live_for(engine: &mut dyn Engine, until_ms: u64) -> usize {
     let (mut ms, mut settles) = (0, 0);
     while let Some(due) = engine.due_in_ms(after_ms(ms)).filter(|due| ms + due <= until_ms) {

@@ -1,4 +1,4 @@
-//! What the file takes up of the disk once much of it was deleted.
+//! The size of the file once much of it was deleted.
 
 use rusqlite::Connection;
 
@@ -77,7 +77,7 @@ fn while_a_reader_keeps_the_log_nothing_is_moved_into_it() {
     let mut engine = open_with(&path, &StoreOptions { retain_messages: Some(10), ..StoreOptions::default() });
     let reader = Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
-    // Enough that it is noticed.
+    // Enough to be noticed.
     publish(&mut engine, "a", &[&*"z".repeat(100_000)].repeat(30));
     live_for(&mut engine, 60_000);
     assert_eq!(engine.oldest_message(), 821);

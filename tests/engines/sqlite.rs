@@ -1,5 +1,5 @@
-//! The SQLite engine and its file: what it takes over, what it leaves to the
-//! channel service, what it refuses, and how it fails.
+//! The SQLite engine and its file: what it takes over, what it leaves to the channel service, what it
+//! refuses, and how it fails.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ fn place() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Another program that has the file open, and what it does with it.
+/// Another program that has the file open and runs this SQL.
 fn other(path: &Path, sql: &str) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.execute_batch(sql).unwrap();
@@ -359,7 +359,7 @@ fn a_damaged_file_is_refused_and_left_alone() {
     let mut cases = vec![garbled(0), garbled(100), whole[..whole.len() / 2].to_vec(), vec![b'x'; 5000]];
     cases.extend(roots.iter().map(|root| garbled((root - 1) * page_bytes)));
     cases.push(garbled(whole.len() / 2 / page_bytes * page_bytes));
-    // One bit of the channel in an inner page of the index: nothing fails, and much is not found.
+    // One bit of the channel in an inner page of the index: nothing fails, and many rows are not found.
     let mut misled = whole.clone();
     let mut pages = misled.chunks_exact_mut(page_bytes).enumerate();
     let (_, inner) = pages.find(|(number, page)| number % 205 != 1 && page[0] == 2).unwrap();

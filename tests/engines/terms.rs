@@ -28,7 +28,7 @@ fn place() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Stores so many messages and events, and returns the epoch that clients are told of meanwhile.
+/// Stores this many messages and events, and returns the epoch that clients are told.
 fn live(path: &Path, messages: usize, events: usize) -> String {
     let mut engine = open(path);
     publish(&mut engine, "a", &vec!["x"; messages]);
@@ -136,7 +136,7 @@ fn terms_whose_ids_are_no_longer_kept_are_forgotten() {
     assert_eq!(agreed(&engine, &third), Some((30, 30)));
     drop(engine);
     assert_eq!(ordinals(&path), [2, 3, 4, 5]);
-    // Where nothing is kept, nobody has missed anything who has it all.
+    // If nothing is kept, a client that has everything has missed nothing.
     let person = Connection::open(&path).unwrap();
     person.execute_batch("DELETE FROM messages; DELETE FROM events").unwrap();
     drop(person);

@@ -1,5 +1,5 @@
-//! Random talk, and the same spoiled: against a model that knows what was said, and
-//! against tungstenite's own `WebSocket`, as the check of messages has it.
+//! Random talk, and the same with random damage. It is compared with a model that knows what was sent, and
+//! with tungstenite's own `WebSocket`, as in the check of messages.
 
 use polecat::wire::websocket::codec::{self, OpCode};
 
@@ -8,7 +8,7 @@ use crate::checks::messages::{End, Outcome, Said, their_outcome};
 const SEED: u64 = 6455;
 const MESSAGE_BYTES_MAX: usize = 70_000;
 
-/// The outcome of `stream` cut at the given places, which rise.
+/// The outcome of `stream`, split at the given rising offsets.
 fn decode_cut(stream: &[u8], cuts: impl IntoIterator<Item = usize>) -> (Vec<Said>, End) {
     let mut start = 0;
     let pieces = cuts.into_iter().chain([stream.len()]).map(|cut| {
@@ -26,7 +26,7 @@ fn random_cuts(random: &mut fastrand::Rng, len: usize) -> Vec<usize> {
     cuts
 }
 
-/// A random stream without a fault: its frames, and what it says.
+/// A random stream without a fault: its frames, and its messages.
 struct Talk {
     frames: Vec<Vec<u8>>,
     said: Vec<Said>,
@@ -132,7 +132,7 @@ fn random_talk_is_understood_however_it_is_cut() {
     }
 }
 
-/// Spoils a stream in one or a few places, heads above all.
+/// Damages a stream in one or a few places, mostly in headers.
 fn mutate(random: &mut fastrand::Rng, frames: &mut [Vec<u8>]) {
     for _ in 0..random.usize(1..3) {
         let index = random.usize(..frames.len());
@@ -192,7 +192,7 @@ fn on_spoiled_streams_tungstenite_agrees_or_is_known_to_be_laxer() {
             match their_code {
                 // The stream ended before the frame did.
                 None => earlier += 1,
-                // Ours lies in front of the length, or of the reason of a Close.
+                // Our fault comes before the length, or before the reason of a Close.
                 Some(1009) if code == 1002 => first_of_two += 1,
                 Some(1007) if fault.reason == "close code is not legal" => first_of_two += 1,
                 Some(their_code) => panic!("{fault} but {their_code}"),

@@ -1,4 +1,5 @@
-//! Errors of `accept` that no test can cause otherwise: strace makes the system call fail (PROTOCOL 13.1).
+//! Errors of `accept` that no test can cause in another way: strace makes the system call fail (PROTOCOL
+//! 13.1).
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -46,7 +47,7 @@ fn a_connection_that_is_lost_before_it_is_accepted_costs_nobody_else_anything() 
         }
         server.kill();
     }
-    // The one that waits is turned away if the system has no means.
+    // A connection that waits is refused if the system lacks the resources.
     let server = serve("EMFILE", &database);
     let answer = metrics(server.addr());
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("too many connections"), "{answer}");

@@ -16,7 +16,7 @@ use crate::tool;
 const CHAPTERS: [(&str, usize); 9] =
     [("1", 16), ("2", 11), ("3", 7), ("4", 10), ("5", 20), ("6", 145), ("7", 37), ("9", 54), ("10", 1)];
 
-/// What chapter 12 sends, and what chapter 13 offers: each in the same 18 cases of sizes and fragments.
+/// The messages of chapter 12 and the offers of chapter 13: each in the same 18 cases of sizes and fragments.
 const COMPRESSED: [&str; 12] =
     ["12.1", "12.2", "12.3", "12.4", "12.5", "13.1", "13.2", "13.3", "13.4", "13.5", "13.6", "13.7"];
 
@@ -26,8 +26,7 @@ const SIZES: usize = 18;
 /// Of each, messages of 1 KiB, and of 8 KiB in fragments of 256 bytes.
 const SAMPLE: [&str; 2] = ["4", "11"];
 
-/// Cases of which the suite judges nothing, whatever a server does; what this
-/// one does, as the code of its Close.
+/// Cases in which the suite accepts any behaviour; this server's is given as the code of its Close.
 const INFORMATIONAL: [(&str, u64, &str); 3] = [
     ("7.1.6", 1000, "a long message, a Close, a Ping: all before the Close is echoed, and nothing after it"),
     ("7.13.1", 1002, "a Close with 5000, which no registry has: `close code is not legal` (PROTOCOL 11.6)"),
@@ -57,14 +56,14 @@ fn autobahn_compression() {
     if !tool::are_there(&[&kosoku]) {
         return;
     }
-    // It is run by its own Python, with a fault mended that only compression shows.
+    // It is run by its own Python, with a fault fixed that only compression shows.
     let python = tool::python();
     let mended = tool::beside("clients/kosoku_mended.py");
     let is_all = std::env::var("POLECAT_AUTOBAHN").is_ok_and(|which| which == "all");
     let home = tempfile::tempdir().expect("a temporary directory");
     let process = Process::serve(&home.path().join("polecat.db"), &[]);
     let mut all = 0;
-    // Each by itself: all at once take longer than a suite may.
+    // Each set by itself: all of them together take longer than a suite may.
     for set in COMPRESSED {
         let names = if is_all { vec!["*"] } else { SAMPLE.to_vec() };
         let include = names.iter().map(|name| format!("{set}.{name}")).collect::<Vec<_>>();
@@ -79,7 +78,7 @@ fn autobahn_compression() {
     say(&format!("autobahn_compression: {all} cases, all OK"));
 }
 
-/// Has kosoku run these cases against the echo: what became of each.
+/// Makes kosoku run these cases against the echo; returns the result of each.
 fn run_cases(command: &mut Command, process: &Process, include: &[String]) -> BTreeMap<String, Value> {
     let report = tempfile::tempdir().expect("a temporary directory");
     for cases in include {

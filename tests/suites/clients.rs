@@ -1,6 +1,6 @@
-//! Real clients: each connects, publishes, is pinged, sends messages as large as
-//! may be and larger, is closed, and resumes over kills of the server, with
-//! nothing missing, doubled or out of order. The scripts say what they check.
+//! Real clients: each connects, publishes, gets Pings, sends messages of the maximum size and larger, is
+//! closed, and resumes over kills of the server, with nothing missing, duplicated or out of order. The
+//! scripts list their checks.
 
 use std::path::Path;
 use std::process::Command;

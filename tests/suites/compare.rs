@@ -1,4 +1,4 @@
-//! The driver of `benches/compare` keeps what it has measured: README.md there, "How it is measured".
+//! The driver of `benches/compare` keeps its measurements: README.md there, "How it is measured".
 
 use std::path::Path;
 use std::process::Command;

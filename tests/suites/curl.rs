@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::process::Process;
 use crate::{PATIENCE, tool};
 
-/// What curl was answered, all heads included.
+/// curl's output, including all heads.
 #[derive(Debug)]
 struct Answer {
     heads: String,
@@ -103,7 +103,7 @@ fn asks_for_other_origins(curl: &Curl) {
     refused.expect("403 Forbidden");
 }
 
-/// `Expect: 100-continue`, lengths and chunks; and a body that is too large is refused before it is sent.
+/// `Expect: 100-continue`, lengths and chunks; a body that is too large is refused before it is sent.
 fn sends_large_bodies(curl: &Curl, folder: &Path) {
     let content = "x".repeat(1_000_000);
     let body = |content: &str| json!({"channel_id": "large", "author": "", "content": content}).to_string();
@@ -126,7 +126,7 @@ fn sends_large_bodies(curl: &Curl, folder: &Path) {
     assert!(refused.body.ends_with("sent 0") && !refused.heads.contains(" 100 "), "{refused:?}");
 }
 
-/// Several URLs in one call go over one connection, also after errors that leave it open.
+/// Several URLs in one call use one connection, even after errors that leave it open.
 fn keeps_a_connection(curl: &Curl) {
     let urls = ["/api/nothing", "/api/messages?limit=x", "/ws", "/api/health"].map(|path| curl.url(path));
     let mut arguments = vec!["-o", "/dev/null", "-w", "%{http_code} %{num_connects};"];
@@ -137,7 +137,7 @@ fn keeps_a_connection(curl: &Curl) {
     assert_eq!(answer.body, "404 1;422 0;426 0;200 0;200 0;");
 }
 
-/// What was answered outlives a kill, and curl's own retries find the server that comes after it.
+/// Acknowledged messages survive a kill, and curl's own retries reach the next server.
 fn insists_over_a_kill(curl: Curl, database: &Path) {
     let body = |content: &str| json!({"channel_id": "room", "author": "", "content": content}).to_string();
     let before = curl.ask("/api/messages", &["--json", &body("before")]);
@@ -170,7 +170,7 @@ impl Curl {
 
     fn ask(&self, path: &str, arguments: &[&str]) -> Answer {
         let mut command = Command::new("curl");
-        // `-q`: nobody's own settings.
+        // `-q`: without the settings of any user.
         command.args(["-q", "-sS", "-i", "--noproxy", "*", "--max-time", &PATIENCE.as_secs().to_string()]);
         let output = command.args(arguments).arg(self.url(path)).output().expect("curl can be run");
         let text = String::from_utf8(output.stdout).expect("answers are UTF-8");
@@ -182,7 +182,7 @@ impl Curl {
 }
 
 impl Answer {
-    /// That the last answer has this status.
+    /// Checks that the last response has this status.
     fn expect(&self, status: &str) {
         let last = self.heads.rsplit("HTTP/1.1 ").next().unwrap_or_default();
         assert!(last.starts_with(status), "not {status}, but {}", &last[..last.len().min(600)]);

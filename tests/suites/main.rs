@@ -1,6 +1,6 @@
-//! Public suites and real clients, each through its own stack, against the
-//! binary. What a test needs is brought by `install`, beside this file; without
-//! it the test is skipped aloud, or fails where `POLECAT_NO_SKIP` is set.
+//! Public suites and real clients, each with its own network stack, against the binary. `install`, beside
+//! this file, installs what a test needs. Without it the test is skipped with a message, or fails if
+//! `POLECAT_NO_SKIP` is set.
 #![expect(clippy::expect_used, reason = "tests fail aloud")]
 
 use std::time::Duration;
@@ -18,6 +18,6 @@ mod promtool;
 mod skip;
 mod tool;
 
-/// How long a test waits for something that must happen before it fails. It is
-/// never waited out by a test that passes.
+/// How long a test waits for something that must happen before it fails. A passing test never waits for all
+/// of it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::process::Process;
 use crate::{PATIENCE, tool};
 
-/// What promtool says of these metrics, and whether it is content.
+/// promtool's complaints about these metrics, and whether it accepts them.
 fn lint(text: &str) -> (bool, String) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -21,7 +21,7 @@ fn lint(text: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// A block of docs/operating.md that begins with `start`, checked as what it is.
+/// A block of docs/operating.md that begins with `start`, checked as this kind of file.
 fn check_of_document(what: &str, start: &str) {
     let document = include_str!("../../docs/operating.md");
     let block = document.split("```yaml\n").find(|block| block.starts_with(start)).expect("the block");

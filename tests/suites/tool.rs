@@ -14,14 +14,14 @@ use crate::skip::skip;
 /// How long a whole suite or client may take. None comes near it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What a tool has said, on stdout and stderr, and whether it was content.
+/// The output of a tool on stdout and stderr, and whether it succeeded.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) is_success: bool,
     pub(crate) output: String,
 }
 
-/// Where `install` puts what no package of the system has.
+/// The folder into which `install` puts what is not a package of the system.
 pub(crate) fn folder() -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
     std::env::var_os("POLECAT_TOOLS").map_or_else(default, PathBuf::from)
@@ -36,7 +36,7 @@ pub(crate) fn beside(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suites").join(name)
 }
 
-/// Whether all that a test needs is there: each a file, or a program of the path.
+/// Whether everything that a test needs exists: each a file, or a program in the path.
 pub(crate) fn are_there(needed: &[&Path]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_missing = |tool: &&&Path| match tool.components().count() {
@@ -51,14 +51,13 @@ pub(crate) fn are_there(needed: &[&Path]) -> bool {
     false
 }
 
-/// Runs a tool to its end, and ends what it leaves behind.
+/// Runs a tool to its end, and ends the processes that it leaves behind.
 pub(crate) fn run(command: &mut Command) -> Run {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let path = scratch.path().join("output");
     let output = File::create(&path).expect("a file can be made");
     command.stdin(Stdio::null()).stderr(output.try_clone().expect("a file can be shared")).stdout(output);
-    // Its own group, so that its children can be ended with it; and whatever
-    // proxy there is, none of this is for it.
+    // A process group of its own, so that its children can be ended with it; and no proxy.
     command.process_group(0).env("NO_PROXY", "*").env("no_proxy", "*");
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let group = Pid::from_child(&child);

@@ -1,5 +1,5 @@
-//! Each check of `tidy` on a made-up snippet that it must find fault with, and
-//! on one that only looks like it.
+//! Self-tests: each check of `tidy` on a made-up snippet with a fault that it must find, and on one that only
+//! looks like a fault.
 
 use super::faults::stale;
 use super::floors::Floors;
@@ -11,7 +11,7 @@ fn at(path: &str, text: &str) -> Source {
     Source::new(path, text)
 }
 
-/// The lines at fault, each once.
+/// The lines with faults, each once.
 fn lines(faults: &[String]) -> Vec<usize> {
     let number = |fault: &String| fault.split(':').nth(1).and_then(|line| line.parse().ok());
     let mut lines = faults.iter().filter_map(number).collect::<Vec<_>>();

@@ -2,7 +2,7 @@
 
 use super::source::Source;
 
-/// The changes of a fault whose lines are not at one place of the source: see `tests/sim/faults/plant`.
+/// The changes of a fault whose lines are not found exactly once in the source: see `tests/sim/faults/plant`.
 pub(crate) fn stale(name: &str, fault: &str, sources: &[Source]) -> Vec<String> {
     let mut stale = Vec::new();
     for change in fault.split("\n\n").skip(1) {

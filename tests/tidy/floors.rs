@@ -16,7 +16,7 @@ pub(crate) struct Floors {
     files: BTreeMap<Module, String>,
 }
 
-/// Which file uses which other, and on which line it first does.
+/// Which file uses which other, and the first line on which it does.
 type Uses = BTreeMap<String, BTreeMap<String, usize>>;
 
 impl Floors {
@@ -33,7 +33,7 @@ impl Floors {
         self.lists.get(&Vec::new()).map_or(&[], Vec::as_slice)
     }
 
-    /// What a file uses that is listed after it.
+    /// The modules that a file uses although they are listed after it.
     pub(crate) fn faults(&self, source: &Source) -> Vec<String> {
         let here = module_of(&source.path);
         let mut faults = Vec::new();
@@ -41,7 +41,7 @@ impl Floors {
             let common = here.iter().zip(&named).take_while(|(here, named)| here == named).count();
             let Some(list) = self.lists.get(&here[..common]) else { continue };
             let place = |path: &[String]| list.iter().position(|name| Some(name) == path.get(common));
-            // Else it is something of a folder that both are in, or of its own.
+            // Otherwise it belongs to a folder that both are in, or to the file itself.
             if let (Some(own), Some(place)) = (place(&here), place(&named))
                 && place > own
             {
@@ -55,8 +55,8 @@ impl Floors {
         faults
     }
 
-    /// Files that use one another in a circle, by what they name and by methods that they call on themselves. Tests are
-    /// left out.
+    /// Files that use one another in a circle, by the modules that they name and by the methods that they
+    /// call on themselves. Tests are left out.
     pub(crate) fn circles(&self, sources: &[Source]) -> Vec<String> {
         let uses = self.uses(sources);
         let reached = uses.keys().map(|file| (file, reached(&uses, file))).collect::<BTreeMap<_, _>>();
@@ -92,7 +92,7 @@ impl Floors {
             for (line, owner, method) in source.own_calls().into_iter().filter(|call| !source.is_test(call.0))
             {
                 let files = methods.get(&(top_of(&source.path), owner, method));
-                // The same name in several files is of several types.
+                // The same name in several files means several types.
                 if let Some(other) = files.filter(|files| files.len() == 1).and_then(BTreeSet::first) {
                     note(&source.path, line, other);
                 }
@@ -101,7 +101,7 @@ impl Floors {
         uses
     }
 
-    /// The file that a path leads to: of the innermost module on it.
+    /// The file that a path leads to: that of the innermost module on it.
     fn file(&self, path: &[String]) -> Option<&String> {
         (1..=path.len()).rev().find_map(|len| self.files.get(&path[..len]))
     }
@@ -130,7 +130,7 @@ impl Floors {
     }
 }
 
-/// All files that a file uses, and that those use.
+/// All files that a file uses, directly or through others.
 fn reached<'a>(uses: &'a Uses, from: &'a String) -> BTreeSet<&'a String> {
     let mut reached = BTreeSet::new();
     let mut open = vec![from];
@@ -164,7 +164,7 @@ fn module_of(path: &str) -> Module {
     path.split('/').filter(|name| *name != "lib").map(str::to_owned).collect()
 }
 
-/// The floor of a file: types of one name on two floors are two types.
+/// The floor of a file: types of the same name on two floors are two types.
 fn top_of(path: &str) -> String {
     module_of(path).into_iter().next().unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 
 use super::source::Source;
 
-/// What readers of the repository read.
+/// The documents for readers of the repository.
 pub(crate) const DOCUMENTS: [&str; 10] = [
     "README.md",
     "PROTOCOL.md",
@@ -17,7 +17,7 @@ pub(crate) const DOCUMENTS: [&str; 10] = [
     "benches/compare/README.md",
 ];
 
-/// In small letters, with a space for each break of a line. A phrase matches whole words; a sentence begins with `. `.
+/// In lower case; a line break counts as a space. A phrase matches whole words; a sentence begins with `. `.
 const PHRASES: [(&str, &str); 54] = [
     (". who ", "a client that, anyone who"),
     (". whom ", "a client that"),
@@ -107,12 +107,12 @@ fn prose(text: &str, code: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A line without its parts between backticks.
+/// A line without the parts between backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
-/// An empty line, a list's item and a cell end a sentence.
+/// The faults of a text. An empty line, a list item and a table cell end a sentence.
 fn faults(path: &str, lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut text = ". ".to_owned();
     let mut ends = Vec::new();

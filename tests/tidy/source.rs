@@ -1,11 +1,11 @@
-//! Rust source as `tidy` sees it: comments and literals blanked out, so that
-//! what is left is code, and lines keep their numbers.
+//! Rust source as `tidy` sees it. Comments and literals are replaced by spaces, so that only code is left,
+//! and lines keep their numbers.
 
 /// One file.
 pub(crate) struct Source {
     /// From the top of the repository, with slashes.
     pub(crate) path: String,
-    /// As it is.
+    /// The original text.
     pub(crate) text: String,
     /// The same with comments and the insides of literals replaced by spaces.
     pub(crate) code: String,
@@ -17,7 +17,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) name: String,
-    /// Where it starts, counted from 1.
+    /// Its first line, counted from 1.
     pub(crate) line: usize,
     /// From its signature to its last brace.
     pub(crate) lines: usize,
@@ -40,13 +40,13 @@ impl Source {
         self.tests.get(line - 1).copied().unwrap_or_default()
     }
 
-    /// The lines on which `word` stands in the code, not as a part of a longer word.
+    /// The lines on which `word` is in the code, not as a part of a longer word.
     pub(crate) fn lines_with(&self, word: &str) -> Vec<usize> {
         places_of(&self.code, word).map(|place| self.line_of(place)).collect()
     }
 
-    /// Every path in the code that begins with `root::`, and its line. A tree of a
-    /// `use` is taken apart into its leaves; `root` itself is left out.
+    /// Every path in the code that begins with `root::`, and its line. A tree of a `use` is split into its
+    /// leaves; `root` itself is left out.
     pub(crate) fn paths(&self, root: &str) -> Vec<(usize, Vec<String>)> {
         let mut found = Vec::new();
         let start = format!("{root}::");
@@ -74,10 +74,10 @@ impl Source {
             .collect()
     }
 
-    /// The types that have methods here, with what each `impl` has of lines.
+    /// The types that have methods here, with the lines of each `impl`.
     fn impls(&self) -> Vec<(String, std::ops::RangeInclusive<usize>)> {
         let starts = places_of(&self.code, "impl").filter(|place| {
-            // Else it is a type, as in `-> impl Iterator`.
+            // Otherwise it is a type, as in `-> impl Iterator`.
             self.code[..*place].rsplit('\n').next().is_some_and(|before| before.trim().is_empty())
         });
         starts
@@ -89,7 +89,7 @@ impl Source {
             .collect()
     }
 
-    /// The methods that stand here, each with its type.
+    /// The methods that are defined here, each with its type.
     pub(crate) fn methods(&self) -> Vec<(String, String)> {
         let (impls, functions) = (self.impls(), self.functions());
         let of = |function: &Function| impls.iter().find(|(_, lines)| lines.contains(&function.line));
@@ -119,14 +119,14 @@ impl Source {
     }
 }
 
-/// The type of an `impl`, of what stands between that word and its brace.
+/// The type of an `impl`, given the text between that word and its brace.
 fn owner(head: &str) -> String {
     let mut depth = 0;
     let mut plain = String::new();
     for character in head.chars() {
         match character {
             '<' => depth += 1,
-            // That of `->` ends nothing.
+            // The one of `->` ends nothing.
             '>' if !plain.ends_with('-') => depth -= 1,
             _ if depth == 0 => plain.push(character),
             _ => {}
@@ -136,7 +136,7 @@ fn owner(head: &str) -> String {
     last.and_then(|path| path.rsplit("::").next()).unwrap_or_default().to_owned()
 }
 
-/// Where `word` stands on its own.
+/// The positions of `word` on its own.
 fn places_of<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(place, _)| place).filter(move |place| {
         let before = code[..*place].chars().next_back();
@@ -156,7 +156,7 @@ fn identifier(code: &str) -> &str {
     &code[..code.find(|character| !is_of_word(character)).unwrap_or(code.len())]
 }
 
-/// Takes apart `a::{b, c::d}` at the start of `code`; returns the bytes it took.
+/// Splits `a::{b, c::d}` at the start of `code`; returns the bytes that it took.
 fn tree(code: &str, prefix: &[String], leaves: &mut Vec<Vec<String>>) -> usize {
     let mut path = prefix.to_vec();
     let mut at = 0;
@@ -182,8 +182,7 @@ fn tree(code: &str, prefix: &[String], leaves: &mut Vec<Vec<String>>) -> usize {
     }
 }
 
-/// The offset of the brace that ends the item at the start of `code`; `None`
-/// where it has no body.
+/// The offset of the brace that ends the item at the start of `code`; `None` if it has no body.
 fn end_of_body(code: &str) -> Option<usize> {
     let mut nesting = 0;
     let mut in_body = false;
@@ -207,7 +206,7 @@ fn end_of_body(code: &str) -> Option<usize> {
     None
 }
 
-/// Marks whole files of tests, and what follows `#[cfg(test)]`.
+/// Marks whole files of tests, and everything behind `#[cfg(test)]`.
 fn test_lines(path: &str, code: &str) -> Vec<bool> {
     let whole = ["tests/", "fuzz/"].iter().any(|folder| path.starts_with(folder))
         || path.ends_with("/tests.rs")
@@ -222,14 +221,14 @@ fn test_lines(path: &str, code: &str) -> Vec<bool> {
     lines
 }
 
-/// What a byte of the source is part of.
+/// The part of the source that a byte belongs to.
 #[derive(Clone, Copy)]
 enum Part {
     Code,
     LineComment,
     /// How deep it is nested.
     BlockComment(usize),
-    /// How many `#` end it; `None` where backslashes escape.
+    /// How many `#` end it; `None` if backslashes escape.
     Text(Option<usize>),
     Character,
 }

@@ -1,4 +1,4 @@
-//! Frames of RFC 6455, as far as they are needed.
+//! The parts of RFC 6455 frames that the floor needs.
 
 use std::ops::Range;
 
@@ -11,15 +11,14 @@ pub(crate) const PONG: u8 = 10;
 /// A ping without a payload.
 pub(crate) const PING_FRAME: [u8; 2] = [0x80 | PING, 0];
 
-/// A whole frame of a client.
+/// A complete frame of a client.
 pub(crate) struct Frame {
     pub(crate) opcode: u8,
-    /// Where its unmasked payload is.
+    /// The range of its unmasked payload.
     pub(crate) payload: Range<usize>,
 }
 
-/// The frame that begins at `start`, its payload unmasked where it is, or nothing
-/// where it is not all there.
+/// The frame that begins at `start`, with its payload unmasked in place; nothing if it is incomplete.
 pub(crate) fn take(bytes: &mut [u8], start: usize) -> Option<Frame> {
     let head = bytes.get(start..start + 6)?;
     let opcode = head[0] & 0x0f;
@@ -51,7 +50,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// The head of a frame of a server, and its length.
+/// The header of a frame from a server, and its length.
 pub(crate) fn head(opcode: u8, len: usize) -> ([u8; 10], usize) {
     let mut head = [0; 10];
     head[0] = 0x80 | opcode;

@@ -1,11 +1,11 @@
-//! Requests, as far as they are needed, and two answers.
+//! The parts of requests that the floor needs, and two responses.
 
 use std::ops::Range;
 
 use memchr::memmem;
 use sha1::{Digest as _, Sha1};
 
-/// As long as polecat's answer to a message of 128 bytes.
+/// As long as polecat's response to a message of 128 bytes.
 pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Wed, 01 Jan 2025 00:00:00 GMT\r\n\
     Connection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 312\r\n\
     X-Correlation-ID: 00000000-0000-4000-8000-000000000000\r\n\r\n\
@@ -19,7 +19,7 @@ const ACCEPTED: &[u8] =
 
 const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A whole request.
+/// A complete request.
 pub(crate) enum Request {
     /// A handshake, with its key, for the channel or for echoes.
     Upgrade { key: [u8; 24], joins: bool },
@@ -27,7 +27,7 @@ pub(crate) enum Request {
     Plain { body: Range<usize> },
 }
 
-/// The request that begins at `start`, and where it ends, or nothing where it is not all there.
+/// The request that begins at `start`, and its end; nothing if it is incomplete.
 pub(crate) fn take(bytes: &[u8], start: usize) -> Option<(Request, usize)> {
     let rest = bytes.get(start..)?;
     let head_len = memmem::find(rest, b"\r\n\r\n")? + 4;
@@ -47,7 +47,7 @@ pub(crate) fn take(bytes: &[u8], start: usize) -> Option<(Request, usize)> {
     (end <= bytes.len()).then_some((Request::Plain { body: start + head_len..end }, end))
 }
 
-/// What follows the name of a field, which is given in small letters and without its first one.
+/// The value of a field. The name is given in lower case and without its first letter.
 fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     for place in memchr::memchr_iter(b'\n', head) {
         let Some(line) = head.get(place + 2..) else { continue };
@@ -58,7 +58,7 @@ fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
-/// Writes the answer to a handshake.
+/// Writes the response to a handshake.
 pub(crate) fn accept(key: &[u8; 24], out: &mut Vec<u8>) {
     let digest = Sha1::new().chain_update(key).chain_update(MAGIC).finalize();
     out.extend_from_slice(ACCEPTED);

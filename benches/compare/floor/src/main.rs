@@ -1,9 +1,8 @@
-//! The floor: what a server of these endpoints costs that does nothing but the
-//! system calls. One thread, edge-triggered polling, one `read` for what has come,
-//! one `write` for what is to go.
+//! The floor: what a server of these endpoints costs if it only makes the system calls. One thread,
+//! edge-triggered polling, one `read` for the bytes that have arrived, one `write` for those to send.
 //!
-//! It trusts its clients: of a request it finds the end, the path and the key, of a
-//! frame the length, the mask and the opcode. Everybody on `/api/ws/…` is on one channel.
+//! It trusts its clients: of a request it finds the end, the path and the key; of a frame the length, the
+//! mask and the opcode. All clients on `/api/ws/…` are on one channel.
 
 mod frame;
 mod http;

@@ -15,10 +15,10 @@ const LISTENER: Token = Token(usize::MAX);
 const BACKLOG: i32 = 4096;
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// What waits for full sockets, over all connections, before nothing more is read.
+/// When this many bytes of all connections wait for full sockets, nothing more is read.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// Around what a client has sent, so that a delivery is as long as polecat's.
+/// The envelope around a client's message, so that a delivery is as long as polecat's.
 const ENVELOPE: [&[u8]; 2] = [
     b"{\"type\":\"message\",\"data\":",
     b",\"id\":10000000,\"channel_id\":\"bench\",\"timestamp\":\"2025-01-01T00:00:00.000000+00:00\",\
@@ -27,12 +27,11 @@ const ENVELOPE: [&[u8]; 2] = [
 
 #[derive(Default)]
 pub(crate) struct Options {
-    /// How often each connection gets a ping.
+    /// How often each connection gets a Ping.
     pub(crate) heartbeat: Option<Duration>,
-    /// Whether connections are not polled any more once they are open: heartbeats are
-    /// then bare writes, and pongs stay unread.
+    /// Whether open connections are no longer polled: heartbeats are then bare writes, and Pongs stay unread.
     pub(crate) is_deaf: bool,
-    /// Whether each message is written by itself, also where several came together.
+    /// Whether each message is written separately, even if several arrived together.
     pub(crate) writes_each: bool,
 }
 
@@ -46,9 +45,9 @@ enum Phase {
 struct Connection {
     stream: TcpStream,
     phase: Phase,
-    /// Its place among the members of the channel.
+    /// Its slot among the members of the channel.
     slot: u32,
-    /// Tells it from those that had its index before.
+    /// Distinguishes it from earlier connections with its index.
     serial: u32,
 }
 
@@ -59,11 +58,11 @@ pub(crate) struct Server {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     members: Vec<usize>,
-    /// What goes to all members at the end of the turn.
+    /// The bytes for all members at the end of the turn.
     news: Vec<u8>,
     /// Unfinished requests and frames.
     unfinished: HashMap<usize, Vec<u8>>,
-    /// What full sockets did not take.
+    /// Bytes that full sockets did not take.
     waiting: HashMap<usize, Vec<u8>>,
     waiting_bytes: usize,
     /// Connections that may have something to read.
@@ -123,7 +122,7 @@ impl Server {
                         if event.is_readable() || event.is_error() {
                             self.ready.push(index);
                         }
-                        // The first read may get bytes; the end is behind them.
+                        // The first read may get bytes; the end comes after them.
                         if event.is_read_closed() {
                             self.ready.push(index);
                         }
@@ -171,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Reads once; where the buffer was filled there may be more, which the next turn reads.
+    /// Reads once. If the buffer was filled there may be more, which the next turn reads.
     fn read(&mut self, index: usize) {
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return };
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -207,7 +206,7 @@ impl Server {
         }
     }
 
-    /// Answers all requests with one write, and returns where the unfinished one begins.
+    /// Answers all requests with one write, and returns the beginning of the unfinished one.
     fn requests(&mut self, index: usize, bytes: &[u8]) -> usize {
         let mut answer = std::mem::take(&mut self.scratch);
         let mut done = 0;
@@ -250,8 +249,8 @@ impl Server {
         }
     }
 
-    /// Sends all messages back with one write. The frames are made where they were read: one of
-    /// a server is shorter than one of a client.
+    /// Sends all messages back with one write. The frames are made in place: a server's frame is shorter than
+    /// a client's.
     fn echoes(&mut self, index: usize, bytes: &mut [u8]) -> usize {
         let (mut done, mut out) = (0, 0);
         while let Some(frame) = frame::take(bytes, done) {
@@ -304,7 +303,7 @@ impl Server {
         }
     }
 
-    /// One write for each member, of all that has come in this turn.
+    /// One write to each member, of everything that has arrived in this turn.
     fn tell_members(&mut self) {
         if self.news.is_empty() {
             return;
@@ -317,7 +316,7 @@ impl Server {
         self.news = news;
     }
 
-    /// Writes what waits, and `bytes` after it; what the socket does not take waits.
+    /// Writes the waiting bytes, and `bytes` after them; the bytes that the socket does not take wait.
     fn write(&mut self, index: usize, bytes: &[u8]) {
         let Some(Some(connection)) = self.connections.get_mut(index) else { return };
         let joined;
@@ -339,13 +338,13 @@ impl Server {
                     self.waiting.insert(index, bytes[sent..].to_vec());
                     return;
                 }
-                // Reading will say so.
+                // The next read will report the error.
                 Err(_) => return,
             }
         }
     }
 
-    /// A ping for each connection whose time has come.
+    /// A Ping for each connection whose time has come.
     fn beat(&mut self) {
         let Some(interval) = self.options.heartbeat else { return };
         if self.heartbeats.is_empty() {
