@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::client::Client;
 use super::load::{self, Load};
 use crate::shell::flags::Serve;
+use crate::shell::heap;
 use crate::shell::lines::{log_at, say};
 use crate::shell::listeners;
 use crate::shell::notify::Supervisor;
@@ -129,6 +130,7 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn serve_until_stopped(serve: &Serve) -> Result<(), String> {
+    heap::fix_sizes();
     let sockets = listeners::inherited()?;
     let supervisor = Supervisor::from_env()?;
     log_at(serve.log_level).map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@ pub(crate) mod stream;
 pub(crate) mod clock;
 pub(crate) mod lines;
 mod process;
+pub(crate) mod heap;
 pub(crate) mod listeners;
 pub(crate) mod notify;
 pub mod reactor;

@@ -68,6 +68,26 @@ fn echoes() {
 }
 
 #[test]
+fn a_crowd_that_has_gone_leaves_room_for_others() {
+    const ROOM: usize = 1 << 30;
+    let mut site = Site::with_room(ROOM as u64, &["--max-inbox-bytes", "1073741824", "--max-memory", "300M"]);
+    let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]));
+    for number in 0..100 {
+        site.press(10, |_| bytes.clone());
+        // Small ones that stay lie between the large ones that go.
+        let content = format!("{number} {}", "x".repeat(2_000));
+        site.witness.post("/api/messages", &message("room", "a", &content)).ok();
+    }
+    site.hogs.clear();
+    wait_until("others are let in", || {
+        let mut http = Http::connect(site.addr());
+        http.send_what_is_taken("GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n");
+        http.response().status == 200
+    });
+    site.leave();
+}
+
+#[test]
 fn answers_to_posts() {
     let mut site = Site::filled(&SMALL_INBOXES, nothing);
     let body = message("room", "a", &"x".repeat(900_000)).to_string();
@@ -147,6 +167,13 @@ fn names_of_channels() {
         })
     };
     expect_answers(site, CROWD, &targets, holds);
+}
+
+#[test]
+fn names_without_a_limit_of_an_old_file() {
+    let name = |number| format!("{number:06}{}", "n".repeat(900_000));
+    let site = Site::with_rows(&SMALL_INBOXES, rows(20, name));
+    expect_answers(site, CROWD / 5, &["/api/summary"], |text| text.len() > 2 * 20 * 900_000);
 }
 
 #[test]

@@ -213,7 +213,9 @@ impl Node {
             let bytes = random.u64(..if ground.shared.faults.get() { bytes_max * 2 } else { 1 });
             self.server.note_resident(bytes);
             let is_clearly_below = bytes < bytes_max - bytes_max / 16;
-            self.is_memory_short = bytes >= bytes_max || (self.is_memory_short && !is_clearly_below);
+            // A connection holds more than an eighth of that.
+            self.is_memory_short = self.server.connections() > 0
+                && (bytes >= bytes_max || (self.is_memory_short && !is_clearly_below));
         }
         let accepted = self.accept(options, random);
         let before = self.server.connections();

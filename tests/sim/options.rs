@@ -172,7 +172,7 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         connections_max: rarely(random, 6, standard.connections_max),
         connections_per_source_max: rarely(random, 3, 0),
         messages_per_second_max: rarely(random, 3, 0),
-        resident_bytes_max: rarely(random, 1_600, 0),
+        resident_bytes_max: rarely(random, 320, 0),
         channels_max: rarely(random, 1, standard.channels_max),
         inboxes_bytes_max: rarely(random, 6_000, standard.inboxes_bytes_max),
         outboxes_bytes_max: pick(random, &[UNSENT, UNSENT, UNSENT, UNSENT, UNSENT, UNSENT, 1, 40_000]),

@@ -16,6 +16,15 @@ pub struct Source(pub u64);
 /// be there. All others are ended at once.
 const TURNED_AWAY_MAX: usize = 64;
 
+/// Bytes of memory that are in use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemoryInUse {
+    /// By the process, as the system tells.
+    pub(super) resident: u64,
+    /// By connections, as counted here.
+    pub(super) held: u64,
+}
+
 /// Counts of what is limited per source and per connection.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
@@ -73,12 +82,18 @@ impl Admission {
         })
     }
 
-    /// Takes note of how much memory is in use. Returns whether anybody is let in, where that has changed.
-    pub(super) const fn note_resident(&mut self, bytes: u64, limits: &Limits) -> Option<bool> {
+    /// Takes note of how much memory is in use, and how much of it connections hold. Returns whether connections are
+    /// accepted, if that has changed.
+    ///
+    /// They are refused only while others hold something that they give back when they end: memory that the heap
+    /// keeps, or that the store needs, does not become less by that.
+    pub(super) const fn note_memory(&mut self, memory: MemoryInUse, limits: &Limits) -> Option<bool> {
         let bytes_max = limits.resident_bytes_max;
-        // Nobody comes in and is out again with every page that comes and goes.
-        let enough = if self.is_memory_short { bytes_max - bytes_max / 16 } else { bytes_max };
-        let is_short = bytes_max > 0 && bytes >= enough;
+        let margin = bytes_max / 16;
+        // The bounds are farther apart than what a few pages or connections change.
+        let (resident_min, held_min) =
+            if self.is_memory_short { (bytes_max - margin, margin) } else { (bytes_max, 2 * margin) };
+        let is_short = bytes_max > 0 && memory.resident >= resident_min && memory.held >= held_min;
         if is_short == self.is_memory_short {
             return None;
         }
@@ -176,20 +191,32 @@ mod tests {
     fn nobody_else_is_let_in_until_there_is_clearly_enough_memory() {
         let limits = Limits { resident_bytes_max: 1600, ..Limits::default() };
         let mut admission = Admission::default();
-        assert_eq!(admission.note_resident(1599, &limits), None);
+        let memory = |resident| MemoryInUse { resident, held: 200 };
+        assert_eq!(admission.note_memory(memory(1599), &limits), None);
         assert_eq!(admission.enter(0, Source(1), 0, &limits), Ok(()));
-        assert_eq!(admission.note_resident(1600, &limits), Some(false));
+        assert_eq!(admission.note_memory(memory(1600), &limits), Some(false));
         assert_eq!(admission.enter(1, Source(1), 1, &limits), Err(Limit::Memory));
-        assert_eq!(admission.note_resident(1599, &limits), None);
-        assert_eq!(admission.note_resident(1500, &limits), None);
+        assert_eq!(admission.note_memory(memory(1599), &limits), None);
+        assert_eq!(admission.note_memory(memory(1500), &limits), None);
         assert_eq!(admission.enter(2, Source(1), 2, &limits), Err(Limit::Memory));
         admission.leave(0, &limits);
         assert_eq!(admission.enter(0, Source(1), 2, &limits), Ok(()), "somebody has to be there");
         assert_eq!(admission.enter(3, Source(1), 3, &limits), Err(Limit::Memory));
-        assert_eq!(admission.note_resident(1499, &limits), Some(true));
+        assert_eq!(admission.note_memory(memory(1499), &limits), Some(true));
         assert_eq!(admission.enter(4, Source(1), 4, &limits), Ok(()));
         let unlimited = Limits::default();
-        assert_eq!(admission.note_resident(u64::MAX, &unlimited), None);
+        assert_eq!(admission.note_memory(memory(u64::MAX), &unlimited), None);
+    }
+
+    #[test]
+    fn memory_that_no_connection_holds_keeps_nobody_out() {
+        let limits = Limits { resident_bytes_max: 1600, ..Limits::default() };
+        let mut admission = Admission::default();
+        let memory = |held| MemoryInUse { resident: 5000, held };
+        assert_eq!(admission.note_memory(memory(199), &limits), None);
+        assert_eq!(admission.note_memory(memory(200), &limits), Some(false));
+        assert_eq!(admission.note_memory(memory(100), &limits), None);
+        assert_eq!(admission.note_memory(memory(99), &limits), Some(true));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::base::time::Stamp;
 use crate::hub::entry::Encoding;
 
 use super::accept_times::AcceptTimes;
-use super::admission::{Admission, Source};
+use super::admission::{Admission, MemoryInUse, Source};
 use super::deadlines::Deadlines;
 use super::recent_closes::RecentCloses;
 use super::unsent::Unsent;
@@ -127,9 +127,10 @@ impl<S> Connections<S> {
         (index, self.admission.enter(index, source, before, limits).err())
     }
 
-    /// Takes note of how much memory is in use. Returns whether anybody is let in, if that has changed.
-    pub(in crate::server) const fn note_resident(&mut self, bytes: u64, limits: &Limits) -> Option<bool> {
-        self.admission.note_resident(bytes, limits)
+    /// Takes note of how much memory is in use. Returns whether connections are accepted, if that has changed.
+    pub(in crate::server) fn note_resident(&mut self, resident: u64, limits: &Limits) -> Option<bool> {
+        let held = self.slab.len() * size_of::<Connection<S>>() + self.inboxes_bytes + self.outboxes_bytes();
+        self.admission.note_memory(MemoryInUse { resident, held: held as u64 }, limits)
     }
 
     /// Counts a message of a connection. Returns whether it is within the limit of messages per second.

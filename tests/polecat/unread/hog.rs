@@ -65,6 +65,8 @@ impl Hog {
 /// A server with small limits.
 pub(super) struct Site {
     pub(super) process: Process,
+    /// What all may hold together.
+    unsent_bytes: u64,
     start_bytes: Option<u64>,
     pub(super) witness: Http,
     pub(super) hogs: Vec<Hog>,
@@ -78,7 +80,12 @@ impl Site {
         let process = Process::serve(&home.database(), &[]);
         fill(&mut Http::connect(process.addr()));
         process.kill();
-        Self::start(home, flags)
+        Self::start(home, UNSENT_BYTES, flags)
+    }
+
+    /// One with an empty database, where all may hold so much together.
+    pub(super) fn with_room(unsent_bytes: u64, flags: &[&str]) -> Self {
+        Self::start(Home::new(), unsent_bytes, flags)
     }
 
     /// The same, where `fill` writes to the file itself.
@@ -86,15 +93,16 @@ impl Site {
         let home = Home::new();
         Process::serve(&home.database(), &[]).kill();
         fill(&home.database());
-        Self::start(home, flags)
+        Self::start(home, UNSENT_BYTES, flags)
     }
 
-    fn start(home: Home, flags: &[&str]) -> Self {
-        let unsent = UNSENT_BYTES.to_string();
+    fn start(home: Home, unsent_bytes: u64, flags: &[&str]) -> Self {
+        let unsent = unsent_bytes.to_string();
         let flags = [&["--max-unsent-bytes", &unsent, "--log-level", "off"], flags].concat();
         let process = Process::serve(&home.database(), &flags);
         let witness = Http::connect(process.addr());
-        let mut site = Self { witness, process, start_bytes: None, hogs: Vec::new(), _home: home };
+        let mut site =
+            Self { witness, process, unsent_bytes, start_bytes: None, hogs: Vec::new(), _home: home };
         site.check_that_others_are_served();
         site.start_bytes = site.process.memory().map(|memory| memory.resident);
         if site.start_bytes.is_none() {
@@ -129,7 +137,7 @@ impl Site {
     pub(super) fn check_memory(&self) {
         if let (Some(start), Some(memory)) = (self.start_bytes, self.process.memory()) {
             let grown = memory.resident_peak.saturating_sub(start);
-            let most = UNSENT_BYTES + SLACK_BYTES;
+            let most = self.unsent_bytes + SLACK_BYTES;
             assert!(grown <= most, "{grown} bytes more than at the start, of {most}");
         }
     }
