@@ -1,10 +1,10 @@
-//! Clients that break one rule each, and know what they must get for it.
+//! Clients that each break one rule, and know the response that they must get.
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
 use crate::wire::{CLOSE, PING, TEXT, push_frame, request, take_frame, take_response, upgrade};
 
-/// What must come.
+/// The expected response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sentence {
     Status(u16),
@@ -12,7 +12,7 @@ enum Sentence {
 }
 
 pub(crate) struct Breaker {
-    /// What was broken, and what is due for it.
+    /// The rule that was broken, and the expected response.
     crime: &'static str,
     sentence: Sentence,
     is_open: bool,
@@ -71,7 +71,7 @@ impl Breaker {
         bytes
     }
 
-    /// A frame against RFC 6455, or a token against PROTOCOL 5.3.
+    /// A frame that violates RFC 6455, or a token that violates PROTOCOL 5.3.
     fn violation(&mut self, context: &mut Context<'_>) -> Vec<u8> {
         let path = ["/ws", "/api/ws", "/api/ws/c0"][context.random.usize(..3)];
         if context.random.u32(..8) == 0 {
@@ -124,7 +124,7 @@ impl Breaker {
     }
 
     fn serve(&mut self, got: Sentence) {
-        // Where the handshake was refused, what follows it is no request.
+        // If the handshake was refused, the bytes after it are not a request.
         if self.is_served {
             return;
         }
@@ -133,7 +133,7 @@ impl Breaker {
     }
 }
 
-/// A POST whose body is these chunks.
+/// A POST with these chunks as its body.
 fn post_chunks(chunks: &str) -> Vec<u8> {
     let fields = "Host: p\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     format!("POST /api/messages HTTP/1.1\r\n{fields}\r\n{chunks}").into_bytes()
@@ -158,7 +158,7 @@ impl Behaviour for Breaker {
             let Some(response) = take_response(&mut link.inbox, false) else { return };
             self.is_open = response.status == 101 && matches!(self.sentence, Sentence::Close(_));
             if !self.is_open {
-                // It may not have come as far as to break its rule.
+                // The connection may have ended before the rule was broken.
                 if context.may_refuse(&response, link) {
                     self.is_served = true;
                 } else {

@@ -1,5 +1,5 @@
-//! A modelled client: its end of a connection, and when it does something. What
-//! it says and expects is the business of its behaviour.
+//! A modelled client: its end of a connection, and the times at which it acts. Its behaviour decides what it
+//! sends and expects.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,18 +11,18 @@ use crate::options::Options;
 use crate::pipe::{Manners, SharedWire, Wire};
 use crate::wire::{Response, take_frame_of, take_response};
 
-/// What is going on.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// Everybody does what they like, and things fail.
+    /// Clients act freely, and things fail.
     Chaos,
-    /// Nothing fails any more, nothing new is begun, everybody reads.
+    /// Nothing fails any more, nothing new is begun, and every client reads.
     Calm,
-    /// Everybody goes.
+    /// All clients leave.
     Leaving,
 }
 
-/// What a client may know and use while it acts.
+/// Everything that a client may know and use while it acts.
 pub(crate) struct Context<'w> {
     pub(crate) now_ms: u64,
     pub(crate) random: &'w mut fastrand::Rng,
@@ -31,11 +31,11 @@ pub(crate) struct Context<'w> {
     pub(crate) mood: Mood,
     /// Whether a server was told to stop.
     pub(crate) is_draining: bool,
-    /// Whether no other follows them.
+    /// Whether no server follows those.
     pub(crate) is_over: bool,
-    /// Where one can connect to.
+    /// The servers that clients can connect to.
     pub(crate) nodes: &'w mut Vec<Node>,
-    /// Connections whose clients are gone without a word.
+    /// Connections whose clients have vanished.
     pub(crate) lost: &'w mut Vec<SharedWire>,
     pub(crate) trace: &'w mut Trace,
 }
@@ -55,12 +55,12 @@ impl Context<'_> {
         Link::new(wire, seed, self.now_ms)
     }
 
-    /// Whether something with that chance of a thousand happens now.
+    /// Whether an event with this chance, in a thousand, happens now.
     pub(crate) fn happens(&mut self, chance: u32) -> bool {
         self.mood == Mood::Chaos && self.random.u32(..1000) < chance
     }
 
-    /// Whether a handshake or request may be answered so, though nothing is wrong with it.
+    /// Whether a correct handshake or request may get this response.
     pub(crate) fn may_refuse(&self, response: &Response, link: &Link) -> bool {
         let limits = &self.options.config.limits;
         let timeouts = &self.options.config.timeouts;
@@ -72,11 +72,11 @@ impl Context<'_> {
             ("too much is unfinished", limits.inboxes_bytes_max < 1 << 20),
         ];
         match response.status {
-            // The answer to a HEAD does not say why.
+            // The response to a HEAD does not give the reason.
             503 => reasons
                 .iter()
                 .any(|(text, may_be)| *may_be && (response.body.is_empty() || response.body.contains(text))),
-            // The first request has from the connect on.
+            // The first request's time begins with the connect.
             408 => {
                 let took_ms = link.longest_rest_ms + link.longest_send_ms;
                 took_ms >= u64::from(timeouts.request_ms.min(timeouts.handshake_ms))
@@ -85,7 +85,7 @@ impl Context<'_> {
         }
     }
 
-    /// Whether a WebSocket that kept the rules may get this Close.
+    /// Whether a well-behaved WebSocket may get this Close.
     pub(crate) fn may_close(&self, code: u16, reason: &str, link: &Link) -> bool {
         let limits = &self.options.config.limits;
         match code {
@@ -99,28 +99,27 @@ impl Context<'_> {
         }
     }
 
-    /// Whether a connection may be ended without a word: it was silent too long, or
-    /// too slow.
+    /// Whether a connection may end without a Close: it was silent for too long, or too slow.
     pub(crate) fn may_end(&self, link: &Link) -> bool {
         let timeouts = &self.options.config.timeouts;
         let short = timeouts.request_ms.min(timeouts.handshake_ms);
         self.was_silent(link)
             || link.longest_rest_ms >= u64::from(short.min(timeouts.keep_alive_ms))
             || link.longest_send_ms >= u64::from(short)
-            // Of very many who are turned away, some are ended before they hear why.
+            // If very many are refused, some connections end before they get the reason.
             || (self.is_limited() && (!link.has_heard || self.may_be_dropped(link)))
             || (self.may_be_closed() && link.longest_rest_ms >= u64::from(timeouts.close_ms))
-            // Who reads slowly comes to its Close too late, whatever it sends.
+            // A slow reader gets its Close too late, whatever it sends.
             || (self.is_draining && self.may_be_dropped(link))
             || self.may_run_out_of_room()
     }
 
-    /// Whether so little may be unsent that who is slow may be closed for the others.
+    /// Whether the limit of unsent bytes is so low that slow clients may be closed for others.
     fn may_run_out_of_room(&self) -> bool {
         self.options.config.limits.outboxes_bytes_max < 1 << 20
     }
 
-    /// Whether a Close may have come that a client did not answer in time.
+    /// Whether there may have been a Close that a client did not answer in time.
     fn may_be_closed(&self) -> bool {
         let limits = &self.options.config.limits;
         self.is_draining
@@ -130,8 +129,8 @@ impl Context<'_> {
             || self.ledger.borrow().failures > 0
     }
 
-    /// Whether a connection that is being ended may be dropped by now, with what its
-    /// client has yet to read: it took nothing for too long (PROTOCOL 11.6, 13.4).
+    /// Whether a connection that is being closed may have been dropped, with bytes that its client has yet to
+    /// read: it took nothing for too long (PROTOCOL 11.6, 13.4).
     pub(crate) fn may_be_dropped(&self, link: &Link) -> bool {
         link.longest_absence_ms >= u64::from(self.options.config.timeouts.close_ms)
     }
@@ -144,12 +143,12 @@ impl Context<'_> {
             || limits.resident_bytes_max > 0
     }
 
-    /// Whether it may have been given up for its silence (PROTOCOL 9.3).
+    /// Whether it may have been closed for its silence (PROTOCOL 9.3).
     fn was_silent(&self, link: &Link) -> bool {
         link.longest_rest_ms >= u64::from(self.options.config.timeouts.heartbeat_interval_ms) * 5 / 2
     }
 
-    /// What may become of any connection at any time: a reset, or silence for ever.
+    /// A random mishap of a connection: a reset, or silence for ever.
     pub(crate) fn mishap(&mut self) -> Option<Wish> {
         let habits = &self.options.habits;
         if self.happens(habits.reset_chance) {
@@ -159,7 +158,7 @@ impl Context<'_> {
         }
     }
 
-    /// Letters to fill a message with.
+    /// Letters to pad a message with.
     pub(crate) fn padding(&mut self) -> String {
         let habits = &self.options.habits;
         let big = self.random.u32(..1000) < habits.big_chance;
@@ -170,7 +169,7 @@ impl Context<'_> {
     }
 }
 
-/// A hash of all that happened: the same seed must give the same.
+/// A hash of everything that happened: the same seed must give the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trace(pub(crate) u64);
 
@@ -182,7 +181,7 @@ impl Trace {
     }
 }
 
-/// Fields of handshakes: clients that offer compression, within one window or another, and those that do not.
+/// Headers of handshakes: some clients offer compression, with various windows, and some do not.
 const OFFERS: [&str; 4] = [
     "",
     "",
@@ -193,21 +192,21 @@ const OFFERS: [&str; 4] = [
 /// The client's end of a connection.
 pub(crate) struct Link {
     pub(crate) wire: SharedWire,
-    /// Sent, and on its way.
+    /// Bytes that were sent and are in flight.
     pub(crate) out: VecDeque<u8>,
-    /// Received, and not understood yet.
+    /// Bytes that were received and are not parsed yet.
     pub(crate) inbox: Vec<u8>,
     /// The extension that its handshake offers; empty if none.
     offer: &'static str,
-    /// Whether compression was agreed on.
+    /// Whether compression was negotiated.
     pub(crate) has_deflate: bool,
-    /// Whether it ever received anything.
+    /// Whether it has ever received anything.
     has_heard: bool,
-    /// Whether a Ping has asked it for a sign of life, and it has sent nothing since.
+    /// Whether it got a Ping and has sent nothing since.
     pub(crate) is_asked: bool,
-    /// When it last looked whether there is anything to read.
+    /// When it last checked for bytes to read.
     looked_ms: u64,
-    /// When it last sent anything; that it received something is no sign of life.
+    /// When it last sent anything; receiving is not a sign of life.
     moved_ms: u64,
     /// Since when there has always been something to send.
     sending_since_ms: Option<u64>,
@@ -238,7 +237,7 @@ impl Link {
         }
     }
 
-    /// Keeps account of how long it rests and how long it sends.
+    /// Records how long it is idle and how long it sends.
     fn note(&mut self, has_moved: bool, now_ms: u64) {
         self.longest_rest_ms = self.longest_rest_ms.max(now_ms - self.moved_ms);
         if has_moved {
@@ -267,7 +266,7 @@ impl Link {
         self.say(b"\r\n");
     }
 
-    /// The answer to that.
+    /// The response to that.
     pub(crate) fn take_upgrade(&mut self) -> Option<Response> {
         let response = take_response(&mut self.inbox, false)?;
         let is_agreed = response.status == 101 && !self.offer.is_empty();
@@ -276,7 +275,7 @@ impl Link {
         Some(response)
     }
 
-    /// The next frame, if it is there whole; a compressed one is inflated.
+    /// The next frame, if it is complete; a compressed one is inflated.
     pub(crate) fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         take_frame_of(&mut self.inbox, self.has_deflate)
     }
@@ -302,7 +301,7 @@ impl Link {
     }
 }
 
-/// How much of `len` bytes gets through at once. What is long does not take for ever.
+/// How many of `len` bytes get through at once. Long messages do not take for ever.
 fn segment(context: &mut Context<'_>, len: usize) -> usize {
     if context.mood == Mood::Chaos {
         context.random.usize(1..=context.options.habits.segment_bytes_max.max(len / 10))
@@ -311,40 +310,40 @@ fn segment(context: &mut Context<'_>, len: usize) -> usize {
     }
 }
 
-/// What a behaviour makes of its connection.
+/// The decision of a behaviour about its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// It goes on.
+    /// Keep it.
     Stay,
-    /// It is dropped, both ways at once.
+    /// Drop it, in both directions at once.
     Close,
-    /// It is reset.
+    /// Reset it.
     Reset,
-    /// The client is not heard of again, and the server is not told.
+    /// Vanish: the server is not told.
     Vanish,
 }
 
-/// What a client says and what it expects.
+/// What a client sends and what it expects.
 pub(crate) trait Behaviour {
     /// Opens a connection, if it wants one.
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link>;
 
-    /// Understands what is in the inbox, and checks it.
+    /// Parses the inbox, and checks it.
     fn hear(&mut self, link: &mut Link, context: &mut Context<'_>);
 
-    /// Does something by itself.
+    /// Acts by itself.
     fn act(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish;
 
-    /// The server has ended the connection; checks that it was right to.
+    /// The server has ended the connection; checks that this was right.
     fn ended(&mut self, link: &Link, context: &mut Context<'_>);
 
-    /// The server has died; what it was sent, and has sent, may or may not have arrived.
+    /// The server has died. Bytes in both directions may or may not have arrived.
     fn crashed(&mut self);
 
-    /// Whether everything that is due to it has arrived.
+    /// Whether everything that it must get has arrived.
     fn is_content(&self, ledger: &Ledger) -> bool;
 
-    /// Who it is, for messages.
+    /// Its name in messages.
     fn name(&self) -> String;
 }
 
@@ -352,10 +351,10 @@ pub(crate) trait Behaviour {
 pub(crate) struct Client {
     pub(crate) behaviour: Box<dyn Behaviour>,
     pub(crate) link: Option<Link>,
-    /// When it moves bytes or acts next.
+    /// When it next moves bytes or acts.
     pub(crate) next_ms: u64,
     act_ms: u64,
-    /// Until then it neither reads nor writes.
+    /// Until then, it neither reads nor writes.
     stalled_until_ms: u64,
 }
 
@@ -370,7 +369,7 @@ impl Client {
         }
     }
 
-    /// Does not read or write until then.
+    /// Neither reads nor writes until then.
     pub(crate) fn stall_until(&mut self, until_ms: u64) {
         self.stalled_until_ms = until_ms;
         self.next_ms = self.next_ms.max(until_ms);
@@ -382,7 +381,7 @@ impl Client {
         self.next_ms = self.next_ms.min(now_ms + 1);
     }
 
-    /// Looks at its connection sooner than it meant to, because there is something.
+    /// Looks at its connection sooner than planned, because something has happened.
     pub(crate) fn nudge(&mut self, now_ms: u64) {
         let has_news = |link: &Link| {
             let wire = link.wire.borrow();
@@ -405,7 +404,7 @@ impl Client {
             self.next_ms = if context.mood == Mood::Leaving { u64::MAX } else { self.act_ms };
             return;
         };
-        // Who was away has much to read, and does so at once: a ping may be in it.
+        // A client that was away has much to read, and reads it at once: there may be a Ping in it.
         let catches_up = std::mem::take(&mut self.stalled_until_ms) > 0;
         link.receive(catches_up, context);
         self.behaviour.hear(link, context);
@@ -446,7 +445,7 @@ impl Client {
         let now_ms = context.now_ms;
         self.next_ms = self.act_ms;
         let Some(link) = &self.link else { return };
-        // What there is to read is read on, so that a ping is not found too late.
+        // It continues to read while there are bytes, so that it finds a Ping in time.
         if link.wire.borrow().waiting() > 0 {
             self.next_ms = now_ms + 1;
         }
@@ -456,7 +455,7 @@ impl Client {
             let interval_ms = u64::from(context.options.config.timeouts.heartbeat_interval_ms);
             self.stall_until(now_ms + context.random.u64(..interval_ms * 5));
         } else if context.happens(context.options.habits.stall_chance) {
-            // Never within a request, and short enough to answer a ping before the next.
+            // Never within a request, and short enough to answer a Ping before the next one.
             let timeouts = &context.options.config.timeouts;
             let longest = u64::from(timeouts.heartbeat_interval_ms.min(timeouts.request_ms)) * 7 / 10;
             self.stall_until(now_ms + context.random.u64(..longest));

@@ -1,4 +1,4 @@
-//! Who gets what: joins and leaves within sweeps, late engines, slow readers.
+//! Delivery: joins and leaves during sweeps, late engines, slow readers.
 
 use crate::model::Run;
 use crate::options::Options;
@@ -7,7 +7,7 @@ use crate::pipe::Manners;
 use crate::wire::{close_payload, push_frame, request};
 use crate::world::World;
 
-/// One member is looked at in a turn, and the engine is three turns late.
+/// A turn looks at one member, and the engine is three turns late.
 fn slow_sweeps() -> Options {
     let mut options = Options::default();
     options.config.budgets.sweep_members = 1;
@@ -73,7 +73,7 @@ fn a_sweep_ends_for_this_turn_with_the_write_that_reaches_the_budget() {
     let mut publisher = Peer::connect(&mut world);
     publisher.post("c", &format!("k0 {}", "x".repeat(500)));
     world.rest_until(|world| world.ledger.borrow().len() == 1);
-    // Of something over 500 bytes two, at most, are sent in each turn.
+    // Each turn sends at most two frames of a little over 500 bytes.
     let (mut told, mut turns) = (0, 0);
     while told < members.len() {
         let is_told = |member: &&Peer| member.wire.borrow().waiting() > 0;
@@ -96,7 +96,7 @@ fn a_channel_of_large_frames_does_not_keep_another_waiting() {
     let mut publisher = Peer::connect(&mut world);
     publisher.say(&[post("a", &format!("k0 {}", "x".repeat(500))), post("b", "k1")].concat());
     world.rest_until(|world| world.ledger.borrow().len() == 2);
-    // Each turn has bytes for two of the many: they would take ten.
+    // Each turn has the bytes for two of the many frames: all of them would take ten turns.
     for _ in 0..3 {
         world.turn();
     }
@@ -108,7 +108,7 @@ fn a_channel_of_large_frames_does_not_keep_another_waiting() {
 fn a_page_for_many_does_not_keep_another_waiting() {
     let mut options = Options::default();
     options.config.budgets.write_bytes = 1_000;
-    // All have asked before the first is answered.
+    // All have asked before the first one is answered.
     (options.engine.late_ms_min, options.engine.late_ms_max) = (1_000, 1_000);
     let mut world = World::new(options, 1);
     let mut publisher = Peer::connect(&mut world);
@@ -134,7 +134,7 @@ fn a_page_for_many_does_not_keep_another_waiting() {
 
 #[test]
 fn a_leave_within_a_sweep_costs_nobody_anything() {
-    // A second message would make good what the first one's sweep has missed.
+    // A second message would hide a mistake in the sweep of the first one.
     for (leaver, is_last) in (0..5).flat_map(|leaver| [(leaver, true), (leaver, false)]) {
         for turns in 0..14 {
             let mut world = World::new(slow_sweeps(), 1);
@@ -179,7 +179,7 @@ fn a_leave_while_the_health_is_told_tells_nobody_twice() {
     }
 }
 
-/// POST, POST, then one that needs no store, then one that reads it.
+/// Two POSTs, then a request that needs no store, then one that reads it.
 fn pipelined() -> Vec<u8> {
     let mut bytes = post("c", "first");
     bytes.extend(post("c", "second"));
@@ -218,7 +218,7 @@ fn lists_wait_their_turn_for_what_may_be_unsent() {
     options.config.limits.outboxes_bytes_max = 1;
     options.engine.delay_settles = 3;
     let mut world = World::new(options, 1);
-    // Less would need no room.
+    // A smaller one would need no room.
     Peer::connect(&mut world).post("c", &format!("k0 {}", "x".repeat(20_000)));
     world.rest();
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&mut world)).collect();
@@ -300,7 +300,7 @@ fn a_page_that_meets_a_full_socket_is_not_read_again_until_there_is_room() {
         publisher.post("c", &format!("k{number}"));
     }
     world.rest();
-    // A socket that holds the handshake and then one frame to the byte.
+    // A socket that holds exactly the handshake and one frame.
     let mut sizing = Peer::connect(&mut world);
     sizing.shake_hands("/api/ws/c", Some("message-00000"), &mut world);
     world.rest();
@@ -334,7 +334,7 @@ fn who_catches_up_is_read_meanwhile() {
     world.rest();
     let mut peer = Peer::connect(&mut world);
     peer.shake_hands("/api/ws/c", Some("message-00000"), &mut world);
-    // Its outbox is over the limit when it speaks.
+    // Its outbox is over the limit when it sends.
     peer.wire.borrow_mut().set_room(10);
     world.rest();
     peer.say_frame(PING, b"");
@@ -423,7 +423,7 @@ fn idle_connections_hold_nothing() {
     publisher.post("c", "k0");
     peers[2].publish("k1");
     peers[1].say_frame(2, b"back");
-    // In two parts: what is kept between them is let go, too.
+    // In two parts: the bytes that are kept between them are freed too.
     let half = post("c", "k2 in two parts");
     publisher.say(&half[..30]);
     world.rest();

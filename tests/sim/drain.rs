@@ -1,4 +1,4 @@
-//! How a crowd is sent away, and comes again.
+//! How a crowd is disconnected at a shutdown, and how it returns.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::world::World;
 
 const CROWD: usize = 200;
 
-/// A world with a crowd on its channels, and that long to go.
+/// A world with a crowd on its channels, and this much time to shut down.
 fn crowded(drain_ms: u32) -> (World, Vec<Peer>) {
     let mut options = Options::default();
     options.config.timeouts.drain_ms = drain_ms;
@@ -20,7 +20,8 @@ fn crowded(drain_ms: u32) -> (World, Vec<Peer>) {
     (world, peers)
 }
 
-/// Passes so many milliseconds; returns who was closed in which of them. Each answers, and goes.
+/// Passes this many milliseconds; returns which clients were closed in each of them. Each answers its Close
+/// and leaves.
 fn closed_in(milliseconds: usize, world: &mut World, peers: &mut [Peer]) -> Vec<Vec<usize>> {
     let mut closed = Vec::new();
     for _ in 0..milliseconds {
@@ -44,7 +45,7 @@ fn a_crowd_goes_one_by_one_in_an_order_of_chance() {
     for _ in 0..2 {
         let (mut world, mut peers) = crowded(60_000);
         if orders.is_empty() {
-            // Another state of what chance depends on.
+            // Another state of the random generator.
             let mut other = Peer::connect(&mut world);
             other.say(&request("GET", "/api/health", "", "", ""));
             world.rest();
@@ -52,7 +53,7 @@ fn a_crowd_goes_one_by_one_in_an_order_of_chance() {
         }
         world.shut_down();
         let closed = closed_in(CROWD, &mut world, &mut peers);
-        // Evenly: a place may be empty, and two milliseconds may fall together.
+        // Evenly: an index may be unused, and two milliseconds may coincide.
         for quarter in closed.chunks(CROWD / 4) {
             let gone = quarter.iter().map(Vec::len).sum::<usize>();
             assert!((CROWD / 8..CROWD * 3 / 8).contains(&gone), "{closed:?}");
@@ -90,7 +91,7 @@ fn who_is_still_there_is_served() {
     world.shut_down();
     world.pass(1);
     posting.say(&post[30..]);
-    // Of those on the channel.
+    // One of those on the channel.
     peers[2].publish("k1");
     world.rest();
     let mut told = 0;
@@ -131,7 +132,7 @@ fn who_is_told_when_comes_when_all_are_gone_and_not_all_at_once() {
         world.pass(1);
     }
     assert_eq!(comes_at.len(), CROWD);
-    // From half a second after the last has gone on, in as much time as they took to go.
+    // From half a second after the last one has left, within the time that leaving took.
     assert!(comes_at.iter().all(|at| (550..=600).contains(at)), "{comes_at:?}");
     for tenth in 0..10 {
         let within = 550_u64 + tenth * 5..555 + tenth * 5;
@@ -140,14 +141,14 @@ fn who_is_told_when_comes_when_all_are_gone_and_not_all_at_once() {
     }
 }
 
-/// Seed 15374: a connection that is sent away while it is queued was queued once more, to read its end.
+/// Seed 15374: a connection that was closed while it was queued was queued a second time, to read its end.
 #[test]
 fn who_is_sent_away_while_it_is_queued_is_read_once_in_a_turn() {
     let mut options = Options::default();
     options.config.limits.outbox_bytes_max = 1;
     options.config.budgets.read_bytes_per_connection = 1;
     let mut world = World::new(options, 1);
-    // It takes its response in parts, so that what it says next is not read before it has all of it.
+    // It takes its response in parts, so that its next bytes are not read before it has all of it.
     let mut peer = Peer::with_manners(Manners { down_max: 100, ..Manners::default() }, &mut world);
     peer.say(&request("GET", "/api/health", "first", "", ""));
     world.rest();
@@ -155,7 +156,7 @@ fn who_is_sent_away_while_it_is_queued_is_read_once_in_a_turn() {
     world.shut_down();
     while !peer.is_over() {
         assert!(peer.sip(100) > 0, "the response goes on");
-        // Each turn is checked: what it reads of a connection is within the budget.
+        // Every turn is checked: what it reads of a connection is within the budget.
         world.rest();
     }
     assert_eq!(peer.responses().iter().map(|response| response.status).collect::<Vec<_>>(), [200]);

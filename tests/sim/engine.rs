@@ -1,5 +1,5 @@
-//! The engine of one server: what was handed to it and not committed dies with it.
-//! It can be late and can fail, and it tells of what other servers committed.
+//! The engine of one server. Records that it was handed and has not committed die with it. It can be late and
+//! can fail, and it reports what other servers have committed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -14,10 +14,10 @@ use crate::model::Ledger;
 use crate::options::EngineOptions;
 use crate::store::{Append, Store};
 
-/// How long after a failure it looks by itself whether that is over.
+/// How long after a failure it checks by itself whether that is over.
 const PROBE_INTERVAL_MS: u64 = 1_000;
 
-/// An answer on its way out.
+/// An answer that is held back.
 #[derive(Debug)]
 struct Held {
     settle: u64,
@@ -30,15 +30,15 @@ pub(crate) struct NodeEngine {
     host: Rc<Host>,
     ledger: Rc<RefCell<Ledger>>,
     options: EngineOptions,
-    /// As the store knew them when the process began.
+    /// The terms that the store knew when the process began.
     terms: Terms,
     random: fastrand::Rng,
     settles: u64,
-    /// What waits for its commit, with the settle in which that is due.
+    /// Appends that await their commit, with the settle in which that is due.
     appends: VecDeque<(u64, Append)>,
     questions: VecDeque<(Query, Ticket)>,
     held: VecDeque<Held>,
-    /// Tickets of lists that are asked for.
+    /// Tickets of pending queries for lists.
     lists: BTreeSet<u64>,
     health: Health,
     probe_at_ms: u64,
@@ -86,7 +86,7 @@ impl NodeEngine {
         self.held.push_back(Held { settle, ready_at_ms, answer });
     }
 
-    /// Takes note of what others have committed.
+    /// Reads what other servers have committed.
     fn follow(&mut self) {
         let commits = self.store.borrow().commits[self.host.seen.get()..].to_vec();
         self.host.seen.set(self.host.seen.get() + commits.len());
@@ -123,7 +123,7 @@ impl NodeEngine {
             }
         };
         self.host.seen.set(self.store.borrow().commits.len());
-        // Killed here, it has committed and nobody was told.
+        // If it is killed here, it has committed and told nobody.
         if self.host.step() {
             for answer in answers {
                 self.hold(answer);
@@ -146,7 +146,7 @@ impl NodeEngine {
         self.hold(answer);
     }
 
-    /// Whether what is in front may be told.
+    /// Whether the first answer may be returned.
     fn is_ready(&self) -> bool {
         let now_ms = self.host.shared.now_ms.get();
         self.held.front().is_some_and(|held| held.settle <= self.settles && held.ready_at_ms <= now_ms)

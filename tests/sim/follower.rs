@@ -1,6 +1,6 @@
-//! A client of `polecat.v1`, written from PROTOCOL 14: it checks the order of what
-//! it is told, follows over gaps and restarts, and sends what was not acknowledged
-//! again under the same key until it is.
+//! A client of `polecat.v1`, written from PROTOCOL 14. It checks the order of the messages that it gets,
+//! follows over gaps and restarts, and sends unacknowledged messages again with the same key until they are
+//! acknowledged.
 
 use std::collections::VecDeque;
 
@@ -12,10 +12,10 @@ use crate::model::{EVENTS, Ledger, Run, parse_id};
 use crate::position::{Asked, Position};
 use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade_v1};
 
-/// What the server says of itself.
+/// The server's own messages.
 const CONTROL: [&str; 8] = ["hello", "resumed", "gap", "live", "ack", "error", "reconnect", "heartbeat"];
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Handshake,
@@ -25,14 +25,14 @@ enum Stage {
         is_resumable: bool,
     },
     Replay,
-    /// Nothing was asked for: `live` is next.
+    /// It did not ask to resume: `live` is next.
     LiveAtOnce,
     Live,
     Closing,
     Closed(u16),
 }
 
-/// Something to be stored once.
+/// A message to be stored once.
 #[derive(Debug)]
 struct Unsettled {
     key: String,
@@ -41,13 +41,13 @@ struct Unsettled {
 }
 
 impl Unsettled {
-    /// It has to be sent again.
+    /// It must be sent again.
     fn cut(&mut self) {
         self.is_in_flight = false;
     }
 }
 
-/// A message on its way, with the `id` that it bears.
+/// A message in flight, with its `id`.
 #[derive(Debug)]
 struct Said {
     id: Option<String>,
@@ -60,14 +60,14 @@ pub(crate) struct Follower {
     stage: Stage,
     asked: Option<Asked>,
     run: Option<Run>,
-    /// What it knows of the store's health.
+    /// The health of the store as it was reported.
     told: Option<Told>,
     position: Position,
     /// `oldest` and `newest` of `hello`.
     kept: (u64, u64),
     said: VecDeque<Said>,
     unsettled: Vec<Unsettled>,
-    /// Errors that are due, with the `id` that they bear.
+    /// Errors that are due, with their `id`.
     wrong: VecDeque<(&'static str, Value)>,
     count: u32,
     pongs_due: u32,
@@ -108,7 +108,7 @@ impl Follower {
         link.say(&frame);
     }
 
-    /// What was on its way when a connection ended is sent again.
+    /// Messages in flight when a connection ended are sent again.
     fn cut(&mut self) {
         self.said.clear();
         self.wrong.clear();
@@ -143,7 +143,7 @@ impl Follower {
         self.said.push_back(Said { id: Some(id), key: Some(key) });
     }
 
-    /// Says something: a message to be stored once, one that nobody waits for, or one that is none.
+    /// Sends something: a message to be stored once, one that nobody waits for, or an invalid one.
     fn speak(&mut self, link: &mut Link, context: &mut Context<'_>) {
         self.count += 1;
         let key = format!("{}-{}", self.name, self.count);
@@ -250,7 +250,7 @@ impl Follower {
         let stage = self.stage;
         let mut ledger = context.ledger.borrow_mut();
         let run = self.run.as_mut().expect("hello comes first");
-        // Who has said goodbye may be told anything that was on its way.
+        // A client that has sent its Close may get anything that was in flight.
         let is_leaving = stage == Stage::Closing;
         let is_later = matches!(stage, Stage::Replay | Stage::Live) || (is_leaving && cursor > run.after);
         if kind == "gap" && is_later {
@@ -261,7 +261,7 @@ impl Follower {
         self.position.stand_at(cursor);
         let (era, stream, newest) = (run.era, &*self.stream.clone(), self.kept.1);
         match kind {
-            // What it had may not be what it goes on from.
+            // Messages that it had may not be in the database that it continues with.
             "resumed" | "gap" if is_leaving => self.position.forget(),
             _ if is_leaving => {}
             "resumed" => {
@@ -358,7 +358,7 @@ impl Follower {
         self.position.greet(&epoch, cursor, self.asked.as_ref());
     }
 
-    /// Takes out the message that bears `id`; answers come in the order of the messages.
+    /// Removes the message with `id`; answers come in the order of the messages.
     fn take_said(&mut self, id: &Value) -> Said {
         let id = (!id.is_null()).then(|| id.to_string());
         while let Some(said) = self.said.pop_front() {
@@ -380,7 +380,7 @@ fn take_later_gap(run: &mut Run, ledger: &Ledger, stream: &str, payload: &Value,
 
 impl Behaviour for Follower {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
-        // Who was turned away does not come again at once.
+        // A client that was refused does not return at once.
         let waits = self.is_turned_away && context.random.u32(..10) > 0;
         if waits || context.mood == Mood::Leaving || context.is_over {
             return None;

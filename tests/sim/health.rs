@@ -1,4 +1,4 @@
-//! The health of the store, as who is on `/ws` must hear of it (PROTOCOL 15.3).
+//! The health of the store, as clients of `/ws` must be told (PROTOCOL 15.3).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use polecat::store::engine::Health;
 
 use crate::pipe::Wire;
 
-/// Every health that the engine of one life of a server had at the end of a turn, in order.
+/// Every health that the engine had at the end of a turn, in order, during one life of a server.
 #[derive(Debug)]
 pub(crate) struct HealthLog(RefCell<Vec<String>>);
 
@@ -18,7 +18,7 @@ impl Default for HealthLog {
 }
 
 impl HealthLog {
-    /// A turn ends with this one.
+    /// A turn ends with this health.
     pub(crate) fn note(&self, health: &Health) {
         let payload = payload(health);
         let mut log = self.0.borrow_mut();
@@ -27,7 +27,7 @@ impl HealthLog {
         }
     }
 
-    /// The place of what is the case now.
+    /// The index of the current health.
     pub(crate) fn newest(&self) -> usize {
         self.0.borrow().len() - 1
     }
@@ -40,13 +40,13 @@ fn payload(health: &Health) -> String {
     }
 }
 
-/// What one connection has heard.
+/// The healths that one connection was told.
 #[derive(Debug)]
 pub(crate) struct Told {
     log: Rc<HealthLog>,
-    /// What was the case when it joined at the latest: of all after it, it must hear.
+    /// The health when it joined, at the latest: it must be told of all later ones.
     joined: usize,
-    /// What was the case when it joined at the earliest, or when it was told last.
+    /// The health when it joined, at the earliest, or when it was last told.
     since: usize,
     is_told: bool,
 }
@@ -59,7 +59,7 @@ impl Told {
         Self { log, joined: first_write.health, since: first_write.health_before, is_told: false }
     }
 
-    /// Takes in a `health_status`: a change that it was not told of yet.
+    /// Takes in a `health_status`: it must be a change that was not reported yet.
     pub(crate) fn take(&mut self, text: &str) {
         let log = self.log.0.borrow();
         let is_said = |payload: &String| {
@@ -74,8 +74,8 @@ impl Told {
         self.is_told = true;
     }
 
-    /// Whether the store works, and this connection knows what it must. Where the
-    /// health changes again before all are told, the last word is enough.
+    /// Whether the store works, and this connection knows everything that it must. If the health changes
+    /// again before all clients are told, the last change is enough.
     pub(crate) fn is_through(&self) -> bool {
         let log = self.log.0.borrow();
         let newest = log.len() - 1;

@@ -1,10 +1,10 @@
-//! What is read and counted of history, and for whom.
+//! Which history is read and counted, and for which clients.
 
 use crate::options::Options;
 use crate::peer::Peer;
 use crate::world::World;
 
-/// Questions that the engine has at once.
+/// Queries that the engine has at once.
 const READS: usize = 2;
 
 /// A world with 20 messages on a channel, whose engine answers after a second.
@@ -52,7 +52,7 @@ fn those_who_stay_are_answered_in_their_turn() {
     for peer in peers.iter().step_by(2) {
         peer.wire.borrow_mut().abort();
     }
-    // Counts, and then pages, two in a second.
+    // First counts and then pages, two per second.
     world.pass(10_000 * 2);
     for (after, peer) in peers.iter_mut().enumerate().skip(1).step_by(2) {
         let count = format!("\"count\":{}", 20 - after);

@@ -1,12 +1,12 @@
-//! What one life of a server shares with its sockets and its engine: what time it
-//! is, what it has told of, and the moment of its death.
+//! The state that one life of a server shares with its sockets and its engine: the time, what was announced,
+//! and the moment of its death.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::health::HealthLog;
 
-/// What all servers of a world have in common.
+/// The state that all servers of a world share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     /// The virtual time.
@@ -15,7 +15,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Cell<bool>,
     /// How many terms have begun, in all eras.
     pub(crate) terms: Cell<u64>,
-    /// Oldest message id and oldest event id that the store keeps.
+    /// The oldest message id and the oldest event id that the store keeps.
     pub(crate) oldest: Cell<[u64; 2]>,
     /// Reads, writes, edges, accepts, ends and resets of all sockets.
     pub(crate) socket_events: Cell<u64>,
@@ -27,16 +27,16 @@ impl Shared {
     }
 }
 
-/// What one turn asked of the engine.
+/// The demands of one turn on the engine.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Demand {
     /// Records to be stored.
     pub(crate) appends: usize,
     /// Answers that the engine may look up.
     pub(crate) reads: usize,
-    /// Records of the largest page.
+    /// The most records of a page.
     pub(crate) page_records: usize,
-    /// Weight at which that ends.
+    /// The weight at which a page ends.
     pub(crate) page_bytes: usize,
 }
 
@@ -44,24 +44,24 @@ pub(crate) struct Demand {
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) shared: Rc<Shared>,
-    /// Newest message id and newest event id that the engine has told the server.
+    /// The newest message id and the newest event id that the engine has reported to the server.
     pub(crate) announced: Cell<[u64; 2]>,
     /// When the oldest answer that is held back will be ready.
     pub(crate) ready_at_ms: Cell<Option<u64>>,
-    /// The era of the store in which it lives, and what its clients are told as `epoch`.
+    /// The era of the store that it lives in, and the `epoch` that its clients are told.
     pub(crate) era: Cell<usize>,
     pub(crate) epoch: RefCell<String>,
     /// How many commits of the store the engine has seen.
     pub(crate) seen: Cell<usize>,
-    /// What became of the store's health.
+    /// The history of the store's health.
     pub(crate) health: Rc<HealthLog>,
-    /// Lists of messages that the engine has yet to answer.
+    /// Queries for lists of messages that the engine has yet to answer.
     pub(crate) lists: Cell<usize>,
-    /// How many answers the engine gave.
+    /// The number of answers of the engine.
     pub(crate) answers: Cell<u64>,
-    /// How many questions it was asked.
+    /// The number of queries to the engine.
     pub(crate) questions: Cell<u64>,
-    /// What the server asked of the engine in this turn.
+    /// The server's demands on the engine in this turn.
     pub(crate) demand: Cell<Demand>,
     /// Steps until the process dies; a step is a socket call or a part of a settle.
     fuse: Cell<Option<u32>>,
@@ -73,13 +73,13 @@ impl Host {
         Self { shared: Rc::clone(shared), ..Self::default() }
     }
 
-    /// The process dies after so many steps.
+    /// The process dies after this many steps.
     pub(crate) fn light(&self, steps: u32) {
         self.fuse.set(Some(steps));
     }
 
-    /// One step of the process. Returns whether it still lives: nothing that the
-    /// dead do reaches anybody.
+    /// One step of the process. Returns whether it is still alive: the actions of a dead process reach
+    /// nobody.
     pub(crate) fn step(&self) -> bool {
         match self.fuse.get() {
             Some(0) => self.dead.set(true),

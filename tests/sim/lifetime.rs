@@ -1,22 +1,22 @@
-//! How long a connection may last, reckoned from what went over it (PROTOCOL 9.3, 11.6, 11.7, 13.4).
-//! All times are by the attended clock.
+//! How long a connection may last, calculated from its traffic (PROTOCOL 9.3, 11.6, 11.7, 13.4). All times
+//! are by the clock that does not count stalls.
 
 use polecat::base::config::Timeouts;
 
 use crate::pipe::{Wire, Work};
 
-/// What the peer has done, and when.
+/// The peer's actions, and their times.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetime {
     accepted_ms: u64,
-    /// The last sign of life: something was read, or there was room again.
+    /// The last sign of life: something was read, or there was new room.
     heard_ms: u64,
     /// The first read since the server last wrote.
     asked_ms: Option<u64>,
     written_ms: Option<u64>,
     /// When the server ended its half.
     ended_ms: Option<u64>,
-    /// When it last was the server that had something to do.
+    /// When the server last had something to do itself.
     excused_ms: u64,
 }
 
@@ -32,12 +32,12 @@ impl Lifetime {
         }
     }
 
-    /// There is room again, or is said to be.
+    /// There is room again, or the socket claims so.
     pub(crate) const fn hear(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
     }
 
-    /// Takes note of what a turn did.
+    /// Records the work of a turn.
     pub(crate) const fn note(&mut self, work: Work, now_ms: u64) {
         if work.read_bytes > 0 {
             self.heard_ms = now_ms;
@@ -50,7 +50,7 @@ impl Lifetime {
         }
     }
 
-    /// Checks that the connection is there rightly.
+    /// Checks that the connection may still be open.
     pub(crate) fn check(
         &mut self,
         wire: &Wire,
@@ -62,7 +62,7 @@ impl Lifetime {
         if wire.has_server_ended() && self.ended_ms.is_none() {
             self.ended_ms = Some(now_ms);
         }
-        // Bytes that wait for the server while it could read them are its own matter.
+        // If the server could read bytes, their waiting is its own fault.
         if is_excused || (wire.has_unread() && !wire.is_full()) {
             self.excused_ms = now_ms;
         }
@@ -74,9 +74,10 @@ impl Lifetime {
         );
     }
 
-    /// What is waited for now, since when, and how long.
+    /// The current time-out: its name, since when it runs, and its length.
     fn patience(&self, wire: &Wire, timeouts: &Timeouts) -> (&'static str, u64, u32) {
-        // It is asked before two and a half intervals are over, and given up one later.
+        // The client gets a Ping before two and a half intervals have passed, and is closed one interval
+        // later.
         let silence_ms = timeouts.heartbeat_interval_ms * 7 / 2;
         let written_ms = self.written_ms.unwrap_or(self.accepted_ms);
         if let Some(ended_ms) = self.ended_ms {
@@ -86,7 +87,7 @@ impl Lifetime {
             return ("the Close", written_ms, timeouts.close_ms);
         }
         if wire.is_full() {
-            // What could not be sent yet may be a Close, or the answer to a handshake.
+            // The unsent bytes may be a Close, or the response to a handshake.
             let longest_ms = silence_ms.max(timeouts.close_ms).max(timeouts.request_ms);
             let is_open = wire.outflow.is_websocket();
             let since_ms = if is_open { written_ms.max(self.heard_ms) } else { written_ms };
@@ -98,7 +99,7 @@ impl Lifetime {
         match (self.written_ms, self.asked_ms) {
             (None, _) => ("the first request", self.accepted_ms, timeouts.handshake_ms),
             (Some(_), Some(asked_ms)) => ("the rest of a request", asked_ms, timeouts.request_ms),
-            // What came with the request before may be the beginning of the next.
+            // Bytes behind the request before may be the beginning of the next.
             (Some(written_ms), None) => {
                 ("the next request", written_ms, timeouts.keep_alive_ms.max(timeouts.request_ms))
             }

@@ -1,4 +1,4 @@
-//! `polecat load` against the server in simulated time: what it counts over a time is exact here, and depends on no
+//! `polecat load` against the server in simulated time: its counts are exact here, and do not depend on a
 //! machine. docs/load.md, "Load tests".
 
 use std::collections::VecDeque;
@@ -80,7 +80,8 @@ fn plan(workload: Workload, target: &str, connections: u32, run_ms: u64) -> Plan
     }
 }
 
-/// Runs the plan to its end, a millisecond at a time. The server stands still for the milliseconds of `stall`.
+/// Runs the plan to its end, a millisecond at a time. The server is stalled during the milliseconds of
+/// `stall`.
 fn run(options: Options, plan: Plan, stall: std::ops::Range<u64>) -> Driver<End> {
     let peers = plan.peers();
     let mut world = World::new(options, 1);
@@ -110,7 +111,7 @@ fn run(options: Options, plan: Plan, stall: std::ops::Range<u64>) -> Driver<End>
     driver
 }
 
-/// That everything came, and nobody was ended who kept the rules.
+/// Checks that everything arrived, and that no well-behaved connection was closed.
 fn expect_good(driver: &Driver<End>) {
     let tally = driver.tally();
     assert_eq!((driver.order().faults, tally.wrong), (Faults::default(), 0));
@@ -126,7 +127,8 @@ fn who_is_idle_answers_every_second_heartbeat_and_stays() {
     let driver = run(options, plan, 0..0);
     expect_good(&driver);
     let tally = driver.tally();
-    // Four intervals are over: each has got four heartbeats, and was asked with the second and the fourth.
+    // Four intervals have passed: each client has got four heartbeats, and a Ping with the second and the
+    // fourth.
     assert_eq!((driver.alive(), tally.handshakes, tally.pings, tally.other_texts), (50, 50, 100, 200));
     assert_eq!((tally.pongs, tally.operations), (0, 300));
 }
@@ -136,7 +138,7 @@ fn who_publishes_after_a_time_of_idling_comes_only_then() {
     let mut plan = plan(Workload::Idle, "/api/ws/room", 20, 1_000);
     (plan.depth, plan.messages_max) = (u32::MAX, Some(1));
     let mut options = Options::default();
-    // One that says nothing for so long is ended.
+    // A client that is silent for so long is closed.
     options.config.timeouts.handshake_ms = 500;
     let driver = run(options, plan, 0..0);
     expect_good(&driver);
@@ -152,13 +154,14 @@ fn what_is_due_by_the_rate_is_sent_and_counts_from_when_it_was_due() {
         (plan.rate, plan.warm_up_us) = (Some(200.0), 100_000);
         let driver = run(Options::default(), plan, stall);
         expect_good(&driver);
-        // Every five milliseconds, from the first of the warm-up to the last of the time that counts.
+        // Every five milliseconds, from the first of the warm-up to the last of the measured time.
         assert_eq!(driver.tally().published, 181);
         driver.tally().latencies.summary().expect("deliveries")
     };
     let latency = due(0..0);
     assert!(latency.max <= 5_000, "{latency:?}");
-    // A stall of half a second is seen by the hundred of 160 that were due meanwhile; a closed loop would see one.
+    // A stall of half a second is seen by the hundred of 160 that were due in the meantime; a closed loop
+    // would see one.
     let latency = due(200..700);
     assert!((490_000..=505_000).contains(&latency.max), "{latency:?}");
     assert!((390_000..=430_000).contains(&latency.p90), "{latency:?}");

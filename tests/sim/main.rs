@@ -1,10 +1,8 @@
-//! The simulator: servers turn by turn, over simulated sockets, on one store, in time
-//! that is handed in, with clients that are modelled, all from one seed, and a
-//! model of its own that decides.
+//! The simulator. It runs servers turn by turn, over simulated sockets, on one store, in virtual time, with
+//! modelled clients, all from one seed, and judges them by a model of its own.
 //!
-//! `POLECAT_SEEDS=n` runs n seeds, `POLECAT_SIM_SECONDS=n` as many as there is time
-//! for; `POLECAT_SEED=s` runs one again. Each prints `SEED=` before it begins, and
-//! those that fail are named at the end.
+//! `POLECAT_SEEDS=n` runs n seeds, and `POLECAT_SIM_SECONDS=n` as many as there is time for; `POLECAT_SEED=s`
+//! repeats one. Each prints `SEED=` before it begins, and the failed ones are listed at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod breaker;
@@ -50,10 +48,10 @@ use total::Total;
 /// Seeds of an ordinary run.
 const SEEDS_DEFAULT: u64 = 100;
 
-/// Seeds from which on a run must have been everywhere.
+/// From this number of seeds on, a run must have covered everything.
 const SEEDS_WHOLE: u64 = 2_000;
 
-/// Socket events of such a run, at least.
+/// The least number of socket events of such a run.
 const SOCKET_EVENTS_MIN: u64 = 10_000_000;
 
 const THREADS: usize = 2;
@@ -63,8 +61,8 @@ fn variable(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number, not {value}")))
 }
 
-/// Runs seeds from `first` on while `goes_on` says so. Each is a world of its own,
-/// so that nothing depends on which thread runs it.
+/// Runs seeds from `first` on while `goes_on` returns true. Each is a world of its own, so nothing depends on
+/// which thread runs it.
 fn run_all(first: u64, goes_on: impl Fn(u64) -> bool + Sync) -> Total {
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let (total, failures) = (Mutex::new(Total::default()), Mutex::new(Vec::new()));
@@ -113,7 +111,7 @@ fn whatever_happens_everyone_gets_what_is_due_once_and_in_order() {
         assert!(total.socket_events >= SOCKET_EVENTS_MIN, "only {} socket events", total.socket_events);
         return;
     }
-    // Not by `eprintln`, which is shown of failures only.
+    // Not with `eprintln`, which is shown only for failures.
     let why =
         format!("{} seeds are fewer than {SEEDS_WHOLE}: that all was visited is not checked", total.runs);
     writeln!(std::io::stderr(), "{why}").unwrap();

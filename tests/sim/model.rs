@@ -1,5 +1,5 @@
-//! What must be: the record of all that was committed, and what each kind of
-//! peer may see of it. Nothing here asks the server.
+//! The truth: the record of everything that was committed, and what each kind of peer may see of it. Nothing
+//! here asks the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -7,10 +7,10 @@ use std::rc::Rc;
 use polecat::store::engine::{Answer, Record};
 use serde_json::Value;
 
-/// The name under which the events are kept; no channel is called so.
+/// The key of the events; no channel has this name.
 pub(crate) const EVENTS: &str = "";
 
-/// What the ids of a stream begin with (PROTOCOL 2.4).
+/// The prefix of the ids of a stream (PROTOCOL 2.4).
 pub(crate) fn prefix(stream: &str) -> &'static str {
     if stream == EVENTS { "event-" } else { "message-" }
 }
@@ -22,45 +22,46 @@ pub(crate) fn parse_id(stream: &str, value: &Value) -> u64 {
     digits.parse().expect("an id is a number")
 }
 
-/// What was committed, and what the engines have said. Every publish bears a key
-/// of its own: what its content begins with, or the type of its event.
+/// Everything that was committed, and what the engines have reported. Every publish has a key of its own: the
+/// beginning of its content, or the type of its event.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// A new one begins whenever the disk goes back; the last one goes on.
+    /// A new one begins whenever the disk goes back; the last one is current.
     eras: Vec<Era>,
     /// How long a key is remembered.
     pub(crate) window_ms: u64,
     /// How many appends were refused.
     pub(crate) refused: u64,
-    /// How many questions failed, pages among them.
+    /// How many queries failed, including those for pages.
     pub(crate) failures: u64,
-    /// How many pages were given.
+    /// How many pages were returned.
     pub(crate) pages: u64,
-    /// How many appends were taken in by a server that crashed before their commit, or went with the disk.
+    /// How many appends were taken in by a server that crashed before their commit, or were lost with the
+    /// disk.
     pub(crate) lost: u64,
-    /// How many resumes went on in another term, and how many gaps were told because the disk went back.
+    /// How many resumes crossed terms, and how many gaps came because the disk went back.
     pub(crate) resumes_across_terms: u64,
     pub(crate) gaps_of_terms: u64,
-    /// Bytes of all that was committed, as its subscribers see it.
+    /// Bytes of everything that was committed, as subscribers see it.
     pub(crate) bytes: usize,
     records: usize,
 }
 
-/// All that the disk had, from the first record on.
+/// Everything that the disk had, from the first record on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Era {
     streams: BTreeMap<String, Vec<Entry>>,
-    /// Under which ids each key was committed, and when by the monotonic clock.
+    /// The ids under which each key was committed, and the monotonic times.
     committed: BTreeMap<String, Vec<(u64, u64)>>,
     newest: [u64; 2],
     oldest: [u64; 2],
-    /// What was told to be stored, with its id.
+    /// What was acknowledged as stored, with its id.
     acknowledged: BTreeSet<(String, u64)>,
     /// The names of the terms, with the first ids that belong to each.
     terms: Vec<(String, [u64; 2])>,
 }
 
-/// A record as its subscribers see it.
+/// A record as subscribers see it.
 #[derive(Debug, Clone)]
 struct Entry {
     id: u64,
@@ -72,7 +73,7 @@ impl Ledger {
         Self { eras: vec![Era { newest, ..Era::default() }], window_ms, ..Self::default() }
     }
 
-    /// The place of the era that goes on.
+    /// The index of the current era.
     pub(crate) fn era(&self) -> usize {
         self.eras.len() - 1
     }
@@ -81,12 +82,12 @@ impl Ledger {
         self.eras.last_mut().expect("there is always one")
     }
 
-    /// What the disk has now.
+    /// The current contents of the disk.
     pub(crate) fn moment(&self) -> Era {
         self.eras[self.era()].clone()
     }
 
-    /// The disk has what it had then.
+    /// The disk goes back to its contents at that moment.
     pub(crate) fn go_back(&mut self, moment: Era) {
         let records = |era: &Era| era.streams.values().map(Vec::len).sum::<usize>();
         self.lost += (records(&self.eras[self.era()]) - records(&moment)) as u64;
@@ -99,21 +100,21 @@ impl Ledger {
         self.now().terms.push((name.to_owned(), first));
     }
 
-    /// The last id that means the same in `era` and to a client that was told this epoch (PROTOCOL 14.3).
+    /// The last id that means the same in `era` and to a client with this epoch (PROTOCOL 14.3).
     pub(crate) fn agreed(&self, era: usize, epoch: &str, stream: &str) -> Option<u64> {
         let terms = &self.eras[era].terms;
         let place = terms.iter().position(|(name, _)| name == epoch)?;
         Some(terms.get(place + 1).map_or(u64::MAX, |(_, first)| first[usize::from(stream == EVENTS)] - 1))
     }
 
-    /// What the subscribers of `stream` see as that id in `era`.
+    /// What subscribers of `stream` see as that id in `era`.
     pub(crate) fn text(&self, era: usize, stream: &str, id: u64) -> Option<&Rc<str>> {
         let entries = self.stream(era, stream);
         let place = entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
         Some(&entries[place].text)
     }
 
-    /// Writes down what an engine says.
+    /// Records what an engine reports.
     pub(crate) fn note(&mut self, answer: &Answer) {
         match answer {
             Answer::Refused { .. } => self.refused += 1,
@@ -123,7 +124,7 @@ impl Ledger {
         }
     }
 
-    /// Writes down what is committed.
+    /// Records a commit.
     pub(crate) fn commit(&mut self, id: u64, record: &Record, now_ms: u64) {
         let (which, stream, key, text) = match record {
             Record::Message(message) => {
@@ -155,7 +156,8 @@ impl Ledger {
         let entry = Entry { id, text: Rc::from(text) };
         era.streams.entry(stream.to_owned()).or_default().push(entry);
         let before = era.committed.entry(key.to_owned()).or_default();
-        // A key is good for its window, whatever is done to the wall clock, and for as long as its record is kept.
+        // A key is valid for its window, whatever is done to the wall clock, and as long as its record is
+        // kept.
         if let Some((first, stored_ms)) = before.last() {
             let is_over = now_ms - stored_ms >= window_ms;
             assert!(is_over || *first < era.oldest[which], "{key} is stored twice");
@@ -163,12 +165,12 @@ impl Ledger {
         before.push((id, now_ms));
     }
 
-    /// Only these and newer ids are kept from now on.
+    /// From now on, only these and newer ids are kept.
     pub(crate) fn keep_from(&mut self, oldest: [u64; 2]) {
         self.now().oldest = oldest;
     }
 
-    /// A publisher was told by a server of `era` that `key` is stored as `id`.
+    /// A server of `era` has told a publisher that `key` is stored as `id`.
     pub(crate) fn acknowledge(&mut self, era: usize, key: &str, id: u64) {
         let era = &mut self.eras[era];
         let ids = era.committed.get(key);
@@ -177,7 +179,7 @@ impl Ledger {
         era.acknowledged.insert((key.to_owned(), id));
     }
 
-    /// Everything that was acknowledged is in `stored`, what is there now, exactly once.
+    /// Everything that was acknowledged is in `stored`, the current contents, exactly once.
     pub(crate) fn check_store<'a>(&self, stored: impl Iterator<Item = (u64, &'a Record)>) {
         let mut counts: BTreeMap<(String, u64), u32> = BTreeMap::new();
         for (id, record) in stored {
@@ -192,7 +194,7 @@ impl Ledger {
         }
     }
 
-    /// Whether anything was committed under that key.
+    /// Whether anything was committed with that key.
     pub(crate) fn is_stored(&self, era: usize, key: &str) -> bool {
         self.eras[era].committed.contains_key(key)
     }
@@ -202,7 +204,7 @@ impl Ledger {
         self.eras[era].newest[usize::from(stream == EVENTS)]
     }
 
-    /// The oldest id that is kept, of events or of messages.
+    /// The oldest kept id, of events or of messages.
     pub(crate) fn oldest(&self, era: usize, stream: &str) -> u64 {
         self.eras[era].oldest[usize::from(stream == EVENTS)]
     }
@@ -222,17 +224,17 @@ impl Ledger {
     }
 }
 
-/// What one subscriber has yet to see, from its join or resume point on.
+/// The records that one subscriber has yet to see, from its join or resume point on.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    /// In which its server lives.
+    /// The era of its server.
     pub(crate) era: usize,
     stream: String,
     /// The id up to which it has seen everything.
     pub(crate) after: u64,
-    /// The index in the stream of what must come next.
+    /// The index in the stream of the record that must come next.
     next: usize,
-    /// Whether it is told of what was deleted before its turn came (PROTOCOL 14.3).
+    /// Whether it is told of records that were deleted before they were sent (PROTOCOL 14.3).
     is_told: bool,
 }
 
@@ -247,7 +249,7 @@ impl Run {
         Self { is_told: true, ..Self::after(ledger, era, stream, after) }
     }
 
-    /// Leaves out what was deleted, where that may be done in silence.
+    /// Skips deleted records, if that may happen silently.
     fn pass_deleted(&mut self, ledger: &Ledger, until: impl Fn(&Entry) -> bool) {
         let entries = ledger.stream(self.era, &self.stream);
         while !self.is_told
@@ -259,7 +261,7 @@ impl Run {
         }
     }
 
-    /// Takes in one broadcast: it must be the next record, to the byte.
+    /// Takes in one broadcast: it must be the next record, byte for byte.
     pub(crate) fn take(&mut self, ledger: &Ledger, text: &str) {
         self.pass_deleted(ledger, |entry| *entry.text == *text);
         let Some(entry) = ledger.stream(self.era, &self.stream).get(self.next) else {
@@ -270,8 +272,8 @@ impl Run {
         self.next += 1;
     }
 
-    /// Takes in the id of a heartbeat or the like: all up to it was sent, and it
-    /// says no less than was sent.
+    /// Takes in the id of a heartbeat or a similar message: everything up to it was sent, and it is not below
+    /// what was sent.
     pub(crate) fn take_cursor(&mut self, ledger: &Ledger, id: u64) {
         assert!(id >= self.after, "a cursor is behind: {id}, but {} was sent", self.after);
         assert!(id <= ledger.newest(self.era, &self.stream), "a cursor is ahead of the store: {id}");
@@ -282,7 +284,7 @@ impl Run {
         self.after = id;
     }
 
-    /// Takes in that what came after `requested` is deleted up to `cursor`.
+    /// Takes in a gap: records after `requested` are deleted up to `cursor`.
     pub(crate) fn take_gap(&mut self, ledger: &Ledger, requested: u64, cursor: u64) {
         self.take_cursor(ledger, requested);
         assert!(cursor > requested, "a gap of nothing after {requested}");
@@ -291,7 +293,7 @@ impl Run {
         self.after = cursor;
     }
 
-    /// Whether everything up to `id` that is kept has come.
+    /// Whether everything that is kept up to `id` has arrived.
     pub(crate) fn is_past(&self, ledger: &Ledger, id: u64) -> bool {
         let rest = &ledger.stream(self.era, &self.stream)[self.next..];
         rest.iter().all(|entry| entry.id > id || entry.id < ledger.oldest(self.era, &self.stream))

@@ -1,5 +1,5 @@
-//! One server of a world: its sockets, when it is due, and all that must hold
-//! after each of its turns.
+//! One server of a world: its sockets, the time at which it is due, and everything that must hold after each
+//! of its turns.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,41 +18,40 @@ use crate::options::Options;
 use crate::pipe::{Pipe, SharedWire};
 use crate::store::Store;
 
-/// Bytes that the server reads at once, at most.
+/// The most bytes that the server reads at once.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
-/// Bytes of an inbox that nobody else's can cost it, beside what was read at once.
+/// Bytes of an inbox that other connections cannot take away, in addition to what was read at once.
 const INBOX_BYTES_FREE: usize = 4 << 10;
 
-/// Questions about lists that are asked at once, at most.
+/// The most queries for lists at once.
 const LISTS_MAX: usize = 4;
 
-/// Bytes of a slice of a list beside the message that ends it, and what a buffer has to spare.
+/// Bytes of a slice of a list in addition to its last message, and the spare capacity of a buffer.
 const SLICE_BYTES: usize = 512 << 10;
 
-/// Bytes of the answers that have a reserve each.
+/// Bytes of the responses that have a reserve each.
 const RESERVES_BYTES: usize = 1 << 20;
 
-/// Bytes that each connection may have unsent whatever the others do.
+/// Bytes that each connection may have unsent, whatever the others do.
 const OWN_BYTES: usize = 16 << 10;
 
-/// Bytes of whatever bears no content of a client, at most.
+/// The most bytes of a message without a client's content.
 const SMALL_BYTES: usize = 1_000;
 
-/// Bytes of what everybody may be told in one turn, at most: of a refusal, with its head.
+/// The most bytes that every client may be sent in one turn without a request: a refusal with its head.
 const NOTICE_BYTES: usize = 400;
 
-/// Turns in a row that did nothing and yet were not followed by sleep. A turn may
-/// find nothing to do a few times: members that have everything already are
-/// looked at by a sweep, one by one where the budget is one.
+/// The most turns in a row that did nothing and were not followed by a sleep. A turn may find nothing to do a
+/// few times: a sweep looks at members that have everything already, one by one if the budget is one.
 const IDLE_TURNS_MAX: u32 = 300;
 
-/// A poll that returns this much later than asked for is ordinary; more is a stall.
+/// A poll that returns this much late is normal; more is a stall.
 const LATENESS_MS_MAX: u64 = 100;
-/// Later than this it was stopped, and nobody knows since when.
+/// If it is later than this, the process was stopped, and nobody knows since when.
 const STOP_MS_MIN: u64 = 1_000;
 
-/// What the nodes of a world share.
+/// The state that the nodes of a world share.
 pub(crate) struct Ground {
     pub(crate) shared: Rc<Shared>,
     pub(crate) store: Rc<RefCell<Store>>,
@@ -64,7 +63,7 @@ pub(crate) struct Ground {
 struct Place {
     wire: SharedWire,
     source: u64,
-    /// Whether there was room for it when it came.
+    /// Whether there was room for it when it connected.
     is_let_in: bool,
     lifetime: Lifetime,
 }
@@ -75,22 +74,22 @@ pub(crate) struct Node {
     pub(crate) backlog: VecDeque<SharedWire>,
     /// The connections that the server has, by the index that it gave them.
     places: Vec<Option<Place>>,
-    /// What the server asked for, and until when that is.
+    /// How long the server asked to sleep, as a time.
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) due_ms: Option<u64>,
     /// Whether the next turn begins the shutdown.
     is_stopped: bool,
-    /// When it began, by the attended clock.
+    /// When it began, by the clock that does not count stalls.
     stopped_at_ms: u64,
-    /// Whether too much memory was in use, and is not clearly less since.
+    /// Whether too much memory was in use, and usage is not clearly lower since.
     is_memory_short: bool,
     idle_turns: u32,
     stored_before: (usize, u64, u64),
     answers_before: u64,
-    /// Time in which the loop attended, reckoned apart from the server.
+    /// Time without stalls, calculated independently of the server.
     attended_ms: u64,
     turned_at_ms: u64,
-    /// What its former lives counted.
+    /// The counters of its former lives.
     pub(crate) past: Vec<Metrics>,
 }
 
@@ -117,8 +116,8 @@ impl Node {
         }
     }
 
-    /// The process is gone, and another begins with what the store holds. Some
-    /// peers see a reset, others the end of what was sent.
+    /// The process is gone, and another one begins with the contents of the store. Some peers see a reset,
+    /// others the end of what was sent.
     pub(crate) fn restart(
         &mut self,
         options: &Options,
@@ -136,8 +135,8 @@ impl Node {
         self.begin_again(options, ground, now, random);
     }
 
-    /// The process has ended as it was asked to, and another follows. Who was let go in time has lost nothing,
-    /// unless it goes on talking to who is not there any more.
+    /// The process has ended as requested, and another one follows. A client that was closed in time has lost
+    /// nothing, unless it continues to talk to a process that no longer exists.
     pub(crate) fn follow(
         &mut self,
         options: &Options,
@@ -170,7 +169,7 @@ impl Node {
         }
     }
 
-    /// Who has connected and was not accepted is refused with the listener's end.
+    /// Clients that have connected and were not accepted are refused when the listener ends.
     fn refuse_backlog(&mut self) {
         for wire in self.backlog.drain(..) {
             wire.borrow_mut().crashed = true;
@@ -198,7 +197,7 @@ impl Node {
             || self.host.seen.get() < ground.store.borrow().commits.len()
     }
 
-    /// One turn, and all that must hold after it.
+    /// One turn, and everything that must hold after it.
     pub(crate) fn turn(&mut self, options: &Options, ground: &Ground, now: Now, random: &mut fastrand::Rng) {
         self.attend(now.monotonic_ms);
         self.server.wake(now);
@@ -209,7 +208,7 @@ impl Node {
         }
         let bytes_max = options.config.limits.resident_bytes_max;
         if bytes_max > 0 {
-            // What is in use is any number; in the end it is little.
+            // The memory in use is any number; in the end it is small.
             let bytes = random.u64(..if ground.shared.faults.get() { bytes_max * 2 } else { 1 });
             self.server.note_resident(bytes);
             let is_clearly_below = bytes < bytes_max - bytes_max / 16;
@@ -238,7 +237,7 @@ impl Node {
         self.check_deadlines(options);
     }
 
-    /// Moves the attended clock on, as ARCHITECTURE says: a stall does not count.
+    /// Advances the clock, as ARCHITECTURE says: a stall does not count.
     fn attend(&mut self, now_ms: u64) {
         let passed = now_ms - self.turned_at_ms;
         self.turned_at_ms = now_ms;
@@ -295,8 +294,8 @@ impl Node {
         count > 0
     }
 
-    /// Whether another connection from there is within the limits (PROTOCOL 13.1, 13.3):
-    /// who was turned away takes nobody's place.
+    /// Whether another connection from there is within the limits (PROTOCOL 13.1, 13.3): refused connections
+    /// take no place.
     fn has_room_for(&self, source: u64, options: &Options) -> bool {
         let limits = &options.config.limits;
         let let_in = || self.places.iter().flatten().filter(|place| place.is_let_in);
@@ -324,22 +323,22 @@ impl Node {
             read_bytes += work.read_bytes;
             write_bytes += work.write_bytes;
         }
-        // One of too many who are turned away is read once, to be ended at once.
+        // If too many are refused, one of them is read once, to be closed at once.
         assert!(readers <= budgets.reads + budgets.accepts, "{readers} connections were read");
         let read_bytes_max = budgets.read_bytes - 1 + read_max + budgets.accepts * READ_BUFFER_BYTES;
         assert!(read_bytes <= read_bytes_max, "{read_bytes} bytes were read");
         let visits = budgets.flushes + budgets.sweep_members;
-        // Who is turned away is told so when it is accepted.
+        // A refused connection is sent the refusal when it is accepted.
         let written_max = budgets.accepts + budgets.reads + visits + budgets.flushes + budgets.deadlines;
         assert!(writers <= written_max, "{writers} connections were written");
         let has_answered = self.answers_before != self.host.answers.get();
         self.answers_before = self.host.answers.get();
-        // What is read and what the engine answers may be replied to at once.
+        // Requests that were read and answers of the engine may be responded to at once.
         if readers == 0 && !has_answered {
             let frame = options.config.limits.message_bytes_max + 1_000;
             let one_write = (budgets.write_bytes_per_connection.max(budgets.page_bytes)) + frame;
-            // Whoever is there may be told of the health, and that a deadline came: the beat of a heart,
-            // or a refusal; who is turned away is refused, and one question about the server answered.
+            // Every connection may be told of the health and of a deadline (a heartbeat, or a refusal). A
+            // refused one gets its refusal, and one introspection request its response.
             let there = self.places.iter().flatten().count();
             let notices = there.min(budgets.sweep_members) + there.min(budgets.deadlines);
             let small = notices * NOTICE_BYTES + (budgets.accepts.min(there) + 1) * SMALL_BYTES;
@@ -349,7 +348,7 @@ impl Node {
         read_bytes + write_bytes > 0
     }
 
-    /// Checks what the turn asked of its engine.
+    /// Checks the demands of the turn on its engine.
     fn check_demand(&self, options: &Options) {
         let (demand, budgets) = (self.host.demand.take(), &options.config.budgets);
         assert!(demand.appends <= budgets.appends, "{} records were taken in", demand.appends);
@@ -369,7 +368,7 @@ impl Node {
         assert!(self.idle_turns < IDLE_TURNS_MAX, "the server spins at {} ms", self.turned_at_ms);
     }
 
-    /// What the limits bound is within them after every turn.
+    /// Everything that has a limit is within it after every turn.
     fn check_memory(&self, options: &Options, ground: &Ground) {
         let limits = &options.config.limits;
         let held = self.server.holdings();
@@ -389,14 +388,15 @@ impl Node {
             "{} bytes wait for the engine",
             held.engine_backlog_bytes
         );
-        // What was asked for is answered, however much it is: responses to what the
-        // engine was handed, and a slice of a list.
+        // A response that was requested is sent, however large it is: responses to appends, and a slice of a
+        // list.
         let slice = SLICE_BYTES + frame;
         let answers = backlog.min(ground.ledger.borrow().bytes * 2) + slice;
         let unsent = limits.outbox_bytes_max + 2 * frame + answers;
         assert!(held.outbox_bytes_max <= unsent, "{} bytes wait for a connection", held.outbox_bytes_max);
         assert!(held.channels <= limits.channels_max, "{} channels have members", held.channels);
-        // Beyond that, nobody is read who would add to it: what was being made is, and what has a reserve.
+        // Beyond that, no connection that would add to it is read: responses in the making are completed, and
+        // there are reserves.
         let reserves = slice + RESERVES_BYTES;
         let most = limits.outboxes_bytes_max.saturating_add(2 * (2 * frame + answers) + reserves);
         assert!(held.unsent_bytes <= most, "{} bytes wait for all, of {most}", held.unsent_bytes);
@@ -404,9 +404,9 @@ impl Node {
         assert!(held.outboxes_bytes <= held.unsent_bytes + own, "{} bytes in all", held.outboxes_bytes);
     }
 
-    /// Nobody stays whose time is over.
+    /// No connection outlives its time.
     fn check_deadlines(&mut self, options: &Options) {
-        // Deadlines come to so many a turn, and a turn takes so long.
+        // The number of deadlines per turn is limited, and a turn takes time.
         let slack_ms = 1_000 + options.turn_ms_max * 200;
         let is_excused = self.host.ready_at_ms.get().is_some() || self.timeout_ms == Some(0);
         for place in self.places.iter_mut().flatten() {

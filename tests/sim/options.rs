@@ -1,26 +1,26 @@
-//! What one seed decides about a run: every option is drawn apart, so that rare
-//! combinations come up, too.
+//! The options of a run, all drawn from its seed. Each is drawn separately, so that rare combinations occur
+//! too.
 
 use polecat::base::config::{Budgets, Config, Limits, Timeouts};
 
 use crate::pipe::Manners;
 
-/// How the engine behaves.
+/// The behaviour of the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct EngineOptions {
-    /// Settles by which answers come later.
+    /// The number of settles by which answers are late.
     pub(crate) delay_settles: u32,
-    /// Milliseconds by which answers come later, at least.
+    /// The least milliseconds by which answers are late.
     pub(crate) late_ms_min: u64,
-    /// The same at most.
+    /// The most.
     pub(crate) late_ms_max: u64,
-    /// Of a hundred settles, those in which everything fails.
+    /// The percentage of settles in which everything fails.
     pub(crate) refuses_percent: u32,
-    /// Of a hundred pages, those that cannot be read.
+    /// The percentage of pages that cannot be read.
     pub(crate) pages_fail_percent: u32,
-    /// The ids that were given out before the start.
+    /// The newest ids before the start.
     pub(crate) newest: [u64; 2],
-    /// Records of each kind that are kept.
+    /// The number of records to keep of each kind.
     pub(crate) records_max: usize,
     /// How long an idempotency key is remembered.
     pub(crate) window_ms: u64,
@@ -41,8 +41,7 @@ impl Default for EngineOptions {
     }
 }
 
-/// What the clients of a run are like. Chances are of a thousand, for each time
-/// that a client does something.
+/// The habits of the clients of a run. Chances are in a thousand, for each time that a client acts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Habits {
     pub(crate) subscribers: usize,
@@ -61,44 +60,45 @@ pub(crate) struct Habits {
     pub(crate) stall_chance: u32,
     /// The chance of an absence that may be too long.
     pub(crate) absence_chance: u32,
-    /// Bytes of the largest message that is ordinary.
+    /// The largest ordinary message, in bytes.
     pub(crate) content_bytes_max: usize,
     /// The chance of one near the limit.
     pub(crate) big_chance: u32,
-    /// Bytes that arrive at once, at most.
+    /// The most bytes that arrive at once.
     pub(crate) segment_bytes_max: usize,
-    /// Milliseconds between two things that a client does, at most.
+    /// The most milliseconds between two actions of a client.
     pub(crate) pause_ms_max: u64,
 }
 
-/// Everything that a seed decides.
+/// Everything that a seed determines.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     pub(crate) config: Config,
     pub(crate) engine: EngineOptions,
     pub(crate) manners: Manners,
     pub(crate) habits: Habits,
-    /// Milliseconds that a turn takes, at most.
+    /// The most milliseconds that a turn takes.
     pub(crate) turn_ms_max: u64,
-    /// The chance, of a thousand turns, of a stall of some heartbeat intervals.
+    /// The chance, per thousand turns, of a stall of several heartbeat intervals.
     pub(crate) loop_stall_chance: u32,
-    /// The chance, of a thousand, that a socket is said to be ready and is not.
+    /// The chance, in a thousand, that a socket is reported as ready and is not.
     pub(crate) spurious_chance: u32,
-    /// How long clients do what they like.
+    /// How long clients act freely.
     pub(crate) chaos_ms: u64,
     /// Servers on one store; 0 is 1.
     pub(crate) nodes: usize,
     /// Addresses from which clients come; 0 is 1.
     pub(crate) sources: u64,
-    /// The chance, of a thousand turns, that a server's process dies.
+    /// The chance, per thousand turns, that a server's process dies.
     pub(crate) crash_chance: u32,
-    /// The chance, of a thousand turns, that all servers' processes die and their disk goes back to an earlier moment.
+    /// The chance, per thousand turns, that all servers' processes die and their disk goes back to an earlier
+    /// moment.
     pub(crate) return_chance: u32,
-    /// The chance, of a thousand turns, that a server's process is asked to end, and followed by another.
+    /// The chance, per thousand turns, that a server's process is asked to end, and is followed by another.
     pub(crate) deploy_chance: u32,
-    /// Whether who connects meanwhile waits for the next process, and is not refused.
+    /// Whether clients that connect in the meantime wait for the next process, instead of being refused.
     pub(crate) is_listener_passed_on: bool,
-    /// The chance, of a thousand turns, that the wall clock is set.
+    /// The chance, per thousand turns, that the wall clock is set.
     pub(crate) clock_chance: u32,
     /// Whether the end is a shutdown instead of all clients leaving.
     pub(crate) ends_by_shutdown: bool,
@@ -154,13 +154,13 @@ impl Options {
             clock_chance: pick(random, &[0, 0, 5]),
             ends_by_shutdown: random.u32(..4) == 0,
         };
-        // A run is bounded in events, not in time.
+        // A run is bounded by events, not by time.
         options.habits.pause_ms_max = (options.chaos_ms / 40).max(1);
         options
     }
 }
 
-/// What may be unsent by default.
+/// The default limit of unsent bytes.
 const UNSENT: usize = 64 << 20;
 
 fn limits(random: &mut fastrand::Rng) -> Limits {

@@ -6,7 +6,7 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
 use crate::wire::{GOODBYE, RSV1, close_payload, deflate, push_frame, upgrade};
 
-/// How far an echo client is.
+/// The state of an echo client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Handshake,
@@ -15,7 +15,7 @@ enum Stage {
     Closed,
 }
 
-/// Sends messages and wants them back, unchanged and in order.
+/// Sends messages and expects them back, unchanged and in order.
 pub(crate) struct Echoer {
     name: String,
     stage: Stage,
@@ -32,7 +32,7 @@ impl Echoer {
         let opcode = context.random.u8(1..=2);
         let payload = context.padding().into_bytes();
         let mask = context.random.u32(..).to_be_bytes();
-        // Each message may be compressed or not (RFC 7692 section 6).
+        // Each message may be compressed (RFC 7692 section 6).
         let is_compressed = link.has_deflate && mask[0] & 1 == 0;
         let (first, sent) =
             if is_compressed { (RSV1 | opcode, deflate(&payload)) } else { (opcode, payload.clone()) };
@@ -88,7 +88,7 @@ impl Echoer {
                     Self::reply(10, &payload, link, context);
                 }
             }
-            // A heartbeat that asks for nothing.
+            // A heartbeat that needs no answer.
             10 if payload.is_empty() => {}
             other => panic!("{}: opcode {other}", self.name),
         }
@@ -168,7 +168,7 @@ impl Behaviour for Echoer {
     }
 }
 
-/// Says what no client should, or half of it, and expects nothing.
+/// Sends what no client should, or half of it, and expects nothing.
 pub(crate) struct Hostile;
 
 impl Behaviour for Hostile {
@@ -190,7 +190,7 @@ impl Behaviour for Hostile {
             3 => link.say(b"GET /api/health HTTP/1.1\r\nHost: p\r\nBad header: x\r\n\r\n"),
             4 => link.say(&upgrade("/ws?subscribe_token=short", Some("event-00001"))),
             5 => {
-                // A message that is declared and never comes.
+                // A message that is declared and never sent.
                 link.say(&upgrade("/api/ws", None));
                 link.say(&[0x82, 0xFE, 0x07, 0x00, 1, 2, 3, 4, 5]);
             }

@@ -1,23 +1,23 @@
-//! What the server has sent on a connection, followed byte by byte: whether it is a
-//! WebSocket by now, and whether a Close has begun.
+//! Everything that the server has sent on a connection, followed byte by byte: whether it is a WebSocket by
+//! now, and whether a Close has begun.
 
-/// How the answer to a successful handshake begins.
+/// The beginning of the response to a successful handshake.
 const UPGRADE: &[u8] = b"HTTP/1.1 101 ";
 
-/// How it ends.
+/// The end of its head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 const CLOSE_HEAD: u8 = 0x88;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// So much of [`UPGRADE`] has just been sent.
+    /// This many bytes of [`UPGRADE`] have just been sent.
     Http(usize),
-    /// Within the head of that answer, with so much of its end.
+    /// Within the head of that response, after this many bytes of its end.
     Head(usize),
-    /// So many bytes of a frame's head were sent, which say that so much follows.
+    /// The bytes of a frame's header that are still to come, and the payload length so far.
     Frame(u64, u64),
-    /// So many bytes of a frame are to come.
+    /// This many bytes of a frame are still to come.
     Payload(u64),
     /// Within the Close.
     Close,
@@ -39,7 +39,7 @@ impl Outflow {
         self.0 == At::Close
     }
 
-    /// Takes note of what was sent next.
+    /// Takes in the next bytes that were sent.
     pub(crate) fn take(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;

@@ -1,4 +1,4 @@
-//! Who is closed and who is not: silence, dribbling, stalls, and the end.
+//! Which connections are closed, and which are not: silence, dribbling, stalls, and the end.
 
 use crate::options::Options;
 use crate::peer::{CLOSE, PING, PONG, Peer, TEXT, post};
@@ -8,7 +8,7 @@ use crate::world::World;
 
 const INTERVAL_MS: u64 = 25_000;
 
-/// Within this time a few WebSockets are closed.
+/// Within this time, a few WebSockets are closed.
 const SPREAD_MS: u64 = 10;
 
 const ENDPOINTS: [&str; 3] = ["/ws", "/api/ws", "/api/ws/c"];
@@ -21,7 +21,7 @@ fn a_stall_of_three_intervals_closes_nobody() {
         for _ in 0..6 {
             world.sleep_through(3 * INTERVAL_MS);
             for peer in &mut peers {
-                // Answers pings; the answers may lie in the socket for the next stall.
+                // Pings are answered; the answers may be in the socket during the next stall.
                 assert!(peer.texts().iter().all(|text| text.contains("heartbeat")));
             }
             if answers_are_read {
@@ -38,7 +38,8 @@ fn who_was_asked_just_before_a_stall_has_its_whole_interval_after_it() {
     for answers in [true, false] {
         let mut world = World::new(Options::default(), 1);
         let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
-        // Asked at the second heartbeat; the process is stopped 20 ms later, and the answers are not there yet.
+        // It gets a Ping at the second heartbeat. The process is stopped 20 ms later, and the answers have
+        // not arrived yet.
         world.pass(2 * INTERVAL_MS + 20);
         world.sleep_through(10 * INTERVAL_MS);
         world.rest();
@@ -76,7 +77,7 @@ fn a_peer_that_vanished_is_closed_an_interval_after_it_was_asked() {
 
 #[test]
 fn who_was_heard_is_not_asked_and_silence_is_counted_from_then() {
-    // When something is said, after the first heartbeat; when the Ping comes, and the end.
+    // When something is sent after the first heartbeat; when the Ping comes, and the end.
     for (said_ms, asked, closed) in [(0, 3, 4), (12_500, 3, 4), (12_501, 4, 5), (24_999, 4, 5)] {
         let mut world = World::new(Options::default(), 1);
         let mut peer = Peer::open("/api/ws/c", &mut world);
@@ -104,10 +105,10 @@ fn nobody_is_given_up_who_was_not_asked_though_heartbeats_are_late() {
     let mut peers: Vec<_> = ENDPOINTS.iter().map(|target| Peer::open(target, &mut world)).collect();
     world.pass(INTERVAL_MS / 2 + 1);
     peers.iter_mut().for_each(|peer| peer.say_frame(TEXT, b"{}"));
-    // The next but one finds them silent for a little less than one and a half intervals.
+    // The next heartbeat but one finds them silent for a little less than one and a half intervals.
     world.pass(INTERVAL_MS / 2 - 1 + INTERVAL_MS);
     assert!(peers.iter_mut().all(|peer| peer.frames().iter().all(|(opcode, _)| *opcode != PING)));
-    // This one is late: it is two and a half by now, and they are asked for the first time.
+    // This one is late: now it is two and a half intervals, and they get their first Ping.
     world.sleep_through(INTERVAL_MS + 50);
     world.rest();
     assert_eq!(world.server().metrics().stalled_ms, 0);
@@ -154,7 +155,7 @@ fn who_is_not_read_because_the_engine_is_late_is_not_closed() {
     world.pass(4 * INTERVAL_MS - 1);
     assert_eq!(world.server().connections(), 3);
     assert!(publisher.responses().is_empty() && other.responses().is_empty());
-    // Its pings are answered only now.
+    // Its Pings are answered only now.
     assert!(member.texts().is_empty());
     for _ in 0..12 {
         world.pass(INTERVAL_MS);
@@ -167,7 +168,7 @@ fn who_is_not_read_because_the_engine_is_late_is_not_closed() {
     assert_eq!(world.ledger.borrow().len(), 3);
 }
 
-/// Seed 2073: a flush queue that took longer than a request, or a Close, may.
+/// Seed 2073: a flush queue that takes longer than a request or a Close may.
 #[test]
 fn who_waits_for_us_to_write_is_not_late() {
     const CROWD: usize = 30;
@@ -175,7 +176,7 @@ fn who_waits_for_us_to_write_is_not_late() {
         let mut options = Options::default();
         options.config.timeouts.request_ms = 1_000;
         options.config.timeouts.close_ms = 1_000;
-        // One of them in a turn, of which each takes a tenth of a second.
+        // One of them per turn, each of which takes a tenth of a second.
         options.config.budgets.flushes = 1;
         options.config.budgets.write_bytes_per_connection = 2_000;
         options.config.limits.outboxes_bytes_max = 1 << 30;
@@ -201,7 +202,7 @@ fn who_waits_for_us_to_write_is_not_late() {
     }
 }
 
-/// Seed 819: a response, 503, came behind the Close.
+/// Seed 819: a 503 response came after the Close.
 #[test]
 fn who_was_sent_a_close_is_sent_nothing_behind_it() {
     let mut options = Options::default();
@@ -284,7 +285,7 @@ fn a_close_is_sent_to_who_slowly_reads_what_comes_before_it() {
     }
     assert!(seconds > 10, "it took {seconds} seconds");
     assert_eq!(frames.iter().map(|(opcode, _)| *opcode).collect::<Vec<_>>(), [TEXT, CLOSE]);
-    // Its own Close is waited for from then on, as long as ever: one second is over.
+    // From then on its own Close is awaited, as long as usual: one second has passed.
     world.pass(3_999);
     assert_eq!(world.server().connections(), 1);
     world.pass(1);
@@ -379,7 +380,7 @@ fn a_shutdown_waits_for_who_was_cut_short() {
     assert_eq!(refused.responses()[0].status, 413);
     world.shut_down();
     world.pass(1_000);
-    // A reset would destroy what they have yet to read.
+    // A reset would destroy the bytes that they have yet to read.
     assert!(!world.server().is_finished());
     assert!(wrong.frames().iter().any(|(opcode, _)| *opcode == CLOSE));
     for peer in [&refused, &wrong] {

@@ -1,4 +1,4 @@
-//! A client that does exactly what a test says.
+//! A client that is fully controlled by a test.
 
 use crate::model::Run;
 use crate::pipe::{Manners, SharedWire};
@@ -10,7 +10,7 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// One connection in the hands of a test.
+/// One connection, controlled by a test.
 pub(crate) struct Peer {
     pub(crate) wire: SharedWire,
     inbox: Vec<u8>,
@@ -27,7 +27,7 @@ impl Peer {
         Self { wire: world.connect(manners), inbox: Vec::new() }
     }
 
-    /// Opens a WebSocket, and takes the turns that this needs.
+    /// Opens a WebSocket, with the turns that this needs.
     pub(crate) fn open(target: &str, world: &mut World) -> Self {
         let mut peer = Self::connect(world);
         peer.shake_hands(target, None, world);
@@ -87,7 +87,7 @@ impl Peer {
         self.inbox.extend_from_slice(&bytes);
     }
 
-    /// Takes what is left and not understood.
+    /// Takes the bytes that are left and not parsed.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.inbox)
     }
@@ -99,13 +99,13 @@ impl Peer {
         bytes.len()
     }
 
-    /// Receives all that is there, and returns the whole frames.
+    /// Receives all available bytes, and returns the complete frames.
     pub(crate) fn frames(&mut self) -> Vec<(u8, Vec<u8>)> {
         self.hear();
         std::iter::from_fn(|| take_frame(&mut self.inbox)).collect()
     }
 
-    /// The same, answering pings; returns the messages.
+    /// The same, and answers Pings; returns the messages.
     pub(crate) fn texts(&mut self) -> Vec<String> {
         let mut texts = Vec::new();
         for (opcode, payload) in self.frames() {
@@ -119,13 +119,13 @@ impl Peer {
         texts
     }
 
-    /// Receives all that is there, and returns the whole responses.
+    /// Receives all available bytes, and returns the complete responses.
     pub(crate) fn responses(&mut self) -> Vec<Response> {
         self.hear();
         std::iter::from_fn(|| take_response(&mut self.inbox, false)).collect()
     }
 
-    /// Whether everything was understood.
+    /// Whether everything was parsed.
     pub(crate) fn is_clean(&self) -> bool {
         self.inbox.is_empty() && self.wire.borrow().waiting() == 0
     }
@@ -134,7 +134,7 @@ impl Peer {
         self.wire.borrow().is_over()
     }
 
-    /// What a subscriber that asked for no replay has to see from its join on.
+    /// What a subscriber that did not ask for a replay must see from its join on.
     pub(crate) fn run(&self, stream: &str, world: &World) -> Run {
         let wire = self.wire.borrow();
         let (newest, era) = (wire.first_write.expect("it is open").newest, wire.host().era.get());
@@ -142,7 +142,7 @@ impl Peer {
     }
 }
 
-/// A request that publishes; its correlation id is the key that `content` begins with.
+/// A request that publishes; its correlation id is the key at the beginning of `content`.
 pub(crate) fn post(channel: &str, content: &str) -> Vec<u8> {
     let body = format!("{{\"channel_id\":\"{channel}\",\"author\":\"a\",\"content\":\"{content}\"}}");
     let key = content.split(' ').next().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Simulated connections: two byte queues between a client and the server, with
-//! the manners of a non-blocking, edge-triggered socket.
+//! Simulated connections: two byte queues between a client and the server, with the behaviour of a
+//! non-blocking, edge-triggered socket.
 //!
-//! A read never returns less than it could: like TCP, a short read means that
-//! the socket is empty. Reads are cut at any byte by what has arrived so far.
+//! A read never returns less than it could: as with TCP, a short read means that the socket is empty. Which
+//! bytes have arrived determines where reads are split.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,17 +21,17 @@ pub(crate) type SharedWire = Rc<RefCell<Wire>>;
 /// How a socket behaves.
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
-    /// Bytes from the client that may lie unread.
+    /// Bytes from the client that may be unread.
     pub(crate) arrived_max: usize,
-    /// Bytes to the client that may lie unread.
+    /// Bytes to the client that may be unread.
     pub(crate) down_max: usize,
-    /// Bytes that one write takes at most.
+    /// The most bytes that one write takes.
     pub(crate) write_max: usize,
-    /// Whether every arrival is told, or only one after a read found nothing more.
+    /// Whether every arrival is reported, or only one after a read found nothing more.
     pub(crate) tells_every_arrival: bool,
-    /// Whether an edge also tells what is ready without having changed.
+    /// Whether an edge also reports readiness that has not changed.
     pub(crate) tells_levels: bool,
-    /// One call in so many is interrupted; 0 for none.
+    /// One call in this many is interrupted; 0 for none.
     pub(crate) interrupts_one_in: u32,
 }
 
@@ -70,29 +70,29 @@ pub(crate) struct Wire {
     host: Rc<Host>,
     /// The server has died while this was open.
     pub(crate) crashed: bool,
-    /// The place of the store's health when the server last read, before it first wrote.
+    /// The index of the store's health when the server last read, before its first write.
     health_before: usize,
-    /// What there was when the server first wrote.
+    /// The state when the server first wrote.
     pub(crate) first_write: Option<FirstWrite>,
-    /// All that the server has sent.
+    /// Everything that the server has sent.
     pub(crate) outflow: Outflow,
     /// What the server did in this turn.
     pub(crate) work: Work,
 }
 
-/// What there was when the server first wrote to a socket.
+/// The state when the server first wrote to a socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FirstWrite {
-    /// The newest message id and event id that its engine had told.
+    /// The newest message id and event id that its engine had reported.
     pub(crate) newest: [u64; 2],
     /// The oldest that the store kept.
     pub(crate) oldest: [u64; 2],
-    /// The place of the store's health, and that when the server last read before.
+    /// The index of the store's health, and that when the server last read before.
     pub(crate) health: usize,
     pub(crate) health_before: usize,
 }
 
-/// What one turn did with one socket.
+/// The work of one turn on one socket.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Work {
     pub(crate) read_bytes: usize,
@@ -116,7 +116,7 @@ impl Wire {
             down: VecDeque::new(),
             server_ended: false,
             dropped: false,
-            // What a poll tells first of a socket that was registered.
+            // The first events of a socket after its registration.
             edge: Readiness { readable: false, read_closed: false, writable: true },
             armed: true,
             is_full: false,
@@ -134,7 +134,7 @@ impl Wire {
         &self.host
     }
 
-    /// Takes over what fits of the first `len` bytes of `out`.
+    /// Takes as many of the first `len` bytes of `out` as fit.
     pub(crate) fn send(&mut self, out: &mut VecDeque<u8>, len: usize) -> usize {
         if self.dropped || self.reset || self.client_ended {
             let lost = out.len();
@@ -153,7 +153,7 @@ impl Wire {
         len
     }
 
-    /// Takes at most `len` bytes of what the server has sent.
+    /// Takes at most `len` bytes that the server has sent.
     pub(crate) fn receive(&mut self, len: usize) -> Vec<u8> {
         let len = len.min(self.down.len());
         let bytes = self.down.make_contiguous()[..len].to_vec();
@@ -165,12 +165,12 @@ impl Wire {
         bytes
     }
 
-    /// Holds at most so many bytes for the client from now on.
+    /// From now on, holds at most this many bytes for the client.
     pub(crate) fn set_room(&mut self, down_max: usize) {
         self.manners.down_max = down_max;
     }
 
-    /// Behaves well from now on.
+    /// From now on, behaves well.
     pub(crate) fn relax(&mut self) {
         self.manners = Manners { tells_levels: self.manners.tells_levels, ..Manners::default() };
         if std::mem::take(&mut self.is_full) {
@@ -178,18 +178,18 @@ impl Wire {
         }
     }
 
-    /// Says that the socket is ready, whether or not it is.
+    /// Reports that the socket is ready, whether or not it is.
     pub(crate) fn pretend(&mut self) {
         self.edge.readable = true;
         self.edge.writable = true;
     }
 
-    /// Whether the server has yet to read what has arrived.
+    /// Whether the server has yet to read bytes that have arrived.
     pub(crate) fn is_unread(&self) -> bool {
         !self.arrived.is_empty()
     }
 
-    /// Another process has its end from now on.
+    /// From now on, another process has its end.
     pub(crate) fn move_to(&mut self, host: &Rc<Host>) {
         self.host = Rc::clone(host);
     }
@@ -199,12 +199,12 @@ impl Wire {
         self.down.len()
     }
 
-    /// Whether the client has seen the end of what the server sent: by its word or by a reset.
+    /// Whether the client has seen the end of what the server sent: a shutdown of its half, or a reset.
     pub(crate) fn is_over(&self) -> bool {
         self.reset || (self.down.is_empty() && (self.server_ended || self.dropped))
     }
 
-    /// The client will send no more.
+    /// The client ends its half.
     pub(crate) fn end(&mut self) {
         if !self.client_ended {
             self.host.shared.count_event();
@@ -214,7 +214,7 @@ impl Wire {
         }
     }
 
-    /// The client closes its socket: what it is sent from now on comes back as a reset.
+    /// The client closes its socket: bytes that it is sent from now on are answered by a reset.
     pub(crate) fn close(&mut self) {
         self.end();
         self.client_gone = true;
@@ -232,7 +232,7 @@ impl Wire {
         self.edge = Readiness { readable: true, read_closed: true, writable: true };
     }
 
-    /// Whether there is something that the server has not read, or not seen the end of.
+    /// Whether there are bytes that the server has not read, or an end that it has not seen.
     pub(crate) fn has_unread(&self) -> bool {
         !self.arrived.is_empty() || (self.client_ended && !self.end_is_read) || self.reset
     }
@@ -247,12 +247,12 @@ impl Wire {
         self.server_ended
     }
 
-    /// Whether there is something to tell the server.
+    /// Whether there is an event to report to the server.
     pub(crate) fn has_edge(&self) -> bool {
         self.edge != Readiness::default()
     }
 
-    /// What there is to tell the server, once.
+    /// The events to report to the server, once.
     pub(crate) fn take_edge(&mut self) -> Readiness {
         self.host.shared.count_event();
         let mut edge = std::mem::take(&mut self.edge);
@@ -264,7 +264,7 @@ impl Wire {
         edge
     }
 
-    /// What became of the health of the server's store.
+    /// The history of the health of the server's store.
     pub(crate) fn health_log(&self) -> Rc<HealthLog> {
         Rc::clone(&self.host.health)
     }
@@ -313,7 +313,7 @@ impl Wire {
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         if !self.host.step() {
-            // What the dead write reaches nobody.
+            // The writes of a dead process reach nobody.
             return Ok(offered);
         }
         assert!(offered > 0, "nothing is written");
@@ -381,8 +381,8 @@ impl Socket for Pipe {
 }
 
 impl Drop for Pipe {
-    /// A socket that is dropped with bytes unread resets the connection, and what
-    /// the peer has not read yet is lost to it.
+    /// If a socket is dropped with bytes unread, it resets the connection, and bytes that the peer has not
+    /// read yet are lost.
     fn drop(&mut self) {
         let mut wire = self.0.borrow_mut();
         if !wire.arrived.is_empty() {

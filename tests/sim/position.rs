@@ -1,38 +1,39 @@
-//! Where a client of `polecat.v1` is: what it has to remember to go on from there, what it has got up to there, and
-//! what it must be answered (PROTOCOL 14.2, 14.3).
+//! The position of a client of `polecat.v1`: what it must remember to continue from there, what it has
+//! received up to there, and the answer that it must get (PROTOCOL 14.2, 14.3).
 
 use std::rc::Rc;
 
 use crate::model::{Ledger, Run, prefix};
 
-/// Positions that a client remembers beside its own, as one that was restored itself.
+/// Earlier positions that a client remembers, as one that was itself restored would.
 const PAST_MAX: usize = 4;
 
-/// What it remembers.
+/// The state that it remembers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Position {
     pub(crate) id: Option<u64>,
     epoch: String,
-    /// What `hello` has said, until the next message.
+    /// The epoch of the latest `hello`, until the next message.
     next_epoch: Option<String>,
-    /// What it has got up to there, with the ids.
+    /// Everything that it has received up to there, with the ids.
     got: Vec<(u64, Rc<str>)>,
-    /// Where it was before.
+    /// Earlier positions.
     past: Vec<Position>,
 }
 
-/// From where it asks to go on.
+/// The position that it asks to continue from.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) text: String,
     pub(crate) id: Option<u64>,
     epoch: Option<String>,
-    /// Whether it has got what was up to there.
+    /// Whether it has received everything up to there.
     goes_on: bool,
 }
 
 impl Position {
-    /// Asks to go on from here, from the start, from the end, from nowhere, from where it was once, or not at all.
+    /// Asks to continue from here, from the start, from the end, from nowhere, from an earlier position, or
+    /// not at all.
     pub(crate) fn ask(&mut self, stream: &str, random: &mut fastrand::Rng) -> Option<Asked> {
         if self.id.is_some() && random.u32(..8) == 0 {
             self.past.truncate(PAST_MAX - 1);
@@ -59,7 +60,7 @@ impl Position {
         Some(Asked { text, id, epoch, goes_on: choice > 5 })
     }
 
-    /// It is greeted by a server of that epoch, which has sent it everything up to `cursor`.
+    /// It gets `hello` from a server of that epoch, which has sent it everything up to `cursor`.
     pub(crate) fn greet(&mut self, epoch: &str, cursor: u64, asked: Option<&Asked>) {
         self.next_epoch = Some(epoch.to_owned());
         if asked.is_none() {
@@ -85,7 +86,7 @@ impl Position {
         self.stand_at(id);
     }
 
-    /// It was answered that its ids up to `agreed` mean the same to the server: if so, it has got the same.
+    /// It is told that its ids up to `agreed` mean the same to the server: if so, it has received the same.
     pub(crate) fn agree(&mut self, ledger: &Ledger, run: &Run, stream: &str, asked: &Asked, agreed: u64) {
         self.got.retain(|(id, _)| asked.goes_on && *id <= agreed);
         for (id, text) in &self.got {
@@ -95,13 +96,14 @@ impl Position {
 }
 
 impl Asked {
-    /// As the query of the handshake.
+    /// The query of the handshake.
     pub(crate) fn query(&self) -> String {
         let epoch = self.epoch.as_ref().map_or_else(String::new, |epoch| format!("&epoch={epoch}"));
         format!("?last_event_id={}{epoch}", self.text)
     }
 
-    /// The last id that means the same to it and to a server of `era` whose newest is that; `None` if it is not known.
+    /// The last id that means the same to it and to a server of `era` with this newest id; `None` if it is
+    /// unknown.
     fn agreement(&self, ledger: &Ledger, era: usize, stream: &str, newest: u64) -> Option<u64> {
         let id = self.id?;
         match &self.epoch {
@@ -114,7 +116,8 @@ impl Asked {
         self.agreement(ledger, era, stream, newest).unwrap_or(0)
     }
 
-    /// Whether it is believed, and nothing after it is gone of what is kept from `oldest` on.
+    /// Whether the id is accepted, and nothing after it has been deleted, given that ids from `oldest` on are
+    /// kept.
     pub(crate) fn is_resumable(
         &self,
         ledger: &Ledger,
@@ -126,7 +129,7 @@ impl Asked {
         agreed.is_some() && agreed == self.id && agreed.is_some_and(|id| id + 1 >= oldest)
     }
 
-    /// Whether it was told another epoch than this.
+    /// Whether it was told an epoch other than this.
     pub(crate) fn is_of_other_term(&self, epoch: &str) -> bool {
         self.goes_on && self.epoch.as_deref().is_some_and(|asked| asked != epoch)
     }

@@ -1,5 +1,5 @@
-//! Publishers and readers over HTTP: they pipeline, and every request must be
-//! answered once, in order, and truly.
+//! Publishers and readers over HTTP. They pipeline, and every request must be answered once, in order, and
+//! truthfully.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
 use crate::wire::{Response, request, take_response};
 
-/// What a list of messages begins with.
+/// The beginning of a list of messages.
 const MESSAGES: &str = "{\"messages\":[";
 
-/// What must come back.
+/// The response that must come.
 #[derive(Debug)]
 struct Due {
     correlation_id: String,
@@ -21,16 +21,15 @@ struct Due {
 
 #[derive(Debug)]
 enum What {
-    /// A publish under that key.
+    /// A publish with that key.
     Stored { key: String, is_message: bool, is_kept_once: bool },
-    /// Something of the store, whose body begins so.
+    /// A read of the store; the body begins like this.
     Read(&'static str),
-    /// Something that needs no store.
+    /// A request that needs no store.
     Plain(u16),
 }
 
-/// Something that has yet to be acknowledged. It is sent until it is, with one
-/// idempotency key.
+/// A publish that is not acknowledged yet. It is sent until it is, with one idempotency key.
 #[derive(Debug, Clone)]
 struct Unsettled {
     key: String,
@@ -81,7 +80,7 @@ impl Publisher {
             let content = format!("{key} {}", context.padding());
             format!("{{\"channel_id\":\"{channel}\",\"author\":\"{}\",\"content\":\"{content}\"}}", self.name)
         } else {
-            // Types are free, those of the server's own messages, too.
+            // Events may have any type, even those of the server's own messages.
             let kinds =
                 ["scan.done", "hello", "reconnect", "heartbeat", "gap", "live", "health_status", "error"];
             let kind = kinds[context.random.usize(..kinds.len())];
@@ -98,7 +97,7 @@ impl Publisher {
         }
     }
 
-    /// Sends again what was not acknowledged.
+    /// Sends an unacknowledged publish again.
     fn publish_again(&mut self, link: &mut Link) {
         for place in 0..self.unsettled.len() {
             if !std::mem::replace(&mut self.unsettled[place].is_in_flight, true) {
@@ -119,7 +118,7 @@ impl Publisher {
     fn say(&mut self, method: &str, target: &str, fields: &str, body: &str, what: What, link: &mut Link) {
         self.requests += 1;
         let correlation_id = format!("{}-{}", self.name, self.requests);
-        // The last one of a connection says so.
+        // The last request of a connection says so.
         let closes = self.stage == Stage::Last;
         let close = if closes { "Connection: close\r\n" } else { "" };
         link.say(&request(method, target, &correlation_id, &format!("{fields}{close}"), body));
@@ -188,7 +187,7 @@ impl Publisher {
         assert!(!response.closes || due.closes || context.is_draining, "{}: not asked to close", self.name);
         let limits = &context.options.config.limits;
         match (&due.what, response.status) {
-            // The health of a store that has refused something, or of a server that stops.
+            // The health of a store that has refused something, or of a server that is shutting down.
             (What::Plain(200), 503) if response.body.contains("draining") => assert!(context.is_draining),
             (What::Plain(200), 503) => assert!(ledger.refused > 0, "nothing was refused"),
             (What::Plain(422) | What::Stored { .. }, 429) => {
@@ -210,7 +209,7 @@ impl Publisher {
             }
             (What::Stored { key, is_kept_once, .. }, 503) => {
                 assert!(ledger.refused > 0, "nothing was refused");
-                // Of one that was sent before, the first may have been stored.
+                // If it was sent before, that attempt may have been stored.
                 assert!(*is_kept_once || !ledger.is_stored(era, key), "what is refused is not stored");
                 self.settle(key, None);
             }
@@ -218,7 +217,7 @@ impl Publisher {
         }
     }
 
-    /// Whether the connection was refused before anything was asked.
+    /// Whether the connection was refused before any request.
     fn is_turned_away(&mut self, link: &mut Link, context: &Context<'_>) -> bool {
         if !self.due.is_empty() || link.inbox.is_empty() {
             return false;
@@ -229,7 +228,7 @@ impl Publisher {
         true
     }
 
-    /// What was on its way when a connection ended may or may not have arrived.
+    /// Requests in flight when a connection ended may or may not have arrived.
     fn cut(&mut self) {
         self.due.clear();
         for publish in &mut self.unsettled {
@@ -262,7 +261,7 @@ impl Behaviour for Publisher {
         while let Some(due) = self.due.front() {
             let Some(response) = take_response(&mut link.inbox, due.head_only) else { return };
             if !response.correlation_id.starts_with(&self.name) {
-                // Nothing that it has asked for: the connection itself is refused.
+                // It is not a response to a request: the connection itself is refused.
                 assert!(context.may_refuse(&response, link), "{}: {response:?}", self.name);
                 self.is_refused = true;
                 return self.cut();
@@ -304,7 +303,7 @@ impl Behaviour for Publisher {
 
     fn ended(&mut self, link: &Link, context: &mut Context<'_>) {
         let is_last = context.is_draining || self.stage == Stage::LastSaid;
-        // A list that has begun and cannot be read on is cut off, so that its client knows.
+        // If a list has begun and the rest cannot be read, it is cut short, so that its client knows.
         let is_list = self.due.front().is_some_and(|due| matches!(due.what, What::Read(_)));
         let is_cut = is_list && context.ledger.borrow().failures > 0;
         let may_end =

@@ -1,10 +1,11 @@
-//! What is deleted while clients are connected, and who is told that it misses something (PROTOCOL 10.1, 14.3).
+//! Records that are deleted while clients are connected, and which clients are told that they miss something
+//! (PROTOCOL 10.1, 14.3).
 
 use crate::options::Options;
 use crate::peer::{Peer, post};
 use crate::world::World;
 
-/// Five records are kept, and of each channel the newest message is in memory.
+/// Five records are kept, and the newest message of each channel is in memory.
 fn short_memory(late_ms: u64) -> World {
     let mut options = Options::default();
     options.engine.records_max = 5;
@@ -13,7 +14,7 @@ fn short_memory(late_ms: u64) -> World {
     World::new(options, 1)
 }
 
-/// The types of what a client is sent, and the content of messages.
+/// The types of the messages that a client is sent, and the content of stored ones.
 fn said(peer: &mut Peer) -> Vec<String> {
     let part = |text: &str, before: &str| text.split(before).nth(1)?.split('"').next().map(str::to_owned);
     let texts = peer.texts();
@@ -23,7 +24,7 @@ fn said(peer: &mut Peer) -> Vec<String> {
         .collect()
 }
 
-/// Publishes enough elsewhere that nothing from before is kept.
+/// Publishes enough elsewhere that no earlier record is kept.
 fn fill(publisher: &mut Peer, world: &mut World, round: usize) {
     for number in 0..6 {
         publisher.post("busy", &format!("busy-{round}-{number}"));
@@ -41,7 +42,7 @@ fn a_client_that_has_it_all_is_told_of_no_gap_however_much_is_deleted() {
     assert_eq!(said(&mut client), ["hello", "live"]);
     for round in 0..3 {
         fill(&mut publisher, &mut world, round);
-        // In one turn, so that the first is in the store only.
+        // In one turn, so that the first is only in the store.
         let contents = [format!("first-{round}"), format!("second-{round}")];
         publisher.say(&contents.each_ref().map(|content| post("quiet", content)).concat());
         world.rest();
@@ -72,7 +73,7 @@ fn what_was_read_before_it_was_deleted_is_sent() {
     let mut publisher = Peer::connect(&mut world);
     let mut client = Peer::open_v1("/api/ws/quiet", &mut world);
     publisher.say(&[post("quiet", "first"), post("quiet", "second")].concat());
-    // They are stored, and a second later the server knows; it asks for the first, which is read at once.
+    // They are stored, and a second later the server knows. It queries the first one, which is read at once.
     world.pass(1_000);
     world.rest();
     fill(&mut publisher, &mut world, 0);
@@ -111,11 +112,11 @@ fn a_slow_client_is_told_of_no_gap_if_nothing_was_deleted_on_its_channel() {
     world.rest();
     assert_eq!(said(&mut client), ["hello", "live"]);
     for round in 0..2 {
-        // It has had a part of the last message that there is when the others publish.
+        // It has been sent a part of the newest message when the others publish.
         client.wire.borrow_mut().set_room(10);
         publish(&mut publisher, &mut world, &format!("first-{round}"));
         fill(&mut publisher, &mut world, round);
-        // The first of them is in the store only when the second is in memory.
+        // The first of them is only in the store once the second is in memory.
         publish(&mut publisher, &mut world, &format!("second-{round}"));
         publish(&mut publisher, &mut world, &format!("third-{round}"));
         client.wire.borrow_mut().set_room(1 << 20);
@@ -138,7 +139,7 @@ fn a_slow_client_within_a_page_is_told_of_no_gap_if_nothing_was_deleted_that_it_
         assert_eq!(said(&mut client), ["hello"]);
         client.wire.borrow_mut().set_room(room);
         world.pass(3_000);
-        // What came between the two is deleted.
+        // The messages between the two are deleted.
         for content in ["c", "d", "e"] {
             publisher.post("busy", content);
         }

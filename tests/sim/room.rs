@@ -1,4 +1,4 @@
-//! Room for what is unsent: who waits for it, who is closed for it, and who needs none.
+//! Room for unsent bytes: which connections wait for it, which are closed for it, and which need none.
 
 use polecat::server::connections::CloseReason;
 
@@ -10,17 +10,17 @@ use crate::world::World;
 
 const INTERVAL_MS: u64 = 25_000;
 
-/// Beyond what each connection may have unsent whatever the others do.
+/// More than each connection may have unsent whatever the others do.
 const LARGE: usize = 50_000;
 
-/// There is room for one large answer, beside what each may have.
+/// There is room for one large response, in addition to what each connection may have.
 fn small() -> Options {
     let mut options = Options::default();
     options.config.limits.outboxes_bytes_max = 40_000;
     options
 }
 
-/// A socket that takes next to nothing unread.
+/// A socket that holds next to nothing unread.
 fn narrow() -> Manners {
     Manners { down_max: 1_000, ..Manners::default() }
 }
@@ -31,7 +31,7 @@ fn open(target: &str, manners: Manners, world: &mut World) -> Peer {
     peer
 }
 
-/// An echo that was sent much and has taken nothing but the beginning of it.
+/// An echo that was sent much and has taken only the beginning of it.
 fn holder(world: &mut World) -> Peer {
     let mut peer = open("/api/ws", narrow(), world);
     peer.say_frame(TEXT, &[b'h'; LARGE]);
@@ -39,7 +39,7 @@ fn holder(world: &mut World) -> Peer {
     peer
 }
 
-/// How long the messages are that it got.
+/// The lengths of the messages that it got.
 fn lens(peer: &mut Peer) -> Vec<usize> {
     peer.texts().iter().map(String::len).collect()
 }
@@ -60,9 +60,9 @@ fn who_waits_for_room_is_neither_read_nor_taken_for_silent() {
     publisher.post("c", &format!("k0 {}", "x".repeat(LARGE)));
     for _ in 0..6 {
         world.pass(INTERVAL_MS);
-        // It takes a little now and then, and so lives, too.
+        // It takes a little now and then, which is also a sign of life.
         assert_eq!(holder.sip(100), 100);
-        // They are there, whatever they do not answer.
+        // They are still open, although they answer nothing.
         assert!(echo.frames().iter().all(|(opcode, _)| matches!(*opcode, PING | PONG)));
         assert_eq!((publisher.responses().len(), world.server().connections()), (0, 3));
         assert!(world.server().holdings().inboxes_bytes < 2 * LARGE, "most of it lies in their sockets");
@@ -106,7 +106,7 @@ fn who_holds_room_and_takes_nothing_is_closed_once_others_wait() {
     // Nobody waits: it may take its time.
     world.pass(2 * INTERVAL_MS);
     assert_eq!(world.server().connections(), 1);
-    // One that takes something may, too.
+    // So may one that takes something.
     let mut waiting = Peer::open("/api/ws", &mut world);
     waiting.say_frame(TEXT, &[b'w'; LARGE]);
     assert_eq!(holder.sip(100), 100);
@@ -118,7 +118,7 @@ fn who_holds_room_and_takes_nothing_is_closed_once_others_wait() {
     assert_eq!(closed_for(CloseReason::Unsent, &world), 0);
     world.pass(1);
     assert_eq!(closed_for(CloseReason::Unsent, &world), 1);
-    // What it has a part of it gets whole, and the reason.
+    // It gets the rest of a frame that it has a part of, and the reason.
     holder.wire.borrow_mut().relax();
     world.rest();
     let frames = holder.frames();
@@ -160,7 +160,7 @@ fn nobody_waits_for_long_behind_a_crowd_that_takes_nothing() {
     let mut reader = Peer::open("/api/ws", &mut world);
     for _ in 0..3 {
         reader.say_frame(TEXT, &[b'r'; LARGE]);
-        // Each of them would have its 10 seconds, were it alone.
+        // Alone, each of them would have its 10 seconds.
         world.pass(CROWD as u64 * 1_000 + 30_000);
         assert_eq!(lens(&mut reader), [LARGE]);
         crowd.extend((0..CROWD).map(|_| holder(&mut world)));
@@ -218,7 +218,7 @@ fn broadcasts_wait_for_nobody_and_who_is_stuck_longest_goes() {
         publisher.post("c", &format!("k{number} {}", "x".repeat(20_000)));
         world.pass(100);
         assert_eq!((reader.texts().len(), publisher.responses().len()), (1, 1));
-        // Of three messages there may be rests.
+        // Rests of three messages are allowed.
         assert_eq!(closed_for(CloseReason::Unsent, &world), (number + 1).saturating_sub(3), "{number}");
     }
     let over: Vec<_> = stuck.iter().map(|peer| peer.wire.borrow().dropped).collect();
@@ -229,7 +229,7 @@ fn broadcasts_wait_for_nobody_and_who_is_stuck_longest_goes() {
 fn the_server_says_how_it_is_however_much_is_unsent() {
     let mut world = World::new(small(), 1);
     let _holder = holder(&mut world);
-    // Each asks for everything and takes nothing; those behind wait for those before.
+    // Each asks for everything and takes nothing; later ones wait for earlier ones.
     let targets =
         ["/metrics", "/api/connections", "/api/channels?detail=1", "/api/health?verbose=1", "/api/messages"];
     let mut publisher = Peer::connect(&mut world);

@@ -1,5 +1,5 @@
-//! The store: it outlives the servers that use it. What is committed stays, and
-//! every server learns of it in the order of the ids.
+//! The store outlives the servers that use it. Committed records stay, and every server learns of them in the
+//! order of the ids.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::host::Shared;
 use crate::model::{Era, Ledger};
 use crate::options::EngineOptions;
 
-/// A record that waits to be committed.
+/// A record that awaits its commit.
 #[derive(Debug)]
 pub(crate) struct Append {
     pub(crate) record: Record,
@@ -26,14 +26,14 @@ pub(crate) struct Store {
     inner: MemoryEngine,
     shared: Rc<Shared>,
     ledger: Rc<RefCell<Ledger>>,
-    /// Whether it begins a term by itself, since several servers go on in that, or with each start.
+    /// Whether it has one term, which several servers share, or a new one for each start.
     is_shared: bool,
     is_started: bool,
     /// Everything that was ever committed, in that order.
     pub(crate) commits: Vec<(u64, Record)>,
 }
 
-/// What the disk had at some time.
+/// The contents of the disk at some time.
 #[derive(Clone)]
 pub(crate) struct Moment {
     inner: MemoryEngine,
@@ -62,7 +62,7 @@ impl Store {
         [self.inner.newest_message(), self.inner.newest_event()]
     }
 
-    /// A server starts, and is told what terms there are.
+    /// A server starts, and is told the terms.
     pub(crate) fn start(&mut self) -> Terms {
         if !self.is_started || !self.is_shared {
             self.shared.terms.set(self.shared.terms.get() + 1);
@@ -74,13 +74,13 @@ impl Store {
         self.inner.terms().clone()
     }
 
-    /// What there is now.
+    /// The current contents.
     pub(crate) fn moment(&self) -> Moment {
         let era = self.ledger.borrow().moment();
         Moment { inner: self.inner.clone(), commits: self.commits.len(), era }
     }
 
-    /// The disk has what it had then. All servers have ended.
+    /// The disk goes back to these contents. All servers have ended.
     pub(crate) fn go_back(&mut self, moment: &Moment) {
         self.inner = moment.inner.clone();
         self.commits.truncate(moment.commits);
@@ -99,14 +99,14 @@ impl Store {
         self.ledger.borrow_mut().keep_from(oldest);
     }
 
-    /// Commits all of `appends` in one transaction, and says what became of each.
+    /// Commits all of `appends` in one transaction, and returns the outcome of each.
     pub(crate) fn commit(&mut self, appends: Vec<Append>, now: Now) -> Vec<Answer> {
         for Append { record, key, ticket } in appends {
             self.inner.append(record, key, ticket);
         }
         let mut answers = Vec::new();
         self.inner.settle(now, 0, &mut answers);
-        // What is deleted within the transaction takes its key along.
+        // A record that is deleted within the transaction takes its key along.
         self.note_oldest();
         for answer in &answers {
             if let Answer::Committed { id, record, .. } = answer {

@@ -1,5 +1,5 @@
-//! Subscribers of a channel or of the events: they check every broadcast, publish,
-//! come and go, and go on where they were.
+//! Subscribers of a channel or of the events: they check every broadcast, publish, come and go, and resume
+//! where they were.
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
@@ -8,14 +8,14 @@ use crate::wire::{
     CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade,
 };
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Handshake,
     Open,
     /// Its Close is sent, the server's is awaited.
     Closing,
-    /// It has ended its sending without a word.
+    /// It has ended its half without a Close.
     HalfClosed,
     /// It was sent a Close.
     Closed(u16),
@@ -28,9 +28,9 @@ pub(crate) struct Subscriber {
     stream: String,
     stage: Stage,
     run: Option<Run>,
-    /// What it knows of the store's health.
+    /// The health of the store as it was reported.
     told: Option<Told>,
-    /// Where it wants to go on, as this handshake says.
+    /// The id to resume from, as in this handshake.
     asked: Option<u64>,
     /// Keys of what was sent on this connection.
     sent: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Subscriber {
     /// Pongs, and answers to `{"type":"ping"}`, that are due.
     pongs_due: u32,
     json_pongs_due: u32,
-    /// The Close that it was sent last.
+    /// The last Close that it was sent.
     pub(crate) close_code: Option<u16>,
     publishes: bool,
     is_turned_away: bool,
@@ -72,7 +72,7 @@ impl Subscriber {
         link.say(&frame);
     }
 
-    /// A message in fragments, with a ping between two of them.
+    /// A message in fragments, with a Ping between two of them.
     fn say_fragmented(&mut self, link: &mut Link, context: &mut Context<'_>, text: &[u8]) {
         let mut frames = Vec::new();
         let cut = context.random.usize(..=text.len());
@@ -124,7 +124,7 @@ impl Subscriber {
             assert!(self.json_pongs_due > 0, "{}: a JSON pong for no ping", self.name);
             self.json_pongs_due -= 1;
         } else if is_of_server(text) {
-            // Neither is stored; both say how far this client is.
+            // Neither is stored; both contain the cursor of this client.
             let is_known = ["heartbeat", "health_status"].iter().any(|kind| is_of_type(text, kind));
             assert!(is_known && self.stream == EVENTS, "{}: {text}", self.name);
             if is_of_type(text, "health_status") {
@@ -145,7 +145,7 @@ impl Subscriber {
             (code == GOODBYE && self.stage == Stage::Closing) || context.may_close(code, &reason, link);
         assert!(may_come, "{}: Close {code} {:?}", self.name, String::from_utf8_lossy(payload));
         if code == GOODBYE {
-            // All that was said before was heard.
+            // Everything that was sent before was read.
             self.owed.append(&mut self.sent);
         }
         if !matches!(self.stage, Stage::Closing | Stage::HalfClosed) {
@@ -193,7 +193,7 @@ impl Subscriber {
 
 impl Behaviour for Subscriber {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Link> {
-        // Who was turned away does not come again at once.
+        // A client that was refused does not return at once.
         let waits = self.is_turned_away && context.random.u32(..10) > 0;
         if waits || context.mood == Mood::Leaving || context.is_over {
             return None;
@@ -202,7 +202,7 @@ impl Behaviour for Subscriber {
         self.sent.clear();
         self.pongs_due = 0;
         self.json_pongs_due = 0;
-        // Who was away goes on where it was, or takes everything, or begins anew.
+        // A client that was away resumes where it was, or takes everything, or begins anew.
         let seen = self.run.take().map(|run| run.after);
         self.asked = match context.random.u32(..10) {
             0 => None,
@@ -251,7 +251,7 @@ impl Behaviour for Subscriber {
         if context.mood == Mood::Leaving || context.happens(habits.leave_chance) {
             return self.leave(link, context);
         }
-        // What is published twice as fast as it can be sent piles up.
+        // Messages that are published twice as fast as they can be sent pile up.
         if self.publishes && link.out.len() < 5_000 && context.happens(habits.publish_chance) {
             self.publish(link, context);
         }
@@ -278,10 +278,11 @@ impl Behaviour for Subscriber {
         let is_leaving = self.stage == Stage::Closing && context.may_be_dropped(link);
         let rightly = rightly || is_leaving || context.may_end(link);
         assert!(rightly, "{} kept the rules and was dropped in {:?}", self.name, self.stage);
-        // Its last words were heard, unless a Close met them half-way, or it took nothing for so long that it was
-        // dropped with them unread (PROTOCOL 10.3): seed 6068.
+        // Its last messages were read, unless a Close crossed them, or it took nothing for so long that it
+        // was dropped with them unread (PROTOCOL 10.3): seed 6068.
         let is_heard = !link.wire.borrow().outflow.is_closing() && !context.may_end(link);
-        // Where the store fails they are lost, and where little may be said there are Closes of which nothing is sent.
+        // If the store fails they are lost, and with low rate limits there are Closes of which nothing is
+        // sent.
         let (engine, limits) = (&context.options.engine, &context.options.config.limits);
         let is_limited = limits.messages_per_second_max > 0 || limits.inboxes_bytes_max < 1 << 20;
         let is_failing = engine.pages_fail_percent > 0 || engine.refuses_percent > 0;

@@ -12,18 +12,18 @@ use crate::publisher::Publisher;
 use crate::subscriber::Subscriber;
 use crate::world::World;
 
-/// Turns after which chaos ends, however much time is left.
+/// After this many turns chaos ends, however much time is left.
 const CHAOS_TURNS_MAX: u32 = 1_500;
 
-/// Turns within which everything due must have arrived.
+/// Within this many turns, everything that is due must have arrived.
 const CALM_TURNS_MAX: u32 = 20_000;
 
-/// Records after which nobody begins anything new.
+/// After this many records, no client begins anything new.
 const RECORDS_MAX: usize = 250;
 
-/// What a run came to.
+/// The result of a run.
 pub(crate) struct Report {
-    /// Of every life of every server.
+    /// The counters of every life of every server.
     pub(crate) metrics: Vec<Metrics>,
     pub(crate) trace: u64,
     pub(crate) socket_events: u64,
@@ -111,7 +111,7 @@ fn chaos(world: &mut World, clients: &mut [Client]) {
             let number = world.random.usize(..world.nodes.len());
             world.crash(number);
         }
-        // Twice at most, to one moment or to two.
+        // At most twice, to the same moment or to two.
         if world.options.return_chance > 0 && world.random.u32(..100) == 0 {
             world.remember();
         }
@@ -147,7 +147,7 @@ fn calm(world: &mut World, clients: &mut [Client]) {
     panic!("they wait in vain: {waiting:#?}");
 }
 
-/// Everybody goes, and nothing is left.
+/// All clients leave, and nothing is left.
 fn leave(world: &mut World, clients: &mut [Client]) {
     world.mood = Mood::Leaving;
     let timeouts = world.options.config.timeouts.clone();
@@ -170,7 +170,7 @@ fn leave(world: &mut World, clients: &mut [Client]) {
     world.nodes.iter().for_each(|node| node.server.check_quiet());
 }
 
-/// The server is told to stop.
+/// The server is asked to shut down.
 fn shut_down(world: &mut World, clients: &mut [Client]) {
     let begin_ms = world.now_ms;
     world.shut_down();

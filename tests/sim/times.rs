@@ -1,12 +1,12 @@
-//! When exactly: each time of PROTOCOL.md, "13.4 Times", and heartbeats, to the millisecond of simulated time. Tests
-//! against a real server only wait until it has happened.
+//! Exact times: each time of PROTOCOL.md, "13.4 Times", and heartbeats, to the millisecond of simulated time.
+//! Tests against a real server only wait until they have passed.
 
 use crate::options::Options;
 use crate::peer::{PING, PONG, Peer, TEXT, post};
 use crate::wire::{request, upgrade};
 use crate::world::World;
 
-/// Different ones, so that none is taken for another.
+/// Different times, so that none can be mistaken for another.
 fn options() -> Options {
     let mut options = Options::default();
     options.config.timeouts.handshake_ms = 7_000;
@@ -15,7 +15,7 @@ fn options() -> Options {
     options
 }
 
-/// Says `bytes`, one in each second. After `ms` milliseconds, and no sooner, that is to be answered with 408.
+/// Sends `bytes`, one per second. After `ms` milliseconds, and no sooner, the answer must be 408.
 fn dribble(peer: &mut Peer, bytes: &[u8], ms: u64, world: &mut World) {
     let expect_open = |peer: &mut Peer| assert!(peer.responses().is_empty() && !peer.is_over(), "too early");
     for byte in &bytes[..usize::try_from(ms / 1_000).expect("a few")] {
@@ -37,7 +37,7 @@ fn a_first_request_has_its_time_from_the_connect_on_however_it_dribbles() {
         world.rest();
         dribble(&mut peer, &bytes, 7_000, &mut world);
     }
-    // One that says nothing is told nothing.
+    // A client that has sent nothing gets no response.
     let mut world = World::new(options(), 1);
     let mut silent = Peer::connect(&mut world);
     world.pass(6_999);
@@ -50,7 +50,7 @@ fn a_first_request_has_its_time_from_the_connect_on_however_it_dribbles() {
 fn a_later_request_has_its_time_from_its_first_byte_on_and_between_them_there_is_another() {
     let mut world = World::new(options(), 1);
     let mut peer = Peer::connect(&mut world);
-    // However late it is: the next time begins when all is answered.
+    // However late it is: the next time begins when everything is answered.
     for _ in 0..3 {
         peer.say(&request("GET", "/api/health", "k", "", ""));
         world.pass(8_999);
@@ -77,7 +77,7 @@ fn each_client_has_heartbeats_at_the_interval_from_its_own_join_on() {
         peers.push(Peer::open("/ws", &mut world));
         world.pass(1_700);
     }
-    // The second after the first is due 1.7 s later, and so on: nobody gets another's.
+    // The second one is due 1.7 s after the first, and so on: each has its own time.
     let mut passed_ms = 4 * 1_700;
     for beat in 1..=3 {
         for (number, peer) in (0..).zip(&mut peers) {
@@ -102,7 +102,7 @@ fn every_second_heartbeat_asks_a_client_that_says_nothing() {
             let opcodes = |peer: &mut Peer| peer.frames().iter().map(|frame| frame.0).collect::<Vec<_>>();
             assert_eq!(opcodes(&mut peer), [told], "{target}");
             world.pass(25_000);
-            // JSON heartbeats are for /ws alone.
+            // JSON heartbeats are only for /ws.
             let asked = if told == TEXT { &[PING, TEXT][..] } else { &[PING] };
             assert_eq!(opcodes(&mut peer), asked, "{target}");
             peer.say_frame(PONG, b"");

@@ -1,4 +1,4 @@
-//! What all runs together came to, and whether they were everywhere.
+//! The results of all runs together, and whether they covered everything.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,11 +8,11 @@ use polecat::server::connections::CloseReason;
 
 use crate::swarm::Report;
 
-/// What only the shell counts: here are no descriptors, and nobody is lost before it is accepted.
+/// Counters of the shell: here there are no descriptors, and no connection is lost before it is accepted.
 const OF_THE_SHELL: [&str; 2] = ["limit descriptors", "lost"];
 
-/// What the drawn clients do not bring about: they send little at once, and so never hold what others wait for.
-/// `room.rs` drives it by itself.
+/// An outcome that the random clients do not cause: they send little at once, and so never hold room that
+/// others wait for. `room.rs` causes it.
 const OF_DIRECTED_TESTS: &str = "closed for Unsent";
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Total {
         }
     }
 
-    /// A simulation that never gets somewhere proves nothing about it.
+    /// A simulation that never reaches some code proves nothing about it.
     pub(crate) fn check_coverage(&self) {
         assert!(self.crashes > 0, "no server crashed");
         assert!(self.deploys > 0, "no server was followed by another");

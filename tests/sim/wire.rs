@@ -1,5 +1,5 @@
-//! What clients say and hear, byte for byte, written apart from the server's own
-//! code: WebSocket frames, requests, and responses.
+//! What clients send and receive, byte for byte, independent of the server's own code: WebSocket frames,
+//! requests, and responses.
 
 use std::io::Read;
 
@@ -41,14 +41,14 @@ pub(crate) fn close_payload(code: u16) -> [u8; 2] {
     code.to_be_bytes()
 }
 
-/// The bit of a frame's first byte that says that its message is compressed (RFC 7692 section 6).
+/// The bit of a frame's first byte that marks a compressed message (RFC 7692 section 6).
 pub(crate) const RSV1: u8 = 0x40;
 
-/// What the last block of a compressed message ends with, and its frames leave out.
+/// The end of the last block of a compressed message, which its frames leave out.
 const DEFLATE_TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
-/// Takes one whole frame of the server off the front of `bytes`: its opcode and
-/// its payload, inflated if it may be and is compressed. The server fragments nothing and masks nothing.
+/// Takes one complete frame of the server off the front of `bytes`: its opcode and its payload, inflated if
+/// it may be and is compressed. The server never fragments and never masks.
 pub(crate) fn take_frame_of(bytes: &mut Vec<u8>, may_be_compressed: bool) -> Option<(u8, Vec<u8>)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(first & 0xB0, 0x80, "a whole frame without extensions but one");
@@ -68,7 +68,7 @@ pub(crate) fn take_frame_of(bytes: &mut Vec<u8>, may_be_compressed: bool) -> Opt
     Some((opcode, payload))
 }
 
-/// The same, of a client that has agreed on no compression.
+/// The same, for a client without compression.
 pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     take_frame_of(bytes, false)
 }
@@ -90,7 +90,7 @@ pub(crate) fn deflate(message: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// Whether the server says this of itself, by its `correlation_id`: the types of events are free.
+/// Whether this is one of the server's own messages, by its `correlation_id`: events may have any type.
 pub(crate) fn is_of_server(text: &str) -> bool {
     text.contains(",\"correlation_id\":null,\"timestamp\":")
 }
@@ -129,13 +129,12 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) correlation_id: String,
     pub(crate) closes: bool,
-    /// Whether a 101 agrees on compression.
+    /// Whether a 101 accepts compression.
     pub(crate) has_deflate: bool,
     pub(crate) body: String,
 }
 
-/// Takes one whole response off the front of `bytes`; one that only says to go on
-/// stays there.
+/// Takes one complete response off the front of `bytes`; a 100 stays there.
 pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Response> {
     let head_len = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&bytes[..head_len]).expect("a head is text");
@@ -180,7 +179,7 @@ pub(crate) fn take_response(bytes: &mut Vec<u8>, head_only: bool) -> Option<Resp
     Some(response)
 }
 
-/// The body in chunks that `bytes` begin with, and how many bytes it takes; `None` if its last chunk is missing.
+/// The chunked body at the front of `bytes`, and its length there; `None` if its last chunk is missing.
 fn take_chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {

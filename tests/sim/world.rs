@@ -1,7 +1,6 @@
-//! The world: servers on one store, their clients, and the time. The driver sleeps
-//! exactly as long as a server asked for, unless something happens that a poll would
-//! tell of; a wake-up that a server counts on and that does not come is thus a
-//! test that hangs, and fails.
+//! The world: servers on one store, their clients, and the time. The driver sleeps exactly as long as a
+//! server asked for, unless there is an event that a poll would report. So if a server counts on a wake-up
+//! that does not come, the test hangs and fails.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,7 +19,7 @@ use crate::store::{Moment, Store};
 /// 2026-01-05T09:30:00 UTC.
 const START_UNIX_MICROS: i64 = 1_767_605_400_000_000;
 
-/// Servers and what is around them.
+/// Servers and their environment.
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) ground: Ground,
@@ -29,13 +28,13 @@ pub(crate) struct World {
     pub(crate) shared: Rc<Shared>,
     pub(crate) random: fastrand::Rng,
     pub(crate) now_ms: u64,
-    /// How far the wall clock was set off.
+    /// The offset of the wall clock.
     wall_offset_micros: i64,
     pub(crate) mood: Mood,
     pub(crate) lost: Vec<SharedWire>,
     pub(crate) trace: Trace,
     pub(crate) crashes: u64,
-    /// What the disk had at some time.
+    /// The contents of the disk at some time.
     moment: Option<Moment>,
     /// How often the disk went back.
     pub(crate) returns: u64,
@@ -95,7 +94,7 @@ impl World {
         wire
     }
 
-    /// What a client may use.
+    /// Everything that a client may use.
     pub(crate) fn context(&mut self) -> Context<'_> {
         Context {
             now_ms: self.now_ms,
@@ -111,8 +110,8 @@ impl World {
         }
     }
 
-    /// Sleeps as a poll would, and has a turn of every server for which there is
-    /// something. Returns whether anything can happen still.
+    /// Sleeps as a poll would, and runs a turn of every server that has something to do. Returns whether
+    /// anything can still happen.
     pub(crate) fn step(&mut self, clients: &mut [Client]) -> bool {
         while !self.has_news() {
             let next_ms = clients.iter().map(|client| client.next_ms).min().filter(|next| *next < u64::MAX);
@@ -147,7 +146,7 @@ impl World {
         true
     }
 
-    /// No server attends for so long; the clients go on.
+    /// All servers are stalled for this long; the clients continue.
     pub(crate) fn stall(&mut self, stall_ms: u64, clients: &mut [Client]) {
         let until_ms = self.now_ms + stall_ms;
         while let Some(next_ms) = clients.iter().map(|client| client.next_ms).min()
@@ -163,7 +162,7 @@ impl World {
         }
     }
 
-    /// Tells the servers to stop, as a signal would.
+    /// Tells the servers to shut down, as a signal would.
     pub(crate) fn shut_down(&mut self) {
         self.is_stopped = true;
         for node in &mut self.nodes {
@@ -172,7 +171,7 @@ impl World {
         self.turn();
     }
 
-    /// Sets the wall clock; the other goes on as ever.
+    /// Sets the wall clock; the other one continues unchanged.
     pub(crate) fn set_wall_clock(&mut self, by_ms: i64) {
         self.wall_offset_micros += by_ms * 1000;
     }
@@ -184,12 +183,12 @@ impl World {
         self.nodes[number].host.light(steps);
     }
 
-    /// Remembers what the disk has now.
+    /// Remembers the current contents of the disk.
     pub(crate) fn remember(&mut self) {
         self.moment = Some(self.ground.store.borrow().moment());
     }
 
-    /// All servers die, and begin again with what the disk had when that was remembered.
+    /// All servers die, and start again with the remembered contents of the disk.
     pub(crate) fn go_back(&mut self) {
         let Some(moment) = &self.moment else { return };
         self.ground.store.borrow_mut().go_back(moment);
@@ -206,21 +205,21 @@ impl World {
         self.nodes[number].stop();
     }
 
-    /// Has turns for as long as there is something to do now.
+    /// Runs turns as long as there is something to do now.
     pub(crate) fn rest(&mut self) {
         while self.has_news() || (self.nodes[0].timeout_ms == Some(0) && !self.server().is_finished()) {
             self.turn();
         }
     }
 
-    /// Has turns until that is so.
+    /// Runs turns until that holds.
     pub(crate) fn rest_until(&mut self, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
             self.turn();
         }
     }
 
-    /// Lets so much time pass, with the turns that fall into it.
+    /// Lets this much time pass, with the turns that fall into it.
     pub(crate) fn pass(&mut self, ms: u64) {
         let until_ms = self.now_ms + ms;
         self.rest();
@@ -238,13 +237,13 @@ impl World {
         self.set_now(until_ms);
     }
 
-    /// Lets so much time pass without attending, and has one turn then.
+    /// Lets this much time pass in a stall, and runs one turn after it.
     pub(crate) fn sleep_through(&mut self, ms: u64) {
         self.set_now(self.now_ms + ms);
         self.turn();
     }
 
-    /// Lets so much time pass in which no server attends.
+    /// Lets this much time pass in a stall.
     pub(crate) fn skip(&mut self, ms: u64) {
         self.set_now(self.now_ms + ms);
     }
@@ -292,7 +291,7 @@ impl World {
             self.set_now(self.now_ms + turn_ms);
         }
         let node = &mut self.nodes[number];
-        // One that has ended while others go on is never due again: seed 4639.
+        // One that has ended while others continue is never due again: seed 4639.
         let timeout_ms = node.timeout_ms.filter(|_| !node.server.is_finished());
         node.due_ms = timeout_ms.map(|timeout_ms| self.now_ms + timeout_ms);
     }
@@ -306,7 +305,7 @@ impl World {
         self.nodes.iter().map(|node| node.server.connections()).sum()
     }
 
-    /// Goes on until the engines have answered everything.
+    /// Continues until the engines have answered everything.
     pub(crate) fn settle_down(&mut self, clients: &mut [Client]) {
         let is_busy = |node: &Node| node.host.ready_at_ms.get().is_some() || node.timeout_ms == Some(0);
         while self.nodes.iter().any(is_busy) || self.has_news() {
@@ -314,7 +313,7 @@ impl World {
         }
     }
 
-    /// Nothing fails from now on.
+    /// From now on, nothing fails.
     pub(crate) fn calm(&mut self, clients: &mut [Client]) {
         self.mood = Mood::Calm;
         self.shared.faults.set(false);
