@@ -49,7 +49,7 @@ impl<S: Socket> Server<S> {
         counts.open == 0
             && counts.http == 0
             && self.store.backlog_bytes() == 0
-            && self.connections.iter().all(|(_, one)| one.is_let_go())
+            && self.connections.are_let_go()
     }
 
     /// Ends who is due, so many a turn.

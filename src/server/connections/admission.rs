@@ -125,6 +125,17 @@ impl Admission {
         }
     }
 
+    /// Places that are reserved, used or not.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.turned_away.capacity() + self.counts.capacity() + self.sources.capacity() + self.rates.capacity()
+    }
+
+    /// Gives back what is of no use if no connection is left.
+    pub(super) fn shrink(&mut self) {
+        *self = Self { is_memory_short: self.is_memory_short, ..Self::default() };
+    }
+
     /// Counts a message of the connection at `index`. Returns whether it is within the limit.
     pub(super) fn may_send(&mut self, index: u32, now: Stamp, limits: &Limits) -> bool {
         if limits.messages_per_second_max == 0 {

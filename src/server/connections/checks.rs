@@ -41,6 +41,7 @@ impl<S> Connections<S> {
         let echoes = count(&|one| one.phase == Phase::Open(Endpoint::Echo));
         let lagging = count(&Connection::is_lagging);
         assert_eq!((echoes, lagging), (self.echoes, self.lagging), "echoes, and cursors that lag");
+        assert_eq!(count(&Connection::is_let_go), self.let_go, "connections that have nothing left to do");
         for encoding in Encoding::ALL {
             let subscribers = count(&|one| one.channel != NONE && one.encoding == encoding);
             assert_eq!(subscribers, self.subscribers[encoding as usize], "subscribers by encoding");

@@ -139,7 +139,7 @@ impl<S: Socket> Connections<S> {
             match connection.socket.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.reading = ReadState::Idle;
+                    self.set_reading(index, ReadState::Idle);
                     return Err(error);
                 }
                 Ok(len) if len > 0 => {

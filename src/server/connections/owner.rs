@@ -52,6 +52,8 @@ pub(in crate::server) struct Connections<S> {
     pub(super) echoes: usize,
     /// Subscribers that take less than they are sent, see [`Connection::is_lagging`].
     pub(super) lagging: usize,
+    /// Those that may be dropped, see [`Connection::is_let_go`].
+    pub(super) let_go: usize,
     /// Subscribers by their [`Encoding`].
     pub(super) subscribers: [usize; Encoding::ALL.len()],
 }
@@ -92,6 +94,7 @@ impl<S> Connections<S> {
             inboxes_bytes: 0,
             echoes: 0,
             lagging: 0,
+            let_go: 0,
             subscribers: [0; Encoding::ALL.len()],
         }
     }
@@ -149,8 +152,16 @@ impl<S> Connections<S> {
             // Ids of connections that are gone may be in there still.
             self.read_queue.shrink_to_fit();
             self.flush_queue.shrink_to_fit();
+            self.stalled.shrink_to_fit();
+            self.deferred.shrink_to_fit();
             self.unsent.shrink();
+            self.admission.shrink();
         }
+    }
+
+    /// Whether all connections may be dropped.
+    pub(in crate::server) fn are_let_go(&self) -> bool {
+        self.let_go == self.slab.len()
     }
 
     /// The connection at `index`, which is there.
@@ -239,5 +250,38 @@ impl<S> Connections<S> {
             Some(deadline.wait_ms(timeouts).saturating_sub(self.now.since(since)))
         });
         due_in_ms.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_many_is_given_back_when_all_have_gone() {
+        let limits =
+            Limits { connections_per_source_max: 10_000, messages_per_second_max: 1, ..Limits::default() };
+        let mut connections = Connections::new(&limits);
+        for number in 0..5_000 {
+            let (index, limit) = connections.accept((), Source(number), &limits, 0);
+            assert_eq!((limit, connections.may_send(index, &limits)), (None, true));
+            connections.stall(index);
+            connections.deferred(index).push(b'x');
+        }
+        connections.resume_stalled();
+        let ids = connections.iter().map(|(index, _)| index).collect::<Vec<_>>();
+        for index in ids {
+            connections.deferred.remove(&connections.id(index));
+            connections.abort(index);
+        }
+        connections.reap(&limits);
+        let kept = [
+            connections.slab.capacity(),
+            connections.read_queue.capacity(),
+            connections.stalled.capacity(),
+            connections.deferred.capacity(),
+            connections.admission.capacity(),
+        ];
+        assert!(kept.iter().all(|kept| *kept < 1_000 || *kept == connections.read_queue.len()), "{kept:?}");
     }
 }

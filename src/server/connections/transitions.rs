@@ -32,12 +32,22 @@ impl<S> Connections<S> {
         self.update(index, |connection| connection.writing = writing);
     }
 
-    fn set_reading(&mut self, index: u32, reading: ReadState) {
-        self.slab[index as usize].reading = reading;
+    pub(super) fn set_reading(&mut self, index: u32, reading: ReadState) {
+        self.count_let_go(index, |connection| connection.reading = reading);
+    }
+
+    /// Changes what a connection has yet to do before it may be dropped, and counts those that have nothing to do.
+    fn count_let_go<R>(&mut self, index: u32, change: impl FnOnce(&mut Connection<S>) -> R) -> R {
+        let connection = &mut self.slab[index as usize];
+        let was_let_go = connection.is_let_go();
+        let result = change(connection);
+        let is_let_go = connection.is_let_go();
+        self.let_go = self.let_go + usize::from(is_let_go) - usize::from(was_let_go);
+        result
     }
 
     fn set_phase(&mut self, index: u32, phase: Phase) {
-        let old = std::mem::replace(&mut self.slab[index as usize].phase, phase);
+        let old = self.count_let_go(index, |connection| std::mem::replace(&mut connection.phase, phase));
         self.echoes += usize::from(phase == Phase::Open(Endpoint::Echo));
         self.echoes -= usize::from(old == Phase::Open(Endpoint::Echo));
         if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
@@ -79,15 +89,17 @@ impl<S> Connections<S> {
             self.set_writing(index, WriteState::Queued);
             self.enter_flush_queue(index);
         }
-        let connection = &mut self.slab[index as usize];
         if readiness.readable || readiness.read_closed {
-            match connection.reading {
+            match self.slab[index as usize].reading {
                 ReadState::Idle => {
-                    connection.reading =
+                    let queued =
                         if readiness.read_closed { ReadState::QueuedToEmpty } else { ReadState::Queued };
+                    self.set_reading(index, queued);
                     self.enter_read_queue(index);
                 }
-                ReadState::Queued if readiness.read_closed => connection.reading = ReadState::QueuedToEmpty,
+                ReadState::Queued if readiness.read_closed => {
+                    self.set_reading(index, ReadState::QueuedToEmpty)
+                }
                 // It will be read in any case, until it would block.
                 ReadState::Queued
                 | ReadState::QueuedToEmpty
@@ -138,9 +150,8 @@ impl<S> Connections<S> {
 
     /// A short read has emptied the socket: whatever comes next comes with an event.
     pub(in crate::server) fn note_short_read(&mut self, index: u32) {
-        let connection = &mut self.slab[index as usize];
-        if connection.reading == ReadState::Queued {
-            connection.reading = ReadState::Idle;
+        if self.at(index).reading == ReadState::Queued {
+            self.set_reading(index, ReadState::Idle);
         }
     }
 
