@@ -1,5 +1,5 @@
-//! The command line's other side, as a user runs it: docs/command-line.md, "The command line", which speaks
-//! PROTOCOL.md, "14. polecat.v1", and "3. The HTTP API".
+//! The client side of the command line, as a user runs it: docs/command-line.md, "The command line", which
+//! speaks PROTOCOL.md, "14. polecat.v1", and "3. The HTTP API".
 
 mod backup;
 mod bad;

@@ -12,7 +12,7 @@ use crate::support::{Http, RawSocket, Server, Socket, post};
 
 const OFFER: &str = "permessage-deflate";
 
-/// What every answer begins with.
+/// The beginning of every answer.
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 #[test]
@@ -88,7 +88,7 @@ fn compressed_messages_may_be_in_fragments_with_control_frames_between() {
         assert_eq!((pong.opcode, pong.compressed, &pong.payload[..]), (PONG, false, &b"between"[..]));
         assert_eq!(plain(&client.next_message()), long, "cut at {cut}");
     }
-    // Two blocks, of which one says that it is the last (RFC 7692 section 7.2.3.4).
+    // Two blocks, the first of which says that it is the last (RFC 7692 section 7.2.3.4).
     client.send(&compressed(true, TEXT, &[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00]));
     assert_eq!(client.next_message().payload, b"Hello");
 }
@@ -106,7 +106,7 @@ fn a_broadcast_is_compressed_once_for_all_who_take_it() {
         assert!(frame.compressed && frame.payload.len() < broadcast.len() / 2);
         assert_eq!(plain(&frame), broadcast.as_bytes());
     }
-    // By a message of their own, compressed: it comes back to all.
+    // With a compressed message of their own, which is broadcast to all.
     let own = json!({"type": "message", "author": "bob", "content": content}).to_string();
     compressed[0].send(&self::compressed(true, TEXT, &deflated(own.as_bytes())));
     let broadcast_2 = plain_one.next_text();
@@ -146,7 +146,7 @@ fn whoever_asks_for_a_small_window_gets_nothing_that_looks_back_further() {
     let server = Server::start();
     for bits in [8, 9, 12, 15] {
         let mut client = small_window(server.addr(), "/api/ws", bits);
-        // It comes again at once, and after more than the window has.
+        // Repeated at once, and after more than the window.
         let words = (0..4000).map(|number| format!("{} ", number % 60)).collect::<String>();
         client.send_frame(true, TEXT, words.as_bytes());
         let echo = client.next_message();
@@ -157,7 +157,7 @@ fn whoever_asks_for_a_small_window_gets_nothing_that_looks_back_further() {
 
 #[test]
 fn history_comes_compressed_too() {
-    // The newest alone are in memory, and pages are small.
+    // Only the newest message is in memory, and pages are small.
     let server = Server::start_with(|options| {
         options.config.limits.log_frames_max = 2;
         options.config.budgets.page_records = 3;
@@ -249,7 +249,7 @@ fn many_bombs_in_one_segment_do_not_hold_the_loop() {
         options.config.limits.message_bytes_max = 1 << 20;
         options.config.budgets.coded_bytes = 1 << 20;
     });
-    // A publisher of rubbish: nothing comes back.
+    // A publisher of invalid messages: nothing comes back.
     let mut client = offering(server.addr(), "/ws");
     let bomb = compressed(true, BINARY, &deflated(&vec![0; 1 << 20]));
     client.send(&bomb.repeat(BOMBS));
@@ -260,7 +260,7 @@ fn many_bombs_in_one_segment_do_not_hold_the_loop() {
     assert!(metrics.turns >= BOMBS as u64, "{} turns", metrics.turns);
 }
 
-/// A client that has agreed on compression.
+/// A client that has negotiated compression.
 fn offering(addr: SocketAddr, target: &str) -> RawSocket {
     let (socket, agreed) = RawSocket::connect_offering(addr, target, OFFER);
     assert_eq!(agreed.as_deref(), Some(AGREED));
@@ -274,19 +274,19 @@ fn small_window(addr: SocketAddr, target: &str, bits: u8) -> RawSocket {
     socket
 }
 
-/// So many bytes of text with something in it that comes again.
+/// Text of this many bytes with repetitions.
 fn text(len: usize) -> Vec<u8> {
     (0..).flat_map(|number: u32| format!("item {number}, ").into_bytes()).take(len).collect()
 }
 
-/// A masked frame with which a compressed message begins.
+/// A masked frame that begins a compressed message.
 fn compressed(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = frame(last, opcode, payload);
     bytes[0] |= 0x40;
     bytes
 }
 
-/// The payload as a client compresses it, one that also does it where nothing is gained.
+/// The payload as compressed by a client that compresses even if nothing is gained.
 fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 1000);
     let status =
@@ -296,19 +296,19 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The payload of a message, inflated where it has to be.
+/// The payload of a message, inflated if needed.
 fn plain(frame: &crate::support::Frame) -> Vec<u8> {
     if frame.compressed { plain_within(&frame.payload, 15) } else { frame.payload.clone() }
 }
 
-/// Inflates by one who keeps a window of so many bits and no more.
+/// Inflates with a window of this many bits and no more.
 fn plain_within(payload: &[u8], bits: u8) -> Vec<u8> {
     let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
     let mut inflate = Decompress::new_with_window_bits(false, bits);
     let mut out = Vec::new();
     loop {
         let taken = usize::try_from(inflate.total_in()).expect("a length");
-        // In small pieces, so that nothing but the window is there to look back to.
+        // In small pieces, so that only the window can be referred to.
         let mut piece = [0; 64];
         let before = inflate.total_out();
         let status = inflate.decompress(&whole[taken..], &mut piece, FlushDecompress::None);

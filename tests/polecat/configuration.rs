@@ -52,7 +52,7 @@ fn an_empty_variable_is_as_none() {
     let help = run(|command| {
         command.args(["serve", "--help"]);
     });
-    // Lines are broken anywhere between words.
+    // Lines are broken between any words.
     let words = help.stdout.split_whitespace().filter(|word| word.starts_with("POLECAT_"));
     let variables = words.filter_map(|word| word.split('=').next()).collect::<Vec<_>>();
     assert!(variables.len() > 30, "{variables:?}");
@@ -65,13 +65,13 @@ fn an_empty_variable_is_as_none() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--db"]).arg(home.database());
     });
     assert_eq!(get(process.addr(), "/").status, 200, "the console is there");
-    // And the help names them as ever.
+    // And the help names them as usual.
     let with_empty = run(|command| {
         empty(command);
         command.args(["serve", "--help"]);
     });
     assert_eq!(with_empty.stdout.matches(" POLECAT_").count(), variables.len(), "{}", with_empty.stdout);
-    // The other commands, too: whether there is a server or not, the command line is right.
+    // The other commands too: whether or not there is a server, the command line is valid.
     let status = run(|command| {
         command.arg("status").env("POLECAT_URL", "");
     });
@@ -160,7 +160,7 @@ fn a_port_is_free_again_as_soon_as_its_server_has_ended() {
     let home = Home::new();
     let process = Process::serve(&home.database(), &[]);
     let addr = process.addr();
-    // The server closes first, so it is its port that lingers in TIME-WAIT.
+    // The server closes first, so its port remains in TIME-WAIT.
     let mut client = Socket::connect(addr, "/ws");
     process.signal(Signal::TERM);
     client.expect_end();
@@ -228,7 +228,7 @@ fn a_message_may_be_as_long_as_the_limit_and_no_longer() {
     assert_eq!(client.expect_close(), 1009);
 
     let mut client = RawSocket::connect(process.addr(), "/api/ws/room");
-    // The length alone is enough: nothing of such a message is waited for.
+    // The length alone is enough: the server does not wait for the message.
     let mut head = vec![0x81, 0x80 | 127];
     head.extend((1_u64 << 40).to_be_bytes());
     client.send(&head);
@@ -298,7 +298,7 @@ fn connections_that_ended_leave_nothing_open() {
         }
         drop(Http::connect(process.addr()));
     }
-    // Each request is at least one turn of the loop, in which ends are noticed.
+    // Each request takes at least one turn of the loop, in which ends are noticed.
     let left = (0..10_000).find(|_| {
         http.expect_open();
         process.open_files() <= Some(before)

@@ -13,22 +13,22 @@ use crowd::Crowd;
 
 const CLIENTS: usize = 2_000;
 const RESTARTS: usize = 10;
-/// Descriptors of all else that this process does at the time.
+/// Descriptors for everything else in this process at that time.
 const OTHERS: u64 = 16_000;
 
 const DRAIN: &str = "2";
-/// Half of it.
+/// Half of that time.
 const SPREAD_MS: u64 = 1_000;
 
-/// What is published before the next restart, at least.
+/// At least this much is published before the next restart.
 const PUBLISHED_MIN: u64 = 20;
-/// What is sent before the first acknowledgement is waited for.
+/// This many messages are sent before the first acknowledgement is awaited.
 const WINDOW: u64 = 4;
 
 fn listener() -> (TcpListener, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    // All come while no process accepts them.
+    // All of them connect while no process accepts.
     socket.listen(4096).expect("it listens");
     let listener = TcpListener::from(socket);
     let addr = listener.local_addr().expect("an address");
@@ -37,13 +37,13 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 fn serve(listener: &TcpListener, home: &Home) -> Process {
     Process::serve_on(listener, None, |command| {
-        // Who reads slowly because the machine is slow is not silent.
+        // On a slow machine, a slow reader is not silent.
         command.args(["--heartbeat-interval", "3600", "--drain", DRAIN, "--db"]).arg(home.database());
     })
 }
 
-/// Publishes numbers, as fast as they are acknowledged, until `goes_on` ends; returns how many. What was not
-/// acknowledged is sent again, with its key.
+/// Publishes numbers, as fast as they are acknowledged, until `goes_on` is cleared; returns how many.
+/// Unacknowledged ones are sent again, with their keys.
 fn publish(addr: SocketAddr, acknowledged: &AtomicU64, goes_on: &AtomicBool) -> u64 {
     let mut next = 0;
     loop {
@@ -60,7 +60,7 @@ fn publish(addr: SocketAddr, acknowledged: &AtomicU64, goes_on: &AtomicBool) -> 
                 json!({"type": "message", "id": number, "content": number.to_string(),
                     "idempotency_key": number.to_string()})
             });
-            // Where it cannot be sent, nothing more is read, either.
+            // If it cannot be sent, nothing more can be read either.
             let is_sent = fresh.into_iter().all(|message| socket.try_send_json(&message).is_ok());
             sent = next;
             let Some(message) = next_json(&mut socket).filter(|_| is_sent) else { break };
@@ -73,7 +73,7 @@ fn publish(addr: SocketAddr, acknowledged: &AtomicU64, goes_on: &AtomicBool) -> 
     }
 }
 
-/// The next text message; `None` where the connection has ended.
+/// The next text message; `None` if the connection has ended.
 fn next_json(socket: &mut Socket) -> Option<Value> {
     loop {
         match socket.try_read() {
@@ -84,14 +84,15 @@ fn next_json(socket: &mut Socket) -> Option<Value> {
     }
 }
 
-/// Whether this process may open as many as it needs.
+/// Whether this process may open as many descriptors as it needs.
 fn may_open() -> bool {
     let limit = getrlimit(Resource::Nofile);
     let is_enough = limit.maximum.is_none_or(|maximum| maximum >= CLIENTS as u64 + OTHERS);
     is_enough && setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok()
 }
 
-/// The clients were asked to come one by one. How evenly, and over which time, is checked in `sim/drain.rs`.
+/// The clients were asked to return one by one. How evenly, and over which time, is checked in
+/// `sim/drain.rs`.
 fn check_spread(crowd: &Crowd) {
     let told = crowd.asked_to_come_after();
     assert!(told.iter().all(|after_ms| (500..=500 + 2 * SPREAD_MS).contains(after_ms)), "{told:?}");

@@ -139,7 +139,7 @@ fn the_files_that_documents_name_are_there() {
         for word in words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder))) {
             // What stands for a name is none.
             let name = word.strip_suffix("TARGET/").unwrap_or(word);
-            // Made by the fuzzers, where they find something.
+            // The fuzzers create it if they find something.
             assert!(root.join(name).exists() || name == "fuzz/artifacts/", "{document} names {word}");
             found += 1;
         }
@@ -149,7 +149,7 @@ fn the_files_that_documents_name_are_there() {
 
 #[test]
 fn the_statuses_are_those_of_the_table() {
-    // It is no final answer, and so has no constant.
+    // It is an interim status, and so has no constant.
     const CONTINUE: u16 = 100;
     let sent = Status::ALL.iter().map(|status| status.code()).chain([CONTINUE]).collect::<BTreeSet<_>>();
     assert_eq!(codes_of("### 13.1 Statuses"), sent);
@@ -164,7 +164,7 @@ fn the_close_codes_are_those_of_the_table() {
         for named in source.split("CloseCode::").skip(1) {
             let mut words = named.split(|character: char| !character.is_alphanumeric());
             let code = match (words.next(), words.next()) {
-                // Where it is no number, it is the client's own, which comes back.
+                // If it is not a number, it is the client's own code, which is sent back.
                 (Some("from"), Some(code)) => code.parse().ok(),
                 (Some(name), _) => Some(numbers[name]),
                 _ => None,
@@ -233,14 +233,14 @@ fn flags_of_table() -> Vec<Described> {
         .collect()
 }
 
-/// What `--help` says, with each variable checked and taken off.
+/// The entries of `--help`, each without its variable, which is checked.
 fn flags_of_help(help: &str) -> Vec<Described> {
     let (_, options) = help.split_once("\nOptions:\n").expect("options");
     let mut described = Vec::new();
     let mut flag = None::<String>;
     for line in options.lines() {
         let heading = line.strip_suffix(':').filter(|heading| !heading.starts_with(' '));
-        // A flag is indented by six, what is said of it by more.
+        // A flag is indented by six, and its text by more.
         let begun = line.strip_prefix("      --");
         if heading.is_some() || begun.is_some() || line.starts_with("  -h,") {
             described.extend(flag.take().map(|flag| flag_of_help(&flag)));
@@ -259,7 +259,7 @@ fn flags_of_help(help: &str) -> Vec<Described> {
 
 fn flag_of_help(flag: &str) -> Described {
     let flag = flag.split_whitespace().collect::<Vec<_>>().join(" ");
-    // One that is there or not has no value.
+    // A switch has no value.
     let (name, rest) = flag.split_once(' ').expect("a text");
     let (value, text) = match rest.strip_prefix('<') {
         Some(rest) => rest.split_once("> ").expect("the end of a value"),
@@ -270,7 +270,7 @@ fn flag_of_help(flag: &str) -> Described {
     let variable = format!("env: POLECAT_{}=", name.replace('-', "_").to_ascii_uppercase());
     assert!(notes.contains(&variable.as_str()), "{variable} is not in {flag:?}");
     let default = notes.iter().find_map(|note| note.strip_prefix("default: ")).unwrap_or_default();
-    // In a table it goes on in small letters.
+    // In the table, the text begins with a small letter.
     let (first, others) = said.split_at(1);
     Described::Flag {
         name: format!("--{name}"),

@@ -1,5 +1,5 @@
-//! The echo: PROTOCOL.md, "6. Echo: `/api/ws`". That it stores nothing and serves each client for
-//! itself is in `service_a.rs`, that it does not read who does not read in `slow_reader.rs`.
+//! The echo: PROTOCOL.md, "6. Echo: `/api/ws`". `service_a.rs` tests that it stores nothing and serves each
+//! client separately; `slow_reader.rs` tests that it does not read from a client that does not read.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::support::{RawSocket, Server, Socket, get};
 fn every_message_comes_back_as_one_frame_in_order() {
     let server = Server::start();
     let mut client = RawSocket::connect(server.addr(), "/api/ws");
-    // Around the lengths at which a frame's head grows, up to the limit of a message.
+    // Around the lengths at which a frame's header grows, up to the limit of a message.
     let lengths = [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20];
     let messages = lengths.iter().flat_map(|length| {
         [(TEXT, vec![b'x'; *length]), (BINARY, (0..=250).cycle().take(*length).collect())]
@@ -25,7 +25,7 @@ fn every_message_comes_back_as_one_frame_in_order() {
             payload.len()
         );
     }
-    // In fragments, and one after the other without waiting.
+    // In fragments, and in succession without waiting.
     let some = &messages[..12];
     for (opcode, payload) in some {
         let (first, second) = payload.split_at(payload.len() / 3);

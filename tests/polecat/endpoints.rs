@@ -1,4 +1,4 @@
-//! What there is, and what there is not: PROTOCOL.md, "1. Endpoints".
+//! The paths that exist, and others: PROTOCOL.md, "1. Endpoints".
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::support::raw::upgrade;
 use crate::support::socket::message;
 use crate::support::{Http, Server, Socket};
 
-/// The rows of the table that are no WebSockets.
+/// The rows of the table that are not WebSockets.
 const REQUESTS: [(&str, &str); 10] = [
     ("GET", "/api/health"),
     ("POST", "/api/messages"),
@@ -39,7 +39,7 @@ fn every_endpoint_is_there_by_its_method() {
     for target in SOCKETS {
         Socket::connect(server.addr(), target).close();
     }
-    // Each is what its section says: a channel takes part, `/ws` listens, the echo answers.
+    // Each behaves as in its section: a channel sends and receives, `/ws` receives, the echo answers.
     let mut channel = Socket::connect(server.addr(), "/api/ws/room");
     let mut events = Socket::connect(server.addr(), "/ws");
     let mut echo = Socket::connect(server.addr(), "/api/ws");
@@ -84,14 +84,14 @@ fn paths_are_compared_byte_for_byte() {
             target.replace("/api/", "/api//"),
             format!("{target};a"),
         ] {
-            // Not all of them have what is spelt otherwise here.
+            // Some targets do not have the part that is spelt differently here.
             if other == target {
                 continue;
             }
             let response = http.request(method, &other, &[], body.as_deref());
             assert_eq!((response.status, response.json()), (404, json!({"detail": "Not Found"})), "{other}");
         }
-        // What comes after a question mark is no part of it.
+        // The part after a question mark does not belong to the path.
         let response = http.request(method, &format!("{target}?a=b"), &[], body.as_deref());
         assert_eq!(response.status, 200, "{target}");
     }
@@ -99,7 +99,7 @@ fn paths_are_compared_byte_for_byte() {
         http.send(upgrade(target));
         assert_eq!(http.response().status, 404, "{target}");
     }
-    // But for the name of a channel.
+    // The name of a channel is the exception.
     let mut encoded = Socket::connect(server.addr(), "/api/ws/%72oom");
     let mut plain = Socket::connect(server.addr(), "/api/ws/room");
     plain.send_json(&json!({"type": "message", "content": "for both"}));
@@ -113,7 +113,7 @@ fn paths_are_compared_byte_for_byte() {
 fn whoever_reaches_the_port_may_read_and_publish() {
     let server = Server::start();
     let mut http = Http::connect(server.addr());
-    // Nobody is asked who he is, and what is said of it is not looked at.
+    // There is no authentication, and credentials are ignored.
     for fields in [&[][..], &[("Authorization", "Basic bm9ib2R5Om5vdGhpbmc="), ("Cookie", "session=none")]] {
         for (method, target) in REQUESTS {
             let body = (method == "POST").then(|| body_for(target));

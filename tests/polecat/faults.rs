@@ -1,5 +1,5 @@
-//! Faults as they really happen: processes that are killed, links that are cut, crowds. Those
-//! of the store are in `store_failures/`, those of a stopped process and of descriptors in `stalls/`.
+//! Faults as they really happen: processes that are killed, links that are cut, crowds. Faults of the store
+//! are in `store_failures/`, those of a stopped process and of descriptors in `stalls/`.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod burst;

@@ -1,6 +1,6 @@
-//! What can be counted on: PROTOCOL.md, "8. Guarantees". What survives a kill is in `faults/kills.rs`,
-//! what is stored before it is told in `store.rs`, keys in `v1/keys.rs`, what is kept in
-//! `limits/retention.rs`, a store that fails in `store_failures/`.
+//! The guarantees: PROTOCOL.md, "8. Guarantees". Kills are in `faults/kills.rs`, storing before broadcasting
+//! in `store.rs`, keys in `v1/keys.rs`, retention in `limits/retention.rs`, and store failures in
+//! `store_failures/`.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn everybody_gets_the_same_in_the_same_order() {
                         &json!({"type": "message", "author": author, "content": number.to_string()}),
                     );
                 }
-                // It has got all its own, so all are stored.
+                // It has received all of its own, so all are stored.
                 (0..EACH).for_each(|_| while socket.next_data()["author"] != author.as_str() {});
             }
         })
@@ -191,7 +191,7 @@ fn what_another_program_adds_is_history_and_not_broadcast() {
     assert_eq!(live.next_contents(2), ["before", "after"]);
     live.expect_nothing_more();
     assert_eq!(contents(addr, "room")[..3], ["before", "between", "after"]);
-    // A replay from the database has it; memory has only what was published here.
+    // A replay from the database has it; memory has only messages that were published here.
     process.kill();
     let server = home.serve();
     let mut resumed = Socket::connect(server.addr(), "/api/ws/room?last_event_id=message-00000");

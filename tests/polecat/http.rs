@@ -55,7 +55,7 @@ fn head_is_get_without_the_body() {
         assert_eq!(head.status, get.status, "{target}");
         assert_eq!(head.header("content-length"), get.header("content-length"), "{target}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{target}");
-        // The next response would be torn if a body had come.
+        // A body would garble the next response.
         http.expect_open();
     }
 }
@@ -87,7 +87,7 @@ fn a_request_split_at_any_byte_means_the_same() {
     let whole = request("POST", "/api/messages", &[("X-Correlation-ID", "c-1")], Some(&body));
     for place in 1..whole.len() {
         http.send(&whole[..place]);
-        // One answer elsewhere, and the first part has surely been read.
+        // One response elsewhere, and the first part has certainly been read.
         beat.expect_open();
         http.send(&whole[place..]);
         let answer = http.response();
@@ -141,7 +141,7 @@ fn a_connection_may_be_upgraded_after_other_requests() {
     bytes.extend(raw::upgrade("/api/ws/room?last_event_id=message-00000"));
     let mut client = RawSocket::connect_and_send(server.addr(), &bytes);
     assert!(client.read_head().starts_with("HTTP/1.1 200 "));
-    // What is left of the first response's body stands before the next head.
+    // The rest of the first response's body precedes the next head.
     let head = client.read_head();
     assert!(head.contains("HTTP/1.1 101 "), "{head}");
     let broadcast = serde_json::from_slice::<Value>(&client.next_message().payload).expect("JSON");

@@ -1,5 +1,5 @@
-//! Ids: PROTOCOL.md, "2. Ids". That they go on over crashes is in `faults/kills.rs`, what an epoch
-//! is for in `v1/resume.rs`.
+//! Ids: PROTOCOL.md, "2. Ids". `faults/kills.rs` tests that they continue over crashes, and `v1/resume.rs`
+//! tests epochs.
 
 use std::net::SocketAddr;
 
@@ -60,7 +60,7 @@ fn as_text_they_have_at_least_five_digits() {
     message_id(server.addr(), "room");
     event_id(server.addr());
     server.stop();
-    // As if so many had been published.
+    // As if this many had been published.
     let skip = |count: u64| {
         let database = Connection::open(home.database()).expect("the file opens");
         let changed = database.execute(
@@ -78,7 +78,7 @@ fn as_text_they_have_at_least_five_digits() {
         assert_eq!(channel.next()["event_id"], format!("message-{id:05}"));
         assert_eq!(event_id(server.addr()), format!("event-{id:05}"));
         assert_eq!(events.next()["event_id"], format!("event-{id:05}"));
-        // With leading zeros or without, the number counts.
+        // With or without leading zeros, the number counts.
         message_id(server.addr(), "room");
         for text in [format!("message-{id}"), format!("message-{id:012}")] {
             let mut resumed = Socket::connect(server.addr(), &format!("/api/ws/room?last_event_id={text}"));
@@ -96,7 +96,7 @@ fn an_id_is_not_given_again_where_its_message_was_deleted() {
             assert_eq!(message_id(process.addr(), "room"), 5 * round + number);
             assert_eq!(event_id(process.addr()), format!("event-{:05}", 5 * round + number));
         }
-        // By another program, while the server runs, and it is killed.
+        // By another program, while the server runs; then the server is killed.
         let database = Connection::open(home.database()).expect("the file opens");
         database.execute_batch("DELETE FROM messages; DELETE FROM events").expect("the rows can be deleted");
         process.kill();
@@ -118,7 +118,7 @@ fn zero_stands_for_before_the_first() {
         assert_eq!((&hello["event_id"], &hello["payload"]["newest"]), (&json!(id), &json!(id)));
         assert_eq!(client.next_of_type("live")["event_id"], id);
         assert_eq!(client.next_heartbeat()["event_id"], id);
-        // It can be given back, and asks for everything: there is nothing.
+        // The id can be sent back, and asks for everything, which is nothing.
         let mut again = Socket::connect_v1(server.addr(), &format!("{target}?last_event_id={id}"));
         again.next_of_type("hello");
         assert_eq!(again.next_payload("resumed"), json!({"from": id, "count": 0, "more": false}));

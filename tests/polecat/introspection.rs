@@ -1,4 +1,4 @@
-//! What the server says of itself: PROTOCOL.md, "3. The HTTP API", its sections 3.8 to 3.12.
+//! Introspection: PROTOCOL.md, "3. The HTTP API", its sections 3.8 to 3.12.
 
 mod connections;
 mod numbers;
@@ -47,11 +47,11 @@ fn verbose_health_tells_all_that_is_known() {
         assert!(health["descriptors"]["used"].as_u64() > Some(8), "{health}");
         assert!(health["descriptors"]["max"].as_u64() > health["descriptors"]["used"].as_u64(), "{health}");
     }
-    // Any other value is none.
+    // Any other value has no effect.
     for target in ["/api/health?verbose=0", "/api/health?verbose", "/api/health?verbose=yes"] {
         assert_eq!(http.get(target).ok(), json!({"status": "ok"}), "{target}");
     }
-    // HEAD says how long it would be, and the connection goes on.
+    // HEAD has the length, and the connection stays open.
     let head = http.request("HEAD", "/api/health?verbose=1", &[], None);
     assert!(head.status == 200 && head.header("content-length") > Some("1000"), "{head:?}");
     http.expect_open();
@@ -102,7 +102,7 @@ fn channels_are_told_with_subscribers_and_what_is_kept() {
     let all =
         [channel("a", 0, 4, 2), channel("a new", 1, 0, 0), channel("b", 2, 1, 1), channel("é", 0, 3, 1)];
     assert_eq!(http.get("/api/channels?detail=1").ok(), json!({"channels": all, "next": null}));
-    // What was counted is not counted again, what came since is.
+    // Messages that were counted are not counted again; newer ones are.
     http.post("/api/messages", &message("é", "a", "x")).ok();
     let one = http.get("/api/channels?detail=1&after=b").ok();
     assert_eq!(one, json!({"channels": [channel("é", 0, 5, 2)], "next": null}));
@@ -146,7 +146,7 @@ fn what_retention_deletes_is_not_kept() {
             for number in 0..count {
                 http.post("/api/messages", &message(["a", "b"][number % 2], "a", "x")).ok();
             }
-            // Asked while it is being deleted: what is told agrees with what is listed at last.
+            // Requested during deletion: the counts agree with the list in the end.
             wait_until("five are kept", || sum(&details()) == 5);
             let list = get(server.addr(), "/api/messages").ok();
             assert_eq!(list["messages"].as_array().map(Vec::len), Some(5), "{list}");
@@ -163,7 +163,7 @@ fn the_schema_describes_this_server() {
     assert_eq!(&response.ok(), document());
     assert_eq!(response.header("content-type"), Some("application/json"));
     assert_eq!(document()["info"]["version"], env!("CARGO_PKG_VERSION"));
-    // Its paths are those of the table in PROTOCOL.md, and each method there is one of them.
+    // Its paths are those of the table in PROTOCOL.md, and each method there is one of theirs.
     let protocol = include_str!("../../PROTOCOL.md");
     let (_, table) = protocol.split_once("\n## 1. Endpoints\n").expect("a section");
     let rows =
@@ -182,7 +182,7 @@ fn the_schema_describes_this_server() {
     });
     let mut described = described.collect::<Vec<_>>();
     described.sort();
-    // Pages for people are no interface for programs.
+    // Pages are for people, not an interface for programs.
     listed.retain(|(path, _)| path.starts_with("/api") || ["/ws", "/metrics"].contains(&path.as_str()));
     assert_eq!(described, listed);
 }

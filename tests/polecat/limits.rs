@@ -1,4 +1,4 @@
-//! A test for each limit, with its answer: PROTOCOL.md, "13.3 Limits". How many, and how much.
+//! A test for each limit, with its response: PROTOCOL.md, "13.3 Limits". Counts and sizes.
 
 mod counters;
 mod resident;
@@ -16,7 +16,7 @@ use crate::support::{
     Home, Http, PATIENCE, Process, RawSocket, Response, Server, Socket, eventually, get, http, post, skip,
 };
 
-/// What the connection is answered that is one too many.
+/// The response to one connection too many.
 fn expect_turned_away(http: &mut Http) {
     let refused = http.response();
     assert_eq!((refused.status, refused.json()), (503, json!({"detail": "too many connections"})));
@@ -38,7 +38,7 @@ fn connections() {
     let mut kept = Http::connect(addr);
     kept.expect_open();
     let _silent = Http::connect(addr);
-    // Accepted in their order; these are told without having asked.
+    // Accepted in order; these are refused without a request.
     for _ in 0..20 {
         expect_turned_away(&mut Http::connect(addr));
     }
@@ -113,7 +113,7 @@ fn channels() {
     assert_eq!(response.status, 503);
     assert!(response.header("retry-after").is_some() && response.json()["detail"].is_string());
     http.expect_open();
-    // No other thing than a new channel is refused.
+    // Only a new channel is refused.
     let mut again = Socket::connect(addr, "/api/ws/one");
     Socket::connect(addr, "/ws").expect_nothing_more();
     post(addr, "/api/messages", &message("three", "a", "c")).ok();
@@ -243,7 +243,7 @@ fn messages_per_second() {
         assert_eq!(client.expect_close(), 1008, "{target}");
     }
     let mut client = RawSocket::connect(addr, "/api/ws");
-    // Pings are no messages, and five are not too many.
+    // Pings are not messages, and five are not too many.
     client.send(&frame(true, 9, b"ping").repeat(100));
     client.send(&frame(true, BINARY, b"b").repeat(5));
     for _ in 0..5 {
@@ -260,7 +260,7 @@ fn messages_per_second() {
     );
     assert_eq!(answers[5].header("retry-after"), Some("1"));
     assert!(answers[5].json()["detail"].is_string());
-    // Reading is not limited, nor is anyone else.
+    // Receiving is not limited, and neither is any other client.
     for _ in 0..20 {
         http.expect_open();
     }
@@ -269,7 +269,7 @@ fn messages_per_second() {
         |http: &mut Http| -> Response { http.request("POST", "/api/messages", &[], Some(&body)) };
     eventually("the next second", || (post_again(&mut http).status == 200).then_some(()));
     let stored = get(addr, "/api/messages").ok()["messages"].as_array().map(Vec::len);
-    // Of the flood of the first client five, of the posts five, one and one.
+    // Five from the flood of the first client, and five, one and one from the posts.
     assert_eq!(stored, Some(12), "what is beyond the limit is not stored");
 }
 
@@ -287,7 +287,7 @@ fn unread_replies_of_one_connection() {
         let mut stream: &TcpStream = client.stream();
         stream.set_nonblocking(true).expect("a socket can be told not to wait");
         let (mut sent, mut refused) = (0_usize, 0);
-        // Full is full when the server has had many turns to read.
+        // It counts as full once the server has had many turns to read.
         while refused < 200 {
             match stream.write(&one[sent % one.len()..]) {
                 Ok(written) => (sent, refused) = (sent + written, 0),

@@ -1,5 +1,5 @@
-//! Lists of messages and of events, and the one way to go through them: PROTOCOL.md, "3.3 `GET /api/messages`" and
-//! "3.13 `GET /api/events`".
+//! Lists of messages and of events, and paging through them: PROTOCOL.md, "3.3 `GET /api/messages`" and "3.13
+//! `GET /api/events`".
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::socket::message;
 use crate::support::{Http, Response, Server, get, http, post};
 
-/// Stores so many messages on each of two channels, one after the other, and as many events of two types.
+/// Stores this many messages on each of two channels, in turn, and as many events of two types.
 fn fill(addr: SocketAddr, count: usize, content: &str) {
     let mut http = Http::connect(addr);
     for number in 0..count {
@@ -35,7 +35,7 @@ fn ids(page: &Value) -> Vec<u64> {
     list.iter().map(number).collect()
 }
 
-/// Where a page's link leads, as a target.
+/// The target of a page's link.
 fn link(path: &str, page: &Response, relation: &str) -> Option<String> {
     let links = page.header("link")?;
     let one = links.split(", ").find(|link| link.ends_with(&format!("; rel=\"{relation}\"")))?;
@@ -117,14 +117,14 @@ fn a_wrong_range_is_said_in_all_its_parts() {
             assert_eq!(mistakes, expected.collect::<Vec<_>>(), "{query}");
         }
     }
-    // An id is of one sequence, and a connection's is of none.
+    // An id belongs to one sequence, and a connection's id to none.
     for (target, status) in [
         ("/api/messages?after=message-00001", 200),
         ("/api/messages?after=event-00001", 422),
         ("/api/events?before=event-00001", 200),
         ("/api/events?before=message-00001", 422),
         ("/api/connections?after=message-00001", 422),
-        // No id is so high, but nothing is wrong with asking.
+        // No id is this high, but the request is valid.
         ("/api/messages?after=18446744073709551615", 200),
         ("/api/messages?after=18446744073709551616", 422),
     ] {
@@ -148,7 +148,7 @@ fn links_lead_to_everything_once_in_both_directions() {
             assert_eq!(onward.concat(), all, "{path} {query} {limit}");
             assert!(onward.iter().rev().skip(1).all(|page| page.len() == limit), "all but the last are full");
             let mut back = walk(server.addr(), path, &format!("?limit={limit}{query}"), "prev");
-            // Of a type, it is not known whether there are older ones.
+            // With a type, it is not known whether there are older ones.
             back.reverse();
             assert_eq!(back.concat(), all, "{path} {query} {limit}");
         }
@@ -165,7 +165,7 @@ fn links_lead_to_everything_once_in_both_directions() {
     assert_eq!(get(server.addr(), "/api/messages").header("link"), None, "all are on one page");
 }
 
-/// What a gzip body says.
+/// The contents of a gzip body.
 fn unzipped(response: &Response) -> String {
     assert_eq!(response.header("content-encoding"), Some("gzip"));
     let mut text = String::new();
@@ -236,7 +236,7 @@ fn a_large_list_is_sent_in_chunks_or_ends_with_the_connection() {
     assert_eq!((head.status, head.header("transfer-encoding")), (200, Some("chunked")));
     http.expect_open();
 
-    // What was asked behind it is answered behind it.
+    // Requests behind it are answered behind it.
     let asked = ["/api/messages?limit=40", "/api/health", "/api/messages?limit=30", "/api/events"];
     asked.iter().for_each(|target| http.send(http::request("GET", target, &[], None)));
     assert_eq!(http.response().text(), list.text());
@@ -262,7 +262,7 @@ fn one_list_after_the_other_is_no_reason_to_keep_others_waiting() {
     for number in 1..=6 {
         http.post("/api/messages", &message("room", "ann", &format!("{number} {content}"))).ok();
     }
-    // None of these is read before all others had their answers.
+    // None of these is read before all others had their responses.
     let mut readers = (0..6).map(|_| Http::connect(server.addr())).collect::<Vec<_>>();
     readers
         .iter_mut()

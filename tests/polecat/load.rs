@@ -1,5 +1,5 @@
-//! `polecat load`, run as a user would: against a server of ours, which does well, and
-//! against bad ones (`load/bad.rs`), which it must catch. docs/load.md, "Load tests".
+//! `polecat load`, run as a user would: against a server of ours, which does well, and against bad ones
+//! (`load/bad.rs`), which it must catch. docs/load.md, "Load tests".
 
 mod bad;
 mod interrupts;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::process::{Ended, run};
 
-/// What a run printed, as JSON, and how it ended.
+/// The output of a run as JSON, and its end.
 struct Outcome {
     report: Value,
     status: Option<i32>,
@@ -22,18 +22,18 @@ impl Outcome {
         self.report[name].as_u64().unwrap_or_else(|| panic!("no count {name} in {}", self.report))
     }
 
-    /// Lost, doubled, out of order, wrong.
+    /// Lost, duplicated, reordered, wrong.
     fn faults(&self) -> [u64; 4] {
         ["lost", "doubled", "disordered", "wrong"].map(|name| self.count(name))
     }
 
-    /// That everything came, and nobody was ended.
+    /// Checks that everything arrived, and that no connection was closed.
     fn expect_good(&self) {
         let ended = self.report["ended"].as_object().map(serde_json::Map::len);
         assert_eq!((self.status, self.faults(), ended), (Some(0), [0; 4], Some(0)), "{}", self.report);
     }
 
-    /// That it says so where not all was well, and whose fault it was.
+    /// Checks that it reports a failure, with the reason.
     fn expect_ended(&self, reason: &str, count: u64) {
         assert_eq!(self.status, Some(1), "{}", self.report);
         assert_eq!(self.report["ended"][reason], count, "{}", self.report);
@@ -52,8 +52,8 @@ fn load(args: &[&str]) -> Outcome {
     Outcome { report, status: ended.status.code() }
 }
 
-/// Runs `load` for a time, and for longer ones until it has come to enough: how far it gets in a time is the
-/// machine's affair. What each run must come to, `is_enough` may assert.
+/// Runs `load` for a time, and for longer ones until it has done enough: how much it does in a time depends
+/// on the machine. `is_enough` may also assert.
 fn load_until(is_enough: impl Fn(&Outcome) -> bool, mut load: impl FnMut(&str) -> Outcome) -> Outcome {
     for seconds in ["0.3", "3"] {
         let outcome = load(seconds);

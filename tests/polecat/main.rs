@@ -1,6 +1,5 @@
-//! Black-box tests: everything is asked and seen on the wire, or on a process
-//! and its files. A test is a sentence about behaviour. README.md, beside this
-//! directory, says how they are written.
+//! Black-box tests: they use only the wire, or a process and its files. A test is a sentence about behaviour.
+//! README.md, beside this directory, has the rules for writing them.
 #![expect(clippy::expect_used, reason = "tests fail aloud")]
 
 mod support;

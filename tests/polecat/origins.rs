@@ -3,7 +3,7 @@
 use crate::support::process::run;
 use crate::support::{Home, Http, Process, RawSocket, Response, Server, raw};
 
-/// The status of an upgrade that a page of `origin` asks for.
+/// The status of an upgrade that a page of `origin` requests.
 fn upgrade(addr: std::net::SocketAddr, target: &str, host: &str, origin: Option<&str>) -> u16 {
     let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
     let bytes = raw::upgrade_with(target, &format!("Host: {host}\r\n{origin}"));
@@ -17,7 +17,7 @@ fn ask(addr: std::net::SocketAddr, method: &str, host: &str, origin: &str, more:
     http.response()
 }
 
-/// That a page of `origin` may do everything, or nothing.
+/// Checks that a page of `origin` may do everything, or nothing.
 fn check(addr: std::net::SocketAddr, host: &str, origin: &str, is_allowed: bool) {
     for target in ["/ws", "/api/ws/room", "/api/ws"] {
         let expected = if is_allowed { 101 } else { 403 };
@@ -76,11 +76,11 @@ fn pages_of_loopback_may_connect_to_loopback() {
         (format!("127.0.0.1:{port}"), "http://127.0.0.1.evil.example", false),
         (format!("127.0.0.1:{port}"), "http://192.168.0.1", false),
         (format!("127.0.0.1:{port}"), "null", false),
-        // A name that only resolves to loopback is no name of loopback.
+        // A name that only resolves to loopback is not a loopback name.
         ("rebound.evil.example".to_owned(), "http://localhost:PAGE", false),
         ("192.168.0.1:8010".to_owned(), "http://localhost:PAGE", false),
     ] {
-        // Another server's page, on whichever port.
+        // A page of another server, on any port.
         check(server.addr(), &host, &origin.replace("PAGE", "3000"), is_allowed);
     }
 }
@@ -141,7 +141,7 @@ fn the_list_adds_pages() {
 
 #[test]
 fn caches_are_told_that_the_origin_matters_whoever_asks() {
-    // Where all are let in, too: each is told its own origin.
+    // The same if all are allowed: each gets its own origin.
     for is_open in [false, true] {
         let server = Server::start_with(|options| {
             if is_open {

@@ -92,7 +92,7 @@ fn the_console_can_be_left_out() {
         assert_eq!((options.status, options.header("allow")), (200, Some(allowed)));
         assert_eq!(http.request("POST", "/", &[], Some("")).status, if status == 404 { 404 } else { 405 });
         http.get("/api/health").ok();
-        // A browser that is shown any answer asks for this.
+        // A browser requests this for any page.
         assert_eq!(http.get("/favicon.ico").status, 200);
         assert_eq!(http.get("/polecat.js").text(), LIBRARY);
     }

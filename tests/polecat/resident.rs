@@ -1,4 +1,4 @@
-//! What an idle connection costs a real server. ARCHITECTURE.md, "Four ideas".
+//! The memory of an idle connection in a real server. ARCHITECTURE.md, "Four ideas".
 
 use rustix::process::{Resource, getrlimit};
 
@@ -7,10 +7,10 @@ use crate::support::{Process, skip};
 
 const CONNECTIONS: u64 = 10_000;
 
-/// A cache line, its place in its channel, and what pages and vectors have to spare.
+/// A cache line, its slot in its channel, and the spare capacity of pages and vectors.
 const BYTES_PER_CONNECTION_MAX: f64 = 100.0;
 
-/// Of the test's own, and of the two processes.
+/// Descriptors of the test itself, and of the two processes.
 const DESCRIPTORS_TO_SPARE: u64 = 64;
 
 #[test]
@@ -27,7 +27,7 @@ fn an_idle_connection_is_resident_with_100_bytes_at_most() {
         return;
     }
     let url = format!("ws://{}/api/ws/room", server.addr());
-    // What the first connections need once, pages of code above all, is no connection's.
+    // Memory that the first connections need once, mostly pages of code, belongs to no connection.
     load(&url, 500);
     let report = load(&url, CONNECTIONS);
     let open = report["server"]["resident_bytes_per_connection_open"].as_f64();
@@ -35,7 +35,7 @@ fn an_idle_connection_is_resident_with_100_bytes_at_most() {
     assert!(bytes <= BYTES_PER_CONNECTION_MAX, "{bytes} bytes: {report}");
 }
 
-/// Opens so many connections, ends them, and returns the report.
+/// Opens this many connections, ends them, and returns the report.
 fn load(url: &str, connections: u64) -> serde_json::Value {
     let ended = run(|command| {
         command.args(["load", "idle", url, "--json", "--for", "0", "-n", &connections.to_string()]);

@@ -1,4 +1,4 @@
-//! The REST side: PROTOCOL.md, "3. The HTTP API". The shapes of answers and errors, and CORS.
+//! The REST side: PROTOCOL.md, "3. The HTTP API". The shapes of responses and errors, and CORS.
 
 use serde_json::{Value, json};
 
@@ -187,7 +187,7 @@ fn what_is_answered_is_not_kept_and_not_guessed_at() {
         ("GET", "/api/health", &[], None, 200),
         ("HEAD", "/api/summary", &[], None, 200),
         ("GET", "/api/channels", &[], None, 200),
-        // One answer, and one in slices.
+        // One response, and one in slices.
         ("GET", "/api/messages?channel_id=none", &[], None, 200),
         ("GET", "/api/messages", &[], None, 200),
         ("GET", "/api/connections", &[], None, 200),
@@ -278,7 +278,7 @@ fn a_body_that_is_no_json_is_422_and_told_where_it_broke() {
         let response = http.request("POST", "/api/messages", &[], Some(body));
         let fault = fault_of(&response);
         if body.is_empty() {
-            // No body at all may as well be called missing.
+            // A body that is absent may also be called missing.
             assert_eq!(fault["loc"][0], "body");
             continue;
         }
@@ -301,7 +301,7 @@ fn what_cannot_be_stored_is_422_and_what_is_ignored_is_not_looked_into() {
     let under = |key: &str, value: &[u8]| [b",\"", key.as_bytes(), b"\":", value].concat();
     let payload = |value: &[u8]| under("payload", &[b"{\"a\":", value, b"}"].concat());
     let mut cases = Vec::new();
-    // Whatever is ignored has to be JSON in UTF-8, and no more.
+    // Ignored values only have to be JSON in UTF-8.
     for (value, status) in [
         (b"\"\\ud800\"".to_vec(), 200),
         (b"[1e400]".to_vec(), 200),
@@ -312,7 +312,7 @@ fn what_cannot_be_stored_is_422_and_what_is_ignored_is_not_looked_into() {
     ] {
         cases.push(("/api/messages", message(&under("more", &value)), status));
         cases.push(("/api/events", event(&under("more", &value)), status));
-        // In what is kept all of it is wrong.
+        // In values that are kept, all of this is wrong.
         cases.push(("/api/messages", message(&under("lane", &value)), 422));
         cases.push(("/api/events", event(&payload(&value)), 422));
     }
@@ -423,7 +423,7 @@ fn contents(response: &Response) -> Vec<String> {
     messages.map(|message| message["content"].as_str().expect("a string").to_owned()).collect()
 }
 
-/// The first fault that a 422 names, without what may be added to it.
+/// The first fault of a 422, without additional keys.
 fn fault_of(response: &Response) -> Value {
     assert_eq!(response.status, 422, "{}", response.text());
     let fault = response.json()["detail"][0].clone();

@@ -1,5 +1,5 @@
-//! Resume: PROTOCOL.md, "7. Resume". What came after an id, in order, without a
-//! hole, an overlap or a swap where it meets what is live.
+//! Resume: PROTOCOL.md, "7. Resume". Everything after an id, in order, without a gap, an overlap or
+//! reordering where the replay meets live messages.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn events_after_the_last_id_come_before_anything_live() {
 fn messages_after_the_last_id_come_before_anything_live() {
     let server = Server::start();
     for number in 1..=6 {
-        // Ids are counted over all channels.
+        // All channels share one sequence of ids.
         let channel = if number % 2 == 0 { "even" } else { "odd" };
         post(server.addr(), "/api/messages", &message(channel, "a", &number.to_string())).ok();
     }
@@ -177,7 +177,7 @@ fn replay_meets_the_live_messages_without_a_hole_an_overlap_or_a_swap() {
         assert_eq!(first.next_data()["id"], seen);
     }
     drop(first);
-    // Again and again it loses its connection while both go on publishing.
+    // It loses its connection repeatedly while both continue to publish.
     for _ in 0..30 {
         let id = format!("message-{seen:05}");
         let mut again = Socket::connect_with(addr, "/api/ws/room", &[("Last-Event-ID", &id)]);
@@ -224,7 +224,7 @@ fn a_client_resumes_a_hundred_thousand_messages_back_while_others_publish() {
     assert_eq!(live.next_data()["id"], BACK + 3);
 }
 
-/// A client that publishes one message after the other until it is stopped.
+/// A client that publishes messages one by one until it is stopped.
 struct Publisher {
     goes_on: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -249,7 +249,7 @@ impl Publisher {
     }
 }
 
-/// Publishes events that say their number, many in a segment.
+/// Publishes events with their numbers, many in a segment.
 fn publish_events(server: &Server, numbers: std::ops::RangeInclusive<u64>) {
     let mut client = Http::connect(server.addr());
     let numbers = numbers.collect::<Vec<_>>();
@@ -276,7 +276,7 @@ fn numbers(client: &mut Socket, count: usize) -> Vec<u64> {
     numbers
 }
 
-/// What follows the dash of an id.
+/// The number after the hyphen of an id.
 fn number(event_id: &Value) -> u64 {
     let id = event_id.as_str().expect("a string");
     let digits = id.split_once('-').expect("a dash").1;

@@ -131,15 +131,15 @@ fn fr_006_a_client_that_reset_is_removed_and_reconnects_without_a_restart() {
     back.expect_nothing_more();
 }
 
-/// Long enough for a client on a busy machine to answer in time. When exactly heartbeats come, and clients that do
-/// not answer go, is checked in `sim/times.rs` and `sim/patience.rs`.
+/// Long enough for a client on a busy machine to answer in time. `sim/times.rs` and `sim/patience.rs` check
+/// exactly when heartbeats come, and when clients that do not answer are closed.
 const INTERVAL_MS: u32 = 1_500;
 
 #[test]
 fn fr_006_a_client_that_fell_silent_is_removed_and_one_that_answers_stays() {
     let server = Server::beating_every(INTERVAL_MS);
     let addr = server.addr();
-    // It answers Pings by reading, all the while.
+    // It answers Pings by reading, all the time.
     let (connected_sender, connected) = mpsc::channel();
     let answering = std::thread::spawn(move || {
         let mut client = Socket::connect(addr, "/ws");
@@ -246,7 +246,7 @@ fn every_response_repeats_the_correlation_id_or_makes_one_up() {
     assert!(unnamed.header("x-correlation-id").is_some_and(is_uuid_v4));
 }
 
-/// A heartbeat, whole, of a connection that was sent no event.
+/// A complete heartbeat of a connection that was sent no event.
 fn assert_is_first_heartbeat(text: &str) {
     assert_keys_in_order(text, &["type", "payload", "correlation_id", "timestamp", "event_id"]);
     let heartbeat = serde_json::from_str::<Value>(text).expect("JSON");

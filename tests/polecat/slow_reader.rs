@@ -1,5 +1,5 @@
-//! Slow readers: PROTOCOL.md, "10. Slow readers". Who does not read slows nobody down,
-//! costs no queue, and gets everything once it reads. PROTOCOL.md, "6. Echo: `/api/ws`", too.
+//! Slow readers: PROTOCOL.md, "10. Slow readers". A client that does not read slows down no other, costs no
+//! queue, and gets everything once it reads. PROTOCOL.md, "6. Echo: `/api/ws`", too.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -16,8 +16,7 @@ use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Socket, raw, skip
 
 const MESSAGES: u64 = 800;
 const CONTENT_BYTES: usize = 64 * 1024;
-/// All of them together are 50 MiB; a server that queued them for one slow
-/// reader could not stay below this.
+/// Together they are 50 MiB: a server that queued them for one slow reader could not stay below this.
 const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
 #[test]
@@ -32,8 +31,8 @@ fn one_of_200_subscribers_does_not_read_while_50_mb_are_published() {
 
     for number in 1..=MESSAGES {
         publisher.post("/api/messages", &message("room", "publisher", &content(number))).ok();
-        // The publisher stays a few messages ahead of the 199, who read as fast
-        // as they can. Nobody waits for the one who does not.
+        // The publisher stays a few messages ahead of the 199 that read as fast as they can. Nobody waits for
+        // the one that does not.
         readers.wait_for(number.saturating_sub(8));
     }
     readers.finish();
@@ -60,7 +59,7 @@ fn an_echo_client_that_does_not_read_is_not_read_any_further() {
     let mut client = RawSocket::connect(process.addr(), "/api/ws");
     let before = process.memory();
 
-    // A time-out of a write is how a client sees that nobody reads it.
+    // A client notices by a time-out of its write that the server does not read.
     client.stream().set_write_timeout(Some(Duration::from_secs(1))).expect("a time-out");
     let frame = raw::frame(true, raw::BINARY, &vec![42; CONTENT_BYTES]);
     let mut sent = 0;
@@ -76,7 +75,7 @@ fn an_echo_client_that_does_not_read_is_not_read_any_further() {
     other.send_text("others go on");
     assert_eq!(other.next_text(), "others go on");
 
-    // Now it reads, and everything it sent comes back, the rest of the last frame included.
+    // Now it reads, and everything that it sent comes back, including the rest of the last frame.
     let mut stream = client.stream().try_clone().expect("a second handle");
     stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
     let rest = frame[sent % frame.len()..].to_vec();
@@ -99,7 +98,7 @@ fn a_subscriber_that_never_reads_does_not_hold_up_a_shutdown() {
     for number in 1..=200 {
         publisher.post("/api/messages", &message("room", "publisher", &content(number))).ok();
     }
-    // Its end is waited for, with a time-out.
+    // Waits for its end, with a time-out.
     server.stop();
     drop(stuck);
 }
@@ -123,8 +122,8 @@ fn assert_growth(what: &str, before: Option<Memory>, after: Option<Memory>, byte
     assert!(growth <= bytes_max, "{growth} bytes {what}, from {before:?} to {after:?}");
 }
 
-/// Many subscribers that read all they get, in one thread. Of each message they
-/// look at the id alone, which must rise by one.
+/// Many subscribers that read everything, in one thread. They look only at the id of each message, which must
+/// rise by one.
 struct Readers {
     progress: Receiver<u64>,
     thread: JoinHandle<()>,
@@ -136,8 +135,7 @@ struct Reader {
     scanner: Scanner,
 }
 
-/// Finds the frames in a stream of bytes, however it is cut, and keeps the first
-/// few bytes of each.
+/// Finds the frames in a stream of bytes, however it is split, and keeps the first few bytes of each.
 #[derive(Default)]
 struct Scanner {
     head: Vec<u8>,
@@ -205,14 +203,14 @@ fn read_all(mut poll: Poll, mut readers: Vec<Reader>, progress: &Sender<u64>) {
             seen_by_all += 1;
         }
         if seen_by_all > before {
-            // The test may have failed and gone by now.
+            // The test may have failed and ended by now.
             progress.send(seen_by_all).ok();
         }
     }
 }
 
 impl Scanner {
-    /// As many bytes of a frame as hold its length and the id of its message.
+    /// The bytes of a frame that have its length and the id of its message.
     const HEAD_BYTES: usize = 64;
 
     fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(usize)) {
@@ -227,7 +225,7 @@ impl Scanner {
             self.head.extend_from_slice(&bytes[..wanted]);
             bytes = &bytes[wanted..];
             if self.head.len() == Self::HEAD_BYTES {
-                // All messages of this test are of a length that needs eight bytes.
+                // All messages of this test have a length that needs eight bytes.
                 assert_eq!(self.head[..2], [0x81, 127], "a whole text message");
                 let len = u64::from_be_bytes(*self.head[2..].first_chunk().expect("eight bytes"));
                 self.payload_left = usize::try_from(len).expect("it fits") + 10 - Self::HEAD_BYTES;

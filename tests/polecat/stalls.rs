@@ -1,5 +1,5 @@
-//! A process that was stopped for a while: PROTOCOL.md, "9. Heartbeats and liveness".
-//! Nobody who kept the rules is closed for it.
+//! A process that was stopped for a while: PROTOCOL.md, "9. Heartbeats and liveness". No well-behaved client
+//! is closed for it.
 
 mod descriptors;
 mod idle;
@@ -38,7 +38,7 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
             }
         }
     }
-    // All have been asked, and have answered.
+    // All have got a Ping, and have answered.
     swarm.run_until("a ping for each", |swarm| swarm.all(|client| client.pings > 0));
     assert_eq!(swarm.closed(), Vec::<usize>::new(), "closed before anything has happened");
     let silent = RawSocket::connect(addr, "/api/ws");
@@ -52,7 +52,7 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
 
     process.signal(Signal::STOP);
     swarm.run_for(3 * INTERVAL);
-    // What is sent to a stopped process waits to be read.
+    // Bytes that are sent to a stopped process wait to be read.
     idle.send("GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n");
     begun.send("TP/1.1\r\nHost: a\r\n\r\n");
     first.send("lth HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -72,7 +72,7 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
     post(addr, "/api/messages", &json!({"channel_id": "room", "author": "a", "content": "c"})).ok();
     swarm.run_until("a message for each", |swarm| swarm.all(|client| client.texts > texts[client.index]));
 
-    // Who is silent by its own fault is still found out.
+    // A client that is silent by its own fault is still detected.
     let mut silent = silent;
     loop {
         match silent.next_frame() {
@@ -87,13 +87,13 @@ fn nobody_who_kept_the_rules_is_closed_for_a_stall_of_three_intervals() {
 #[test]
 fn a_stop_within_a_sleep_is_told_from_the_sleep() {
     let home = Home::new();
-    // Nothing falls due for a minute, so that it sleeps, and would have slept on.
+    // Nothing falls due for a minute, so it sleeps, and would have continued to sleep.
     let process = Process::serve(&home.database(), &["--heartbeat-interval", "60", "--idle-timeout", "60"]);
     let mut http = Http::connect(process.addr());
     let mut stalled =
         || http.get("/api/health?verbose=1").ok()["loop"]["stalled_ms"].as_u64().expect("a time");
     let before = stalled();
-    // Nobody is in the swarm: it keeps the time. What falls due soon after a start is over then.
+    // The swarm is empty: it only passes the time. Everything that falls due soon after a start is over then.
     Swarm::default().run_for(INTERVAL);
     process.signal(Signal::STOP);
     Swarm::default().run_for(2 * INTERVAL);

@@ -1,5 +1,5 @@
-//! The store: ARCHITECTURE.md, "The store". Files of service A, and what is
-//! left after a process was killed: PROTOCOL.md, "8. Guarantees".
+//! The store: ARCHITECTURE.md, "The store". Files of service A, and the contents after a kill: PROTOCOL.md,
+//! "8. Guarantees".
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -96,12 +96,12 @@ fn service_a_can_open_the_database_again_and_polecat_after_it() {
     post(server.addr(), "/api/events", &json!({"type": "e"})).ok();
     server.stop();
 
-    // What service A does with a file: its own columns, and no others.
+    // How service A uses a file: its own columns, and no others.
     let service = Connection::open(home.database()).expect("the file opens");
     let columns = texts(&service, "SELECT name FROM pragma_table_info('messages')");
     let expected = ["id", "channel_id", "author", "content", "timestamp", "lane", "provider", "token_count"];
     assert_eq!(columns, expected);
-    // It makes what it misses; polecat has no use for the times.
+    // It creates what is missing; polecat has no use for the times.
     let schema =
         old_database::SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS").replace("INDEX", "INDEX IF NOT EXISTS");
     service.execute_batch(&schema).expect("nothing is in the way");
@@ -138,7 +138,7 @@ fn every_acknowledged_message_survives_sigkill_once_and_in_order() {
         let earlier = promised.insert(id, (author, content));
         assert_eq!(earlier, None, "the id {id} was given twice");
     };
-    // While all of them are at it.
+    // While all of them publish.
     for _ in 0..1200 {
         note(acknowledged.recv().expect("the publishers go on"));
     }
@@ -203,7 +203,7 @@ fn texts(connection: &Connection, query: &str) -> Vec<String> {
 /// The id, the author and the content of a message that was acknowledged.
 type Acknowledged = (u64, String, String);
 
-/// Publishes 0, 1, 2 … until the server is gone. A 200 is an acknowledgement.
+/// Publishes 0, 1, 2 … until the server has gone. A 200 is an acknowledgement.
 fn publish_by_rest(addr: SocketAddr, author: String, acknowledged: Sender<Acknowledged>) -> JoinHandle<()> {
     let mut http = Http::connect(addr);
     std::thread::spawn(move || {
@@ -222,7 +222,7 @@ fn publish_by_rest(addr: SocketAddr, author: String, acknowledged: Sender<Acknow
     })
 }
 
-/// The same over a WebSocket, where one's own broadcast is the acknowledgement.
+/// The same over a WebSocket, where the client's own broadcast is the acknowledgement.
 fn publish_by_socket(addr: SocketAddr, author: String, acknowledged: Sender<Acknowledged>) -> JoinHandle<()> {
     let mut socket = Socket::connect(addr, "/api/ws/room");
     std::thread::spawn(move || {

@@ -28,7 +28,7 @@ fn a_database_locked_by_another_program() {
 #[test]
 fn a_file_that_may_not_grow() {
     let home = Home::new();
-    // A process that goes beyond the limit gets a signal, which kills who does not ignore it.
+    // A process that exceeds the limit gets a signal, which kills it unless it ignores the signal.
     let process = Process::serve_after("trap '' XFSZ", &home.database(), &[]);
     let pid = process.pid();
     let log = home.database().with_extension("db-wal");
@@ -43,7 +43,7 @@ fn a_file_that_may_not_grow() {
 #[test]
 fn a_limit_of_its_files_does_not_end_it() {
     let home = Home::new();
-    // In blocks of 512 or 1024 bytes; nobody asks the shell to ignore the signal.
+    // In blocks of 512 or 1024 bytes; the shell is not asked to ignore the signal.
     let process = Process::serve_after("ulimit -f 300", &home.database(), &[]);
     let mut http = Http::connect(process.addr());
     wait_until("the limit binds", || {
@@ -114,12 +114,12 @@ impl Drop for Disk {
     }
 }
 
-/// Large enough that there is soon no room for one.
+/// Large enough that there is soon no room for one more.
 fn content(name: &str) -> String {
     format!("{name} {}", "x".repeat(100_000))
 }
 
-/// Everything that is promised while `fail` has happened and `mend` has not, and after it.
+/// Everything that is promised after `fail` and before `mend`, and after that.
 fn live_through(process: Process, database: &Path, fail: impl Fn(), mend: impl Fn()) {
     let mut story = Story::begin(process.addr());
     for _round in 0..2 {
@@ -141,10 +141,10 @@ struct Story {
     http: Http,
     /// On `/ws`: a base client, and one of the subprotocol.
     watchers: [Socket; 2],
-    /// On another channel than what is stored: one of the subprotocol.
+    /// On another channel than the stored messages: one of the subprotocol.
     publisher: Socket,
     base: Socket,
-    /// The names of what was acknowledged.
+    /// The names of acknowledged messages.
     stored: Vec<String>,
 }
 
@@ -166,7 +166,7 @@ impl Story {
         Self { addr, http, watchers, publisher, base: Socket::connect(addr, "/api/ws/hall"), stored }
     }
 
-    /// That publishers are told, and everyone else.
+    /// Checks that publishers and everyone else are told.
     fn expect_failure(&mut self) {
         let refused = loop {
             let name = format!("full {}", self.stored.len());
@@ -202,14 +202,14 @@ impl Story {
         expect_degraded(&mut self.http);
     }
 
-    /// A post whose key is another in each round.
+    /// A POST with another key in each round.
     fn post_with_key(&mut self) -> Response {
         let key = format!("key {}", self.stored.iter().filter(|name| name.starts_with("after")).count());
         let body = message("yard", "a", &content("keyed")).to_string();
         self.http.request("POST", "/api/messages", &[("Idempotency-Key", &key)], Some(&body))
     }
 
-    /// That reading goes on: from the store, and the newest from memory.
+    /// Checks that reading continues: from the store, and of the newest messages from memory.
     fn expect_reading(&mut self) {
         assert_eq!(listed(self.addr), self.stored);
         let kept = self.stored.len() - 2;
@@ -238,7 +238,7 @@ impl Story {
             assert_eq!(status["payload"], json!({"status": "ok"}));
             assert_eq!(status["event_id"], "event-00001");
         }
-        // What was refused has not used its key.
+        // A refused request has not used its key.
         for is_replayed in [false, true] {
             let keyed = self.post_with_key();
             keyed.ok();
@@ -261,7 +261,7 @@ impl Story {
             }
             assert_eq!(next["data"]["content"], "stored");
         }
-        // A state of health is no event of the past.
+        // The health is not an event of the past.
         post(self.addr, "/api/events", &json!({"type": "scan_completed"})).ok();
         let mut replayed = Socket::connect(self.addr, "/ws?last_event_id=event-00000");
         assert_eq!(replayed.next()["type"], "scan_started");

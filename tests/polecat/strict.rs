@@ -1,6 +1,6 @@
-//! Inputs on the byte level: PROTOCOL.md, "12. HTTP rules". Each row of the tables
-//! is a connection's whole input, what it is answered, and what becomes of the
-//! connection; each is sent at once and cut at every byte.
+//! Input on the byte level: PROTOCOL.md, "12. HTTP rules". Each row of the tables has the whole input of a
+//! connection, its responses, and what becomes of the connection. Each input is sent at once, and split at
+//! every byte.
 
 mod bodies;
 mod handshakes;
@@ -14,15 +14,14 @@ use std::net::{SocketAddr, TcpStream};
 use crate::support::http::is_gone;
 use crate::support::{Http, PATIENCE, Server, raw, socket};
 
-/// A name, the input, where `|` is CRLF, the statuses of the answers, and what
-/// becomes of the connection.
+/// A name; the input, with `|` for CRLF; the statuses of the responses; and what becomes of the connection.
 pub(crate) type Case = (&'static str, &'static [u8], &'static [u16], After);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// It serves another request.
     Open,
-    /// The server ends it, after the answer.
+    /// The server ends it after the response.
     Closed,
     /// It is a WebSocket, on which a Ping is answered.
     Upgraded,
@@ -68,7 +67,7 @@ fn there_are_many_of_them_and_no_two_are_the_same() {
     }
 }
 
-/// Connections with an input under way at once.
+/// Connections with an input in progress at once.
 const AT_ONCE: usize = 400;
 
 fn check(cases: &[Case]) {
@@ -94,7 +93,7 @@ fn check_at(server: &Server, cases: &[Case]) {
             for (connection, cut) in connections.into_iter().zip(cuts) {
                 if let Err(fault) = look(connection, &input, statuses, *after) {
                     faults.push(format!("{name}, cut at {cut}: {fault}"));
-                    // What is wrong at one byte is mostly wrong at all.
+                    // A mistake at one byte is mostly a mistake at all of them.
                     break;
                 }
             }
@@ -111,19 +110,19 @@ fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the server accepts a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     stream.set_nodelay(true).expect("no delay");
-    // Thousands of connections leave no trace behind.
+    // Thousands of connections leave nothing behind.
     socket::reset(&stream);
     stream
 }
 
-/// The server may have answered and closed before the second part.
+/// The server may have responded and closed before the second part.
 fn send(stream: &mut TcpStream, bytes: &[u8]) {
     if let Err(error) = stream.write_all(bytes) {
         assert!(is_gone(&error), "the server stopped reading: {error}");
     }
 }
 
-/// Reads the answers and tries what the connection is good for.
+/// Reads the responses, and tests the connection.
 fn look(mut stream: TcpStream, input: &[u8], statuses: &[u16], after: After) -> Result<(), String> {
     let mut received = Vec::new();
     let mut requests = input.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b"HTTP/1.1\r"));
@@ -166,8 +165,8 @@ fn look(mut stream: TcpStream, input: &[u8], statuses: &[u16], after: After) -> 
     }
 }
 
-/// Takes one answer off `received`, body and all; returns its status. The
-/// connection of a refusal must be announced to end.
+/// Takes one response off `received`, including its body; returns its status. The response to a refusal must
+/// announce the end of the connection.
 fn answer(stream: &mut TcpStream, received: &mut Vec<u8>, to_head: bool) -> Result<u16, String> {
     let end = loop {
         match received.windows(4).position(|window| window == b"\r\n\r\n") {

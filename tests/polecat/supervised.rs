@@ -1,4 +1,4 @@
-//! A process that something else starts, watches and follows with another: docs/operating.md, "As a service", and
+//! A process that another process starts, watches and replaces: docs/operating.md, "As a service", and
 //! PROTOCOL.md, "11. WebSocket rules".
 
 mod notices;
@@ -20,7 +20,7 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A server on `listener`, which would listen elsewhere by itself.
+/// A server on `listener`, which would otherwise listen elsewhere.
 fn serve_on(listener: &TcpListener, home: &Home, flags: &[&str]) -> Process {
     Process::serve_on(listener, None, |command| {
         command.args(["--listen", "127.0.0.1:0", "--db"]).arg(home.database()).args(flags);
@@ -54,7 +54,7 @@ fn who_connects_between_two_processes_is_served_by_the_next() {
     post(addr, "/api/messages", &message("room", "a", "before")).ok();
     process.signal(Signal::TERM);
     assert_eq!(silent.next_message().opcode, raw::CLOSE);
-    // It goes on as long as its last client does not answer, and accepts nobody.
+    // It runs until its last client answers or the time is over, and accepts nobody.
     let mut early = Http::connect(addr);
     early.send("GET /api/messages HTTP/1.1\r\nHost: a\r\n\r\n");
     silent.send_frame(true, raw::CLOSE, &1001_u16.to_be_bytes());
@@ -65,7 +65,7 @@ fn who_connects_between_two_processes_is_served_by_the_next() {
     assert_eq!(early.response().ok()["messages"][0]["content"], "before");
     assert!(late.read_head().starts_with("HTTP/1.1 101 "));
     assert!(String::from_utf8_lossy(&late.next_message().payload).contains("before"));
-    // A process that is killed leaves no gap, either.
+    // A process that is killed leaves no gap either.
     process.kill();
     let mut early = Http::connect(addr);
     early.send("GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -112,7 +112,7 @@ fn children_that_it_did_not_start_are_reaped() {
     }
     let home = Home::new();
     let folder = home.database().parent().expect("a folder").display().to_string();
-    // What becomes the server has two children: one has ended already, one ends later.
+    // The process that becomes the server has two children: one has ended already, one ends later.
     let before = format!("cd {folder}; mkfifo go; true & echo $! >pids; cat go & echo $! >>pids");
     let process = Process::serve_after(&before, &home.database(), &[]);
     let pids = std::fs::read_to_string(format!("{folder}/pids")).expect("two lines");

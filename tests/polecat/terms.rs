@@ -1,5 +1,5 @@
-//! Databases that go back to an earlier moment: PROTOCOL.md, "2. Ids" (2.7), and what a client is
-//! told of it: PROTOCOL.md, "14. polecat.v1".
+//! Databases that go back to an earlier moment: PROTOCOL.md, "2. Ids" (2.7), and how clients are told:
+//! PROTOCOL.md, "14. polecat.v1".
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::socket::message;
 use crate::support::{Home, Http, Server, Socket};
 
-/// Both sequences: where one listens, the name of the ids, and the type of a record.
+/// Both sequences: the target of subscribers, the prefix of the ids, and the type of a record.
 const STREAMS: [(&str, &str, &str); 2] = [("/ws", "event", "t"), ("/api/ws/room", "message", "message")];
 
 /// Publishes one message and one event for each of `contents`.
@@ -27,7 +27,7 @@ fn contents(word: &str, count: usize) -> impl Iterator<Item = String> {
     (1..=count).map(move |number| format!("{word} {number}"))
 }
 
-/// What README says about a copy while the server runs.
+/// A copy while the server runs, as the documents describe it.
 fn back_up(home: &Home) -> PathBuf {
     let copy = home.database().with_file_name("copy.db");
     let database = Connection::open(home.database()).expect("the file opens");
@@ -35,7 +35,7 @@ fn back_up(home: &Home) -> PathBuf {
     copy
 }
 
-/// What README says about putting one back.
+/// Restoring a copy, as the documents describe it.
 fn restore(home: &Home, copy: &PathBuf) {
     for end in ["-wal", "-shm"] {
         let mut beside = home.database().into_os_string();
@@ -45,7 +45,7 @@ fn restore(home: &Home, copy: &PathBuf) {
     std::fs::copy(copy, home.database()).expect("a copy");
 }
 
-/// A client of `polecat.v1` that remembers what PROTOCOL asks it to.
+/// A client of `polecat.v1` that remembers what PROTOCOL requires.
 #[derive(Debug, Clone, Default)]
 struct Follower {
     event_id: String,
@@ -53,7 +53,7 @@ struct Follower {
     got: Vec<String>,
 }
 
-/// What a connection has told about the ids.
+/// What a connection was told about the ids.
 #[derive(Debug, PartialEq)]
 enum Told {
     Nothing,
@@ -70,7 +70,7 @@ impl Follower {
         format!("{path}?last_event_id={}&epoch={}", self.event_id, self.epoch)
     }
 
-    /// Connects, and takes what there is up to `last`.
+    /// Connects, and takes everything up to `last`.
     fn follow(&mut self, server: &Server, stream: (&str, &str, &str), last: &str) -> Told {
         let (path, _, kind) = stream;
         let mut socket = Socket::connect_v1(server.addr(), &self.target(path));
@@ -127,7 +127,7 @@ fn a_backup_that_is_restored_twice_keeps_its_futures_apart() {
     publish(server.addr(), contents("first", 10));
     let copy = back_up(&home);
     server.stop();
-    // Three futures of one past, each with a restart within it.
+    // Three futures of one past, each with a restart.
     let mut followers = Vec::new();
     for future in 1..=3 {
         restore(&home, &copy);
@@ -153,7 +153,7 @@ fn a_backup_that_is_restored_twice_keeps_its_futures_apart() {
             continue;
         }
         let Told::Gap { agreed } = told else { panic!("{half}{future}: {told:?}") };
-        // The name of a future that is gone is not known here.
+        // The name of a future that has been undone is unknown here.
         assert_eq!(agreed, format!("{}-00000", stream.1), "{half}{future}");
         let rest = &follower.got[got..];
         let end: Vec<_> = contents("a3", 4).chain(contents("b3", 4)).chain(contents("end", 1)).collect();
@@ -170,7 +170,7 @@ fn a_restart_that_has_lost_nothing_is_none_to_a_client() {
         let server = home.serve();
         let word = format!("start {start}");
         for (stream, follower) in &mut followers {
-            // Of any start before, and whether or not it was there for all of it.
+            // From any earlier start, whether or not the client was there for all of it.
             let mut socket = Socket::connect_v1(server.addr(), &follower.target(stream.0));
             let hello = socket.next_payload("hello");
             assert_ne!(hello["epoch"], follower.epoch, "each start has a name of its own");

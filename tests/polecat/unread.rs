@@ -1,5 +1,6 @@
-//! Peers that do not read what they have asked for: what they make a server hold has a bound, others are
-//! served, and when they have gone the memory is given back. PROTOCOL.md, "10. Slow readers" and "13.3 Limits".
+//! Peers that do not read what they have requested: the memory that they can make a server hold has a bound,
+//! others are served, and when they have gone the memory is given back. PROTOCOL.md, "10. Slow readers" and
+//! "13.3 Limits".
 
 mod hog;
 
@@ -15,17 +16,17 @@ use crate::support::socket::message;
 use crate::support::{Http, wait_until};
 use hog::{Hog, Site, UNSENT_BYTES};
 
-/// As many as would hold many times what they may.
+/// Enough to hold many times what is allowed.
 const CROWD: usize = 150;
 
 const MIB: usize = 1 << 20;
 
-/// What arrives has a limit of its own.
+/// Data that arrives has a limit of its own.
 const SMALL_INBOXES: [&str; 2] = ["--max-inbox-bytes", "4194304"];
 
 fn nothing(_: &mut Http) {}
 
-/// An upgrade, and behind it what an open WebSocket sends.
+/// An upgrade, followed by data for the open WebSocket.
 fn open(target: &str, frames: &[u8]) -> Vec<u8> {
     [&upgrade(target), frames].concat()
 }
@@ -46,7 +47,7 @@ fn an_echo_that_never_runs_empty_holds_no_more_than_what_is_unsent() {
             }
         }
     });
-    // It reads all the time and never all.
+    // It reads all the time, but never everything.
     let (mut received, mut buffer) = (0, vec![0; PAYLOAD]);
     while received + AHEAD < ECHOES * PAYLOAD && !sender.is_finished() {
         received += client.stream().read(&mut buffer).expect("it goes on");
@@ -74,7 +75,7 @@ fn a_crowd_that_has_gone_leaves_room_for_others() {
     let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]));
     for number in 0..100 {
         site.press(10, |_| bytes.clone());
-        // Small ones that stay lie between the large ones that go.
+        // Small records that stay are between large ones that are deleted.
         let content = format!("{number} {}", "x".repeat(2_000));
         site.witness.post("/api/messages", &message("room", "a", &content)).ok();
     }
@@ -115,14 +116,14 @@ fn history() {
             http.post("/api/messages", &message("room", "a", &content)).ok();
         }
     });
-    // Each from a place of its own, as far as there are.
+    // Each from a position of its own, as far as possible.
     let target = |number: usize| format!("/api/ws/room?last_event_id=message-{:05}", number % 60);
     site.press(CROWD, |number| upgrade(&target(number)));
     site.check_that_others_are_served();
     site.leave();
 }
 
-/// As many as together make each answer large.
+/// So many that together they make each response large.
 fn rows(count: usize, name: impl Fn(usize) -> String) -> impl FnOnce(&Path) {
     move |database| {
         let mut database = rusqlite::Connection::open(database).expect("a database");
@@ -136,7 +137,7 @@ fn rows(count: usize, name: impl Fn(usize) -> String) -> impl FnOnce(&Path) {
     }
 }
 
-/// Asks for something large again and again without reading it, and for the same once as everybody else does.
+/// Requests something large repeatedly without reading it, and the same once as everybody else does.
 fn expect_answers(mut site: Site, crowd: usize, targets: &[&str], holds: impl Fn(&str) -> bool) {
     for target in targets {
         let bytes = request("GET", target, &[], None).repeat(3);
@@ -155,7 +156,7 @@ fn names_of_channels() {
     let name = |number| format!("{number:06}{}", "n".repeat(190));
     let site = Site::with_rows(&SMALL_INBOXES, rows(9_000, name));
     let targets = ["/api/channels", "/api/channels?detail=1", "/api/summary"];
-    // A page of what is kept of channels may be short.
+    // A page of channel details may be short.
     let first = |text: &str| if text.contains("\"next\":") { 10 } else { 9_000 };
     let holds = |text: &str| {
         let mut rest = text;
@@ -219,7 +220,7 @@ fn a_thousand_short_lists_at_once() {
             assert_eq!(listed["messages"].as_array().map(Vec::len), Some(1), "{is_crowded}");
         }
         drop(clients);
-        // The same while others hold all that there is room for.
+        // The same while others hold all the room that there is.
         let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]));
         site.press(if is_crowded { 0 } else { 20 }, |_| bytes.clone());
     }
@@ -250,11 +251,11 @@ fn a_holder_that_takes_nothing_while_others_wait_is_told_why_it_is_closed() {
         holder.push();
         site.health()["memory"]["outboxes_bytes"].as_u64() >= Some(UNSENT_BYTES)
     });
-    // Nobody waits, so that it may take its time: this is one that does.
+    // Nobody waits, so it may take its time; this client waits.
     let mut waiting = RawSocket::connect(site.addr(), "/api/ws");
     waiting.send_frame(true, BINARY, &[8; MIB]);
     wait_until("the holder is closed", || site.health()["closed"]["unsent"] != json!(0));
-    // What it has a part of it gets whole, and behind that the reason.
+    // It gets the rest of a frame that it has a part of, and then the reason.
     let mut said = Vec::new();
     holder.into_stream().read_to_end(&mut said).expect("the end");
     let head = said.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
@@ -269,7 +270,7 @@ fn a_holder_that_takes_nothing_while_others_wait_is_told_why_it_is_closed() {
 
 #[test]
 fn a_crowd_that_takes_nothing_does_not_stop_who_reads() {
-    // The one that reads is never away for so long.
+    // The client that reads is never away for so long.
     let mut site = Site::filled(&["--request-timeout", "1.5", "--heartbeat-interval", "3600"], nothing);
     let large = frame(true, BINARY, &[7; MIB]).repeat(2);
     site.press(20, |_| open("/api/ws", &large));

@@ -1,4 +1,4 @@
-//! The subprotocol, what its messages say: PROTOCOL.md, "14. polecat.v1".
+//! The subprotocol and its messages: PROTOCOL.md, "14. polecat.v1".
 
 mod keys;
 mod resume;
@@ -78,7 +78,7 @@ fn it_is_selected_where_it_is_offered_and_nowhere_else() {
             name.eq_ignore_ascii_case("sec-websocket-protocol").then(|| value.to_owned())
         });
         let chosen = chosen.collect::<Vec<_>>();
-        // Whether it is spoken goes with whether it was selected.
+        // The subprotocol is used only if it was selected.
         client.send_frame(true, raw::PING, b"");
         let first = client.next_frame().expect("open");
         assert_eq!(first.opcode == raw::TEXT, !chosen.is_empty(), "{target} {fields}: {first:?}");
@@ -133,7 +133,7 @@ fn each_message_with_an_id_is_acknowledged_once_it_is_stored() {
     client.next_of_type("hello");
     client.next_of_type("live");
     let reader = rusqlite::Connection::open(home.database()).expect("the database can be read");
-    // As it was written, whatever it says.
+    // As it was written, whatever it is.
     let ids = ["1", "\"1\"", "-0.50", "1e3", "12345678901234567890123", "\"a\\u0062\\n\"", "\"\"", "1"];
     for (number, id) in ids.iter().enumerate() {
         let number = number + 1;
@@ -196,7 +196,7 @@ fn what_cannot_be_stored_is_told_as_what_it_is() {
         assert!(message.contains(cause), "{more}: {message}");
         assert_eq!(message.contains("wrong type"), code == "wrong_type", "{more}: {message}");
     }
-    // The same in what is ignored is nobody's business.
+    // In keys that are ignored, the same does not matter.
     channel.send_text(r#"{"id":8,"type":"message","more":["\ud800",1e400]}"#);
     assert_eq!(channel.next_of_type("ack")["payload"]["id"], 8);
 }

@@ -1,5 +1,5 @@
-//! What breaks RFC 6455, and how connections are closed: PROTOCOL.md, "11. WebSocket rules".
-//! Each violation is cut at every byte.
+//! Violations of RFC 6455, and closing: PROTOCOL.md, "11. WebSocket rules". Each violation is split at every
+//! byte.
 
 use std::io::{Read, Write};
 
@@ -73,7 +73,7 @@ fn framing() -> Vec<Violation> {
     violations
 }
 
-/// Heads without the payload that they announce: enough to be refused.
+/// Headers without the payload that they announce: enough to be refused.
 fn lengths() -> Vec<Violation> {
     let short = |bytes: u16| [vec![0x81, 0x80 | 126], bytes.to_be_bytes().to_vec()].concat();
     let long = |bytes: u64| [vec![0x82, 0x80 | 127], bytes.to_be_bytes().to_vec()].concat();
@@ -96,7 +96,7 @@ fn lengths() -> Vec<Violation> {
     ]
 }
 
-/// A text of `declared` bytes of which these are there.
+/// A text of `declared` bytes, with these at its beginning.
 fn begun(declared: u8, there: &[u8]) -> Vec<u8> {
     let mut bytes = frame(true, TEXT, there);
     bytes[1] = 0x80 | declared;
@@ -195,7 +195,7 @@ fn a_close_is_answered_with_its_code_also_within_a_message() {
             let mut client = RawSocket::connect(server.addr(), target);
             client.send_frame(false, TEXT, b"unfinished");
             client.send_frame(true, CLOSE, &[&code.to_be_bytes()[..], "véil".as_bytes()].concat());
-            // What follows a Close is not read.
+            // Bytes after a Close are not read.
             client.send_what_is_taken(&frame(true, CONTINUATION, b"\xff"));
             assert_eq!(client.expect_close(), code, "{target}");
         }

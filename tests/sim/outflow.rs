@@ -15,7 +15,8 @@ enum At {
     Http(usize),
     /// Within the head of that response, after this many bytes of its end.
     Head(usize),
-    /// The bytes of a frame's header that are still to come, and the payload length so far.
+    /// Within a frame's header: a position that ends at 10 for headers of all lengths, and the payload length
+    /// so far.
     Frame(u64, u64),
     /// This many bytes of a frame are still to come.
     Payload(u64),

@@ -19,7 +19,7 @@ fn backup(database: &Path, file: &Path, more: &[&str]) -> Ended {
     })
 }
 
-/// A database of so many messages, which no server has had.
+/// A database with this many messages that no server has used.
 fn database_of(home: &Home, count: u64) {
     let mut connection = old_database::create(&home.database(), old_database::SCHEMA);
     old_database::fill(&mut connection, "room", count);
@@ -86,7 +86,7 @@ fn a_copy_by_a_link_has_what_is_in_the_log_alone() {
     let ended = backup(&home.database(), &copy, &[]);
     assert!(ended.status.success() && ended.stdout.contains(": up to message 3 and"), "{ended:?}");
     fs::remove_file(&copy).expect("it is there");
-    // By another name of the file it could not be found.
+    // It could not be found by another name of the file.
     fs::hard_link(&real, home.database().with_file_name("other.db")).expect("a hard link");
     let ended = backup(&home.database().with_file_name("other.db"), &copy, &[]);
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -160,7 +160,8 @@ fn what_is_damaged_is_told_and_no_copy_is_left() {
     let sound = fs::read(home.database()).expect("a file");
     let mut garbled = sound.clone();
     garbled[4096..].fill(0x55);
-    // One letter of one entry of the index by channel: the row is found by its id, and by its channel no more.
+    // One letter of one entry of the index by channel: the row is found by its id, but no longer by its
+    // channel.
     let mut misled = sound;
     let entry = misled.windows(7).rposition(|bytes| bytes.starts_with(b"room") && &bytes[4..] != b"old");
     misled[entry.expect("an entry of the index")] = b'R';

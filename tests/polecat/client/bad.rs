@@ -1,4 +1,5 @@
-//! Servers that are none, or wrong: what the commands say of them. Against PROTOCOL.md, "14. polecat.v1", on purpose.
+//! Servers that are not polecat, or are wrong: the commands' error messages. Against PROTOCOL.md, "14.
+//! polecat.v1", on purpose.
 
 use std::io::{Read as _, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,12 +9,12 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::support::PATIENCE;
 
-/// What is sent on each connection; it ends when that is done, or nobody takes it.
+/// Sends something on each connection. The connection ends when that is done, or nobody takes it.
 type Answer = Box<dyn Fn(&mut TcpStream) + Send>;
 
 const HELLO: &str = r#"{"type":"hello","payload":{"epoch":"e","heartbeat_interval_ms":20,"message_bytes_max":1000},"event_id":"message-00000"}"#;
 
-/// A server that reads a request and answers as it is told, on every connection.
+/// A server that reads a request on every connection and answers it with this.
 fn serving(answer: Answer) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -47,7 +48,7 @@ fn saying(bytes: impl Into<Vec<u8>>) -> Answer {
     })
 }
 
-/// Says `start`, and `more` for ever.
+/// Sends `start`, and `more` for ever.
 fn endless(start: &'static str, more: &'static str) -> Answer {
     Box::new(move |stream| {
         request_of(stream);
@@ -59,7 +60,7 @@ fn endless(start: &'static str, more: &'static str) -> Answer {
     })
 }
 
-/// Opens the WebSocket, then does `more`, then waits for the other side's end.
+/// Opens the WebSocket, then does `more`, then waits for the end of the other side.
 fn upgrading(more: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + 'static) -> Answer {
     Box::new(move |stream| {
         let request = request_of(stream);
@@ -87,7 +88,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Opens the WebSocket, says hello and `texts`.
+/// Opens the WebSocket, sends hello and `texts`.
 fn talking(texts: &[&str]) -> Answer {
     let frames = [HELLO].iter().chain(texts).flat_map(|text| frame(1, text.as_bytes())).collect::<Vec<_>>();
     upgrading(move |stream| stream.write_all(&frames))
@@ -98,10 +99,10 @@ fn framing(bytes: impl Into<Vec<u8>>) -> Answer {
     upgrading(move |stream| stream.write_all(&bytes))
 }
 
-/// What is said of a server that says nothing.
+/// The errors about a server that is silent.
 const OF_SILENCE: [&str; 2] = ["no response", "has been silent for"];
 
-/// Runs a command with half a GiB of memory for its own, which is ended where it wants more.
+/// Runs a command with half a GiB of memory; it is ended if it wants more.
 fn run(addr: SocketAddr, args: &str, timeout: &str) -> Output {
     let script = format!("ulimit -v 500000; exec \"$0\" {args} --url http://{addr} --timeout {timeout}");
     let mut command = Command::new("bash");
@@ -109,9 +110,9 @@ fn run(addr: SocketAddr, args: &str, timeout: &str) -> Output {
     command.output().expect("a shell")
 }
 
-/// What it says is one line for people, about the server, with `part` in it; and it is no panic.
+/// The error is one line for people, about the server, with `part` in it; it is not a panic.
 fn expect_line(addr: SocketAddr, args: &str, part: &str) {
-    // Only silence is waited out.
+    // Only silence is waited for.
     let output = run(addr, args, if OF_SILENCE.contains(&part) { "1.5" } else { "60" });
     let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.lines().last().unwrap_or_default();
@@ -220,7 +221,7 @@ fn frames_that_are_wrong_are_told() {
     for (answer, part) in cases {
         let addr = serving(answer);
         for args in [FOLLOW, SEND] {
-            // Which of the two says how long it was silent is not the same.
+            // It varies which of the two reports the silence.
             let part = match (part, args) {
                 ("no response", FOLLOW) => "has been silent for",
                 _ => part,
@@ -250,7 +251,7 @@ fn messages_that_are_wrong_are_told() {
     for (texts, part) in [
         (&["no JSON \u{1b}[31m"][..], "sent something that polecat does not send"),
         (&[r#"{"type":"ack","payload":{"id":"x"}}"#], "sent something that polecat does not send"),
-        // Of what nobody sent.
+        // For a message that nobody sent.
         (&[r#"{"type":"ack","payload":{"id":77,"event_id":"message-00001"}}"#], "no response"),
         (&[r#"{"type":"error","payload":{"code":"wrong_type","message":"no","id":null}}"#], "refused it: no"),
         (&[r#"{"type":"error","payload":{"code":"wrong_type","message":"no","id":1}}"#], "is not stored: no"),

@@ -1,4 +1,4 @@
-//! A command that runs beside the test, with its lines as they come.
+//! A command that runs beside the test, with its lines as they arrive.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::process::{Ended, run};
 use crate::support::{PATIENCE, Process};
 
-/// Another address of loopback: ports on it are given to nobody who connects elsewhere, so that a server can come back.
+/// Another address of loopback: clients that connect elsewhere do not get its ports, so a server can come
+/// back.
 const LISTEN: &str = if cfg!(target_os = "linux") { "127.0.78.1:0" } else { "127.0.0.1:0" };
 
 /// A server that can come back where it was.
@@ -44,7 +45,7 @@ impl Running {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_polecat")), addr, args)
     }
 
-    /// The same for one whom SIGINT ends, even if whoever runs the tests ignores it.
+    /// The same, but SIGINT ends it, even if the parent of the tests ignores it.
     pub(crate) fn start_interruptible(addr: SocketAddr, args: &[&str]) -> Self {
         let mut command = Command::new("env");
         command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_polecat")]);
@@ -85,7 +86,7 @@ impl Running {
         lines
     }
 
-    /// Waits for a line on stderr that has `part` in it.
+    /// Waits for a line on stderr with `part` in it.
     pub(crate) fn told(&mut self, part: &str) -> String {
         loop {
             let line = self.stderr.recv_timeout(PATIENCE);
@@ -110,7 +111,7 @@ impl Running {
         self.child.try_wait().expect("it can be asked").is_some()
     }
 
-    /// Waits for its end; returns what else it says.
+    /// Waits for its end; returns the rest of its output.
     pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let mut rest = Vec::new();
         loop {
@@ -135,7 +136,7 @@ impl Drop for Running {
     }
 }
 
-/// The lines as they come; the channel ends where the process does.
+/// The lines as they arrive; the channel ends when the process does.
 fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -148,7 +149,7 @@ fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Runs a command on a terminal of its own, where the system has `script` for that; what it wrote there.
+/// Runs a command on a terminal of its own, if the system has `script` for that; returns its output there.
 pub(crate) fn on_a_terminal(addr: SocketAddr, args: &str, variables: &[(&str, &str)]) -> Option<String> {
     let binary = env!("CARGO_BIN_EXE_polecat");
     let mut command = Command::new("script");

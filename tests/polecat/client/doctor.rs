@@ -16,7 +16,7 @@ fn doctor(database: &Path, more: &[&str]) -> Ended {
     })
 }
 
-/// What it says of one thing: the level, the text and the command.
+/// The finding about one thing: the level, the text and the command.
 fn said_of(database: &Path, name: &str) -> (String, String, String) {
     let ended = doctor(database, &["--json"]);
     let report =
@@ -71,7 +71,7 @@ fn a_broken_database_is_bad_and_left_as_it_was() {
         assert!(level == "bad" && said.contains(text) && !command.is_empty(), "{level} {said} {command}");
         assert_eq!(std::fs::read(&database).expect("a file"), contents, "{text}");
         assert_eq!(files_beside(&database), 1, "{text}");
-        // The table says the same, and what to do.
+        // The table has the same, and what to do.
         let ended = doctor(&database, &[]);
         assert_eq!(ended.status.code(), Some(1));
         assert!(ended.stdout.contains("\nbad ") && ended.stdout.contains("→ "), "{}", ended.stdout);
@@ -95,7 +95,7 @@ fn who_uses_the_database_and_who_locks_it_is_told() {
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is to be had");
     let (level, text, _) = said_of(&home.database(), "used by");
     assert!(level == "warn" && text.contains(&format!("(process {})", std::process::id())), "{level} {text}");
-    // Who only looks is not kept out by it, and does not keep the server out.
+    // The doctor is not kept out by the lock, and does not keep the server out.
     assert_eq!(said_of(&home.database(), "contents").0, "ok");
     other.execute_batch("COMMIT").expect("the lock can be let go");
     server.kill();
@@ -149,13 +149,13 @@ fn the_file_that_a_name_leads_to_is_looked_at() {
     symlink("data/real.db", &database).expect("a link");
     let server = Process::serve(&database, &[]);
     post(server.addr(), "/api/messages", &message("room", "a", "1")).ok();
-    // A server that was killed leaves its log beside the file itself.
+    // A killed server leaves its log beside the file.
     server.kill();
     let (level, text, _) = said_of(&database, "database");
     assert!(level == "ok" && text.contains("data/real.db: ") && text.contains("of log beside it"), "{text}");
     let (level, text, _) = said_of(&database, "contents");
     assert!(level == "ok" && text.starts_with("sound: up to message 1"), "{text}");
-    // One slash more does not make a host of the folder.
+    // An additional slash does not turn the folder into a host.
     let (level, text, _) = said_of(Path::new(&format!("/{}", database.display())), "contents");
     assert!(level == "ok" && text.starts_with("sound: up to message 1"), "{text}");
     let named = |end: &str| format!("{}{end}", database.display());

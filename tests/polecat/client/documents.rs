@@ -12,7 +12,7 @@ fn polecat(args: &[&str]) -> Ended {
     ended
 }
 
-/// The commands below `path`, as its help lists them.
+/// The commands below `path`, according to its help.
 fn commands(path: &[&str]) -> Vec<String> {
     let help = polecat(&[path, &["--help"]].concat()).stdout;
     let Some((_, list)) = help.split_once("\nCommands:\n") else { return Vec::new() };
@@ -64,7 +64,7 @@ fn every_command_has_a_manual_page() {
         if let [word] = words[..] {
             assert!(root.contains(&format!("polecat\\-{word}(1)")), "{name}: {root}");
         }
-        // What --help says of each flag is in it, too.
+        // It also has the help of each flag.
         let help = polecat(&[&words[..], &["--help"]].concat()).stdout;
         let flags =
             help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split_whitespace().next());

@@ -1,4 +1,4 @@
-//! A proxy that loses answers: what goes to the server arrives, what comes back does not.
+//! A proxy that loses responses: bytes to the server arrive, bytes from it do not.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::PATIENCE;
 
-/// Stands between a client and the server at `addr`. On its first connection nothing comes back after `mark` was seen,
-/// until the connection is cut; the next ones are passed on whole.
+/// A proxy between a client and the server at `addr`. On its first connection, nothing comes back after
+/// `mark` was seen, until the connection is cut; the next ones are forwarded completely.
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
     cut: Arc<AtomicBool>,
@@ -37,7 +37,7 @@ impl Proxy {
         Self { addr, cut }
     }
 
-    /// Ends the first connection with the next bytes that would come back.
+    /// Ends the first connection at the next bytes that would come back.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }

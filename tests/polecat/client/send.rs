@@ -1,4 +1,5 @@
-//! `polecat send` and `polecat event`: what is published over breaks is stored once, PROTOCOL.md, "8. Guarantees".
+//! `polecat send` and `polecat event`: messages that are published over breaks are stored once, PROTOCOL.md,
+//! "8. Guarantees".
 
 use std::net::SocketAddr;
 
@@ -31,7 +32,7 @@ fn each_line_of_a_pipe_is_stored_once_over_a_restart() {
     server.signal(Signal::TERM);
     assert!(server.wait().status.success());
     let _server = serve(&home.database(), Some(addr), &[]);
-    // The last one has no end.
+    // The last line has no end.
     send.write(&(lines(400..499) + "line 499"));
     send.end_input();
     ids.extend(send.lines(400));
@@ -52,7 +53,7 @@ fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
     send.write(&(0..80).map(|number| format!("{number}\n")).collect::<String>());
     send.end_input();
     wait_until("what is sent arrives", || contents(server.addr(), "room").len() >= 50);
-    // No answer has come back: the next one, which is another's message, ends the connection.
+    // No response has come back. The next bytes, a message of another client, end the connection.
     proxy.cut();
     post(server.addr(), "/api/messages", &message("room", "other", "cut")).ok();
     let (status, ids, told) = send.wait();
@@ -60,7 +61,7 @@ fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
     assert!(told.iter().any(|line| line.contains("trying again in")), "{told:?}");
     let stored = contents(server.addr(), "room").into_iter().filter(|content| content != "cut");
     assert!(stored.eq((0..80).map(|number| number.to_string())), "once, and in order");
-    // The same of an event, whose answer is lost from its first byte on.
+    // The same with an event, whose response is lost from its first byte on.
     let proxy = Proxy::before(server.addr(), b"");
     let event = Running::start(proxy.addr, &["event", "once", "--timeout", "0.3", "--retry", "20"]);
     let (status, ids, told) = event.wait();
@@ -70,7 +71,7 @@ fn what_was_stored_and_not_acknowledged_is_not_stored_again() {
 
 #[test]
 fn what_is_older_than_the_server_remembers_is_unknown_and_not_sent_again() {
-    // Nobody tries again sooner.
+    // No retry comes sooner than this.
     let server = Server::start_with(|options| options.store.idempotency_window_ms = 10);
     let addr = server.addr();
     let is_there = |content: &str| contents(addr, "room").iter().any(|stored| stored == content);
@@ -88,7 +89,7 @@ fn what_is_older_than_the_server_remembers_is_unknown_and_not_sent_again() {
         send.write(input);
         send.end_input();
         wait_until("what is sent arrives", || is_there(last));
-        // No answer has come back: the next one, which is another's message, ends the connection.
+        // No response has come back. The next bytes, a message of another client, end the connection.
         proxy.cut();
         post(addr, "/api/messages", &message("room", "other", "cut")).ok();
         let (status, ids, told) = send.wait();
@@ -154,7 +155,7 @@ fn what_is_not_stored_is_told_and_the_rest_is() {
     let mut send = Running::start(server.addr(), &["send", "room", "--author", "ann"]);
     send.write("a\n");
     send.write(&("x".repeat(5000) + "\n"));
-    // Longer only as a message.
+    // Too long only as a message.
     send.write(&("y".repeat(990) + "\nb\n"));
     std::io::Write::write_all(send.stdin.as_mut().expect("open"), b"\xff\nc").expect("taken");
     send.end_input();
@@ -246,7 +247,7 @@ fn the_last_line_says_what_may_be_stored_if_the_server_does_not_come_back() {
         send.write(input);
         let is_there = || contents(server.addr(), "room").iter().any(|content| content == stored);
         wait_until("what is sent arrives", is_there);
-        // No answer has come back.
+        // No response has come back.
         server.kill();
         let (status, ids, told) = send.wait();
         assert_eq!((status.code(), ids.len()), (Some(1), 0), "{told:?}");

@@ -26,7 +26,7 @@ fn it_sees_everything_once_and_in_order_over_three_kills() {
     for round in 0..=KILLS {
         let line = |number: usize| format!("{}\n", round * LINES + number);
         send.write(&(0..LINES / 2).map(line).collect::<String>());
-        // All that came before the last kill, and some that came after it: it is there again.
+        // Everything from before the last kill, and some lines from after it: it is connected again.
         seen.extend(tail.lines(round * LINES + LINES / 4 - seen.len()));
         send.write(&(LINES / 2..LINES).map(line).collect::<String>());
         if round < KILLS {
@@ -46,7 +46,7 @@ fn it_sees_everything_once_and_in_order_over_three_kills() {
         seen.iter().map(|message| message["data"]["content"].as_str().expect("a content").to_owned());
     assert!(contents.eq((0..total).map(|number| number.to_string())), "once and in order");
     assert!(seen.iter().map(|message| &message["event_id"]).eq(ids.iter()), "what was acknowledged");
-    // Nothing that was missed comes after all: the next is what is sent next.
+    // Nothing that was missed comes late: the next line is the next message.
     post(addr, "/api/messages", &message("room", "ann", "last"));
     assert!(tail.lines(1)[0].contains("\"last\""));
     for _ in 0..KILLS {
@@ -67,7 +67,7 @@ fn it_comes_again_when_the_server_has_asked_for_it() {
     let line = tail.told("1001 going away");
     let (_, wait) = line.split_once("trying again in ").expect("a time");
     let wait = wait.trim_end_matches(" s").parse::<f64>().expect("seconds");
-    // Half a second, and a part of the time that the server drains.
+    // Half a second, and a part of the time for the shutdown.
     assert!((0.5..=1.5).contains(&wait), "{line}");
     assert!(server.wait().status.success());
     let _server = serve(&home.database(), Some(addr), &[]);
@@ -88,7 +88,7 @@ fn a_gap_is_told_and_another_database_is_followed_from_its_beginning() {
     let mut tail = Running::start(addr, &["tail", "room", "--from", "message-00001"]);
     assert!(tail.lines(1)[0].ends_with(" ann: a2"));
     server.kill();
-    // The other one has its message before anybody can ask for it.
+    // The other server has its message before any client can ask for it.
     let unseen = homes[1].serve();
     post(unseen.addr(), "/api/messages", &message("room", "bob", "b1")).ok();
     unseen.stop();
@@ -122,7 +122,7 @@ fn a_restored_copy_is_followed_from_where_it_was_made() {
     server.signal(Signal::TERM);
     assert!(server.wait().status.success());
     tail.told("trying again in");
-    // It has its messages before anybody can ask for them.
+    // It has its messages before any client can ask for them.
     std::fs::copy(copy, home.database()).expect("the file");
     let unseen = home.serve();
     for content in ["new 4", "new 5", "new 6"] {
@@ -174,7 +174,7 @@ fn it_begins_where_it_is_told_and_ends_after_so_many() {
         ("0", "1", "1"),
         ("message-00001", "2", "23"),
         ("4", "1", "3"),
-        // It cannot have been: that is a gap, and everything follows.
+        // This id was never given: that is a gap, and everything follows.
         ("100", "3", "123"),
     ] {
         let ended = ask(server.addr(), &["tail", "a/b ü", "--from", from, "-n", count]);
@@ -230,7 +230,7 @@ fn what_comes_only_is_the_default() {
     let server = Server::start();
     post(server.addr(), "/api/messages", &message("room", "ann", "before")).ok();
     let mut tail = Running::start(server.addr(), &["tail", "room", "-n", "1"]);
-    // It is there once somebody is on the channel, which only a broadcast shows.
+    // The subscriber is there once a broadcast reaches it.
     let mut number = 0;
     wait_until("it gets one", || {
         number += 1;
@@ -250,7 +250,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         post(server.addr(), "/api/messages", &message("room", "ann", content)).ok();
     }
     for script in [
-        // It has more to say.
+        // It has more output.
         "\"$0\" tail room --from beginning | head -n 1; exit ${PIPESTATUS[0]}",
         // It waits, and nothing comes.
         "\"$0\" tail room --from beginning | head -n 2; exit ${PIPESTATUS[0]}",

@@ -1,4 +1,4 @@
-//! A crowd that comes at once: PROTOCOL.md, "13.3 Limits".
+//! A crowd that connects at once: PROTOCOL.md, "13.3 Limits".
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,12 +15,12 @@ use crate::support::socket::message;
 use crate::support::{Home, Http, Patience, Process, post, skip, wait_until};
 
 const CLIENTS: usize = 10_000;
-/// Ports are had for each address anew.
+/// Each address has its own ports.
 const CLIENTS_OF_ADDRESS: usize = 1_000;
-/// Descriptors of all else that this process does at the time.
+/// Descriptors for everything else in this process at that time.
 const OTHERS: u64 = 4_000;
 
-/// What a slab of so many connections, and the allocator, may keep.
+/// The most that a slab of this many connections, and the allocator, may keep.
 const KEPT_BYTES_MAX: u64 = 6 << 20;
 
 struct Crowd {
@@ -37,7 +37,7 @@ struct Client {
 }
 
 impl Crowd {
-    /// All connects are under way before the first is looked at.
+    /// All connects are in progress before the first one is looked at.
     fn connect(addr: SocketAddr) -> Self {
         let poll = Poll::new().expect("a poll");
         let connect = |number: usize| {
@@ -116,7 +116,7 @@ impl Client {
     }
 }
 
-/// Begins to connect from an address of loopback that is shared with not too many.
+/// Begins to connect from a loopback address that is not shared with too many others.
 pub(crate) fn begin_to_connect(number: usize, addr: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let host = u8::try_from(2 + number / CLIENTS_OF_ADDRESS).expect("a few addresses");
@@ -131,7 +131,7 @@ pub(crate) fn begin_to_connect(number: usize, addr: SocketAddr) -> TcpStream {
     TcpStream::from_std(socket.into())
 }
 
-/// Whether this process may open as many as it needs.
+/// Whether this process may open as many descriptors as it needs.
 fn may_open() -> bool {
     let limit = getrlimit(Resource::Nofile);
     let is_enough = limit.maximum.is_none_or(|maximum| maximum >= CLIENTS as u64 + OTHERS);

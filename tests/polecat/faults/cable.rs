@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Where the server listens, within its namespace.
+/// The server's address within its namespace.
 pub(crate) const SERVER: &str = "10.77.0.1";
 const CLIENTS: &str = "10.77.0.2";
 
-/// Gone, with both namespaces, when it is dropped.
+/// It is removed, with both namespaces, when it is dropped.
 pub(crate) struct Cable {
     pub(crate) server: String,
     pub(crate) clients: String,
 }
 
 impl Cable {
-    /// `None` where the system does not let us.
+    /// `None` if the system does not allow it.
     pub(crate) fn lay() -> Option<Self> {
         static LAID: AtomicU32 = AtomicU32::new(0);
         let number = LAID.fetch_add(1, Ordering::Relaxed);
@@ -40,7 +40,7 @@ impl Cable {
         is_laid.then_some(cable)
     }
 
-    /// Nothing goes through any more, and nobody is told.
+    /// From now on nothing gets through, and nobody is told.
     pub(crate) fn pull(&self) {
         assert!(ip(&["-n", &self.clients, "link", "set", "cable", "down"]), "the cable can be pulled");
     }
@@ -52,7 +52,7 @@ impl Cable {
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        // The cable goes with its ends.
+        // The cable disappears with its ends.
         for name in [&self.server, &self.clients] {
             ip(&["netns", "delete", name]);
         }

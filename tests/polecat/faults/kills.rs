@@ -17,10 +17,10 @@ use super::site::{Origin, Sequence, Site};
 use super::subscribers::{END, Listener, Run, origin_of};
 
 const ROUNDS: usize = 20;
-/// What clients get, at most, before a process is killed.
+/// The most messages that clients get before a process is killed.
 const SEEN_MAX: u64 = 6_000;
 
-/// Another address of loopback: ports on it are given to nobody who connects elsewhere.
+/// Another address of loopback: clients that connect elsewhere do not get its ports.
 const LISTEN: &str = if cfg!(target_os = "linux") { "127.0.77.1:0" } else { "127.0.0.1:0" };
 
 fn start(database: &Path, listen: &str, round: usize) -> Process {
@@ -34,7 +34,7 @@ fn start(database: &Path, listen: &str, round: usize) -> Process {
 fn whenever_it_is_killed_what_was_acknowledged_is_stored_once_and_everyone_resumes() {
     let seed = std::env::var("POLECAT_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    // Not by `eprintln`, which is shown of failures only: this process may be killed, too.
+    // Not with `eprintln`, which is shown only for failures: this process may be killed too.
     writeln!(io::stderr(), "SEED={seed}: run it again with POLECAT_SEED={seed}").expect("stderr");
     let mut random = fastrand::Rng::with_seed(seed);
     let (home, site) = (Home::new(), Site::default());
@@ -53,7 +53,7 @@ fn whenever_it_is_killed_what_was_acknowledged_is_stored_once_and_everyone_resum
         ];
         let listen = |is_late: bool| {
             let all = [(Messages, false), (Messages, true), (Events, false), (Events, true)];
-            // Where it begins, a late base client is not told.
+            // A late base client is not told where it begins.
             all.into_iter().filter(move |(_, is_v1)| *is_v1 || !is_late).map(move |(sequence, is_v1)| {
                 let listener = Listener { sequence, is_v1, is_late };
                 (listener, scope.spawn(move || listener.listen(site)))
@@ -66,7 +66,8 @@ fn whenever_it_is_killed_what_was_acknowledged_is_stored_once_and_everyone_resum
             if round == ROUNDS / 2 {
                 listeners.extend(listen(true));
             }
-            // In every second round everyone is there before it is killed, in the others whoever is fast enough.
+            // In every second round all clients are connected before the kill, and in the others those that
+            // are fast enough.
             if round % 2 == 0 {
                 site.wait_for_each(publishers.len() + listeners.len(), 1);
             }
@@ -130,7 +131,7 @@ fn stored(connection: &Connection, query: &str) -> Vec<(u64, Origin)> {
     rows.expect("rows").collect::<Result<_, _>>().expect("what was published")
 }
 
-/// That all that was acknowledged is there, under its id, and nothing twice.
+/// Checks that everything that was acknowledged is stored, with its id, and nothing twice.
 fn check_stored(
     stored: &[(u64, Origin)],
     acknowledged: &BTreeMap<u64, Origin>,
@@ -161,7 +162,7 @@ fn check_stored(
     }
 }
 
-/// That one who resumed got all that was stored since it began, each once and in order.
+/// Checks that a client that resumed got everything that was stored since it began, each once and in order.
 fn check_run(listener: Listener, run: &Run, stored: &[(u64, Origin)]) {
     let expected = &stored[stored.partition_point(|(id, _)| *id <= run.start)..];
     assert!(run.connections >= ROUNDS / 4, "{listener:?} was on {} connections", run.connections);

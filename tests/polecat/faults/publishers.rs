@@ -1,4 +1,4 @@
-//! Publishers that go on over the death of the server: PROTOCOL.md, "8. Guarantees".
+//! Publishers that continue over the death of the server: PROTOCOL.md, "8. Guarantees".
 
 use std::collections::VecDeque;
 
@@ -9,11 +9,11 @@ use crate::support::http::{Http, Response, is_gone, request};
 
 use super::site::{Sequence, Site, number};
 
-/// What is sent before the first answer is waited for.
+/// This many requests are sent before the first response is awaited.
 const WINDOW: usize = 8;
 
-/// Many a POST in one segment. With keys, what was not answered is sent again, and so is
-/// stored once; without, it may be stored or not.
+/// Many POSTs in one segment. With keys, unanswered ones are sent again and so are stored once; without keys,
+/// they may or may not be stored.
 pub(crate) fn post(site: &Site, name: &str, sequence: Sequence, has_keys: bool) -> u64 {
     let (mut next, mut generation) = (0, 0);
     let mut unanswered = VecDeque::new();
@@ -77,7 +77,7 @@ fn id_of(response: &Response, sequence: Sequence) -> u64 {
     }
 }
 
-/// `polecat.v1`, with ids and keys: what was not acknowledged is sent again.
+/// `polecat.v1`, with ids and keys: unacknowledged messages are sent again.
 pub(crate) fn publish_with_keys(site: &Site, name: &str) -> u64 {
     let (mut next, mut generation) = (0, 0);
     let mut unanswered = VecDeque::new();
@@ -120,8 +120,7 @@ pub(crate) fn publish_with_keys(site: &Site, name: &str) -> u64 {
     }
 }
 
-/// A base client: its own broadcast is the acknowledgement, and what has none may be
-/// stored or not.
+/// A base client: its own broadcast is the acknowledgement; a message without one may or may not be stored.
 pub(crate) fn publish(site: &Site, name: &str) -> u64 {
     let (mut next, mut generation) = (0, 0);
     'connections: loop {
@@ -138,7 +137,7 @@ pub(crate) fn publish(site: &Site, name: &str) -> u64 {
             }
             while unanswered.len() < WINDOW && !site.is_closing() {
                 let message = json!({"type": "message", "author": name, "content": next.to_string()});
-                // Where it has failed, so will the next read.
+                // If it has failed, so will the next read.
                 socket.try_send_json(&message).ok();
                 unanswered.push_back(next);
                 next += 1;
@@ -158,7 +157,7 @@ pub(crate) fn publish(site: &Site, name: &str) -> u64 {
     }
 }
 
-/// The next text message; `None` where the connection has ended.
+/// The next text message; `None` if the connection has ended.
 pub(crate) fn next_json(socket: &mut Socket) -> Option<Value> {
     loop {
         match socket.try_read() {

@@ -1,5 +1,5 @@
-//! A server that is killed and started again under its clients, and what they know of
-//! it: PROTOCOL.md, "8. Guarantees".
+//! A server that is killed and restarted under its clients, and what they know of it: PROTOCOL.md, "8.
+//! Guarantees".
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::support::PATIENCE;
 
-/// What was published: the name of the publisher, and its own number for it.
+/// The origin of a record: the name of the publisher, and its own number for it.
 pub(crate) type Origin = (String, u64);
 
 /// Shared by the test and all of its clients.
@@ -20,16 +20,16 @@ pub(crate) struct Site {
 #[derive(Default)]
 struct State {
     addr: Option<SocketAddr>,
-    /// How many processes there have been.
+    /// The number of processes so far.
     generation: usize,
     is_up: bool,
-    /// Nobody publishes anything new.
+    /// Nothing new may be published.
     is_closing: bool,
-    /// Answers and messages that clients have got.
+    /// Responses and messages that clients have received.
     seen: u64,
-    /// How many of them each client has got from the process that is there.
+    /// How many of them each client has received from the current process.
     heard: BTreeMap<String, u64>,
-    /// What was acknowledged, by its id.
+    /// Everything that was acknowledged, by its id.
     messages: BTreeMap<u64, Origin>,
     events: BTreeMap<u64, Origin>,
 }
@@ -46,7 +46,7 @@ impl Site {
         self.state.lock().expect("no client has failed")
     }
 
-    /// Waits until `is_reached`, and fails the test where it is not.
+    /// Waits until `is_reached`, and fails the test if that takes too long.
     fn wait(&self, what: &str, is_reached: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, |state| !is_reached(state));
         let (state, timeout) = waited.expect("no client has failed");
@@ -68,7 +68,7 @@ impl Site {
         self.state().is_up = false;
     }
 
-    /// Who publishes is to come to an end.
+    /// Publishers must come to an end.
     pub(crate) fn wind_up(&self) {
         self.state().is_closing = true;
     }
@@ -77,38 +77,39 @@ impl Site {
         self.state().is_closing
     }
 
-    /// Waits until clients have got so many more answers and messages.
+    /// Waits until clients have received this many more responses and messages.
     pub(crate) fn wait_for(&self, count: u64) {
         let until = self.state().seen + count;
         drop(self.wait("answers and messages", |state| state.seen >= until));
     }
 
-    /// Waits until so many clients have each got so many answers or messages from the process that is there.
+    /// Waits until this many clients have each received this many responses or messages from the current
+    /// process.
     pub(crate) fn wait_for_each(&self, clients: usize, count: u64) {
         let have_all =
             |state: &State| state.heard.values().filter(|heard| **heard >= count).count() == clients;
         drop(self.wait("answers and messages for each", have_all));
     }
 
-    /// Where the process listens that comes after `generation`, and its own generation.
+    /// The address of the process after `generation`, and its own generation.
     pub(crate) fn next(&self, generation: usize) -> (SocketAddr, usize) {
         let state = self.wait("the next process", |state| state.is_up && state.generation > generation);
         (state.addr.expect("it listens"), state.generation)
     }
 
-    /// A connection has broken, for which there is one reason only.
+    /// A connection has broken, for which there is only one reason.
     pub(crate) fn note_break(&self, generation: usize, what: &str) {
         let state = self.state();
         assert!(state.generation > generation || !state.is_up, "a running server has closed {what}");
     }
 
-    /// A client has got something.
+    /// A client has received something.
     pub(crate) fn note_seen(&self, name: &str) {
         self.state().note_seen(name);
         self.changed.notify_all();
     }
 
-    /// What was published is acknowledged under an id. No other may have that.
+    /// A record is acknowledged with an id, which no other record may have.
     pub(crate) fn note_acknowledged(&self, sequence: Sequence, id: u64, name: &str, number: u64) {
         let origin = (name.to_owned(), number);
         let mut state = self.state();
@@ -125,7 +126,7 @@ impl Site {
         self.changed.notify_all();
     }
 
-    /// All that was acknowledged.
+    /// Everything that was acknowledged.
     pub(crate) fn acknowledged(&self, sequence: Sequence) -> BTreeMap<u64, Origin> {
         match sequence {
             Sequence::Messages => self.state().messages.clone(),
@@ -142,7 +143,7 @@ impl State {
 }
 
 impl Sequence {
-    /// Where it is listened to.
+    /// The target of its subscribers.
     pub(crate) const fn target(self) -> &'static str {
         match self {
             Self::Messages => "/api/ws/room",
@@ -150,7 +151,7 @@ impl Sequence {
         }
     }
 
-    /// The first id that says "everything".
+    /// The id that means "everything".
     pub(crate) const fn zero(self) -> &'static str {
         match self {
             Self::Messages => "message-00000",
@@ -159,7 +160,7 @@ impl Sequence {
     }
 }
 
-/// The number of an id as `message-00017`.
+/// The number of an id such as `message-00017`.
 pub(crate) fn number(event_id: &str) -> u64 {
     event_id.split_once('-').and_then(|(_, digits)| digits.parse().ok()).expect("an id")
 }

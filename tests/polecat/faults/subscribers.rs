@@ -7,34 +7,34 @@ use crate::support::Socket;
 use super::publishers::next_json;
 use super::site::{Origin, Sequence, Site, number};
 
-/// Who listens.
+/// A subscriber.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listener {
     pub(crate) sequence: Sequence,
     /// Whether it speaks `polecat.v1`.
     pub(crate) is_v1: bool,
-    /// Whether it begins with what comes from now on, and not with everything.
+    /// Whether it begins with new messages, and not with everything.
     pub(crate) is_late: bool,
 }
 
-/// What one has got.
+/// Everything that a subscriber has received.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The id after which it begins.
     pub(crate) start: u64,
     pub(crate) got: Vec<(u64, Origin)>,
-    /// On how many connections.
+    /// The number of connections.
     pub(crate) connections: usize,
 }
 
-/// The publisher of the last of all.
+/// The publisher of the very last message.
 pub(crate) const END: &str = "the end";
 
 impl Listener {
     /// Listens until the end.
     pub(crate) fn listen(self, site: &Site) -> Run {
         let mut run = Run { start: 0, got: Vec::new(), connections: 0 };
-        // Where to resume from, and the epoch that this id belongs to.
+        // The id to resume from, and the epoch that it belongs to.
         let mut last = (!self.is_late).then(|| self.sequence.zero().to_owned());
         let mut epoch = None;
         let mut generation = 0;
@@ -109,7 +109,7 @@ impl Listener {
     }
 }
 
-/// Who published a stored message, and as what.
+/// The publisher of a stored message, and its number.
 pub(crate) fn origin_of(message: &Value) -> Origin {
     let number = message["content"].as_str().expect("a string").parse().expect("a number");
     (message["author"].as_str().expect("a string").to_owned(), number)

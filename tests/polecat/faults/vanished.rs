@@ -1,5 +1,4 @@
-//! Peers that vanish without a word, and some that come back: PROTOCOL.md,
-//! "9. Heartbeats and liveness".
+//! Peers that vanish without a Close, and some that come back: PROTOCOL.md, "9. Heartbeats and liveness".
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::cable::{Cable, SERVER, within};
 const INTERVAL: Duration = Duration::from_secs(2);
 const CLIENTS: usize = 60;
 
-/// A server at the end of a cable, and who is on its side.
+/// A server at one end of a cable, and clients on its side.
 struct Site {
     process: Process,
     http: Http,
@@ -77,7 +76,8 @@ fn who_vanished_is_closed_within_three_intervals_and_leaves_nothing() {
     let held = site.process.memory().expect("/proc").resident;
     assert!(held > before + (10 << 20), "what is unfinished is held: {before} and then {held} bytes");
     assert_eq!(site.process.open_files(), Some(files + vanishing.len()));
-    // After three intervals, as `sim/patience.rs` checks. What is published meanwhile keeps nobody.
+    // After three intervals, as `sim/patience.rs` checks. Messages that are published in the meantime save no
+    // connection.
     let mut near = within(&cable.server, || Socket::connect(addr, "/ws"));
     wait_until("all are let go of", || {
         near.next_heartbeat();

@@ -35,7 +35,7 @@ fn each_is_listed_with_what_it_is() {
     assert_eq!(told("channel"), (json!("a b"), json!("polecat.v1")));
     assert_eq!(told("echo"), (json!(null), json!(null)));
     assert_eq!(page["next"], json!(null));
-    // It gets older, and is heard again when it says something.
+    // Its age grows, and `heard_ms` is small again once it has sent something.
     wait_until("a connection gets older", || {
         let now = http.get("/api/connections").ok();
         let one = now["connections"].as_array().expect("a list").iter().find(|one| one["kind"] == "echo");
@@ -43,7 +43,7 @@ fn each_is_listed_with_what_it_is() {
             one.map(|one| (one["age_ms"].as_u64(), one["heard_ms"].as_u64())).expect("an echo");
         age >= Some(48) && heard >= Some(40)
     });
-    // Whoever has just asked was heard after the others, whatever has passed since.
+    // The connection of this request was heard after the others, however much time has passed.
     let now = http.get("/api/connections").ok();
     let heard = |kind: &str| {
         let one = now["connections"].as_array().expect("a list").iter().find(|one| one["kind"] == kind);
@@ -129,7 +129,7 @@ fn who_does_not_read_lags() {
     let room = of("room");
     assert!(room["lag"].as_u64() >= Some(1) && room["lag"].as_u64() <= Some(published + 1), "{room}");
     assert!(room["outbox_bytes"].as_u64() > Some(0), "{room}");
-    // Others have nothing to wait for, whatever is published beside them.
+    // Others have nothing to wait for, whatever is published elsewhere.
     assert_eq!(of("quiet")["lag"], 0);
     let text = http.get("/metrics").text().to_owned();
     assert!(text.contains("\npolecat_lagging_subscribers 1\n"), "{text}");

@@ -68,13 +68,13 @@ fn what_happened_is_counted() {
     room.close();
     let later = samples(http.get("/metrics").text());
     assert_eq!(later["polecat_connections_closed_total{reason=\"client_close\"}"], 1.0);
-    // No counter goes back.
+    // No counter falls.
     for (name, value) in told.iter().filter(|(name, _)| name.contains("_total")) {
         assert!(later[name] >= *value, "{name}");
     }
 }
 
-/// Each grows along its buckets, up to all that were counted.
+/// Each grows along its buckets, up to the count of all values.
 fn expect_histograms(told: &BTreeMap<String, f64>) {
     for name in ["turn_duration_seconds", "loop_lag_seconds", "commit_duration_seconds", "commit_records"] {
         let start = format!("polecat_{name}_bucket{{le=\"");

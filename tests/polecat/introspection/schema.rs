@@ -1,4 +1,4 @@
-//! What programs make of the document: PROTOCOL.md, "3. The HTTP API", section 3.12.
+//! How programs use the document: PROTOCOL.md, "3. The HTTP API", section 3.12.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Va
     })
 }
 
-/// Calls `look` with each part of the document, and with its place.
+/// Calls `look` with each part of the document, and with its path.
 fn walk(value: &Value, place: &str, look: &mut impl FnMut(&str, &Value)) {
     look(place, value);
     match value {
@@ -49,7 +49,7 @@ fn each_operation_has_a_name_of_its_own() {
 
 #[test]
 fn no_value_is_of_no_type_but_null() {
-    // Half of the generators know null as a part of another type only.
+    // Half of the generators know null only as a part of another type.
     walk(document(), "", &mut |place, value| {
         assert_ne!(value.get("type"), Some(&Value::from("null")), "{place}");
         let has_null = |word: &str| value[word].as_array().is_some_and(|all| all.contains(&Value::Null));
@@ -65,7 +65,7 @@ fn no_value_is_of_no_type_but_null() {
 
 #[test]
 fn no_name_that_a_generator_makes_is_taken() {
-    // What has no name of its own is called after its place.
+    // A schema without a name is called after its path.
     let schemas = document()["components"]["schemas"].as_object().expect("schemas");
     for (name, schema) in schemas {
         for (key, property) in schema["properties"].as_object().into_iter().flatten() {

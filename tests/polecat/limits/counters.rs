@@ -1,5 +1,5 @@
-//! Each limit of PROTOCOL.md, "13.3 Limits" and "13.4 Times", has a counter of its own: who runs
-//! into a limit is counted under its name, and under no other.
+//! Each limit of PROTOCOL.md, "13.3 Limits" and "13.4 Times", has a counter of its own: reaching a limit is
+//! counted under its name, and under no other.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use crate::support::raw::{CLOSE, TEXT, frame, upgrade};
 use crate::support::socket::message;
 use crate::support::{Home, Http, Process, RawSocket, Server, Socket, post};
 
-/// Lets `act` run into a limit of a server, and checks that just that was counted, so many times.
+/// Lets `act` reach a limit of a server, and checks that only this limit was counted, `count` times.
 fn expect_hits(limit: Limit, count: u64, tweak: impl FnOnce(&mut Options), act: impl FnOnce(&Server)) {
     let metrics = metrics_after(tweak, act);
     let hits: Vec<_> = metrics.limits.iter().collect();
@@ -99,7 +99,7 @@ fn what_is_sent() {
         assert_eq!(answer(server, upgrade("/api/ws/0123456789a")), 400);
         assert_eq!(post(server.addr(), "/api/messages", &message("0123456789a", "a", "x")).status, 422);
         assert_eq!(post(server.addr(), "/api/events", &json!({"type": "0123456789a"})).status, 422);
-        // Not for its length.
+        // Not because of its length.
         assert_eq!(post(server.addr(), "/api/messages", &message("", "a", "x")).status, 422);
     });
     expect_hits(Limit::LabelBytes, 5, small, |server| {
@@ -115,7 +115,7 @@ fn what_is_sent() {
             assert_eq!(post(server.addr(), "/api/events", &body).status, status);
             v1.send_json(&json!({"type": "message", "lane": label, "id": 1}));
             while v1.next()["type"] != if is_long { "error" } else { "ack" } {}
-            // Without a word, as all that is not understood.
+            // Silently, like all invalid messages.
             room.send_json(&json!({"type": "message", "provider": label, "content": label}));
         }
         room.send_json(&json!({"type": "message", "content": "last"}));
@@ -155,7 +155,7 @@ fn what_is_held() {
             [200; 4]
         );
     };
-    // All four come in one segment; the second and the fourth are one too many to go on.
+    // All four come in one segment; after the second and the fourth, reading stops.
     let two_at_once = |options: &mut Options| options.config.limits.pending_requests_max = 1;
     expect_hits(Limit::PendingRequests, 2, two_at_once, expect_stored);
     let a_byte_at_once = |options: &mut Options| options.config.limits.engine_backlog_bytes_max = 1;
@@ -192,7 +192,7 @@ fn what_waits_for_room() {
             options.config.limits.message_bytes_max = LARGE;
         },
         |server| {
-            // More than the sockets' buffers hold comes back, and it takes nothing of it.
+            // More than the sockets' buffers hold comes back, and the client takes none of it.
             let mut holder = RawSocket::connect(server.addr(), "/api/ws");
             holder.send(&frame(true, TEXT, &vec![b'x'; LARGE]));
             let mut http = Http::connect(server.addr());
@@ -215,7 +215,7 @@ fn what_is_not_read() {
     let metrics = metrics_after(
         |options| options.config.limits.outbox_bytes_max = 1,
         |server| {
-            // More than the sockets' buffers hold comes back; what comes back unread is not read on.
+            // More than the sockets' buffers hold comes back; while that is unread, nothing more is read.
             let mut client = RawSocket::connect(server.addr(), "/api/ws");
             let one = frame(true, TEXT, &[b'x'; 60_000]);
             let mut sending = client.stream().try_clone().expect("a clone");
@@ -235,12 +235,12 @@ fn what_is_not_read() {
     assert!(metrics.limits.of(Limit::OutboxBytes) > 0);
 }
 
-/// One of the times is brief, and no other, so that whoever is slow runs into that one.
+/// Only one of the times is short, so that a slow client reaches that one.
 #[test]
 fn times() {
     let handshake = |options: &mut Options| options.config.timeouts.handshake_ms = 50;
     expect_hits(Limit::HandshakeTime, 1, handshake, |server| {
-        // It is told so if its first bytes were in time.
+        // It gets a response if its first bytes were in time.
         let mut http = Http::connect(server.addr());
         http.send_what_is_taken("GET /");
         http.wait_for_the_end();
@@ -265,7 +265,7 @@ fn times() {
     });
     let close = |options: &mut Options| options.config.timeouts.close_ms = 50;
     expect_hits(Limit::CloseTime, 1, close, |server| {
-        // It is told 4400, and neither answers nor ends.
+        // It gets 4400, and neither answers nor ends its half.
         let mut client = RawSocket::connect(server.addr(), "/ws?subscribe_token=x");
         while client.next_frame().is_some() {}
     });
@@ -277,7 +277,7 @@ fn every_limit_is_run_into_by_a_test() {
     let descriptors = include_str!("../stalls/descriptors.rs");
     for limit in Limit::ALL {
         let is_shown = match *limit {
-            // How often it is run into is the system's affair.
+            // How often it is reached depends on the system.
             Limit::OutboxBytes | Limit::UnsentBytes => {
                 here.contains(&format!("metrics.limits.of(Limit::{limit:?})>0"))
             }

@@ -6,10 +6,10 @@ use crate::support::{Home, Http, Process, RawSocket, Response, Socket, eventuall
 /// Bytes of a message that is never finished.
 const UNFINISHED: usize = 1_000_000;
 const CLIENTS: usize = 40;
-/// What is left for who comes, beyond what a server has in use.
+/// The memory that is left for new connections, beyond what a server uses.
 const LEFT: u64 = 20 << 20;
 
-/// Who comes, until one is answered with `status`.
+/// Connects until one is answered with `status`.
 fn come_until(status: u16, process: &Process) -> Response {
     eventually(&format!("an answer {status}"), || {
         let mut http = Http::connect(process.addr());
@@ -46,7 +46,7 @@ fn who_comes_while_memory_is_short_is_told_to_come_later_and_who_is_there_is_ser
     assert_eq!(witness.next_text(), "still here");
     drop(hoarders);
     come_until(200, &process);
-    // Not because nobody was there.
+    // Not because nobody was connected.
     witness.send_text("still here");
     assert_eq!(witness.next_text(), "still here");
     process.kill();

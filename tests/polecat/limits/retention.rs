@@ -1,4 +1,4 @@
-//! What is kept, as the flags say: PROTOCOL.md, "8. Guarantees" (8.11).
+//! Retention, as set by the flags: PROTOCOL.md, "8. Guarantees" (8.11).
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ fn wait_for_oldest(addr: SocketAddr, target: &str, oldest: &str) {
     });
 }
 
-/// What a client of `polecat.v1` is told that comes back with `id`, and how many messages follow.
+/// The answer to a client of `polecat.v1` that resumes from `id`, and how many messages follow.
 fn resume(addr: SocketAddr, target: &str, id: &str) -> (Value, usize) {
     let mut client = Socket::connect_v1(addr, &format!("{target}?last_event_id={id}"));
     client.next_of_type("hello");
@@ -50,7 +50,7 @@ fn so_many_messages_and_so_many_events() {
     publish(addr, 40);
     wait_for_oldest(addr, "/api/ws/new", "message-00031");
     wait_for_oldest(addr, "/ws", "event-00036");
-    // Over all channels together; what is gone is gone everywhere.
+    // Over all channels together; deleted messages are gone everywhere.
     assert_eq!(ids(addr, ""), (31..=40).collect::<Vec<_>>());
     assert_eq!(ids(addr, "channel_id=old"), [0; 0]);
     assert_eq!(get(addr, "/api/channels").ok(), json!({"channels": ["new"]}));

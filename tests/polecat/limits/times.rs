@@ -1,5 +1,4 @@
-//! How long is waited for what, and what all connections together may hold:
-//! PROTOCOL.md, "13.4 Times".
+//! Time-outs, and the bounds of all connections together: PROTOCOL.md, "13.4 Times".
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,8 +17,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends `bytes`, and then one more again and again until the server ends the
-/// connection. Returns what it said.
+/// Sends `bytes`, and then more bytes one by one until the server ends the connection. Returns the response.
 fn dribble(mut stream: TcpStream, bytes: &[u8]) -> String {
     stream.write_all(bytes).expect("taken");
     stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a time-out");
@@ -54,9 +52,9 @@ fn a_first_request_is_not_waited_for_longer_because_it_dribbles() {
         let said = thread.join().expect("it comes to its end");
         assert!(said.starts_with("HTTP/1.1 408 "), "{said:?}");
     }
-    // One that says nothing is told nothing.
+    // A client that has sent nothing gets no response.
     silent.expect_end();
-    // One that was in time has all the time of the world.
+    // A client that was in time has no further deadline.
     let mut client = Socket::connect(addr, "/api/ws");
     let mut kept = Http::connect(addr);
     kept.expect_open();
@@ -115,7 +113,7 @@ fn unfinished_messages_of_all_connections_together() {
         }
     }
     assert!((4..8).contains(&ended), "of 2 MiB about half is too much, not that of {ended} in 8");
-    // A request is told so, and may come again.
+    // A request gets a response, and may be repeated.
     let mut http = Http::connect(server.addr());
     http.send_what_is_taken("POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n");
     http.send_what_is_taken(&part);
@@ -123,7 +121,7 @@ fn unfinished_messages_of_all_connections_together() {
     assert_eq!((refused.status, refused.json()), (503, json!({"detail": "too much is unfinished"})));
     assert_eq!((refused.header("retry-after"), refused.header("connection")), (Some("1"), Some("close")));
     http.expect_end();
-    // Who asks for little is served.
+    // A client with a small message is served.
     whole.send_frame(true, BINARY, b"small");
     assert_eq!(whole.next_message().payload, b"small");
     drop(clients);
@@ -142,7 +140,7 @@ fn unread_responses_of_all_connections_together() {
         let content = "x".repeat(60_000);
         http.post("/api/messages", &message("room", &number.to_string(), &content)).ok();
     }
-    // Each asks for 16 MB, which no socket takes unread.
+    // Each requests 16 MB, more than any socket holds unread.
     const ASKED: usize = 4;
     let list = request("GET", "/api/messages", &[], None).repeat(ASKED);
     let greedy = (0..4)
@@ -155,12 +153,12 @@ fn unread_responses_of_all_connections_together() {
         .collect::<Vec<_>>();
     http.expect_open();
     http.post("/api/messages", &message("room", "a", "publishing goes on")).ok();
-    // They read, all at once, and get what they were promised, whole.
+    // They all read at once, and get their complete responses.
     std::thread::scope(|scope| {
         for mut one in greedy {
             scope.spawn(move || {
                 for _ in 0..ASKED {
-                    // The later ones may have the message that was published meanwhile.
+                    // The later ones may have the message that was published in the meantime.
                     let count = one.response().ok()["messages"].as_array().map(Vec::len);
                     assert!(matches!(count, Some(64 | 65)), "{count:?}");
                 }

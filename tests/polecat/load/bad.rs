@@ -1,5 +1,4 @@
-//! Servers that do wrong, each on purpose in one way, and what the load generator
-//! makes of them.
+//! Servers that each do one thing wrong, on purpose, and the load generator's verdict about them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +10,7 @@ use tungstenite::{Message, WebSocket};
 use super::{Outcome, load, load_until};
 use crate::support::PATIENCE;
 
-/// What is done to the tenth message.
+/// What happens to the tenth message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     Nothing,
@@ -19,7 +18,7 @@ enum Wrong {
     Double,
     SwapWithNext,
     Change,
-    /// Text comes back as binary.
+    /// Text is sent back as binary.
     AsBinary,
     /// It comes after a text that nobody has sent.
     AfterGreeting,
@@ -28,7 +27,7 @@ enum Wrong {
 
 const TENTH: usize = 10;
 
-/// Runs `serve` with a listener in a thread, and hands out its address.
+/// Runs `serve` with a listener in a thread, and returns its address.
 fn in_thread(serve: impl FnOnce(&TcpListener) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -46,7 +45,7 @@ fn accept_websocket(listener: &TcpListener) -> WebSocket<TcpStream> {
     tungstenite::accept(accept(listener)).unwrap_or_else(|error| panic!("no handshake: {error}"))
 }
 
-/// Sends `texts` on, one of them wrongly, until there are no more or nobody takes them.
+/// Forwards `texts`, one of them incorrectly, until there are no more or nobody takes them.
 fn send_on(
     socket: &mut WebSocket<TcpStream>,
     wrong: Wrong,
@@ -83,10 +82,10 @@ fn send_on(
     }
 }
 
-/// How long is waited for what does not come: more than any delay of a machine, and not much more.
+/// How long to wait for a message that does not come: longer than any delay of a machine, but not much.
 const WAIT_FOR_LOST: &str = "5";
 
-/// `load echo` against a server that does wrong.
+/// `load echo` against a server that does this wrong.
 fn echo(wrong: Wrong, is_enough: impl Fn(&Outcome) -> bool) -> Outcome {
     load_until(is_enough, |seconds| {
         let (addr, thread) = in_thread(move |listener| {
@@ -104,7 +103,7 @@ fn echo(wrong: Wrong, is_enough: impl Fn(&Outcome) -> bool) -> Outcome {
     })
 }
 
-/// `load fanout` by POST against a server that does wrong to its one subscriber.
+/// `load fanout` by POST against a server that does this wrong to its one subscriber.
 fn fanout(wrong: Wrong, is_enough: impl Fn(&Outcome) -> bool) -> Outcome {
     load_until(is_enough, |seconds| {
         let (addr, thread) = in_thread(move |listener| {
@@ -121,12 +120,12 @@ fn fanout(wrong: Wrong, is_enough: impl Fn(&Outcome) -> bool) -> Outcome {
     })
 }
 
-/// That it went on after the one message that was treated wrongly.
+/// Checks that it continued after the message that was treated incorrectly.
 fn goes_on(outcome: &Outcome) -> bool {
     outcome.count("published") > 2 * TENTH as u64
 }
 
-/// The server's side of a connection that POSTs; the body is the answer, too.
+/// The server's side of a connection that POSTs; the response has the same body.
 struct Publisher {
     stream: TcpStream,
     received: Vec<u8>,
@@ -263,7 +262,7 @@ fn a_handshake_that_is_not_what_was_asked_for_is_told() {
     }
 }
 
-/// `load idle` with one connection, whose handshake with some key is answered by `answer`.
+/// `load idle` with one connection, whose handshake is answered by `answer`, given its key.
 fn idle(flags: &[&str], answer: impl FnOnce(&str) -> String + Send + 'static) -> Outcome {
     let (addr, thread) = in_thread(move |listener| {
         let mut stream = accept(listener);
@@ -301,7 +300,7 @@ fn an_answer_that_does_not_end_is_not_held() {
     assert_eq!(outcome.count("lost"), 1);
 }
 
-/// `body` in one chunk or two, after what comes `before` the answer.
+/// `body` in one chunk or two, after `before`.
 fn chunked(before: &str, body: &str, in_two: bool) -> String {
     let (first, second) = body.split_at(body.len() / 2);
     let chunk = |data: &str| format!("{:x};a=b\r\n{data}\r\n", data.len());

@@ -1,4 +1,4 @@
-//! A run that is interrupted says what it came to so far: docs/load.md, "Load tests".
+//! An interrupted run reports its results so far: docs/load.md, "Load tests".
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -81,7 +81,7 @@ fn whatever_it_does_it_tells_what_came_of_it() {
             assert_eq!(outcome.report["interrupted"], true, "{args:?}: {}", outcome.report);
             assert!(outcome.count("connections") >= 2, "{}", outcome.report);
             assert_eq!(outcome.count("connections"), outcome.count("alive"), "{}", outcome.report);
-            // Two of them have nothing to warm up.
+            // Two of them do not warm up.
             if stage == "warming-up" && !["idle", "storm"].contains(&args[0]) {
                 assert_eq!(outcome.count("operations"), 0, "{}", outcome.report);
             }

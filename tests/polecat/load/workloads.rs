@@ -1,4 +1,4 @@
-//! Each workload against a server of ours: all must come, and be counted.
+//! Each workload against a server of ours: everything must arrive, and be counted.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn idle_holds_connections() {
     }
     let client = &outcome.report["client"];
     assert!(client["resident_bytes_per_connection"].is_number(), "{client}");
-    // It waits nearly all the time, and by then no server could do more.
+    // It waits nearly all the time; otherwise no server could do more.
     assert!(client["cpu_share"].as_f64() < Some(0.9) && client["is_limit"] == false, "{client}");
 }
 
@@ -97,7 +97,7 @@ fn fanout_delivers_to_all_however_it_is_published() {
         };
         let outcome =
             load_until(is_enough, |seconds| load(&[args, &["-c", "10", "--for", seconds]].concat()));
-        // The publishers hear it, too.
+        // The publishers receive it too.
         assert!(outcome.count("operations") <= 13 * outcome.count("published"), "{}", outcome.report);
     }
 }
@@ -146,7 +146,7 @@ fn a_storm_resumes_without_a_loss_from_a_file_and_from_memory() {
             let is_enough = |outcome: &Outcome| {
                 outcome.expect_good();
                 assert_eq!(outcome.count("alive"), 21, "{}", outcome.report);
-                // Whoever has got a message by then leaves and comes again.
+                // Every subscriber that has received a message by then leaves and returns.
                 outcome.count("handshakes") > 20
             };
             load_until(is_enough, |seconds| load(&[&args[..], &["--for", seconds]].concat()));

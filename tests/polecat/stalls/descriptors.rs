@@ -1,4 +1,4 @@
-//! When the system has no descriptor left: PROTOCOL.md, "13.3 Limits".
+//! The case that the system has no descriptors left: PROTOCOL.md, "13.3 Limits".
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
@@ -114,11 +114,11 @@ fn without_descriptors_it_answers_and_does_not_spin() {
         served.push(http);
         assert!(served.len() < 50, "the limit does not bind");
     }
-    // It rests for 0.1 s after each.
+    // It pauses for 0.1 s after each.
     for _ in 0..10 {
         assert!(is_turned_away(&mut Http::connect(process.addr())));
     }
-    // All others are served as ever.
+    // All others are served as usual.
     for number in 0..20 {
         let body = message("room", "a", &number.to_string());
         kept.post("/api/messages", &body).ok();
@@ -127,7 +127,7 @@ fn without_descriptors_it_answers_and_does_not_spin() {
     for http in &mut served {
         http.expect_open();
     }
-    // Some knock. It rests after each, and does not ask all the time whether there is room.
+    // Some connect. The server pauses after each, and does not check all the time whether there is room.
     let mut turns = || {
         let told = kept.get("/metrics");
         let turns = told.text().lines().find_map(|line| line.strip_prefix("polecat_turns_total "));

@@ -8,16 +8,17 @@ use super::swarm::Swarm;
 use crate::support::patience::Alarm;
 use crate::support::{Home, Http, Process, RawSocket, skip};
 
-/// More than one poll tells of, and than one turn reads.
+/// More than one poll reports, and more than one turn reads.
 const CLIENTS: usize = 2500;
 
-/// How long a connection may be idle. The next is tried if a machine is too slow to set the scene in half of it.
+/// How long a connection may be idle. The next value is tried if a machine is too slow to prepare the test in
+/// half of the time.
 const IDLE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(80)];
 
-/// Clients that have been answered, with most of their time to be idle left.
+/// Clients that have got their responses, with most of their idle time left.
 fn set_scene(home: &Home, idle: Duration) -> Option<(Process, Vec<Http>)> {
     let seconds = idle.as_secs().to_string();
-    // Nothing else is due: it would sleep until the first of them has been idle for too long.
+    // Nothing else is due: the server would sleep until the first of them has been idle for too long.
     let flags = ["--idle-timeout", &seconds, "--handshake-timeout", "600", "--heartbeat-interval", "600"];
     let process = Process::serve(&home.database(), &flags);
     let mut clients = (0..CLIENTS).map(|_| Http::connect(process.addr())).collect::<Vec<_>>();

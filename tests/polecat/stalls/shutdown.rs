@@ -14,7 +14,7 @@ use crate::support::{Home, Http, PATIENCE, Process, RawSocket, Server, Socket, g
 /// Asks the process to stop, and waits until it has begun to.
 fn begin_to_stop(process: &Process, signal: Signal) {
     let mut witness = Socket::connect(process.addr(), "/ws");
-    // The handshake may be answered before it is a client like all others.
+    // The handshake may be answered before the client counts like all others.
     witness.expect_nothing_more();
     process.signal(signal);
     assert_eq!(witness.expect_close().0, 1001);
@@ -64,7 +64,7 @@ fn what_has_begun_is_finished() {
             (json!(1), Some("close"))
         );
         posting.expect_end();
-        // Long before the drain is over.
+        // Long before the drain time is over.
         assert_eq!(process.wait().status.code(), Some(0));
         let server = home.serve();
         assert_eq!(get(server.addr(), "/api/messages").ok()["messages"][0]["content"], "finished");
@@ -134,12 +134,12 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn who_has_said_goodbye_and_keeps_its_connection_does_not_hold_up_the_end() {
-    // Both longer than the test waits.
+    // Both are longer than the test waits.
     let server = Server::start_with(|options| {
         options.config.timeouts.close_ms = 3_600_000;
         options.config.timeouts.drain_ms = 3_600_000;
     });
-    // As pools keep them: one that is not looked at before it is used again.
+    // As connection pools keep them: a connection that is not looked at before it is used again.
     let mut idle = Http::connect(server.addr());
     idle.expect_open();
     let mut clients =
@@ -153,7 +153,7 @@ fn who_has_said_goodbye_and_keeps_its_connection_does_not_hold_up_the_end() {
         assert_eq!((close.opcode, &close.payload[..2]), (raw::CLOSE, &1001_u16.to_be_bytes()[..]));
         client.send_frame(true, raw::CLOSE, &1001_u16.to_be_bytes());
     }
-    // Nobody has ended its half.
+    // No client has ended its half.
     stopping.join().expect("it ends");
     for client in &mut clients {
         assert_eq!(client.next_frame(), None, "the end comes after what was sent");

@@ -1,5 +1,4 @@
-//! Many WebSocket clients on one thread, which do nothing but answer pings.
-//! PROTOCOL.md, "9. Heartbeats and liveness".
+//! Many WebSocket clients on one thread that only answer Pings. PROTOCOL.md, "9. Heartbeats and liveness".
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -40,7 +39,7 @@ impl Swarm {
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE).expect("registered");
         self.clients.push(Client { index, stream, received, pings: 0, texts: 0, is_closed: false });
         self.clients[index].take_in();
-        // Those who were first must not be silent until the last is there.
+        // The first ones must not be silent until the last one is there.
         self.turn(Duration::ZERO);
     }
 
@@ -99,11 +98,11 @@ impl Client {
             match frame.opcode {
                 PING => {
                     self.pings += 1;
-                    // A pong is small: it is taken, or the connection is gone.
+                    // A Pong is small: it is taken, or the connection has gone.
                     self.is_closed |= self.stream.write_all(&raw::frame(true, PONG, &frame.payload)).is_err();
                 }
                 TEXT => self.texts += 1,
-                // A heartbeat that asks nothing.
+                // A heartbeat that needs no answer.
                 PONG => {}
                 _ => self.is_closed = true,
             }

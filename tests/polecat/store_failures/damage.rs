@@ -33,7 +33,7 @@ fn a_large_database_is_looked_through_while_it_is_served() {
     let home = Home::new();
     let mut connection = old_database::create(&home.database(), old_database::SCHEMA);
     old_database::fill(&mut connection, "room", 5_000);
-    // Above the size up to which all is looked through before it is served.
+    // Above the size up to which everything is checked before the server serves.
     let large = "INSERT INTO messages (channel_id, author, content, timestamp) VALUES ('large', 'a', zeroblob(70000000), '')";
     connection.execute_batch(&format!("{large}; DROP INDEX idx_messages_time")).expect("it is stored");
     drop(connection);
@@ -48,13 +48,13 @@ fn a_large_database_is_looked_through_while_it_is_served() {
     std::fs::write(home.database(), &bytes).expect("the file");
     let damaged = Process::serve(&home.database(), &[]);
     assert!(faults_after(damaged, "records exist but cannot be found") > 100);
-    // What it says to do does it.
+    // The advice works.
     Connection::open(home.database()).expect("a database").execute_batch("REINDEX").expect("an index");
     let sound = Process::serve(&home.database(), &[]);
     assert_eq!(faults_after(sound, "the database was checked: every record can be found"), 0);
 }
 
-/// How many records a server says are not found, once it has logged `line`.
+/// How many records a server reports as not found, once it has logged `line`.
 fn faults_after(mut process: Process, line: &str) -> u64 {
     process.next_logged(line);
     let metrics = Http::connect(process.addr()).get("/metrics").text().to_owned();

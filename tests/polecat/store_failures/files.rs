@@ -1,5 +1,4 @@
-//! Files that are refused, and what is read of those that are not: PROTOCOL.md,
-//! "15. When the store fails".
+//! Files that are refused, and what is read from those that are not: PROTOCOL.md, "15. When the store fails".
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,14 +29,15 @@ fn start_in(folder: &Path, database: &Path) -> Ended {
     })
 }
 
-/// That the start was refused with a line that names the file as it was named, and says `reason`.
+/// Checks that the start was refused with a line that has the file's name as it was given, and `reason`.
 fn expect_refusal(ended: &Ended, name: &str, reason: &str) {
     let said = ended.stderr.join("\n");
     assert_eq!((ended.status.code(), ended.stderr.len()), (Some(1), 1), "{name}: {said}");
     assert!(said.contains(name) && said.contains(reason), "{name}: no {reason:?} in {said}");
 }
 
-/// That the file is refused with a line that names it and says what to do, and that nothing is touched.
+/// Checks that the file is refused with a line that names it and says what to do, and that nothing is
+/// touched.
 pub(super) fn expect_refused(database: &Path, remedy: &str) {
     let before = std::fs::read(database).expect("the file");
     let ended = start(database);
@@ -108,13 +108,13 @@ fn a_folder_that_is_none_or_cannot_be_reached_is_told_apart() {
 #[test]
 fn a_lack_of_descriptors_at_the_start_is_named_as_that() {
     for memory in [false, true] {
-        // More than the loader of programs needs, and fewer than a server does, at each step of its start.
+        // More than the program loader needs, and fewer than a server needs at each step of its start.
         for limit in 4..=if memory { 6 } else { 10 } {
             let home = Home::new();
             let database = home.database();
             let ended = run(|command| {
                 let binary = std::mem::replace(command, Command::new("sh"));
-                // What this process was started with may stand open, too.
+                // Descriptors that this process was started with may be open too.
                 let close = (3..10).map(|number| format!(" {number}>&-")).collect::<String>();
                 let script = format!("exec{close}; ulimit -n {limit}; exec \"$0\" \"$@\"");
                 command.args(["-c", &script]).arg(binary.get_program()).args([
@@ -177,7 +177,7 @@ fn a_file_that_this_user_may_not_write() {
     filled(&home);
     let folder = home.database().parent().expect("a folder").to_owned();
     let is_root = rustix::process::geteuid().is_root();
-    // Permissions are nothing to root: another user takes a binary of its own.
+    // Permissions do not apply to root: another user runs a binary of its own.
     let binary = folder.join("polecat");
     if is_root {
         std::fs::copy(env!("CARGO_BIN_EXE_polecat"), &binary).expect("a copy");
@@ -231,7 +231,7 @@ fn a_second_server_on_the_same_database() {
     }
     post(first.addr(), "/api/messages", &message("room", "a", "2")).ok();
     first.kill();
-    // However the first one ended.
+    // Whatever the end of the first one was.
     let third = Process::serve(&home.database(), &["--durability", "full"]);
     assert_eq!(post(third.addr(), "/api/messages", &message("room", "a", "3")).ok()["message"]["id"], 3);
     third.kill();
@@ -268,11 +268,11 @@ fn a_second_server_is_refused_however_the_file_is_spelled() {
         for spelling in spellings.into_iter().chain(["polecat.db"]) {
             expect_refusal(&at(spelling), spelling, "another polecat is using it");
         }
-        // A slash at the end is that of a folder, and there is none.
+        // A slash at the end is for a folder, and there is none.
         for spelling in ["polecat.db/", "polecat.db//", "polecat.db/.", "link.db/"] {
             expect_refusal(&at(spelling), spelling, "Not a directory");
         }
-        // Its other name comes now: a file that had it before its server started is refused below.
+        // It gets its other name now: a file that had it before its server started is refused below.
         std::fs::hard_link(&database, folder.join("second.db")).expect("a hard link");
         expect_refusal(&at("second.db"), "second.db", "another polecat is using it");
         std::fs::remove_file(folder.join("second.db")).expect("it is there");
@@ -340,7 +340,7 @@ fn a_link_is_stored_behind_and_its_log_lies_there_too() {
     let log = folder.join("data/real.db-wal");
     assert!(std::fs::metadata(&log).is_ok_and(|log| log.len() > 0), "a crash leaves the log");
     let files = || ["real.db", "real.db-wal"].map(|name| std::fs::read(folder.join("data").join(name)).ok());
-    // What is refused by the link is not written to either.
+    // A file that is refused through the link is not written to either.
     let other = Connection::open(folder.join("data/real.db")).expect("the database can be opened");
     other.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("it can be set");
     let sql = "ALTER TABLE messages RENAME TO kept; CREATE TABLE messages (id TEXT)";

@@ -1,5 +1,5 @@
-//! History that cannot be read: PROTOCOL.md, "7. Resume" (7.7). Another program takes the tables
-//! away under a running server, and brings them back.
+//! History that cannot be read: PROTOCOL.md, "7. Resume" (7.7). Another program removes the tables under a
+//! running server, and restores them.
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -50,7 +50,7 @@ fn a_resume_without_history_is_closed_with_1013_and_goes_on_later() {
             client.expect_end();
         }
     }
-    // So is a list; and who asks for nothing that is gone stays.
+    // So does a list. A client that asks for nothing that is gone stays.
     let listed = get(addr, "/api/messages");
     assert_eq!((listed.status, listed.header("retry-after")), (503, Some("1")));
     assert!(
@@ -98,7 +98,7 @@ fn a_replay_that_breaks_off_has_left_nothing_out() {
     read(&mut client, 10);
     let database = Connection::open(home.database()).expect("the file opens");
     take_away(&database);
-    // What was read before is sent whole.
+    // Messages that were read before are sent completely.
     let (seen, is_closed) = read(&mut client, MESSAGES);
     assert!(is_closed, "all of {seen} messages were under way already");
     bring_back(&database);

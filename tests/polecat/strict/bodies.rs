@@ -1,10 +1,10 @@
-//! Where a body ends: RFC 9112, sections 6 and 7; RFC 9110, sections 8.6 and
-//! 10.1.1. PROTOCOL.md, "12. HTTP rules".
+//! The end of a body: RFC 9112, sections 6 and 7; RFC 9110, sections 8.6 and 10.1.1. PROTOCOL.md, "12. HTTP
+//! rules".
 
 use super::After::{Closed, Open};
 use super::Case;
 
-// A body that is read right is `{}`, and is answered 422 for what it lacks.
+// A body that is read correctly is `{}`, and is answered by 422 for its missing keys.
 pub(crate) const CASES: &[Case] = &[
     // By its length.
     ("a length", b"POST /api/messages HTTP/1.1|Host: a|Content-Length: 2||{}", &[422], Open),

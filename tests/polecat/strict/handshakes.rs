@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("an absolute target to upgrade", b"GET http://a/ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[101], Upgraded),
     ("a channel's name in escapes", b"GET /api/ws/%C3%A9%2F%25 HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[101], Upgraded),
     ("a frame behind the handshake", b"GET /api/ws/room HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||\x8a\x80\x01\x02\x03\x04", &[101], Upgraded),
-    // No upgrade is asked for.
+    // Without an upgrade.
     ("no upgrade", b"GET /ws HTTP/1.1|Host: a||", &[426], Open),
     ("no upgrade for a channel", b"GET /api/ws/room HTTP/1.1|Host: a||", &[426], Open),
     ("HEAD for an upgrade", b"HEAD /ws HTTP/1.1|Host: a||", &[426], Open),
@@ -37,7 +37,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a key without its padding", b"GET /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ||", &[400], Open),
     ("a key of another alphabet", b"GET /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub2-_ZQ==||", &[400], Open),
     ("a key with a space", b"GET /ws HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhb BsZSBub25jZQ==||", &[400], Open),
-    // Names that no browser could ask for: it takes them for the folder, or the one above it.
+    // Names that no browser could request: it takes them for the folder, or the one above it.
     ("a channel named .", b"GET /api/ws/. HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Open),
     ("a channel named ..", b"GET /api/ws/.. HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Open),
     ("the same in escapes", b"GET /api/ws/%2e%2E HTTP/1.1|Host: a|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||", &[400], Open),

@@ -49,7 +49,7 @@ pub(crate) const CASES: &[Case] = &[
     ("HTTP/1.0 without Host", b"GET /api/health HTTP/1.0||", &[200], Closed),
     ("HTTP/1.0 with Host", b"GET /api/health HTTP/1.0|Host: a||", &[200], Closed),
     ("HTTP/1.0 that is kept", b"GET /api/health HTTP/1.0|Connection: keep-alive||", &[200], Open),
-    // Understood, and cannot be done.
+    // Understood, but impossible.
     ("a path that is none", b"GET /nothing HTTP/1.1|Host: a||", &[404], Open),
     ("a path that is none, with HEAD", b"HEAD /nothing HTTP/1.1|Host: a||", &[404], Open),
     ("dots in a path", b"GET /api/../api/health HTTP/1.1|Host: a||", &[404], Open),

@@ -1,12 +1,12 @@
-//! Requests that are too much, where little is allowed: RFC 9110, sections 15.5.14 and 15.5.15;
-//! RFC 6585, section 5. PROTOCOL.md, "13.3 Limits".
+//! Requests that are too large, with low limits: RFC 9110, sections 15.5.14 and 15.5.15; RFC 6585, section 5.
+//! PROTOCOL.md, "13.3 Limits".
 
 use polecat::base::config::Limits;
 
 use super::After::{Closed, Open};
 use super::Case;
 
-/// What is allowed here.
+/// The low limits.
 pub(crate) fn allow_little(limits: &mut Limits) {
     limits.target_bytes_max = 20;
     limits.head_bytes_max = 100;

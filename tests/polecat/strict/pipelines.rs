@@ -1,6 +1,5 @@
-//! Requests behind one another: RFC 9112, sections 9.3 and 11.2. What follows a
-//! request is a request where its end is certain, and nothing where it is not.
-//! PROTOCOL.md, "12. HTTP rules".
+//! Pipelined requests: RFC 9112, sections 9.3 and 11.2. Bytes after a request are a request if its end is
+//! certain, and ignored if it is not. PROTOCOL.md, "12. HTTP rules".
 
 use super::After::{Closed, Open, Upgraded};
 use super::Case;

@@ -1,4 +1,4 @@
-//! What a supervisor is told: docs/operating.md, "As a service".
+//! Notifications to a supervisor: docs/operating.md, "As a service".
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::patience::{Stopwatch, let_pass};
 use crate::support::{Home, Http, PATIENCE, Process, Socket, get};
 
-/// Who starts services listens here.
+/// The socket of a supervisor.
 struct Supervisor(UnixDatagram);
 
 impl Supervisor {
@@ -19,7 +19,7 @@ impl Supervisor {
         Self(socket)
     }
 
-    /// The next notice, line by line.
+    /// The next notification, line by line.
     fn next(&self) -> Vec<String> {
         let mut buffer = [0; 4096];
         let len = self.0.recv(&mut buffer).expect("a notice");
@@ -27,7 +27,8 @@ impl Supervisor {
     }
 }
 
-/// Fills the queue of the socket at `place` until not even a new sender can add to it; returns how many notices it took.
+/// Fills the queue of the socket at `place` until not even a new sender can add to it; returns how many
+/// notifications it took.
 fn fill(place: &Path) -> usize {
     let mut filled = 0;
     loop {
@@ -60,12 +61,12 @@ fn without_a_watchdog_it_says_when_it_serves_and_when_it_stops_and_no_more() {
     let by_name = Supervisor::new(UnixDatagram::bind_addr(&addr).expect("a socket"));
     let path = path.to_str().expect("a path of UTF-8").to_owned();
     for (supervisor, place) in [(&by_path, path), (&by_name, format!("@{name}"))] {
-        // A watchdog for another process is none.
+        // A watchdog for another process does not count.
         let other = [("NOTIFY_SOCKET", &*place), ("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")];
         for variables in [&other[..1], &other] {
             let process = serve(&home, variables);
             assert_eq!(supervisor.next(), ["READY=1", "STATUS=serving"]);
-            // It is told when it is true.
+            // The notification is true.
             Http::connect(process.addr()).expect_open();
             let _client = Socket::connect(process.addr(), "/ws");
             process.signal(Signal::TERM);
@@ -88,14 +89,14 @@ fn with_a_watchdog_it_gives_a_sign_of_life_in_each_half_of_the_time() {
     let place = path.to_str().expect("a path of UTF-8");
     let process = serve(&home, &[("NOTIFY_SOCKET", place), ("WATCHDOG_USEC", &whole)]);
     assert_eq!(supervisor.next()[0], "READY=1");
-    // Nobody is there: it wakes up by itself.
+    // There are no clients: it wakes up by itself.
     for count in 1..=5 {
         let told = supervisor.next();
         assert_eq!(told[0], "WATCHDOG=1");
         assert_eq!(told[1], "STATUS=0 connections, 0 records stored");
         stopwatch.expect_at_least(HALF * count);
     }
-    // While it stops, too: a client that does not answer holds it up.
+    // During the shutdown too: a client that does not answer holds it up.
     let _silent = crate::support::RawSocket::connect(process.addr(), "/api/ws");
     process.signal(Signal::TERM);
     while supervisor.next()[0] != "STOPPING=1" {}
@@ -105,7 +106,7 @@ fn with_a_watchdog_it_gives_a_sign_of_life_in_each_half_of_the_time() {
     process.kill();
 }
 
-/// What the log says of a supervisor that cannot be reached.
+/// The log line about a supervisor that cannot be reached.
 const UNREACHABLE: &str = " WARN  the supervisor does not accept notifications";
 
 #[test]
@@ -123,7 +124,7 @@ fn a_notice_that_finds_no_room_is_sent_when_there_is_room() {
     for _ in 0..filled {
         assert_eq!(supervisor.next(), ["FILLING=1"]);
     }
-    // Each of them, in the order in which it came about.
+    // Each of them, in the original order.
     assert_eq!(supervisor.next(), ["READY=1", "STATUS=serving"]);
     assert_eq!(supervisor.next()[0], "STOPPING=1");
     process.next_logged(" INFO  the supervisor accepts notifications again");
@@ -140,7 +141,7 @@ fn a_supervisor_that_cannot_be_reached_is_reported_once() {
     let mut process = serve(&home, &[("NOTIFY_SOCKET", &place), ("WATCHDOG_USEC", &whole)]);
     for first in ["READY=1", "WATCHDOG=1"] {
         process.next_logged(UNREACHABLE);
-        // It goes on serving meanwhile, for as long as many signs of life are due.
+        // It continues to serve in the meantime, while many notifications are due.
         let_pass(HALF * 25, |_| assert_eq!(get(process.addr(), "/api/health").status, 200));
         let supervisor = Supervisor::new(UnixDatagram::bind(&path).expect("a socket"));
         assert_eq!(supervisor.next()[0], first);

@@ -1,11 +1,11 @@
-//! The units of `contrib/`, as systemd judges them: docs/operating.md, "As a service".
+//! The units of `contrib/`, as systemd rates them: docs/operating.md, "As a service".
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Home, skip};
 
-/// `systemd-analyze security` counts what a service may do, up to 100.
+/// `systemd-analyze security` rates what a service may do, up to 100.
 const EXPOSURE_MAX: &str = "--threshold=10";
 
 fn analyze(words: &[&str], files: &[&Path]) -> Option<(bool, String)> {
@@ -20,7 +20,7 @@ fn the_units_are_well_formed_and_allow_little() {
     let folder = Home::new();
     let [service, socket] = ["polecat.service", "polecat.socket"].map(|name| {
         let unit = std::fs::read_to_string(contrib.join(name)).expect("a unit");
-        // What a unit starts has to be there.
+        // The program of a unit must exist.
         let unit = unit.replace("/usr/bin/polecat", env!("CARGO_BIN_EXE_polecat"));
         let place = folder.database().with_file_name(name);
         std::fs::write(&place, unit).expect("it is written");

@@ -10,7 +10,7 @@ pub(crate) fn assert_timestamp(text: &str) {
     assert!(has_form(text, "dddd-dd-ddTdd:dd:dd.dddddd+00:00"), "{text:?} is no timestamp of the wire");
 }
 
-/// `d` is a digit, `x` a lower-case hex digit, `y` one of 89ab, all else itself.
+/// `d` is a digit, `x` a lower-case hex digit, `y` one of 89ab, and everything else is literal.
 fn has_form(text: &str, form: &str) -> bool {
     text.len() == form.len()
         && text.bytes().zip(form.bytes()).all(|(byte, expected)| match expected {
@@ -21,7 +21,7 @@ fn has_form(text: &str, form: &str) -> bool {
         })
 }
 
-/// That each key occurs in the JSON `text`, and in this order.
+/// Checks that each key occurs in the JSON `text`, in this order.
 pub(crate) fn assert_keys_in_order(text: &str, keys: &[&str]) {
     let mut from = 0;
     for key in keys {

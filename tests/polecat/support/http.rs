@@ -1,5 +1,4 @@
-//! An HTTP/1.1 client that hides nothing: what is sent is what the test says,
-//! and one connection is one connection.
+//! An HTTP/1.1 client without magic: it sends exactly what the test says, on exactly one connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,7 +41,7 @@ impl Http {
         Self::over(TcpStream::connect_timeout(&addr, PATIENCE)?)
     }
 
-    /// Speaks HTTP over a connection that is there.
+    /// Speaks HTTP over an existing connection.
     pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -55,7 +54,7 @@ impl Http {
         self.stream.write_all(bytes.as_ref()).expect("the server takes what is sent");
     }
 
-    /// Like [`Self::send`], where the server may have closed already.
+    /// Like [`Self::send`], but the server may have closed already.
     pub(crate) fn send_what_is_taken(&mut self, bytes: impl AsRef<[u8]>) {
         match self.stream.write_all(bytes.as_ref()) {
             Ok(()) => {}
@@ -94,17 +93,17 @@ impl Http {
         self.try_response(false).expect("a response within the time-out")
     }
 
-    /// The status of the next response, of which only the head is read.
+    /// The status of the next response; only its head is read.
     pub(crate) fn status(&mut self) -> u16 {
         self.response_head().status
     }
 
-    /// The next response, where HEAD was asked for: it has no body.
+    /// The next response to a HEAD request: it has no body.
     pub(crate) fn response_to_head(&mut self) -> Response {
         self.try_response(true).expect("a response within the time-out")
     }
 
-    /// That the server closes this connection, and sends nothing more before.
+    /// Expects that the server closes this connection, and sends nothing more before.
     pub(crate) fn expect_end(&mut self) {
         let mut rest = std::mem::take(&mut self.received);
         match self.stream.read_to_end(&mut rest) {
@@ -121,7 +120,7 @@ impl Http {
         }
     }
 
-    /// That the connection still serves.
+    /// Expects that the connection still serves requests.
     pub(crate) fn expect_open(&mut self) {
         assert_eq!(self.get("/api/health").status, 200, "the connection was to stay open");
     }
@@ -145,7 +144,7 @@ impl Http {
         Ok(response)
     }
 
-    /// A body in chunks, none of which is empty but the last.
+    /// A chunked body; only its last chunk is empty.
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
@@ -164,7 +163,7 @@ impl Http {
         }
     }
 
-    /// What comes before `end`, which is taken, too.
+    /// The bytes before `end`, which is consumed too.
     fn until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
         loop {
             match self.received.windows(end.len()).position(|window| window == end) {
@@ -178,7 +177,7 @@ impl Http {
         }
     }
 
-    /// The head of the next response, and all that comes until the connection ends.
+    /// The head of the next response, and everything until the connection ends.
     pub(crate) fn response_to_the_end(&mut self) -> Response {
         let (status, headers) = self.head().expect("a response within the time-out");
         let mut body = std::mem::take(&mut self.received);
@@ -186,7 +185,7 @@ impl Http {
         Response { status, headers, body }
     }
 
-    /// The head of the next response, whose body is left alone.
+    /// The head of the next response; its body is left.
     pub(crate) fn response_head(&mut self) -> Response {
         let (status, headers) = self.head().expect("a response within the time-out");
         Response { status, headers, body: Vec::new() }
@@ -241,7 +240,7 @@ impl Response {
     }
 }
 
-/// A request as bytes, with `Host`, and with `Content-Length` where there is a body.
+/// A request as bytes, with `Host`, and with `Content-Length` if there is a body.
 pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Vec<u8> {
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: polecat.test\r\n");
     for (name, value) in headers {
@@ -255,7 +254,7 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body
     text.into_bytes()
 }
 
-/// Whether the error says that the other side has closed or reset.
+/// Whether the error means that the other side has closed or reset.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),

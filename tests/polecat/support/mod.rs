@@ -1,4 +1,4 @@
-//! What the tests stand on: servers to be tested, and clients of our own.
+//! Tools of the tests: servers to test, and clients of our own.
 
 pub(crate) mod check;
 pub(crate) mod http;

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-/// What service A creates.
+/// The tables of service A.
 pub(crate) const SCHEMA: &str = "
     CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, channel_id TEXT NOT NULL, author TEXT NOT NULL,
         content TEXT NOT NULL, timestamp TEXT NOT NULL, lane TEXT, provider TEXT, token_count INTEGER);
     CREATE INDEX idx_messages_channel ON messages(channel_id);
     CREATE INDEX idx_messages_time ON messages(timestamp);";
 
-/// What it created before it knew lanes, providers and token counts.
+/// Its tables before it had lanes, providers and token counts.
 pub(crate) const SCHEMA_WITHOUT_LATER_COLUMNS: &str = "
     CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, channel_id TEXT NOT NULL, author TEXT NOT NULL,
         content TEXT NOT NULL, timestamp TEXT NOT NULL);

@@ -1,15 +1,15 @@
-//! Waiting for what must happen. The tests look at a clock here and nowhere else, as `tidy.rs` checks: a test waits for
-//! a state, however long that takes. How long a thing takes is checked in simulated time (`sim/`), where it is exact, or
-//! measured in `benches/`.
+//! Waiting for what must happen. Tests look at a clock only here, as `tidy.rs` checks: a test waits for a
+//! state, however long that takes. How long something takes is checked in simulated time (`sim/`), where it
+//! is exact, or measured in `benches/`.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that must happen before it fails. It is
-/// never waited out by a test that passes.
+/// How long a test waits for something that must happen before it fails. A passing test never waits for all
+/// of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Patience with something that must go on.
+/// Patience with something that must make progress.
 pub(crate) struct Patience(Instant);
 
 impl Patience {
@@ -17,7 +17,7 @@ impl Patience {
         Self(Instant::now())
     }
 
-    /// Something has gone on: there is time again for the next step.
+    /// Something has made progress: the time for the next step begins.
     pub(crate) fn renew(&mut self) {
         *self = Self::new();
     }
@@ -44,12 +44,12 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
     }
 }
 
-/// Asks until it is so.
+/// Waits until that is true.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     eventually(what, || is_so().then_some(()));
 }
 
-/// Lets `time` pass, and `attend`s to what must be attended to meanwhile; that is told how much is left.
+/// Lets `time` pass, and calls `attend` with the remaining time for everything that must be done meanwhile.
 pub(crate) fn let_pass(time: Duration, mut attend: impl FnMut(Duration)) {
     let begun = Instant::now();
     while let Some(left) = time.checked_sub(begun.elapsed()) {
@@ -71,8 +71,8 @@ impl Alarm {
     }
 }
 
-/// Shows that something is not too early: what was begun before cannot seem shorter than it is. That something is not
-/// too late cannot be shown so: any machine may be slower.
+/// Shows that something is not too early: a time that began before cannot seem shorter than it is. It cannot
+/// show that something is not too late, since any machine may be slower.
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
@@ -80,7 +80,7 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
-    /// Fails the test if less has passed.
+    /// Fails the test if less time has passed.
     pub(crate) fn expect_at_least(&self, time: Duration) {
         let elapsed = self.0.elapsed();
         assert!(elapsed >= time, "too early: {elapsed:?} instead of {time:?}");

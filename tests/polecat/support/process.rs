@@ -19,7 +19,7 @@ pub(crate) struct Process {
     lines: Vec<String>,
 }
 
-/// What a process left behind.
+/// The end of a process, and its output.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -42,7 +42,7 @@ impl Process {
         })
     }
 
-    /// The same in a shell that does `before` first, and becomes the server.
+    /// The same in a shell that runs `before` first, and then becomes the server.
     pub(crate) fn serve_after(before: &str, database: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_polecat")]);
@@ -50,7 +50,7 @@ impl Process {
         Self::listening(spawn(command))
     }
 
-    /// The same on `listen`, where `before` is a command that runs its arguments as a command.
+    /// The same on `listen`; `before` is a command that runs its arguments as a command.
     pub(crate) fn serve_by(before: &[&str], listen: &str, database: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(before[0]);
         command.args(&before[1..]).args([env!("CARGO_BIN_EXE_polecat"), "serve", "--listen", listen, "--db"]);
@@ -58,7 +58,7 @@ impl Process {
         Self::listening(spawn(command))
     }
 
-    /// A server on `first` and `second`, which it is handed as systemd does it: as descriptors 3 and on.
+    /// A server on `first` and `second`, which are handed over as systemd does it: as descriptors 3 and 4.
     pub(crate) fn serve_on(
         first: &TcpListener,
         second: Option<&TcpListener>,
@@ -78,7 +78,7 @@ impl Process {
         Self::listening(spawn_with(command, handed(first), stdout))
     }
 
-    /// Starts the binary as `configure` says and waits until it listens.
+    /// Starts the binary as `configure` says, and waits until it listens.
     pub(crate) fn start(configure: impl FnOnce(&mut Command)) -> Self {
         Self::listening(spawn(polecat(configure)))
     }
@@ -122,12 +122,12 @@ impl Process {
         kill_process(self.pid(), signal).expect("the process can be signalled");
     }
 
-    /// The next line on stderr that begins with `start`; those before it are kept for the end.
+    /// The next line on stderr that begins with `start`; earlier ones are kept for the end.
     pub(crate) fn next_line(&mut self, start: &str) -> String {
         self.next_line_where(start, |line| line.starts_with(start))
     }
 
-    /// The same of one that is logged, with its time before it.
+    /// The same for a logged line, which has its time in front.
     pub(crate) fn next_logged(&mut self, text: &str) -> String {
         self.next_line_where(text, |line| line.contains(text))
     }
@@ -160,7 +160,7 @@ impl Process {
         Ended { status, stderr: std::mem::take(&mut self.lines), stdout }
     }
 
-    /// What it uses of memory; `None` where the system has no `/proc`.
+    /// Its memory in use; `None` if the system has no `/proc`.
     pub(crate) fn memory(&self) -> Option<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let field = |name: &str| {
@@ -170,7 +170,7 @@ impl Process {
         Some(Memory { resident: field("VmRSS:")?, resident_peak: field("VmHWM:")? })
     }
 
-    /// How many files and sockets it holds; `None` where the system has no `/proc`.
+    /// How many files and sockets it has open; `None` if the system has no `/proc`.
     pub(crate) fn open_files(&self) -> Option<usize> {
         Some(std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
     }
@@ -178,7 +178,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Where it was waited for, there is nothing left to kill.
+        // If it has been waited for, there is nothing left to kill.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -204,7 +204,7 @@ fn spawn(command: Command) -> Child {
 fn spawn_with(mut command: Command, stdin: Stdio, stdout: Stdio) -> Child {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POLECAT_") {
-            // What the test itself has set stays.
+            // Variables that the test itself has set stay.
             if command.get_envs().all(|(set, _)| set != name) {
                 command.env_remove(name);
             }
@@ -214,7 +214,7 @@ fn spawn_with(mut command: Command, stdin: Stdio, stdout: Stdio) -> Child {
     command.spawn().expect("the binary can be run")
 }
 
-/// The lines as they come; the channel ends where the process does.
+/// The lines as they arrive; the channel ends when the process does.
 fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

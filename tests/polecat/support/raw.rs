@@ -1,5 +1,4 @@
-//! A WebSocket client without rules: the test decides every byte, and nothing
-//! is answered by itself.
+//! A WebSocket client without rules: the test decides every byte, and nothing is answered automatically.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +13,7 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// The key of RFC 6455, section 1.3, and what must be answered to it.
+/// The key of RFC 6455, section 1.3, and its answer.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -22,7 +21,7 @@ pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 pub(crate) struct RawSocket {
     stream: TcpStream,
     received: Vec<u8>,
-    /// Whether compression was agreed on.
+    /// Whether compression was negotiated.
     compresses: bool,
 }
 
@@ -37,7 +36,7 @@ pub(crate) struct Frame {
 }
 
 impl RawSocket {
-    /// Connects and shakes hands.
+    /// Connects and completes the handshake.
     pub(crate) fn connect(addr: SocketAddr, target: &str) -> Self {
         let mut socket = Self::connect_and_send(addr, &upgrade(target));
         let head = socket.read_head();
@@ -45,7 +44,7 @@ impl RawSocket {
         socket
     }
 
-    /// Connects, offers compression, and shakes hands. Returns what was agreed on, too.
+    /// Connects, offers compression, and completes the handshake. Also returns what was negotiated.
     pub(crate) fn connect_offering(addr: SocketAddr, target: &str, offer: &str) -> (Self, Option<String>) {
         let fields = format!("Host: polecat.test\r\nSec-WebSocket-Extensions: {offer}\r\n");
         let mut socket = Self::connect_and_send(addr, &upgrade_with(target, &fields));
@@ -56,7 +55,7 @@ impl RawSocket {
         (socket, agreed.map(str::to_owned))
     }
 
-    /// Connects and sends the bytes, which hold the request to upgrade.
+    /// Connects and sends the bytes, which contain the request to upgrade.
     pub(crate) fn connect_and_send(addr: SocketAddr, bytes: &[u8]) -> Self {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the server accepts a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -67,7 +66,7 @@ impl RawSocket {
         socket
     }
 
-    /// The head of the answer to the upgrade.
+    /// The head of the response to the upgrade.
     pub(crate) fn read_head(&mut self) -> String {
         let end = loop {
             match self.received.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -82,7 +81,7 @@ impl RawSocket {
         self.stream.write_all(bytes).expect("the server takes what is sent");
     }
 
-    /// Like [`Self::send`], where the server may have closed already.
+    /// Like [`Self::send`], but the server may have closed already.
     pub(crate) fn send_what_is_taken(&mut self, bytes: &[u8]) {
         if let Err(error) = self.stream.write_all(bytes) {
             assert!(is_gone(&error), "the server stopped reading: {error}");
@@ -93,7 +92,7 @@ impl RawSocket {
         self.send(&frame(last, opcode, payload));
     }
 
-    /// The next frame; `None` where the connection has ended.
+    /// The next frame; `None` if the connection has ended.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, len)) = parse(&self.received) {
@@ -118,8 +117,8 @@ impl RawSocket {
         }
     }
 
-    /// The code of the Close that comes, and that the connection ends after it
-    /// was answered. What comes before is skipped.
+    /// The code of the next Close; checks that the connection ends after it was answered. Earlier frames are
+    /// skipped.
     pub(crate) fn expect_close(&mut self) -> u16 {
         loop {
             let frame = self.next_frame().expect("a Close was to come before the end");
@@ -132,7 +131,7 @@ impl RawSocket {
         }
     }
 
-    /// The connection, and what was received and not yet looked at.
+    /// The connection, and the bytes that were received and not yet parsed.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.received)
     }
@@ -141,7 +140,7 @@ impl RawSocket {
         &self.stream
     }
 
-    /// Whether more came; `false` at the end of the connection.
+    /// Whether more bytes came; `false` at the end of the connection.
     fn receive(&mut self) -> bool {
         let mut buffer = vec![0; 64 * 1024];
         match self.stream.read(&mut buffer) {
@@ -190,7 +189,7 @@ pub(crate) fn frame(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The first frame of `bytes` and its length, if it is whole.
+/// The first frame of `bytes` and its length, if it is complete.
 pub(crate) fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let head = bytes.first_chunk::<2>()?;
     assert_eq!(head[0] & 0x30, 0, "a server sets no bit that is reserved");

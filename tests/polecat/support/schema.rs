@@ -1,6 +1,6 @@
-//! What `/api/schema` says of the interface, as a check of everything that tests are answered:
-//! each status, each field and each message has to be in it. Of JSON Schema this knows what is
-//! used there, and fails on any other word.
+//! The document at `/api/schema` as a check of everything that tests receive: each status, each field and
+//! each message must be in it. This knows the keywords of JSON Schema that are used there, and fails on any
+//! other.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::http::Response;
 
-/// Words that say nothing that could be checked.
+/// Keywords without anything to check.
 const ANNOTATIONS: [&str; 3] = ["description", "format", "x-websocket"];
 
 pub(crate) fn document() -> &'static Value {
@@ -33,7 +33,7 @@ pub(crate) fn check_response(method: &str, target: &str, response: &Response) {
     let described = described.unwrap_or_else(|| panic!("{method} {path}: {status} is not in the schema"));
     let described = resolve(described);
     let kind = response.header("content-type").unwrap_or_default();
-    // None where HEAD was asked for, or the connection became a WebSocket.
+    // There is no body for HEAD, or if the connection became a WebSocket.
     if response.body.is_empty() {
         return;
     }
@@ -45,14 +45,15 @@ pub(crate) fn check_response(method: &str, target: &str, response: &Response) {
     }
 }
 
-/// Checks a message that a WebSocket at `path` was sent.
+/// Checks a message from a WebSocket at `path`.
 pub(crate) fn check_message(path: &str, message: &Value) {
     let name = match path {
         "/ws" => "EventStreamMessage",
         _ if path.starts_with("/api/ws/") => "ChannelMessage",
         _ => return,
     };
-    // A client that has to keep up with thousands is not held up: of each shape one is enough.
+    // A client that has to keep up with thousands of messages must not be delayed: one of each shape is
+    // enough.
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut shape = name.to_owned();
     write_shape(message, &mut shape);
@@ -62,7 +63,7 @@ pub(crate) fn check_message(path: &str, message: &Value) {
     }
 }
 
-/// Its kind, all keys within it, and what kind each of their values is.
+/// Its kind, all keys within it, and the kind of each of their values.
 fn write_shape(value: &Value, shape: &mut String) {
     match value {
         Value::Object(object) => {
@@ -101,7 +102,7 @@ fn resolve(schema: &Value) -> &Value {
     document().pointer(name).unwrap_or_else(|| panic!("{name} is not in the schema"))
 }
 
-/// Where in a value something is; it is put into words only where that is wrong.
+/// A path in a value; it is formatted only for an error.
 #[derive(Clone, Copy)]
 struct Place<'p> {
     within: Option<&'p Place<'p>>,
@@ -163,7 +164,7 @@ fn validate(value: &Value, schema: &Value, place: Place<'_>) -> Result<(), Strin
     Ok(())
 }
 
-/// Whether the `type` of a message is what that kind of message has: others need no closer look.
+/// Whether the `type` of a message fits this kind of message: others need no closer look.
 fn may_be(value: &Value, schema: &Value) -> bool {
     let expected = resolve(schema).pointer("/properties/type/const");
     expected.is_none_or(|expected| value["type"] == *expected)
@@ -196,7 +197,7 @@ fn is_of_type(value: &Value, kind: &Value) -> bool {
     }
 }
 
-/// The one form that patterns have: a prefix and five digits or more.
+/// The only form that patterns have: a prefix and five digits or more.
 fn is_numbered(text: &str, pattern: &Value) -> bool {
     let pattern = pattern.as_str().expect("a pattern is text");
     let prefix = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix("[0-9]{5,}$"));

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 
-/// A directory for a database that outlives the servers on it.
+/// A directory for a database that outlives its servers.
 pub(crate) struct Home {
     directory: TempDir,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Server {
     handle: Handle,
     ended: Receiver<Result<Metrics, String>>,
     thread: Option<JoinHandle<()>>,
-    /// Dropped, and so removed, after the server has stopped.
+    /// Dropped, and so deleted, after the server has stopped.
     _home: Option<Home>,
 }
 
@@ -60,7 +60,7 @@ impl Server {
         server
     }
 
-    /// Starts a server on an empty database that beats every `interval_ms`.
+    /// Starts a server on an empty database with heartbeats every `interval_ms`.
     pub(crate) fn beating_every(interval_ms: u32) -> Self {
         Self::start_with(|options| options.config.timeouts.heartbeat_interval_ms = interval_ms)
     }
@@ -69,7 +69,7 @@ impl Server {
         self.addr
     }
 
-    /// Shuts down, waits for the end, and returns what was counted.
+    /// Shuts down, waits for the end, and returns the counters.
     pub(crate) fn stop(mut self) -> Metrics {
         self.end().expect("the server ends well")
     }
@@ -112,7 +112,7 @@ fn start(database: &Path, tweak: impl FnOnce(&mut Options)) -> Server {
             .send((reactor.local_addrs()[0], reactor.handle()))
             .expect("the test waits for the start");
         let outcome = reactor.run().map_err(|error| error.to_string());
-        // The test may have failed and gone by now.
+        // The test may have failed and ended by now.
         ended_sender.send(outcome).ok();
     });
     let (addr, handle) = started.recv_timeout(PATIENCE).expect("the server starts in time");

@@ -1,8 +1,8 @@
-//! What a system cannot show is skipped aloud.
+//! Tests that a system cannot run are skipped with a message.
 
 use std::io::{self, Write as _};
 
-/// Says that the test, or the rest of it, is skipped. Where nothing may be, it fails.
+/// Reports that the test, or the rest of it, is skipped. If skipping is forbidden, it fails.
 pub(crate) fn skip(why: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
@@ -10,7 +10,7 @@ pub(crate) fn skip(why: &str) {
     say(&format!("SKIPPED: {test}: {why}"));
 }
 
-/// Says it on stderr, also where the test passes: what `eprintln` writes is then thrown away.
+/// Prints a line on stderr even if the test passes: the output of `eprintln` is then discarded.
 pub(crate) fn say(line: &str) {
     writeln!(io::stderr(), "{line}").ok();
 }

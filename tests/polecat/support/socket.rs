@@ -1,4 +1,4 @@
-//! A WebSocket client that keeps the rules, on tungstenite's blocking client.
+//! A WebSocket client that follows the rules, based on tungstenite's blocking client.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -92,7 +92,7 @@ impl Socket {
         self.inner.send(Message::text(value.to_string()))
     }
 
-    /// The next message, whatever it is.
+    /// The next message of any kind.
     pub(crate) fn read(&mut self) -> Message {
         match self.try_read() {
             Ok(message) => message,
@@ -100,8 +100,7 @@ impl Socket {
         }
     }
 
-    /// The next message; an error where the connection has ended. Fails the test
-    /// where nothing comes in time.
+    /// The next message; an error if the connection has ended. Fails the test if nothing comes in time.
     pub(crate) fn try_read(&mut self) -> Result<Message, Error> {
         match self.inner.read() {
             Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -121,7 +120,7 @@ impl Socket {
         }
     }
 
-    /// The next message as it is on the wire, which must be text.
+    /// The next message as it is on the wire; it must be text.
     pub(crate) fn next_text(&mut self) -> String {
         match self.next_message() {
             Message::Text(text) => text.as_str().to_owned(),
@@ -136,7 +135,7 @@ impl Socket {
         message
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message that is not a heartbeat.
     pub(crate) fn next(&mut self) -> Value {
         loop {
             let message = self.next_json();
@@ -146,14 +145,14 @@ impl Socket {
         }
     }
 
-    /// The next message that is no heartbeat, which must be of type `kind`.
+    /// The next message that is not a heartbeat; it must be of type `kind`.
     pub(crate) fn next_of_type(&mut self, kind: &str) -> Value {
         let message = self.next();
         assert_eq!(message["type"], kind, "{message}");
         message
     }
 
-    /// The payload of the next message that is no heartbeat, of type `kind`.
+    /// The payload of the next message that is not a heartbeat, of type `kind`.
     pub(crate) fn next_payload(&mut self, kind: &str) -> Value {
         self.next_of_type(kind)["payload"].clone()
     }
@@ -178,7 +177,7 @@ impl Socket {
         }
     }
 
-    /// That nothing is on its way: what is published now is what comes next.
+    /// Expects that nothing is in flight: what is published now comes next.
     pub(crate) fn expect_nothing_more(&mut self) {
         let marker = format!("marker {}", fastrand::u64(..));
         let place = match self.path.strip_prefix("/api/ws/") {
@@ -197,8 +196,7 @@ impl Socket {
         assert_eq!(next.pointer(place), Some(&json!(marker)), "nothing was to come before the marker");
     }
 
-    /// The code and the reason of the Close that the server sends; what comes
-    /// before it is skipped.
+    /// The code and the reason of the server's Close; earlier messages are skipped.
     pub(crate) fn expect_close(&mut self) -> (u16, String) {
         loop {
             match self.read() {
@@ -209,7 +207,7 @@ impl Socket {
         }
     }
 
-    /// That the connection ends, however it does; what comes before is skipped.
+    /// Expects that the connection ends, in any way; earlier messages are skipped.
     pub(crate) fn expect_end(&mut self) {
         loop {
             match self.try_read() {
@@ -221,7 +219,7 @@ impl Socket {
         }
     }
 
-    /// Closes as the RFC says, and waits for the answer, which is returned.
+    /// Closes as the RFC says; returns the server's Close.
     pub(crate) fn close(mut self) -> (u16, String) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.inner.close(Some(frame)).expect("a Close can be sent");
@@ -235,7 +233,7 @@ impl Socket {
         answer.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()))
     }
 
-    /// Ends the connection with a TCP reset, as a machine that crashed and came back.
+    /// Ends the connection with a TCP reset, as a machine does that has crashed and restarted.
     pub(crate) fn reset(self) {
         reset(self.inner.get_ref());
     }

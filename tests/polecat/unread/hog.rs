@@ -1,4 +1,4 @@
-//! A peer that sends and never reads, and a server with a crowd of them.
+//! A peer that sends and never reads, and a server with a crowd of such peers.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,19 +11,19 @@ use crate::support::http::is_gone;
 use crate::support::socket::message;
 use crate::support::{Home, Http, PATIENCE, Patience, Process, Socket, skip};
 
-/// What all may hold together, by flag.
+/// What all may hold together, as a flag.
 pub(super) const UNSENT_BYTES: u64 = 4 << 20;
 
-/// What a server may take beside that: buffers, pages of the database, what one turn works on.
+/// What a server may use in addition: buffers, pages of the database, data of the current turn.
 const SLACK_BYTES: u64 = 24 << 20;
 
-/// What may be left when all have gone.
+/// What may remain when all have gone.
 const LEFT_BYTES: u64 = 16 << 20;
 
-/// Rounds without a byte after which a crowd has come to a stop.
+/// Rounds without a byte after which a crowd counts as stopped.
 const STILL_ROUNDS: usize = 30;
 
-/// Sends what it was given, as far as that is taken, and reads nothing.
+/// Sends its bytes, as far as they are taken, and reads nothing.
 pub(super) struct Hog {
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -31,7 +31,7 @@ pub(super) struct Hog {
 }
 
 impl Hog {
-    /// Connects, with so little room for what it is sent that nearly all of that stays with the server.
+    /// Connects, with so little receive buffer that nearly everything stays with the server.
     pub(super) fn connect(addr: SocketAddr, bytes: Vec<u8>) -> Self {
         let socket = RawStream::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(2048).expect("a small buffer");
@@ -41,7 +41,7 @@ impl Hog {
         Self { stream, bytes, sent: 0 }
     }
 
-    /// Sends on; whether anything was taken.
+    /// Continues to send; returns whether anything was taken.
     pub(super) fn push(&mut self) -> bool {
         let before = self.sent;
         while self.sent < self.bytes.len() {
@@ -74,7 +74,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A server whose database was filled by what `fill` has published.
+    /// A server whose database has what `fill` has published.
     pub(super) fn filled(flags: &[&str], fill: impl FnOnce(&mut Http)) -> Self {
         let home = Home::new();
         let process = Process::serve(&home.database(), &[]);
@@ -83,12 +83,12 @@ impl Site {
         Self::start(home, UNSENT_BYTES, flags)
     }
 
-    /// One with an empty database, where all may hold so much together.
+    /// One with an empty database, where all may hold this much together.
     pub(super) fn with_room(unsent_bytes: u64, flags: &[&str]) -> Self {
         Self::start(Home::new(), unsent_bytes, flags)
     }
 
-    /// The same, where `fill` writes to the file itself.
+    /// The same, but `fill` writes to the file itself.
     pub(super) fn with_rows(flags: &[&str], fill: impl FnOnce(&Path)) -> Self {
         let home = Home::new();
         Process::serve(&home.database(), &[]).kill();
@@ -115,7 +115,7 @@ impl Site {
         self.process.addr()
     }
 
-    /// Lets a crowd send until none of it gets any further, and checks what that makes the server hold.
+    /// Lets a crowd send until none of it makes progress, and checks how much the server holds.
     pub(super) fn press(&mut self, count: usize, bytes: impl Fn(usize) -> Vec<u8>) {
         let addr = self.addr();
         self.hogs.extend((0..count).map(|number| Hog::connect(addr, bytes(number))));
@@ -126,14 +126,14 @@ impl Site {
         self.check_memory();
     }
 
-    /// Lets each send on, and the server take that up; whether anything was taken.
+    /// Lets each continue to send, and the server read; returns whether anything was taken.
     pub(super) fn push_all(&mut self) -> bool {
         let moved = self.hogs.iter_mut().filter_map(|hog| hog.push().then_some(())).count();
         self.witness.expect_open();
         moved > 0
     }
 
-    /// What is in use beyond the start stays within the bound, at any time.
+    /// The memory in use, beyond that at the start, stays within the bound at any time.
     pub(super) fn check_memory(&self) {
         if let (Some(start), Some(memory)) = (self.start_bytes, self.process.memory()) {
             let grown = memory.resident_peak.saturating_sub(start);
@@ -142,7 +142,7 @@ impl Site {
         }
     }
 
-    /// What everybody else needs goes on.
+    /// Everything that others need continues to work.
     pub(super) fn check_that_others_are_served(&mut self) {
         let addr = self.addr();
         let mut subscriber = Socket::connect(addr, "/api/ws/witness");
@@ -154,7 +154,7 @@ impl Site {
         assert_eq!(posted["success"], true);
     }
 
-    /// All go, and what they held is given back.
+    /// All leave, and the memory that they held is given back.
     pub(super) fn leave(mut self) {
         self.check_memory();
         self.hogs.clear();

@@ -95,14 +95,14 @@ fn a_repeated_message_is_acknowledged_as_the_first_and_not_broadcast_again() {
     assert_eq!(say(&mut client, 1, "k"), "message-00001");
     assert_eq!(say(&mut client, 2, "k"), "message-00001");
     assert_eq!(say(&mut client, 3, "other"), "message-00002");
-    // The same keys by POST, and the other way round.
+    // The same keys by POST, and vice versa.
     let posted = post_with(addr, "/api/messages", "k", &message("room", "a", "c"));
     assert_eq!((posted.ok()["message"]["id"].clone(), is_replayed(&posted)), (json!(1), true));
     post_with(addr, "/api/messages", "posted", &message("room", "a", "posted")).ok();
     assert_eq!(say(&mut client, 4, "posted"), "message-00003");
     assert_eq!(listener.next_contents(3), ["1", "3", "posted"]);
     listener.expect_nothing_more();
-    // Who is no client of the subprotocol has no keys.
+    // A client without the subprotocol has no keys.
     for _ in 0..2 {
         listener.send_json(&json!({"type": "message", "content": "base", "idempotency_key": "k"}));
         assert_eq!(listener.next_contents(1), ["base"]);

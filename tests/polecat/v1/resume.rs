@@ -1,4 +1,4 @@
-//! Resumption and what is told of it: PROTOCOL.md, "14. polecat.v1"; epochs: PROTOCOL.md, "2. Ids".
+//! Resuming, and how clients are told: PROTOCOL.md, "14. polecat.v1"; epochs: PROTOCOL.md, "2. Ids".
 
 use std::net::SocketAddr;
 
@@ -149,7 +149,7 @@ fn an_id_that_says_nothing_is_a_gap() {
         }
         let target = format!("{path}?last_event_id={name}-00002&epoch={epoch}");
         replay(&mut Socket::connect_v1(server.addr(), &target), "resumed");
-        // An epoch alone asks for nothing.
+        // An epoch alone requests nothing.
         let mut client = Socket::connect_v1(server.addr(), &format!("{path}?epoch=another"));
         client.next_of_type("hello");
         client.next_of_type("live");
