@@ -98,7 +98,7 @@ impl<S> Connections<S> {
                     self.enter_read_queue(index);
                 }
                 ReadState::Queued if readiness.read_closed => {
-                    self.set_reading(index, ReadState::QueuedToEmpty)
+                    self.set_reading(index, ReadState::QueuedToEmpty);
                 }
                 // It will be read in any case, until it would block.
                 ReadState::Queued

@@ -1,5 +1,5 @@
-//! Servers that are not polecat, or are wrong: the commands' error messages. Against PROTOCOL.md, "14.
-//! polecat.v1", on purpose.
+//! Servers that are not polecat, or are wrong: the commands' error messages.
+//! Against PROTOCOL.md, "14. polecat.v1", on purpose.
 
 use std::io::{Read as _, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

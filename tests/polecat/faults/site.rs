@@ -1,5 +1,5 @@
-//! A server that is killed and restarted under its clients, and what they know of it: PROTOCOL.md, "8.
-//! Guarantees".
+//! A server that is killed and restarted under its clients, and what they know of it:
+//! PROTOCOL.md, "8. Guarantees".
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The end of a body: RFC 9112, sections 6 and 7; RFC 9110, sections 8.6 and 10.1.1. PROTOCOL.md, "12. HTTP
-//! rules".
+//! The end of a body: RFC 9112, sections 6 and 7; RFC 9110, sections 8.6 and 10.1.1.
+//! PROTOCOL.md, "12. HTTP rules".
 
 use super::After::{Closed, Open};
 use super::Case;
