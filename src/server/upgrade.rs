@@ -205,7 +205,8 @@ impl<'b> Start<'b> {
         let id = sequence.parse(&last_seen);
         let agreed = id.and_then(|id| match request.query_value("epoch").filter(|epoch| !epoch.is_empty()) {
             None => (id <= kept.newest).then_some(id),
-            Some(epoch) => Some(id.min(kept.newest).min(terms.agreed(&epoch, sequence)?)),
+            // Whatever its term is, number 0 is before the first.
+            Some(epoch) => Some(id.min(kept.newest).min(terms.agreed(&epoch, sequence).unwrap_or(0))),
         });
         match agreed {
             Some(agreed) if id == Some(agreed) && agreed + 1 >= kept.oldest => Self::After(agreed),

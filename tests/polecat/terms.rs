@@ -217,3 +217,18 @@ fn an_id_without_an_epoch_is_believed_as_ever() {
         assert_eq!(socket.next_payload("gap")["agreed"], format!("{name}-00000"));
     }
 }
+
+#[test]
+fn number_0_is_before_the_first_id_of_every_term() {
+    let server = Server::start();
+    publish(server.addr(), contents("first", 3));
+    for (path, name, _) in STREAMS {
+        let target = |id: &str| format!("{path}?last_event_id={name}-{id}&epoch=of-another-database");
+        let mut socket = Socket::connect_v1(server.addr(), &target("00000"));
+        socket.next_of_type("hello");
+        assert_eq!(socket.next_payload("resumed")["count"], 3);
+        let mut socket = Socket::connect_v1(server.addr(), &target("00001"));
+        socket.next_of_type("hello");
+        assert_eq!(socket.next_payload("gap")["agreed"], format!("{name}-00000"));
+    }
+}

@@ -108,7 +108,7 @@ impl Asked {
         let id = self.id?;
         match &self.epoch {
             None => (id <= newest).then_some(id),
-            Some(epoch) => Some(id.min(newest).min(ledger.agreed(era, epoch, stream)?)),
+            Some(epoch) => Some(id.min(newest).min(ledger.agreed(era, epoch, stream).unwrap_or(0))),
         }
     }
 
