@@ -1,5 +1,5 @@
 //! The one order in which all subscribers must receive the published messages. The first subscriber to
-//! receive a message decides what comes at that position; all others must receive the same there. So a
+//! receive a message decides which one has that position; all others must receive the same there. So a
 //! subscriber needs only its position, and losses, duplicates and reordering are all detected.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -144,7 +144,7 @@ impl Order {
         self.faults.lost += u64::from(published.max(self.end()).saturating_sub(position));
     }
 
-    /// The first subscriber to receive a message decides what comes here, after the earlier messages of its
+    /// The first subscriber to receive a message decides which one is next, after the earlier messages of its
     /// publisher.
     fn extend(&mut self, stamp: Stamp) {
         let Some(next) = self.next.get_mut(usize::from(stamp.publisher)) else { return };

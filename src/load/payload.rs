@@ -59,8 +59,8 @@ impl Stamp {
         })
     }
 
-    /// Whether `text` begins with a payload that equals `payload` except for its stamp, followed by what can
-    /// end it in JSON.
+    /// Whether `text` begins with a payload that equals `payload` except for its stamp, followed by a byte that
+    /// can end it in JSON.
     pub fn is_whole(text: &[u8], payload: &[u8]) -> bool {
         let rest = text.get(STAMP_BYTES..).and_then(|text| text.strip_prefix(&payload[STAMP_BYTES..]));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'"')))

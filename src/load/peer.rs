@@ -8,7 +8,7 @@ use crate::wire::websocket::message::MessageDecoder;
 pub enum Role {
     /// It sends messages and receives them back.
     Echo,
-    /// It receives what is published, at its own pace or slowly.
+    /// It receives everything that is published, at its own pace or slowly.
     Subscriber {
         /// Whether it reads a little at a time.
         slow: bool,

@@ -236,7 +236,7 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Everything that is sent is text, and so must be what is sent back.
+    /// Everything that is sent is text, and so must be everything that is sent back.
     fn take_message(&mut self, index: u32, bytes: &[u8], is_text: bool) {
         let peer = &mut self.peers[index as usize];
         match peer.role {

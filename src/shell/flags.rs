@@ -103,7 +103,7 @@ struct Times {
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     handshake_timeout: u32,
 
-    /// Time for a later request to arrive, and for a client to take some of what it is sent
+    /// Time for a later request to arrive, and for a client to take some of the data that it is sent
     #[arg(long, value_name = "SECONDS", env = "POLECAT_REQUEST_TIMEOUT", default_value = "10")]
     #[arg(value_parser = parse_ms, allow_negative_numbers = true)]
     request_timeout: u32,

@@ -325,6 +325,7 @@ fn phrases_that_are_read_twice_are_found() {
         "beyond so many",
         "Whoever reads it",
         "rubbish",
+        "What is published is stored.",
     ] {
         assert_eq!(faults(text), [1], "{text}");
     }
@@ -333,6 +334,7 @@ fn phrases_that_are_read_twice_are_found() {
         "Clients who connect are served.",
         "It is noted, and also many others.",
         "Where to go on",
+        "Whatever is published is stored. What it means:",
         "The outlet goes there.",
         "`polecat_rubbish_total` was",
         "```\nso many\n```\nfew",

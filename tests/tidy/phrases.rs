@@ -18,7 +18,7 @@ pub(crate) const DOCUMENTS: [&str; 10] = [
 ];
 
 /// In lower case; a line break counts as a space. A phrase matches whole words; a sentence begins with `. `.
-const PHRASES: [(&str, &str); 54] = [
+const PHRASES: [(&str, &str); 61] = [
     (". who ", "a client that, anyone who"),
     (". whom ", "a client that"),
     (". whose ", "a client whose"),
@@ -38,6 +38,13 @@ const PHRASES: [(&str, &str); 54] = [
     ("where it is no", "if it is not"),
     ("where nothing ", "if nothing"),
     ("where nobody ", "if nobody"),
+    ("what is published", "everything that is published, messages that are published"),
+    ("what was published", "everything that was published, messages that were published"),
+    ("what is committed", "everything that is committed, committed records"),
+    ("what comes", "anything that comes, the next message"),
+    ("what arrives", "anything that arrives, requests that arrive"),
+    ("what remains", "the rest"),
+    ("by what ", "by everything that, because of"),
     ("is had by", "is found with, comes from"),
     ("are had by", "are found with, come from"),
     ("to be had", "available"),

@@ -20,7 +20,7 @@ use crate::store::sqlite::{copy, locate, other_names};
 #[derive(Debug, Args)]
 #[command(
     after_help = "The copy shows a single moment, and has no free pages. A server that uses the database continues to serve \
-    and store; what is published after that moment is not in the copy. The copy is written to FILE.part, checked from \
+    and store; messages published after that moment are not in the copy. The copy is written to FILE.part, checked from \
     end to end, and only then renamed to FILE.\n\n\
     Examples:\n  \
     polecat backup copy.db\n  \

@@ -4,15 +4,15 @@
 //! when nothing has been published for a moment, and after so few bytes that it is short. A loop that always
 //! has something to store does a checkpoint once the log has grown to several times that size: it must be
 //! done at some time, and the more there is to copy, the longer it takes. Both are done between two turns: no
-//! client waits for an answer then, and only what arrives in the meantime has to wait. On a small virtual
-//! machine with a disk, an idle checkpoint took 8 ms and one of a busy loop 17 ms (99 of 100; 46 ms at most).
-//! The first commit after a checkpoint took 4 ms, since it waits for the log's header.
+//! client waits for an answer then, and only requests that arrive in the meantime have to wait. On a small
+//! virtual machine with a disk, an idle checkpoint took 8 ms and one of a busy loop 17 ms (99 of 100; 46 ms at
+//! most). The first commit after a checkpoint took 4 ms, since it waits for the log's header.
 //!
 //! A checkpoint never waits for other programs. A reader elsewhere that keeps a transaction open prevents the
-//! log from being copied, so the checkpoint is tried again from time to time until the reader has gone. What
-//! has gathered by then is copied at once, and blocks the loop for 5 to 10 ms per MiB, or longer on a slow
+//! log from being copied, so the checkpoint is tried again from time to time until the reader has gone. All
+//! that has gathered by then is copied at once, and blocks the loop for 5 to 10 ms per MiB, or longer on a slow
 //! disk: SQLite copies everything that it may or nothing, and remembers nothing of an interrupted checkpoint.
-//! Only another thread or process could copy while the loop runs; a backup does so for what it has held up
+//! Only another thread or process could copy while the loop runs; a backup does so for whatever it has held up
 //! itself. So the checkpoint is timed, counted and, if it takes long, logged.
 
 use std::time::{Duration, Instant};
@@ -152,7 +152,7 @@ impl WriteAheadLog {
         self.bytes_left = self.bytes;
     }
 
-    /// A failure changes nothing: what is committed stays in the log.
+    /// A failure changes nothing: committed records stay in the log.
     fn run(&mut self, connection: &Connection, sql: &str) {
         let measured = connection.prepare_cached(sql).and_then(|mut statement| {
             statement.query_row((), |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))

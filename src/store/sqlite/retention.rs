@@ -20,8 +20,8 @@ use super::marks::Marks;
 use super::options::StoreOptions;
 use super::queries::{Ids, row_id};
 
-/// The bytes of content at which a step ends: the pages of a long row are visited one by one, to read what
-/// comes after it and to free them.
+/// The bytes of content at which a step ends: the pages of a long row are visited one by one, to read the
+/// columns after it and to free them.
 const STEP_BYTES_MAX: u64 = 1 << 20;
 const MICROS_PER_DAY: f64 = 86_400e6;
 /// 2020-01-01. A record with an earlier time got it from a clock that nobody had set.

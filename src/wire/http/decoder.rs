@@ -1,5 +1,5 @@
 //! HTTP/1.1 requests, strictly (RFC 9110, RFC 9112): bytes in, and a [`Request`], a [`Refusal`] or "need
-//! more" out. `httparse` reads the head. What it accepts although the RFCs do not is refused before and
+//! more" out. `httparse` reads the head. Anything that it accepts against the RFCs is refused before and
 //! after.
 //!
 //! A request is processed in three steps, each of which remembers where it stopped: find the end of the head,

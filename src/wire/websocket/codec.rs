@@ -1,7 +1,7 @@
 //! WebSocket frames (RFC 6455 section 5): headers, unmasking, and the frames that a server sends.
 //!
 //! Headers of the shortest form, which most frames have, are read and written here; tungstenite handles the
-//! others. What it accepts although the RFC does not is refused here first, in the order of the bytes. So a
+//! others. Anything that it accepts against the RFC is refused here first, in the order of the bytes. So a
 //! fault is found at the byte that causes it, and is the same fault however the bytes were split.
 
 use std::fmt;

@@ -135,7 +135,7 @@ impl Follower {
         } else if went_back {
             format!(
                 "gap: {} now means something else: the server has another database, or its database went back to an \
-                 earlier moment; what it has after {} follows",
+                 earlier moment; everything that it has after {} follows",
                 excerpt(&gap.requested),
                 self.id(agreed)
             )
