@@ -233,10 +233,7 @@ impl MemoryEngine {
         match query {
             Query::Page { stream, after, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
-                let (records, through) = match stream {
-                    Stream::Events => self.event_page(*after, cut),
-                    Stream::Channel(name) => self.messages.page(name, *after, cut),
-                };
+                let (records, through) = self.page(stream, *after, cut);
                 Answer::Page { ticket, records, through, oldest: self.oldest(stream) }
             }
             Query::Count { stream, after, through, count_max } => {
@@ -327,6 +324,14 @@ impl MemoryEngine {
         Some(Span { first, last, has_older, has_newer })
     }
 
+    fn page(&self, stream: &Stream, after: u64, cut: Cut) -> (Vec<(u64, Record)>, u64) {
+        let (of, newest) = match stream {
+            Stream::Events => (Selection::Events(None), self.events.newest),
+            Stream::Channel(name) => (Selection::Messages(Some(Rc::clone(name))), self.messages.kept.newest),
+        };
+        self.list(&of, after, newest, cut, usize::MAX)
+    }
+
     fn list(
         &self,
         of: &Selection,
@@ -348,19 +353,6 @@ impl MemoryEngine {
             page.extend(self.record(&stream, id).map(|record| (id, record)));
         }
         (page, through)
-    }
-
-    fn event_page(&self, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
-        let mut page = Vec::new();
-        let first = self.events.oldest().max(after.saturating_add(1));
-        for id in first..=self.events.newest {
-            let Some((weight, event)) = self.events.at(id) else { break };
-            if !cut.takes(weight) {
-                return (page, id - 1);
-            }
-            page.push((id, Record::Event(event.clone())));
-        }
-        (page, self.events.newest)
     }
 }
 

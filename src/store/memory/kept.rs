@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 
-use crate::store::engine::{ChannelDetail, Mark, Names, Record, Stream, name_weight};
+use crate::store::engine::{ChannelDetail, Mark, Names, Stream, name_weight};
 use crate::wire::protocol::Message;
 
 /// The newest records of one id sequence, without gaps: the id of a record is `newest` less its distance from
@@ -123,20 +123,6 @@ impl Messages {
             }
         }
         Some((Stream::Channel(message.channel_id), key?))
-    }
-
-    pub(super) fn page(&self, channel: &str, after: u64, mut cut: Cut) -> (Vec<(u64, Record)>, u64) {
-        let mut page: Vec<(u64, Record)> = Vec::new();
-        let Some(ids) = self.by_channel.get(channel) else { return (page, self.kept.newest) };
-        for &id in ids.range(ids.partition_point(|id| *id <= after)..) {
-            let Some((weight, message)) = self.kept.at(id) else { continue };
-            if !cut.takes(weight) {
-                let through = page.last().map_or(after, |(id, _)| *id);
-                return (page, through);
-            }
-            page.push((id, Record::Message(message.clone())));
-        }
-        (page, self.kept.newest)
     }
 
     pub(super) fn count(&self, channel: &str, after: u64, through: u64) -> u64 {
