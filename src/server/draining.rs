@@ -1,11 +1,11 @@
 //! How the server stops. Connections that speak HTTP end as soon as what they asked is answered. WebSockets are
-//! closed one by one, in an order of chance, spread over a part of the time that there is: their clients come
-//! again as they went, and a crowd of them is no stampede on the next server.
+//! closed one by one, spread over a part of the time that there is: their clients reconnect as they went, and avoid a
+//! thundering herd on the next server.
 
 use crate::wire::websocket::codec::CloseCode;
 
-use super::connections::{CloseReason, Level, Phase};
-use super::drain::{Drain, Walk};
+use super::connections::{CloseReason, Connection, Level, Phase};
+use super::drain::Drain;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
 
@@ -26,8 +26,9 @@ impl<S: Socket> Server<S> {
             since: self.moment.stamp,
             http_next: 0,
             spread_ms,
-            walk: Walk::new(self.connections.capacity(), &mut self.random),
-            walked: 0,
+            crowd: open,
+            closed: 0,
+            next: 0,
         });
     }
 
@@ -55,40 +56,48 @@ impl<S: Socket> Server<S> {
     /// Ends who is due, so many a turn.
     pub(super) fn drain(&mut self) {
         let Lifecycle::Draining(mut drain) = self.lifecycle else { return };
-        let end = self.connections.capacity();
+        let capacity = self.capacity();
         for _ in 0..self.config.budgets.deadlines {
-            if drain.http_next as usize >= end {
+            if drain.http_next >= capacity {
                 break;
             }
             self.let_go(drain.http_next);
             drain.http_next += 1;
         }
-        let due = if self.connections.counts().open == 0 { 0 } else { drain.due(self.moment.stamp) };
+        let due = drain.due(self.moment.stamp);
         for _ in 0..self.config.budgets.deadlines {
-            if drain.walked >= due {
+            if drain.next >= capacity || drain.closed >= due {
                 break;
             }
-            self.send_away(drain.walk.step(), &drain);
-            drain.walked += 1;
+            drain.closed += u32::from(self.send_away(drain.next, &drain));
+            drain.next += 1;
         }
         self.lifecycle = Lifecycle::Draining(drain);
+    }
+
+    /// Every index is below this.
+    fn capacity(&self) -> u32 {
+        u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX)
     }
 
     /// Whether somebody is due now.
     pub(super) fn has_to_drain(&self) -> bool {
         let Lifecycle::Draining(drain) = self.lifecycle else { return false };
-        (drain.http_next as usize) < self.connections.capacity()
-            || (self.connections.counts().open > 0 && drain.walked < drain.due(self.moment.stamp))
+        let capacity = self.capacity();
+        drain.http_next < capacity
+            || (self.connections.counts().open > 0
+                && drain.next < capacity
+                && drain.closed < drain.due(self.moment.stamp))
     }
 
     /// Milliseconds until a shutdown has something to do, or is over.
     pub(super) fn drain_due_in_ms(&self) -> Option<u32> {
         let Lifecycle::Draining(drain) = self.lifecycle else { return None };
-        let now = self.moment.stamp;
-        let is_walking = self.connections.counts().open > 0 && drain.walked < drain.walk.places();
-        let walk = is_walking.then(|| drain.due_in_ms(now));
+        let (now, capacity) = (self.moment.stamp, self.capacity());
+        let is_closing = self.connections.counts().open > 0 && drain.next < capacity;
+        let next = is_closing.then(|| drain.due_in_ms(now));
         let end = self.config.timeouts.drain_ms.saturating_sub(drain.elapsed_ms(now));
-        walk.into_iter().chain([end]).min()
+        next.into_iter().chain([end]).min()
     }
 
     /// Ends a connection that speaks HTTP, unless it is being answered: then the answer says `Connection: close`.
@@ -101,14 +110,15 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Closes the WebSocket at a place, if there is one.
-    fn send_away(&mut self, index: u32, drain: &Drain) {
-        let Some(connection) = self.connections.get(index) else { return };
-        let Phase::Open(endpoint) = connection.phase() else { return };
+    /// Closes the WebSocket at `index`; returns whether there is one.
+    fn send_away(&mut self, index: u32, drain: &Drain) -> bool {
+        let phase = self.connections.get(index).map(Connection::phase);
+        let Some(Phase::Open(endpoint)) = phase else { return false };
         if endpoint.subscription().is_some_and(|(_, level)| level != Level::Base) {
             self.say_reconnect(index, drain);
         }
         self.close(index, CloseCode::Away, "going away", CloseReason::Shutdown);
+        true
     }
 
     /// Asks a client of `polecat.v1` to come again when all are gone and the next server is there, at a time of

@@ -18,7 +18,7 @@ use crate::hub::entry::Encoding;
 use crate::store::engine::{Commits, Health};
 
 use super::connections::{CloseReason, Kind};
-use super::facts::{Facts, Laps};
+use super::host::{LoopTimings, ProcessStats};
 use super::introspection::Connections;
 use super::metrics::Metrics;
 use super::server::Server;
@@ -34,8 +34,8 @@ const RECORD_BUCKETS: (usize, usize) = (0, 11);
 #[derive(Debug)]
 struct Exposition {
     metrics: Metrics,
-    laps: Laps,
-    facts: Facts,
+    timings: LoopTimings,
+    process: ProcessStats,
     commits: Option<Commits>,
     connections: Connections,
     gauges: Vec<(&'static str, &'static str, u64)>,
@@ -50,8 +50,8 @@ impl<S: Socket> Server<S> {
         let is_storing_well = u64::from(*self.store.health() == Health::Sound);
         let exposition = Exposition {
             metrics: self.metrics.clone(),
-            laps: self.laps.clone(),
-            facts: self.facts,
+            timings: self.timings.clone(),
+            process: self.host.process_stats(self.connections.len()),
             commits: self.store.commits().cloned(),
             connections: self.count_connections(),
             gauges: vec![
@@ -223,13 +223,17 @@ impl Exposition {
 
     fn encode_loop(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         page.counter("polecat_turns", "Turns of the loop", self.metrics.turns)?;
-        page.counter("polecat_wakeups", "Returns from a poll that was allowed to sleep", self.laps.wakeups)?;
+        page.counter(
+            "polecat_wakeups",
+            "Returns from a poll that was allowed to sleep",
+            self.timings.wakeups,
+        )?;
         let help = "Time in which the loop was stalled";
         page.counter("polecat_stalled_seconds", help, self.metrics.stalled_ms as f64 / 1e3)?;
         let help = "Time from the end of a poll to the next poll";
-        page.times("polecat_turn_duration_seconds", help, &self.laps.turn_us)?;
+        page.times("polecat_turn_duration_seconds", help, &self.timings.turn_us)?;
         let help = "Time by which a poll returned later than requested";
-        page.times("polecat_loop_lag_seconds", help, &self.laps.lag_us)
+        page.times("polecat_loop_lag_seconds", help, &self.timings.lag_us)
     }
 
     fn encode_commits(&self, page: &mut Page<'_, '_>) -> fmt::Result {
@@ -248,18 +252,18 @@ impl Exposition {
 
     /// By the names that all programs have for it.
     fn encode_process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
-        let facts = &self.facts;
-        if let Some(seconds) = facts.cpu_seconds {
+        let process = &self.process;
+        if let Some(seconds) = process.cpu_seconds {
             page.counter("process_cpu_seconds", "Processor time, user and system", seconds)?;
         }
-        if let Some(seconds) = facts.started_unix_seconds {
+        if let Some(seconds) = process.started_unix_seconds {
             page.gauge("process_start_time_seconds", "Start time in seconds since 1970", seconds)?;
         }
         for (name, help, value) in [
-            ("process_open_fds", "Open descriptors", facts.descriptors),
-            ("process_max_fds", "Maximum number of open descriptors", facts.descriptors_max),
-            ("process_resident_memory_bytes", "Resident memory", facts.resident_bytes),
-            ("process_virtual_memory_bytes", "Virtual memory", facts.virtual_bytes),
+            ("process_open_fds", "Open descriptors", process.descriptors),
+            ("process_max_fds", "Maximum number of open descriptors", process.descriptors_max),
+            ("process_resident_memory_bytes", "Resident memory", process.resident_bytes),
+            ("process_virtual_memory_bytes", "Virtual memory", process.virtual_bytes),
         ] {
             if let Some(value) = value {
                 page.gauge(name, help, value)?;

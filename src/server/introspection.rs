@@ -1,7 +1,6 @@
-//! What the server says of itself. Each question waits for the turn after the one in which it
-//! was asked, and one is answered in a turn: so the shell, which is told that there is
-//! one, can say what only it knows, and many who ask at once hold nobody up. Where there is no room for what is
-//! unsent, pages are so short that they need none, and all are sent the same metrics for a moment.
+//! What the server says of itself. One question is answered in a turn, so that many who ask at once hold nobody up.
+//! Without room for what is unsent, pages are so short that they need none, and all are sent the same metrics for a
+//! moment.
 
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::ser::{Serialize, Serializer};
@@ -127,7 +126,7 @@ struct Ended<'a> {
 }
 
 impl<S: Socket> Server<S> {
-    /// Asks for what is answered in the next turn or later.
+    /// Asks for what is answered in this turn, or later if more is asked.
     pub(super) fn ask_inspection(&mut self, index: u32, response: ResponseContext, inspection: Inspection) {
         let pending = self.await_answer(index, response);
         let ticket = self.store.insert(pending);
@@ -180,8 +179,9 @@ impl<S: Socket> Server<S> {
 
     fn verbose_health(&self) -> (Status, Vec<u8>) {
         let (status, mut body) = health_report(self.store.health(), self.is_draining());
+        let process = self.host.process_stats(self.connections.len());
         let now_ms = self.clock.ms();
-        let (turn_us_max, lag_us_max) = self.laps.recent_max(now_ms);
+        let (turn_us_max, lag_us_max) = self.timings.recent_max(now_ms);
         let report = Health {
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: self.moment.now.monotonic_ms.saturating_sub(self.started_ms),
@@ -194,12 +194,9 @@ impl<S: Socket> Server<S> {
                 records_waiting: self.store.backlog_records(),
             },
             connections: self.count_connections(),
-            descriptors: self
-                .facts
-                .descriptors
-                .map(|used| Descriptors { used, max: self.facts.descriptors_max }),
+            descriptors: process.descriptors.map(|used| Descriptors { used, max: process.descriptors_max }),
             memory: Memory {
-                resident_bytes: self.facts.resident_bytes,
+                resident_bytes: process.resident_bytes,
                 logs_bytes: self.registry.logs_bytes(),
                 inboxes_bytes: self.connections.inboxes_bytes(),
                 outboxes_bytes: self.connections.outboxes_bytes(),

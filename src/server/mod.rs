@@ -4,7 +4,7 @@
 pub mod socket;
 mod batch;
 pub mod connections;
-pub mod facts;
+pub mod host;
 pub mod metrics;
 mod drain;
 mod moment;

@@ -17,7 +17,7 @@ use super::batch::Batch;
 use super::connections::{CloseReason, Connections, Phase, Source};
 use super::drain::Drain;
 use super::encoders::Encoders;
-use super::facts::{Facts, Lap, Laps};
+use super::host::{Host, LoopTiming, LoopTimings};
 use super::http::inspections::Inspections;
 use super::http::list::List;
 use super::metrics::Metrics;
@@ -53,9 +53,8 @@ pub struct Server<S> {
     pub(super) inspections: Inspections,
     /// The metrics that were told last, and when, where there was no room for more of them.
     pub(super) last_metrics: Option<(u64, Frame)>,
-    /// As the shell told last.
-    pub(super) facts: Facts,
-    pub(super) laps: Laps,
+    pub(super) host: Box<dyn Host>,
+    pub(super) timings: LoopTimings,
     /// When it was started, by the shell's clock.
     pub(super) started_ms: u64,
     /// Bytes that this turn may still write.
@@ -98,8 +97,8 @@ impl<S: Socket> Server<S> {
             list_in_reserve: None,
             inspections: Inspections::default(),
             last_metrics: None,
-            facts: Facts::default(),
-            laps: Laps::default(),
+            host: Box::new(()),
+            timings: LoopTimings::default(),
             started_ms: now.monotonic_ms,
             write_bytes_left: 0,
             encoders: Encoders::default(),
@@ -108,6 +107,12 @@ impl<S: Socket> Server<S> {
             lifecycle: Lifecycle::Running,
             metrics: Metrics::default(),
         }
+    }
+
+    /// The same server in a process that can be asked about.
+    #[must_use]
+    pub fn with_host(self, host: Box<dyn Host>) -> Self {
+        Self { host, ..self }
     }
 
     /// Tells that the poll has returned and what time it is. Comes before
@@ -178,20 +183,8 @@ impl<S: Socket> Server<S> {
     }
 
     /// Tells of the time round the loop that ends with this wake.
-    pub fn note_lap(&mut self, lap: Lap) {
-        self.laps.note(lap, self.clock.ms());
-    }
-
-    /// Whether somebody has asked what only the shell knows: it is to call [`Server::tell_facts`]
-    /// before the next turn.
-    #[must_use]
-    pub fn wants_facts(&self) -> bool {
-        self.has_to_inspect()
-    }
-
-    /// Tells what the process uses of the machine.
-    pub const fn tell_facts(&mut self, facts: Facts) {
-        self.facts = facts;
+    pub fn note_timing(&mut self, timing: LoopTiming) {
+        self.timings.note(timing, self.clock.ms());
     }
 
     /// How many connections there are.

@@ -9,9 +9,6 @@
 //! 5. Drop the dead: last, so that no index changes its meaning within a turn.
 //! 6. Rest: what the engine has to do for itself, now that nobody waits for an answer.
 //!
-//! Before all that, one question about the server itself is answered that was asked in the turn
-//! before: the shell had to be asked what it knows.
-//!
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.
 
@@ -33,8 +30,8 @@ impl<S: Socket> Server<S> {
         self.store.begin_turn(self.config.budgets.appends);
         self.write_bytes_left = self.config.budgets.write_bytes;
         self.encoders.begin_turn(self.config.budgets.coded_bytes);
-        self.inspect();
         self.read_all();
+        self.inspect();
         self.ask_for_lists();
         self.ask_for_history();
         self.settle();

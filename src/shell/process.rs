@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::{Resource, WaitOptions, getrlimit, wait};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::server::facts::Facts;
+use crate::server::host::{Host, ProcessStats};
 
 /// The directory of the descriptors that are open.
 const DESCRIPTORS: &str = "/proc/self/fd";
@@ -27,27 +27,29 @@ impl Process {
         Self { started: SystemTime::now(), descriptors: listed.map(|count| count.saturating_sub(1)) }
     }
 
-    /// The current values. This takes some microseconds, however many `connections` there are.
-    pub(crate) fn facts(&self, connections: usize) -> Facts {
-        let pages = pages();
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-        Facts {
-            descriptors: self.descriptors(connections),
-            descriptors_max: getrlimit(Resource::Nofile).current,
-            resident_bytes: pages.map(|(_, resident)| bytes(resident)),
-            virtual_bytes: pages.map(|(all, _)| bytes(all)),
-            cpu_seconds: Some(cpu_seconds),
-            started_unix_seconds: self.started.duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64()),
-        }
-    }
-
     /// Newer kernels report the number as the size of the directory. On others it is calculated, since
     /// listing takes longer the more there are.
     fn descriptors(&self, connections: usize) -> Option<u64> {
         match fs::metadata(DESCRIPTORS) {
             Ok(listed) if listed.len() > 0 => Some(listed.len()),
             _ => self.descriptors.map(|before| before + connections as u64),
+        }
+    }
+}
+
+impl Host for Process {
+    /// Takes some microseconds, however many connections there are.
+    fn process_stats(&self, connections: usize) -> ProcessStats {
+        let pages = pages();
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        ProcessStats {
+            descriptors: self.descriptors(connections),
+            descriptors_max: getrlimit(Resource::Nofile).current,
+            resident_bytes: pages.map(|(_, resident)| bytes(resident)),
+            virtual_bytes: pages.map(|(all, _)| bytes(all)),
+            cpu_seconds: Some(cpu_seconds),
+            started_unix_seconds: self.started.duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64()),
         }
     }
 }
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn a_process_uses_something() {
         let process = Process::new();
-        let facts = process.facts(0);
+        let facts = process.process_stats(0);
         assert!(facts.cpu_seconds.unwrap() > 0.0 && facts.started_unix_seconds.unwrap() > 1.7e9);
         if cfg!(target_os = "linux") {
             // At least standard input and both outputs.

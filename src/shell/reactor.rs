@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use uuid::Uuid;
 
-use crate::server::facts::Lap;
+use crate::server::host::LoopTiming;
 use crate::server::metrics::Metrics;
 use crate::server::server::Server;
 use crate::store::engine::Engine;
@@ -111,7 +111,6 @@ pub struct Reactor {
     clock: Clock,
     /// When the last poll returned.
     woken: Instant,
-    process: Process,
 }
 
 impl Reactor {
@@ -166,10 +165,10 @@ impl Reactor {
             supervisor: None,
             memory_due: is_limited.then_some(clock.origin),
             handle: Handle { stop: Arc::default(), waker },
-            server: Server::new(options.config.clone(), engine, random_seed(), clock.now()),
+            server: Server::new(options.config.clone(), engine, random_seed(), clock.now())
+                .with_host(Box::new(Process::new())),
             woken: clock.origin,
             clock,
-            process: Process::new(),
         })
     }
 
@@ -239,9 +238,6 @@ impl Reactor {
             }
             self.look_at_memory();
             self.listeners.accept(self.poll.registry(), &mut self.server);
-            if self.server.wants_facts() {
-                self.server.tell_facts(self.process.facts(self.server.connections()));
-            }
             self.server.turn();
             self.heed_signals();
             if let Some(supervisor) = &mut self.supervisor {
@@ -310,7 +306,7 @@ impl Reactor {
                     self.server.note_stop();
                 }
                 self.server.wake(self.clock.at(woken));
-                self.server.note_lap(lap(self.woken, left, timeout, woken));
+                self.server.note_timing(timing(self.woken, left, timeout, woken));
                 self.woken = woken;
             }
             self.mark();
@@ -359,10 +355,10 @@ fn status(server: &Server<TcpSocket>) -> String {
 
 /// The timing of one round: the turn after the poll that returned at `before`, and the poll from then to
 /// `woken`.
-fn lap(before: Instant, left: Instant, timeout: Option<Duration>, woken: Instant) -> Lap {
+fn timing(before: Instant, left: Instant, timeout: Option<Duration>, woken: Instant) -> LoopTiming {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let late = timeout.and_then(|timeout| woken.duration_since(left).checked_sub(timeout));
-    Lap {
+    LoopTiming {
         turn_us: micros(left.duration_since(before)),
         lag_us: late.map(micros),
         slept: timeout != Some(Duration::ZERO),

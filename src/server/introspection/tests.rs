@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::base::config::Config;
 use crate::base::time::Now;
 use crate::server::connections::Source;
-use crate::server::facts::Facts;
+use crate::server::host::{Host, ProcessStats};
 use crate::server::server::Server;
 use crate::server::socket::{Readiness, Socket};
 use crate::store::memory::MemoryEngine;
@@ -158,21 +158,25 @@ fn a_page_ends_at_its_bytes() {
 }
 
 #[test]
-fn one_is_answered_in_a_turn_and_after_the_shell_was_asked() {
+fn one_is_answered_in_a_turn_with_what_its_host_tells() {
+    struct Known;
+    impl Host for Known {
+        fn process_stats(&self, connections: usize) -> ProcessStats {
+            assert_eq!(connections, 5);
+            ProcessStats { resident_bytes: Some(4711), ..ProcessStats::default() }
+        }
+    }
     let mut hall = Hall::new();
+    hall.server = hall.server.with_host(Box::new(Known));
     let clients = (0..5).map(|_| hall.connect()).collect::<Vec<_>>();
     for client in &clients {
         hall.send(client, &request("/api/health?verbose=1"));
     }
-    assert!(!hall.server.wants_facts());
-    assert!(hall.turn() && hall.server.wants_facts());
-    hall.server.tell_facts(Facts { resident_bytes: Some(4711), ..Facts::default() });
     let answered = || clients.iter().filter(|(line, _)| !line.output.borrow().is_empty()).count();
-    for number in 0..5 {
+    for number in 1..=5 {
+        assert!(hall.turn(), "a turn is due for each, and one in which the last is read on");
         assert_eq!(answered(), number);
-        assert_eq!(hall.turn(), number < 4, "a turn is due for each");
     }
-    assert!(!hall.server.wants_facts());
     for client in &clients {
         let health = body(client);
         assert_eq!(

@@ -1,11 +1,11 @@
-//! What only the shell knows: how long its turns take, and what the process uses of the
-//! machine. It tells of each turn, and of the process only where it is asked.
+//! What only the shell knows: how long its turns take, and what the process uses of the machine. It tells of each turn,
+//! and of the process if it is asked.
 
 use crate::base::histogram::Histogram;
 
 /// What the system tells of this process; `None` is what it does not tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Facts {
+pub struct ProcessStats {
     /// Descriptors in use.
     pub descriptors: Option<u64>,
     /// Descriptors that it may use.
@@ -20,9 +20,22 @@ pub struct Facts {
     pub started_unix_seconds: Option<f64>,
 }
 
+/// The process that a server runs in, as far as the server asks about it.
+pub trait Host {
+    /// The current values; there are this many connections.
+    fn process_stats(&self, connections: usize) -> ProcessStats;
+}
+
+/// A process of which nothing is known.
+impl Host for () {
+    fn process_stats(&self, _connections: usize) -> ProcessStats {
+        ProcessStats::default()
+    }
+}
+
 /// One time round the loop, from one poll to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lap {
+pub struct LoopTiming {
     /// Microseconds from the end of one poll to the beginning of the next.
     pub turn_us: u64,
     /// How much later than asked for the poll has come back, in microseconds; `None` where
@@ -35,7 +48,7 @@ pub struct Lap {
 /// The laps since the start. What a histogram counts is never the loop's own clock: that is
 /// the shell's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Laps {
+pub struct LoopTimings {
     /// Microseconds of turns.
     pub turn_us: Histogram,
     /// Microseconds that the loop looked later than it had asked for.
@@ -57,8 +70,8 @@ struct RecentMax {
 /// How long a window of [`RecentMax`] is.
 const WINDOW_MS: u64 = 30_000;
 
-impl Laps {
-    pub(super) fn note(&mut self, lap: Lap, now_ms: u64) {
+impl LoopTimings {
+    pub(super) fn note(&mut self, lap: LoopTiming, now_ms: u64) {
         self.turn_us.observe(lap.turn_us);
         self.turn_us_max.note(lap.turn_us, now_ms);
         if let Some(lag_us) = lap.lag_us {
@@ -100,8 +113,8 @@ mod tests {
 
     #[test]
     fn the_longest_turn_is_forgotten_within_a_minute() {
-        let mut laps = Laps::default();
-        let lap = |turn_us| Lap { turn_us, lag_us: Some(turn_us / 2), slept: true };
+        let mut laps = LoopTimings::default();
+        let lap = |turn_us| LoopTiming { turn_us, lag_us: Some(turn_us / 2), slept: true };
         laps.note(lap(700), 1_000);
         laps.note(lap(20), 29_000);
         assert_eq!(laps.recent_max(29_999), (700, 350));
