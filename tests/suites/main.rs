@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-mod accepting;
 mod autobahn;
 mod clients;
 mod compare;
@@ -16,6 +15,7 @@ mod process;
 mod promtool;
 #[path = "../polecat/support/skip.rs"]
 mod skip;
+mod strace;
 mod tool;
 
 /// How long a test waits for something that must happen before it fails. A passing test never waits for all

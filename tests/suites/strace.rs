@@ -5,10 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::process::Process;
 use crate::{PATIENCE, tool};
 
-/// A server for which every second call of `accept` fails, beginning with the first.
+/// A server for which every second call of `accept` fails, beginning with the first (PROTOCOL 13.1).
 fn serve(error: &str, database: &Path) -> Process {
     let inject = format!("inject=accept4:error={error}:when=1+2");
     // The tracer is not the parent, so that the process is the server itself.
@@ -52,4 +54,26 @@ fn a_connection_that_is_lost_before_it_is_accepted_costs_nobody_else_anything() 
     let answer = metrics(server.addr());
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("too many connections"), "{answer}");
     server.kill();
+}
+
+/// PROTOCOL 2.7: a power cut must not take a name that clients have.
+#[test]
+fn the_name_of_a_term_is_on_the_disk_before_anyone_can_be_told() {
+    if !tool::are_there(&[Path::new("strace")]) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let database = home.path().join("polecat.db");
+    Process::serve(&database, &[]).kill();
+    let strace = ["strace", "-D", "-f", "-y", "-qq", "-e", "trace=pwrite64,fsync,fdatasync,accept4"];
+    let mut server = Process::serve_by(&strace, "127.0.0.1:0", &database, &[]);
+    assert!(metrics(server.addr()).starts_with("HTTP/1.1 200 "));
+    server.next_logged("accept4(");
+    server.signal(Signal::TERM);
+    let calls = server.wait().stderr;
+    let accepted = calls.iter().position(|line| line.contains("accept4(")).expect("it is traced");
+    let before = &calls[..accepted];
+    let last =
+        |call: &str| before.iter().rposition(|line| line.contains(call) && line.contains("polecat.db-wal>"));
+    assert!(last("pwrite64(").is_some() && last("sync(") > last("pwrite64("), "{before:#?}");
 }
