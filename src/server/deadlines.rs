@@ -39,16 +39,12 @@ impl<S: Socket> Server<S> {
         self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
     }
 
-    /// Milliseconds until something falls due.
+    /// Milliseconds until something of the server itself falls due.
     pub(super) fn next_deadline_ms(&mut self) -> Option<u64> {
         let connections = self.connections.next_deadline_ms(&self.config.timeouts);
         let idle = self.registry.idle_due_in(self.moment.stamp);
-        let server = [connections, idle, self.drain_due_in_ms(), self.holders_due_in_ms()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(u64::from);
-        [server, self.store.due_in_ms(self.moment.now)].into_iter().flatten().min()
+        let server = [connections, idle, self.drain_due_in_ms(), self.holders_due_in_ms()];
+        server.into_iter().flatten().min().map(u64::from)
     }
 
     fn idle_is_over(&mut self, index: u32) {

@@ -31,13 +31,16 @@ impl<S: Socket> Server<S> {
 
     /// Lets as many go on as there is room for.
     pub(super) fn offer_room(&mut self) {
-        self.connections.offer_room(self.store.backlog_bytes(), &self.config.limits);
+        if self.connections.waits_for_room() {
+            self.connections.offer_room(self.store.backlog_bytes(), &self.config.limits);
+        }
     }
 
     /// Closes connections that hold something, take nothing of it, and have others wait.
     pub(super) fn expire_holders(&mut self, budget: &mut usize) {
         let wait_ms = self.config.timeouts.request_ms;
         while *budget > 0
+            && self.is_room_wanted()
             && let Some(eviction) = self.connections.evict_holder(self.others_waiting(), wait_ms)
         {
             *budget -= 1;
@@ -58,8 +61,16 @@ impl<S: Socket> Server<S> {
 
     /// Milliseconds until [`Self::expire_holders`] has something to do.
     pub(super) fn holders_due_in_ms(&mut self) -> Option<u32> {
+        if !self.is_room_wanted() {
+            return None;
+        }
         let (others_waiting, wait_ms) = (self.others_waiting(), self.config.timeouts.request_ms);
         self.connections.holders_due_in_ms(others_waiting, wait_ms)
+    }
+
+    /// Whether anybody may wait for room: mostly, nobody does.
+    fn is_room_wanted(&self) -> bool {
+        self.connections.waits_for_room() || !self.lists_large.is_empty()
     }
 
     /// How many lists wait for room for a record, beside connections.

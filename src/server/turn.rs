@@ -31,7 +31,9 @@ impl<S: Socket> Server<S> {
         self.write_bytes_left = self.config.budgets.write_bytes;
         self.encoders.begin_turn(self.config.budgets.coded_bytes);
         self.read_all();
-        self.inspect();
+        if self.has_to_inspect() {
+            self.inspect();
+        }
         self.ask_for_lists();
         self.ask_for_history();
         self.settle();
@@ -46,8 +48,8 @@ impl<S: Socket> Server<S> {
 
     fn settle(&mut self) {
         let mut answers = self.store.settle(self.moment.now, self.config.budgets.engine_reads);
-        for answer in answers.drain(..) {
-            self.apply(answer);
+        if !answers.is_empty() {
+            answers.drain(..).for_each(|answer| self.apply(answer));
         }
         self.store.end_settle(answers);
         if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
@@ -88,9 +90,10 @@ impl<S: Socket> Server<S> {
     /// How long the next poll may sleep, in milliseconds; `None` is until
     /// something happens. Comes last in a turn.
     pub fn poll_timeout_ms(&mut self) -> Option<u64> {
-        let timeout = if self.has_work() { Some(0) } else { self.next_deadline_ms() };
         let engine = self.store.due_in_ms(self.moment.now);
-        let timeout = [timeout, engine].into_iter().flatten().min();
+        let has_work = engine == Some(0) || self.has_work();
+        let server = if has_work { Some(0) } else { self.next_deadline_ms() };
+        let timeout = [server, engine].into_iter().flatten().min();
         self.clock.sleep(timeout);
         timeout
     }
@@ -103,7 +106,6 @@ impl<S: Socket> Server<S> {
             || self.store.has_history_due(self.config.budgets.engine_reads)
             || self.registry.has_sweeps()
             || self.registry.has_notices()
-            || self.store.due_in_ms(self.moment.now) == Some(0)
             || self.has_to_drain()
     }
 

@@ -104,6 +104,11 @@ impl<S> Connections<S> {
         frame.len() > SMALL_BYTES && !self.has_room_in(Pool::Frames, 0)
     }
 
+    /// Whether a connection waits for room, or has waited.
+    pub(in crate::server) fn waits_for_room(&self) -> bool {
+        POOLS.into_iter().any(|pool| self.unsent.waiting(pool) > 0)
+    }
+
     /// Lets as many go on as there is room for, whatever each of them adds.
     pub(in crate::server) fn offer_room(&mut self, promised_bytes: usize, limits: &Limits) {
         for pool in POOLS {

@@ -33,21 +33,17 @@ impl<S> Connections<S> {
     }
 
     pub(super) fn set_reading(&mut self, index: u32, reading: ReadState) {
-        self.count_let_go(index, |connection| connection.reading = reading);
-    }
-
-    /// Changes what a connection has yet to do before it may be dropped, and counts those that have nothing to do.
-    fn count_let_go<R>(&mut self, index: u32, change: impl FnOnce(&mut Connection<S>) -> R) -> R {
         let connection = &mut self.slab[index as usize];
-        let was_let_go = connection.is_let_go();
-        let result = change(connection);
-        let is_let_go = connection.is_let_go();
-        self.let_go = self.let_go + usize::from(is_let_go) - usize::from(was_let_go);
-        result
+        self.let_go -= usize::from(connection.is_let_go());
+        connection.reading = reading;
+        self.let_go += usize::from(connection.is_let_go());
     }
 
     fn set_phase(&mut self, index: u32, phase: Phase) {
-        let old = self.count_let_go(index, |connection| std::mem::replace(&mut connection.phase, phase));
+        let connection = &mut self.slab[index as usize];
+        self.let_go -= usize::from(connection.is_let_go());
+        let old = std::mem::replace(&mut connection.phase, phase);
+        self.let_go += usize::from(connection.is_let_go());
         self.echoes += usize::from(phase == Phase::Open(Endpoint::Echo));
         self.echoes -= usize::from(old == Phase::Open(Endpoint::Echo));
         if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
