@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
+use rusqlite::Connection;
 use rustix::process::Signal;
 
 use crate::process::Process;
@@ -76,4 +77,29 @@ fn the_name_of_a_term_is_on_the_disk_before_anyone_can_be_told() {
     let last =
         |call: &str| before.iter().rposition(|line| line.contains(call) && line.contains("polecat.db-wal>"));
     assert!(last("pwrite64(").is_some() && last("sync(") > last("pwrite64("), "{before:#?}");
+}
+
+/// PROTOCOL 15.6: on a slow disk each record that is checked takes milliseconds, and nobody waits for many of them.
+#[test]
+fn a_large_database_on_a_slow_disk_is_checked_few_records_at_a_time() {
+    if !tool::are_there(&[Path::new("strace")]) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let database = home.path().join("polecat.db");
+    Process::serve(&database, &[]).kill();
+    let large = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 500)
+        INSERT INTO messages (channel_id, author, content, timestamp) SELECT 'room', 'a', zeroblob(140000), '' FROM number";
+    Connection::open(&database).expect("a database").execute_batch(large).expect("it is stored");
+    let strace = ["strace", "-D", "-f", "-y", "-qq", "-e", "trace=pread64,epoll_wait"];
+    let slow = ["-e", "inject=pread64:delay_exit=5000"];
+    let mut server = Process::serve_by(&[&strace[..], &slow].concat(), "127.0.0.1:0", &database, &[]);
+    server.next_logged("the database was checked: every record can be found");
+    server.signal(Signal::TERM);
+    let calls = server.wait().stderr;
+    let is_poll = |line: &String| line.contains("epoll_wait(");
+    let turns = calls.split(is_poll).skip(1);
+    let most = turns.map(|calls| calls.iter().filter(|line| line.contains("pread64(")).count()).max();
+    let most = most.expect("there are turns");
+    assert!(most < 32, "it reads {most} times in a turn");
 }

@@ -6,6 +6,7 @@
 //! microseconds once it has been read from the disk.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -21,6 +22,8 @@ pub(super) const CHECK_BYTES_MAX: i64 = 64 << 20;
 pub(super) const QUIET_STEP_ROWS: usize = 256;
 /// The same while something is stored, which waits meanwhile.
 pub(super) const BUSY_STEP_ROWS: usize = 16;
+/// A step ends after this time, since a row takes milliseconds on a slow disk.
+const STEP_TIME_MAX: Duration = Duration::from_millis(5);
 /// Milliseconds between two steps.
 const PAUSE_MS: u64 = 10;
 
@@ -161,10 +164,12 @@ struct Step {
 
 impl Table {
     fn step(&mut self, connection: &Connection, rows_max: usize) -> rusqlite::Result<Step> {
+        let begun = Instant::now();
         let mut statement = connection.prepare_cached(self.sql)?;
         let mut rows = statement.query((self.from, self.to))?;
-        let mut misled = Vec::new();
-        for _ in 0..rows_max {
+        let (mut count, mut misled) = (0, Vec::new());
+        while count < rows_max && (count == 0 || begun.elapsed() < STEP_TIME_MAX) {
+            count += 1;
             let Some(row) = rows.next()? else { return Ok(Step { is_last: true, misled }) };
             self.from = row.get(0)?;
             if !row.get::<_, bool>(1)? {
