@@ -100,6 +100,14 @@ impl DatabaseFile {
     }
 }
 
+impl Drop for DatabaseFile {
+    /// Gives up the lock by itself: a child that is just being started has the file open, too.
+    fn drop(&mut self) {
+        // If that fails, the file is closed all the same.
+        let _ = self.file.unlock();
+    }
+}
+
 /// Whether another polecat is using the file. This process must not have it open.
 pub(crate) fn is_taken(name: &Path) -> bool {
     let Ok(Some(path)) = locate(name) else { return false };
@@ -175,9 +183,22 @@ fn is_locked(locked: Result<(), TryLockError>) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_free_once_it_is_closed_though_a_child_still_has_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("polecat.db");
+        let file = DatabaseFile::lock(&path).unwrap();
+        // As a child that was forked, and has not executed its program yet.
+        let _inherited = file.file.try_clone().unwrap();
+        assert!(DatabaseFile::lock(&path).is_err());
+        drop(file);
+        assert!(DatabaseFile::lock(&path).is_ok());
+    }
 
     #[test]
     fn a_lock_that_cannot_be_taken_is_a_refusal_unless_there_are_none() {
