@@ -11,6 +11,8 @@ mod bites;
 mod faults;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/owners.rs"]
+mod owners;
 #[path = "tidy/phrases.rs"]
 mod phrases;
 #[path = "tidy/source.rs"]
@@ -151,6 +153,15 @@ fn the_top_of_the_repository_is_complete() {
 fn sections_that_tests_cite_exist() {
     let headings = |file: &str| fs::read_to_string(root().join(file)).unwrap_or_default();
     assert_none(sources(&["tests"]).iter().flat_map(|source| citations(source, headings)));
+}
+
+#[test]
+fn owners_keep_their_fields_and_the_server_its_methods() {
+    let sources = sources(&["src"]);
+    let of_server = |source: &Source| owners::server_methods(source, &owners::SERVER);
+    assert_none(sources.iter().flat_map(owners::visible_fields));
+    assert_none(sources.iter().flat_map(of_server));
+    assert_none(sources.iter().flat_map(owners::replaced_names));
 }
 
 #[test]

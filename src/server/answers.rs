@@ -70,7 +70,7 @@ impl<S: Socket> Server<S> {
         self.metrics.committed += 1;
         let scratch = &mut self.scratch;
         let hits = &mut self.metrics.limits;
-        self.registry.publish(&record.stream(), id, self.moment.stamp, hits, || encode(id, record, scratch));
+        self.hub.publish(&record.stream(), id, self.time.stamp, hits, || encode(id, record, scratch));
         if let Some(ticket) = ticket {
             self.answer_stored(ticket, id, record, false);
         }
@@ -107,7 +107,7 @@ impl<S: Socket> Server<S> {
 
     /// Sends a client of `polecat.v1` a message of its own.
     fn tell(&mut self, id: Id, write: impl FnOnce(Place<'_>, &mut Vec<u8>)) {
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         let Some(place) = self.connections.find(id).and_then(|connection| connection.place(&timestamp))
         else {
             return;

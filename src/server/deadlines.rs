@@ -36,13 +36,13 @@ impl<S: Socket> Server<S> {
             }
         }
         self.expire_holders(&mut budget);
-        self.registry.release_idle(self.moment.stamp, self.config.budgets.deadlines);
+        self.hub.release_idle(self.time.stamp, self.config.budgets.deadlines);
     }
 
     /// Milliseconds until something of the server itself falls due.
     pub(super) fn next_deadline_ms(&mut self) -> Option<u64> {
         let connections = self.connections.next_deadline_ms(&self.config.timeouts);
-        let idle = self.registry.idle_due_in(self.moment.stamp);
+        let idle = self.hub.idle_due_in(self.time.stamp);
         let server = [connections, idle, self.drain_due_in_ms(), self.holders_due_in_ms()];
         server.into_iter().flatten().min().map(u64::from)
     }
@@ -89,7 +89,7 @@ impl<S: Socket> Server<S> {
     /// whether it does, too; if it was asked at the heartbeat before, at `since`, and has said
     /// nothing yet, it is given up.
     fn send_heartbeat(&mut self, index: u32, since: Stamp) {
-        let now = self.moment.stamp;
+        let now = self.time.stamp;
         self.connections.restart_deadline(index);
         // One that we have yet to read cannot be said to be silent, nor to have been asked.
         if self.connections.at(index).is_unread() {
@@ -122,7 +122,7 @@ impl<S: Socket> Server<S> {
         self.note_caught_up(index);
         let connection = self.connections.at(index);
         let is_told = !matches!(connection.phase(), Phase::Open(Endpoint::Channel(Level::Base)));
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         if let Some(place) = connection.place(&timestamp).filter(|_| is_told) {
             self.write_text(index, |out| place.write_heartbeat(out));
         } else if !asks {

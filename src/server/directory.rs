@@ -47,7 +47,7 @@ impl<S: Socket> Server<S> {
         let mut body = b"{\"channels\":[".to_vec();
         let mut last = None;
         let mut stored = stored.iter().peekable();
-        let mut joined = self.registry.names_after(range.after.as_deref()).peekable();
+        let mut joined = self.hub.names_after(range.after.as_deref()).peekable();
         let mut left = range.limit;
         let bytes_max = self.page_bytes_max();
         while left > 0 && body.len() < bytes_max {
@@ -85,7 +85,7 @@ impl<S: Socket> Server<S> {
     fn listed_channel<'a>(&self, name: &'a str, detail: Option<&ChannelDetail>) -> ListedChannel<'a> {
         ListedChannel {
             channel_id: name,
-            subscribers: self.registry.members_of(name),
+            subscribers: self.hub.members_of(name),
             newest: numbered(Sequence::Messages, detail.map_or(0, |detail| detail.newest)),
             kept: detail.map_or(0, |detail| detail.kept),
         }

@@ -23,7 +23,7 @@ impl<S: Socket> Server<S> {
         let open = u32::try_from(self.connections.counts().open).unwrap_or(u32::MAX);
         let spread_ms = open.min(self.config.timeouts.drain_ms / 2);
         self.lifecycle = Lifecycle::Draining(Drain {
-            since: self.moment.stamp,
+            since: self.time.stamp,
             http_next: 0,
             spread_ms,
             crowd: open,
@@ -43,7 +43,7 @@ impl<S: Socket> Server<S> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let Lifecycle::Draining(drain) = self.lifecycle else { return false };
-        if drain.elapsed_ms(self.moment.stamp) >= self.config.timeouts.drain_ms {
+        if drain.elapsed_ms(self.time.stamp) >= self.config.timeouts.drain_ms {
             return true;
         }
         let counts = self.connections.counts();
@@ -64,7 +64,7 @@ impl<S: Socket> Server<S> {
             self.let_go(drain.http_next);
             drain.http_next += 1;
         }
-        let due = drain.due(self.moment.stamp);
+        let due = drain.due(self.time.stamp);
         for _ in 0..self.config.budgets.deadlines {
             if drain.next >= capacity || drain.closed >= due {
                 break;
@@ -87,13 +87,13 @@ impl<S: Socket> Server<S> {
         drain.http_next < capacity
             || (self.connections.counts().open > 0
                 && drain.next < capacity
-                && drain.closed < drain.due(self.moment.stamp))
+                && drain.closed < drain.due(self.time.stamp))
     }
 
     /// Milliseconds until a shutdown has something to do, or is over.
     pub(super) fn drain_due_in_ms(&self) -> Option<u32> {
         let Lifecycle::Draining(drain) = self.lifecycle else { return None };
-        let (now, capacity) = (self.moment.stamp, self.capacity());
+        let (now, capacity) = (self.time.stamp, self.capacity());
         let is_closing = self.connections.counts().open > 0 && drain.next < capacity;
         let next = is_closing.then(|| drain.due_in_ms(now));
         let end = self.config.timeouts.drain_ms.saturating_sub(drain.elapsed_ms(now));
@@ -124,9 +124,9 @@ impl<S: Socket> Server<S> {
     /// Asks a client of `polecat.v1` to come again when all are gone and the next server is there, at a time of
     /// its own within as long again as it took them to go.
     fn say_reconnect(&mut self, index: u32, drain: &Drain) {
-        let left_ms = drain.spread_ms.saturating_sub(drain.elapsed_ms(self.moment.stamp));
+        let left_ms = drain.spread_ms.saturating_sub(drain.elapsed_ms(self.time.stamp));
         let after_ms = left_ms + RECONNECT_MS_MIN + self.random.u32(0..=drain.spread_ms);
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         if let Some(place) = self.connections.at(index).place(&timestamp) {
             self.write_text(index, |out| place.write_reconnect(after_ms, out));
             self.connections.push_output(index);

@@ -64,7 +64,7 @@ impl<S: Socket> Server<S> {
                 (
                     "polecat_channels",
                     "Channels with subscribers, including the event stream",
-                    self.registry.len() as u64,
+                    self.hub.len() as u64,
                 ),
                 (
                     "polecat_lagging_subscribers",
@@ -74,7 +74,7 @@ impl<S: Socket> Server<S> {
                 (
                     "polecat_log_bytes",
                     "Bytes of the newest messages, which are kept in memory",
-                    self.registry.logs_bytes() as u64,
+                    self.hub.logs_bytes() as u64,
                 ),
                 (
                     "polecat_inbox_bytes",

@@ -17,7 +17,7 @@ impl<S: Socket> Server<S> {
     /// than a turn may write, each of the three gets its share.
     pub(super) fn flush_all(&mut self) {
         let budget = self.write_bytes_left;
-        let reserved = match (self.store.has_pages(), self.registry.has_sweeps()) {
+        let reserved = match (self.store.has_pages(), self.hub.has_sweeps()) {
             (false, false) => 0,
             _ => budget / 2,
         };
@@ -27,7 +27,7 @@ impl<S: Socket> Server<S> {
         {
             self.flush(index);
         }
-        self.send_pages(if self.registry.has_sweeps() { budget / 4 } else { 0 });
+        self.send_pages(if self.hub.has_sweeps() { budget / 4 } else { 0 });
         self.sweep();
         self.shed_holders();
     }
@@ -40,7 +40,7 @@ impl<S: Socket> Server<S> {
             let mut slice = self.config.budgets.sweep_members_per_channel.min(members_left);
             let mut is_finished = false;
             while slice > 0 && self.write_bytes_left > 0 {
-                match self.registry.sweep_next() {
+                match self.hub.sweep_next() {
                     Some(Step::Member(index)) => {
                         slice -= 1;
                         members_left -= 1;
@@ -61,7 +61,7 @@ impl<S: Socket> Server<S> {
             }
             // Whichever budget has ended it: the next turn begins with another channel.
             if !is_finished {
-                self.registry.sweep_later();
+                self.hub.sweep_later();
             }
         }
     }
@@ -71,7 +71,7 @@ impl<S: Socket> Server<S> {
     pub(super) fn skip_lull(&mut self, index: u32) {
         let connection = self.connections.at(index);
         let Some(channel) = connection.channel() else { return };
-        let reach = self.registry.reach(channel, connection.cursor());
+        let reach = self.hub.reach(channel, connection.cursor());
         self.connections.set_cursor(index, reach);
     }
 
@@ -148,7 +148,7 @@ impl<S: Socket> Server<S> {
         let connection = self.connections.at(index);
         let encoding = connection.encoding();
         let Some(channel) = connection.channel().filter(|_| encoding != Encoding::Plain) else { return };
-        let stream = self.registry.stream(channel);
+        let stream = self.hub.stream(channel);
         let (encoders, over) = (&mut self.encoders, self.config.compression.over);
         let coded = &mut self.metrics.coded;
         let mut make = |id, plain: &_| Some(encoders.encode(encoding, stream, id, plain, over, coded));
@@ -208,11 +208,11 @@ impl<S: Socket> Server<S> {
         if encoding != Encoding::Plain {
             self.encode_next(channel, cursor, encoding, budget);
         }
-        match self.registry.after(channel, cursor) {
+        match self.hub.after(channel, cursor) {
             Run::End => Sent::Nothing,
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
-                let serial = self.registry.serial(channel);
+                let serial = self.hub.serial(channel);
                 let batch = Some((&mut self.batch, serial));
                 let Written { sent, delivered } =
                     self.connections.write_entries(index, entries, budget, batch);
@@ -227,7 +227,7 @@ impl<S: Socket> Server<S> {
     fn encode_next(&mut self, channel: u32, cursor: u64, encoding: Encoding, budget: usize) {
         let (encoders, over) = (&mut self.encoders, self.config.compression.over);
         let coded = &mut self.metrics.coded;
-        self.registry.encode(
+        self.hub.encode(
             channel,
             cursor,
             encoding,

@@ -19,7 +19,7 @@ impl<S: Socket> Server<S> {
         self.connections.await_history(index);
         let connection = self.connections.at(index);
         let (id, after) = (connection.id(index), connection.cursor());
-        let serial = self.registry.serial(channel);
+        let serial = self.hub.serial(channel);
         self.store.ask_for_page(serial, after, id);
     }
 
@@ -32,9 +32,9 @@ impl<S: Socket> Server<S> {
             page_bytes: budgets.page_bytes,
             count_records: budgets.count_records,
         };
-        let (connections, registry) = (&self.connections, &self.registry);
+        let (connections, hub) = (&self.connections, &self.hub);
         self.metrics.pages += self.store.ask_for_history(budgets.flushes, bounds, |id, after| {
-            Some(registry.stream(waiting(connections, id, after)?.channel()?).clone())
+            Some(hub.stream(waiting(connections, id, after)?.channel()?).clone())
         });
     }
 

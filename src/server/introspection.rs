@@ -184,7 +184,7 @@ impl<S: Socket> Server<S> {
         let (turn_us_max, lag_us_max) = self.timings.recent_max(now_ms);
         let report = Health {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_ms: self.moment.now.monotonic_ms.saturating_sub(self.started_ms),
+            uptime_ms: self.time.now.monotonic_ms.saturating_sub(self.started_ms),
             engine: EngineState {
                 kind: self.store.kind(),
                 epoch: self.store.terms().epoch(),
@@ -197,7 +197,7 @@ impl<S: Socket> Server<S> {
             descriptors: process.descriptors.map(|used| Descriptors { used, max: process.descriptors_max }),
             memory: Memory {
                 resident_bytes: process.resident_bytes,
-                logs_bytes: self.registry.logs_bytes(),
+                logs_bytes: self.hub.logs_bytes(),
                 inboxes_bytes: self.connections.inboxes_bytes(),
                 outboxes_bytes: self.connections.outboxes_bytes(),
             },
@@ -223,7 +223,7 @@ impl<S: Socket> Server<S> {
     /// Counts by what is known of all of them, without looking at any.
     pub(super) fn count_connections(&self) -> Connections {
         let Counts { http, open, echo, closing, lagging, .. } = self.connections.counts();
-        let events = self.registry.event_members();
+        let events = self.hub.event_members();
         let max = self.config.limits.connections_max;
         Connections {
             open: http + open + closing,
@@ -278,10 +278,10 @@ impl<S: Socket> Server<S> {
             id: index,
             address: connection.peer().map(|address| address.to_string()),
             kind: kind.name(),
-            channel: connection.channel().and_then(|channel| self.registry.name(channel)).map(|name| &**name),
+            channel: connection.channel().and_then(|channel| self.hub.name(channel)).map(|name| &**name),
             protocol: subscription.map(|level| if level == Level::Base { "base" } else { SUBPROTOCOL }),
             age_ms: self.connections.age_ms(index, self.clock.ms()),
-            heard_ms: self.moment.stamp.since(connection.heard()),
+            heard_ms: self.time.stamp.since(connection.heard()),
             lag: self.lag(connection),
             outbox_bytes: connection.unsent_bytes(),
         }
@@ -291,10 +291,10 @@ impl<S: Socket> Server<S> {
     /// channels count, too, but not where none of its own is missing.
     fn lag(&self, connection: &Connection<S>) -> u64 {
         let (Some(channel), cursor) = (connection.channel(), connection.cursor()) else { return 0 };
-        if matches!(self.registry.after(channel, cursor), Run::End) {
+        if matches!(self.hub.after(channel, cursor), Run::End) {
             return 0;
         }
-        self.registry.newest_for(channel).saturating_sub(cursor)
+        self.hub.newest_for(channel).saturating_sub(cursor)
     }
 
     /// Writes the connections that were ended last, up to about so many bytes.

@@ -37,15 +37,15 @@ impl<S: Socket> Server<S> {
     #[must_use]
     pub fn holdings(&self) -> Holdings {
         let mut held = Holdings {
-            logs_bytes: self.registry.logs_bytes(),
+            logs_bytes: self.hub.logs_bytes(),
             inboxes_bytes: self.connections.inboxes_bytes(),
             outboxes_bytes: self.connections.outboxes_bytes(),
             unsent_bytes: self.connections.unsent_bytes(),
             engine_backlog_bytes: self.store.backlog_bytes(),
             ..Holdings::default()
         };
-        held.channels = self.registry.count_named();
-        (held.log_frames_max, held.log_bytes_max) = self.registry.largest_logs();
+        held.channels = self.hub.count_named();
+        (held.log_frames_max, held.log_bytes_max) = self.hub.largest_logs();
         (held.inboxes, held.outboxes) = self.connections.holding();
         let unsent = self.connections.iter().map(|(_, connection)| connection.unsent_bytes());
         held.outbox_bytes_max = unsent.max().unwrap_or_default();
@@ -58,14 +58,14 @@ impl<S: Socket> Server<S> {
     ///
     /// Where something does not hold.
     pub fn check_invariants(&self) {
-        self.registry.check_invariants();
+        self.hub.check_invariants();
         self.connections.check_invariants();
         assert!(self.scratch.is_empty(), "the scratch is empty");
         expect_once(self.lists_due.iter(), "a list is due once");
         self.connections.iter().for_each(|(index, connection)| self.check_connection(index, connection));
         let members =
             self.connections.iter().filter(|(_, connection)| connection.channel().is_some()).count();
-        let listed = self.registry.count_members();
+        let listed = self.hub.count_members();
         assert_eq!(members, listed, "members and connections agree");
         self.store.check_invariants();
         let asked = self.store.count_pending(|pending| matches!(pending, Pending::List { .. }));
@@ -80,8 +80,8 @@ impl<S: Socket> Server<S> {
     /// Where something is left.
     pub fn check_quiet(&self) {
         self.connections.check_quiet();
-        assert!(self.registry.is_empty(), "no channel is left");
-        assert_eq!(self.registry.logs_bytes(), 0, "no frame is left");
+        assert!(self.hub.is_empty(), "no channel is left");
+        assert_eq!(self.hub.logs_bytes(), 0, "no frame is left");
         self.store.check_quiet();
         assert!(self.lists.is_empty() && self.lists_due.is_empty(), "no list is being sent");
         assert!(self.inspections.is_empty(), "nobody is asking");
@@ -90,9 +90,9 @@ impl<S: Socket> Server<S> {
 
     fn check_connection(&self, index: u32, connection: &Connection<S>) {
         if let Some(channel) = connection.channel() {
-            let member = self.registry.member(channel, connection.slot());
+            let member = self.hub.member(channel, connection.slot());
             assert_eq!(member, Some(index), "a member knows its place");
-            assert!(connection.cursor() <= self.registry.newest_for(channel), "no cursor is ahead");
+            assert!(connection.cursor() <= self.hub.newest_for(channel), "no cursor is ahead");
         }
         if connection.write_state() == WriteState::AwaitingHistory {
             assert!(

@@ -238,7 +238,7 @@ impl<S: Socket> Server<S> {
             extra: &fields,
             keep_alive: list.response.keep_alive,
         }
-        .write(self.moment.http_date(), 0, self.connections.output(index));
+        .write(self.time.http_date(), 0, self.connections.output(index));
         self.connections.push_output(index);
     }
 

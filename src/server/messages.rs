@@ -127,16 +127,16 @@ impl<S: Socket> Server<S> {
 
     fn publish(&mut self, index: u32, draft: Draft, key: Option<Rc<str>>, pending: Option<Pending>) {
         let Some(channel) = self.connections.at(index).channel() else { return };
-        if let Stream::Channel(name) = self.registry.stream(channel) {
+        if let Stream::Channel(name) = self.hub.stream(channel) {
             let name = name.clone();
-            let message = draft.into_message(name, self.moment.timestamp());
+            let message = draft.into_message(name, self.time.timestamp());
             self.store.append(Record::Message(message), key, pending);
         }
     }
 
     fn reply_error(&mut self, index: u32, code: ErrorCode, message: &str, id: Option<&ClientId>) {
         self.metrics.rubbish += 1;
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         if let Some(place) = self.connections.at(index).place(&timestamp) {
             self.write_text(index, |out| place.write_error(code, message, id, out));
         }

@@ -7,7 +7,7 @@ pub mod connections;
 pub mod host;
 pub mod metrics;
 mod drain;
-mod moment;
+mod turn_time;
 mod encoders;
 mod http;
 mod store;

@@ -107,10 +107,10 @@ impl<S: Socket> Server<S> {
             &mut Context {
                 config: &self.config,
                 response: &response,
-                hub: &self.registry,
+                hub: &self.hub,
                 health: self.store.health(),
                 is_draining,
-                time: &mut self.moment,
+                time: &mut self.time,
                 may_send: &mut || connections.may_send(index, limits),
             },
         );
@@ -242,7 +242,7 @@ impl<S: Socket> Server<S> {
     ) {
         if self.connections.at(index).awaits_response() {
             let deferred = self.connections.deferred(index);
-            write_response(response, status, body, extra, self.moment.http_date(), deferred);
+            write_response(response, status, body, extra, self.time.http_date(), deferred);
             self.connections.await_response(index);
         } else {
             self.write_response(index, response, status, body, extra);
@@ -290,7 +290,7 @@ impl<S: Socket> Server<S> {
         extra: &[(&str, &str)],
     ) {
         let output = self.connections.output(index);
-        write_response(response, status, body, extra, self.moment.http_date(), output);
+        write_response(response, status, body, extra, self.time.http_date(), output);
     }
 
     /// Brings the phase of an HTTP connection in line with what it is doing.

@@ -21,9 +21,9 @@ use super::host::{Host, LoopTiming, LoopTimings};
 use super::http::inspections::Inspections;
 use super::http::list::List;
 use super::metrics::Metrics;
-use super::moment::Moment;
 use super::socket::{Readiness, Socket};
 use super::store::Store;
+use super::turn_time::TurnTime;
 
 /// Bytes read from a socket at once, into the one buffer that all share.
 pub(super) const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -33,9 +33,9 @@ pub struct Server<S> {
     pub(super) config: Config,
     pub(super) store: Store,
     pub(super) connections: Connections<S>,
-    pub(super) registry: Registry,
+    pub(super) hub: Registry,
     pub(super) clock: AttendedClock,
-    pub(super) moment: Moment,
+    pub(super) time: TurnTime,
     pub(super) read_buffer: Vec<u8>,
     /// A record as text, before it is a frame.
     pub(super) scratch: Vec<u8>,
@@ -77,7 +77,7 @@ impl<S: Socket> Server<S> {
     /// A server without connections. `seed` is what the UUIDs that it makes up
     /// depend on; it should be random.
     pub fn new(config: Config, engine: Box<dyn Engine>, seed: u64, now: Now) -> Self {
-        let registry =
+        let hub =
             Registry::new(&config.limits, &config.timeouts, engine.newest_message(), engine.newest_event());
         let backlog_bytes_max = config.limits.engine_backlog_bytes_max;
         let connections = Connections::new(&config.limits);
@@ -85,9 +85,9 @@ impl<S: Socket> Server<S> {
             config,
             store: Store::new(engine, backlog_bytes_max),
             connections,
-            registry,
+            hub,
             clock: AttendedClock::new(now),
-            moment: Moment::new(now),
+            time: TurnTime::new(now),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             scratch: Vec::new(),
             lists: Map::default(),
@@ -119,8 +119,8 @@ impl<S: Socket> Server<S> {
     /// everything else that belongs to a turn.
     pub fn wake(&mut self, now: Now) {
         self.metrics.stalled_ms += self.clock.advance(now);
-        self.moment.advance(now, self.clock.stamp());
-        self.connections.begin_turn(self.moment.stamp);
+        self.time.advance(now, self.clock.stamp());
+        self.connections.begin_turn(self.time.stamp);
     }
 
     /// Tells when the poll begins: what a turn takes is no part of the sleep. A shell whose turns take no time need not.
@@ -209,7 +209,7 @@ impl<S: Socket> Server<S> {
     pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
         let connection = self.connections.at(index);
         if matches!(connection.phase(), Phase::Open(_)) || connection.is_http() {
-            let channel = connection.channel().and_then(|channel| self.registry.name(channel)).cloned();
+            let channel = connection.channel().and_then(|channel| self.hub.name(channel)).cloned();
             self.connections.note_close(index, reason, channel, self.clock.ms());
             self.metrics.count_close(reason);
             log::debug!("connection {index} closed: {reason:?}");
@@ -243,7 +243,7 @@ impl<S: Socket> Server<S> {
     /// Takes a connection out of its channel.
     pub(super) fn unsubscribe(&mut self, index: u32) {
         let Some((channel, slot)) = self.connections.unsubscribe(index) else { return };
-        for moved in self.registry.leave(channel, slot).into_iter().flatten() {
+        for moved in self.hub.leave(channel, slot).into_iter().flatten() {
             self.connections.set_slot(moved.connection, moved.slot);
         }
     }

@@ -43,11 +43,11 @@ impl<S: Socket> Server<S> {
         self.expire();
         self.reap();
         self.offer_room();
-        self.store.maintain(self.moment.now);
+        self.store.maintain(self.time.now);
     }
 
     fn settle(&mut self) {
-        let mut answers = self.store.settle(self.moment.now, self.config.budgets.engine_reads);
+        let mut answers = self.store.settle(self.time.now, self.config.budgets.engine_reads);
         if !answers.is_empty() {
             answers.drain(..).for_each(|answer| self.apply(answer));
         }
@@ -68,17 +68,17 @@ impl<S: Socket> Server<S> {
             Some(Health::Sound) => log::info!("the store works again"),
             Some(Health::Degraded(reason)) => log::error!("nothing can be stored now: {reason}"),
         }
-        self.registry.notify_events();
+        self.hub.notify_events();
     }
 
     fn notify(&mut self) {
-        if !self.registry.has_notices() {
+        if !self.hub.has_notices() {
             return;
         }
         let payload = health_payload(self.store.health_told());
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         for _ in 0..self.config.budgets.sweep_members {
-            let Some(index) = self.registry.next_notice() else { return };
+            let Some(index) = self.hub.next_notice() else { return };
             let place = (Sequence::Events, self.connections.at(index).cursor());
             self.write_text(index, |out| {
                 write_envelope("health_status", &payload, None, &timestamp, place, out);
@@ -90,7 +90,7 @@ impl<S: Socket> Server<S> {
     /// How long the next poll may sleep, in milliseconds; `None` is until
     /// something happens. Comes last in a turn.
     pub fn poll_timeout_ms(&mut self) -> Option<u64> {
-        let engine = self.store.due_in_ms(self.moment.now);
+        let engine = self.store.due_in_ms(self.time.now);
         let has_work = engine == Some(0) || self.has_work();
         let server = if has_work { Some(0) } else { self.next_deadline_ms() };
         let timeout = [server, engine].into_iter().flatten().min();
@@ -104,8 +104,8 @@ impl<S: Socket> Server<S> {
             || self.has_to_inspect()
             || self.has_lists_to_ask_for()
             || self.store.has_history_due(self.config.budgets.engine_reads)
-            || self.registry.has_sweeps()
-            || self.registry.has_notices()
+            || self.hub.has_sweeps()
+            || self.hub.has_notices()
             || self.has_to_drain()
     }
 

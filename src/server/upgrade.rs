@@ -30,7 +30,7 @@ impl<S: Socket> Server<S> {
         let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
         let protocol = is_v1.then_some(SUBPROTOCOL);
         let deflate = if self.config.compression.over > 0 { upgrade.deflate() } else { None };
-        let (date, output) = (self.moment.http_date(), self.connections.output(index));
+        let (date, output) = (self.time.http_date(), self.connections.output(index));
         upgrade.write_switching(&headers[..1], protocol, deflate.as_ref(), date, output);
         let encoding = Encoding::of_websocket(deflate.map(|deflate| deflate.window()));
         self.metrics.upgrades += 1;
@@ -56,7 +56,7 @@ impl<S: Socket> Server<S> {
         let Some((sequence, level)) = endpoint.subscription() else { return };
         let kept = self.kept(stream);
         let start = Start::of(request, sequence, kept, self.store.terms());
-        let place = self.registry.join(stream, index);
+        let place = self.hub.join(stream, index);
         let cursor = match start {
             Start::Live => kept.newest,
             Start::After(id) => id,
@@ -76,14 +76,14 @@ impl<S: Socket> Server<S> {
     /// The ids of `stream` that can be replayed.
     fn kept(&self, stream: &Stream) -> Kept {
         let oldest = self.store.oldest(stream);
-        let newest = self.registry.newest(stream);
+        let newest = self.hub.newest(stream);
         // The engine may be ahead of what it has told.
         Kept { oldest: oldest.min(newest + 1), newest }
     }
 
     /// Says `hello` to a client of `polecat.v1`, and what becomes of its wish to resume.
     fn send_hello(&mut self, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         let Some(place) = self.connections.at(index).place(&timestamp) else { return };
         let hello = Hello {
             epoch: self.store.terms().epoch(),
@@ -124,9 +124,9 @@ impl<S: Socket> Server<S> {
         let cursor = connection.cursor();
         if let Some(channel) = connection.channel()
             && connection.write_state() == WriteState::Ready
-            && matches!(self.registry.after(channel, cursor), Run::End)
+            && matches!(self.hub.after(channel, cursor), Run::End)
         {
-            let newest = self.registry.newest_for(channel);
+            let newest = self.hub.newest_for(channel);
             self.connections.set_cursor(index, cursor.max(newest));
         }
     }
@@ -138,12 +138,12 @@ impl<S: Socket> Server<S> {
         let Phase::Open(endpoint) = connection.phase() else { return };
         let Some(channel) = connection.channel() else { return };
         let cursor = connection.cursor();
-        let Kept { oldest, newest } = self.kept(self.registry.stream(channel));
+        let Kept { oldest, newest } = self.kept(self.hub.stream(channel));
         if cursor + 1 >= oldest {
             return;
         }
         self.connections.set_cursor(index, oldest - 1);
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         if let Some((sequence, Level::Replaying | Level::Live)) = endpoint.subscription()
             && let Some(place) = self.connections.at(index).place(&timestamp)
         {
@@ -158,7 +158,7 @@ impl<S: Socket> Server<S> {
 
     /// Tells a client of `polecat.v1` that what comes now is live.
     pub(super) fn go_live(&mut self, index: u32) {
-        let timestamp = self.moment.timestamp();
+        let timestamp = self.time.timestamp();
         if let Some(place) = self.connections.at(index).place(&timestamp) {
             self.connections.go_live(index);
             self.write_text(index, |out| place.write_live(out));

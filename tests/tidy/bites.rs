@@ -3,6 +3,7 @@
 
 use super::faults::stale;
 use super::floors::Floors;
+use super::owners::{replaced_names, server_methods, visible_fields};
 use super::phrases::{of_document, of_source};
 use super::source::Source;
 use super::{banned, citations, lengths, lists, packages, patience, runtimes, trees, untested, world};
@@ -357,4 +358,18 @@ fn phrases_of_comments_and_texts_are_found() {
     let fine = "/// A client `so many` times.\nfn let_go(so: u8) -> so {}\n/// so\nfn many() {}\n// It is no longer there.\n";
     assert_eq!(faults(fine), [0; 0]);
     assert_eq!(of_source(&at("src/server/x.rs", "// of late\n")), [""; 0], "still to be rewritten");
+}
+
+#[test]
+fn fields_methods_and_names_out_of_place_are_found() {
+    let fields = "struct Channel {\n    pub(super) a: u8,\n    b: u8,\n    pub c: u8,\n}\nstruct Other {\n    pub d: u8,\n}\n";
+    assert_eq!(lines(&visible_fields(&at("src/hub/x.rs", fields))), [4]);
+    assert_eq!(visible_fields(&at("src/load/x.rs", fields)), [""; 0]);
+    let methods = at("src/server/x.rs", "impl<S: Socket> Server<S> {\n}\n");
+    assert_eq!(server_methods(&methods, &["x.rs"]), [""; 0]);
+    assert_eq!(server_methods(&methods, &[]).len(), 1);
+    assert_eq!(server_methods(&at("src/server/x.rs", "fn f() {}\n"), &["x.rs"]).len(), 1);
+    let names = "fn f(one: &Exchange) {}\nfn g(all: &Exchanges) {}\n";
+    assert_eq!(lines(&replaced_names(&at("src/server/x.rs", names))), [1]);
+    assert_eq!(replaced_names(&at("src/hub/x.rs", names)), [""; 0]);
 }

@@ -4,7 +4,7 @@ use super::inspections::Inspection;
 use super::list::{NameSections, Records, What};
 use crate::base::config::Config;
 use crate::hub::registry::Registry;
-use crate::server::moment::Moment;
+use crate::server::turn_time::TurnTime;
 use crate::store::engine::{Health, Selection};
 use crate::wire::body::{ChannelRange, ConnectionRange, ListRange};
 use crate::wire::http::accept::accepts_gzip;
@@ -29,7 +29,7 @@ pub(in crate::server) struct Context<'a> {
     pub(in crate::server) hub: &'a Registry,
     pub(in crate::server) health: &'a Health,
     pub(in crate::server) is_draining: bool,
-    pub(in crate::server) time: &'a mut Moment,
+    pub(in crate::server) time: &'a mut TurnTime,
     /// Counts a message of this connection, and says whether it is within the limit of messages per second.
     pub(in crate::server) may_send: &'a mut dyn FnMut() -> bool,
 }

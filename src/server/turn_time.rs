@@ -8,7 +8,7 @@ use crate::wire::protocol::timestamp;
 
 /// The one reading of the clocks that a turn works with.
 #[derive(Debug)]
-pub(super) struct Moment {
+pub(super) struct TurnTime {
     pub(super) now: Now,
     pub(super) stamp: Stamp,
     timestamp: Option<Rc<str>>,
@@ -16,7 +16,7 @@ pub(super) struct Moment {
     http_date_second: i64,
 }
 
-impl Moment {
+impl TurnTime {
     pub(super) fn new(now: Now) -> Self {
         Self {
             now,
