@@ -1,5 +1,5 @@
-//! What the engine answers, and what that sets off: logs grow from here only,
-//! and nobody is told of a record before its answer.
+//! Answers of the engine, and everything that they set off: logs grow from here only, and no client is told of a
+//! record before its answer.
 
 use crate::base::frame::Frame;
 use crate::base::id::Id;
@@ -57,7 +57,7 @@ impl<S: Socket> Server<S> {
             // Nobody asks for a count.
             Answer::Failed { ticket, error } => {
                 self.metrics.reads_failed += 1;
-                // However many fail, a few lines say it.
+                // A few lines say it, however many fail.
                 if self.metrics.reads_failed.is_power_of_two() {
                     log::warn!("the store could not be read: {error}");
                 }
@@ -76,7 +76,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Tells whoever appended `record` that it is stored as `id`.
+    /// Tells the client that appended `record` that it is stored as `id`.
     fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, is_repeated: bool) {
         match self.take(ticket) {
             Some(Pending::Request { connection, response }) => {
@@ -159,8 +159,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A subscriber whose history cannot be read now resumes when it comes again;
-    /// going on without would leave a hole.
+    /// Ends a subscriber whose history cannot be read now: it resumes when it reconnects. To go on without the history
+    /// would leave a gap.
     fn give_up_on(&mut self, id: Id) {
         if self.connections.end_history(id) {
             self.close(id.index, CloseCode::Again, "history cannot be read now", CloseReason::StoreFailed);

@@ -1,5 +1,5 @@
-//! The messages that members of a channel get next, put together once for all who get the same: for each
-//! of them, one buffer costs the kernel less than as many slices.
+//! The messages that members of a channel get next, put together once for all members that get the same. One buffer
+//! for each member costs the kernel less than as many slices.
 
 use crate::base::frame::Frame;
 use crate::hub::entry::Encoding;
@@ -28,7 +28,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// The bytes of `frames`, which are those of `range` as far as they are made already, how many
-    /// that is, and the id of the last of them. `None` where they are too long.
+    /// that is, and the id of the last of them. `None` if they are too long.
     pub(super) fn of<'a>(
         &mut self,
         range: Range,

@@ -1,5 +1,5 @@
-//! `GET /api/channels?detail=1`: what the engine keeps of channels, put together with who is
-//! on them. The engine reads its part in steps; ours is in the order of the names already.
+//! `GET /api/channels?detail=1`: what the engine keeps of channels, put together with
+//! their subscribers. The engine reads its part in steps; ours is in the order of the names already.
 
 use crate::base::id::Id;
 use crate::store::engine::{ChannelDetail, Query, Ticket};
@@ -36,7 +36,7 @@ impl<S: Socket> Server<S> {
         self.store.ask(query, Pending::Channels { connection, response, range });
     }
 
-    /// Puts what the engine keeps of channels together with who is on them.
+    /// Puts what the engine keeps of channels together with their subscribers.
     pub(super) fn apply_channel_details(&mut self, ticket: Ticket, stored: &[ChannelDetail], is_cut: bool) {
         let Some(Pending::Channels { connection, response, range }) = self.take(ticket) else { return };
         let body = self.channels_page(&range, stored, is_cut);
@@ -52,7 +52,7 @@ impl<S: Socket> Server<S> {
         let bytes_max = self.page_bytes_max();
         while left > 0 && body.len() < bytes_max {
             let takes_stored = match (stored.peek(), joined.peek()) {
-                // What comes behind the end of a list that was cut is in the next one.
+                // Names after the end of a list that was cut are in the next list.
                 (None, _) if is_cut => break,
                 (None, None) => break,
                 (None, Some(_)) => false,

@@ -1,4 +1,4 @@
-//! How far a shutdown is, and who is next.
+//! How far a shutdown is, and which connection is next.
 
 use crate::base::time::Stamp;
 
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!([0, 1, 9, 10, 50, 79].map(|ms| due(80, ms)), [1, 1, 1, 2, 6, 8]);
         assert_eq!([due(80, 80), due(2, 1), due(2, 2), due(0, 0)], [u32::MAX, 5, u32::MAX, u32::MAX]);
         assert_eq!([0, 1, 7, 9].map(|closed| drain(80, closed).due_in_ms(since)), [0, 10, 70, 80]);
-        // Whoever sleeps until then finds one due.
+        // After a sleep until then, one is due.
         for spread_ms in [1, 3, 7, 80, 999] {
             for closed in 0..10 {
                 let due_in_ms = u64::from(drain(spread_ms, closed).due_in_ms(since));

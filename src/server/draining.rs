@@ -9,7 +9,7 @@ use super::drain::Drain;
 use super::server::{Lifecycle, Server};
 use super::socket::Socket;
 
-/// Nobody is asked to come again sooner than this after the last one is closed: the next server has to start.
+/// No client is asked to reconnect sooner than this after the last one is closed: the next server has to start.
 const RECONNECT_MS_MIN: u32 = 500;
 
 impl<S: Socket> Server<S> {
@@ -18,8 +18,8 @@ impl<S: Socket> Server<S> {
         if self.lifecycle != Lifecycle::Running {
             return;
         }
-        // A thousand in a second are no stampede: a few are gone at once, whatever time there is. What is left of
-        // the time is for who has to answer.
+        // A thousand in a second are not a thundering herd, so a few are closed at once, however much time there is.
+        // The rest of the time is for peers that have to answer.
         let open = u32::try_from(self.connections.counts().open).unwrap_or(u32::MAX);
         let spread_ms = open.min(self.config.timeouts.drain_ms / 2);
         self.lifecycle = Lifecycle::Draining(Drain {
@@ -38,8 +38,8 @@ impl<S: Socket> Server<S> {
         self.lifecycle != Lifecycle::Running
     }
 
-    /// Whether a shutdown is through: nothing is left to be stored, nobody to be told
-    /// and nobody to be heard out, or the time for that is over.
+    /// Whether a shutdown is complete: nothing is left to be stored, and no peer to be told or to be heard out, or the
+    /// time for that is over.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let Lifecycle::Draining(drain) = self.lifecycle else { return false };
@@ -53,7 +53,7 @@ impl<S: Socket> Server<S> {
             && self.connections.are_let_go()
     }
 
-    /// Ends who is due, so many a turn.
+    /// Ends connections that are due, as many as the budget of a turn allows.
     pub(super) fn drain(&mut self) {
         let Lifecycle::Draining(mut drain) = self.lifecycle else { return };
         let capacity = self.capacity();
@@ -80,7 +80,7 @@ impl<S: Socket> Server<S> {
         u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX)
     }
 
-    /// Whether somebody is due now.
+    /// Whether a connection is due now.
     pub(super) fn has_to_drain(&self) -> bool {
         let Lifecycle::Draining(drain) = self.lifecycle else { return false };
         let capacity = self.capacity();
@@ -121,7 +121,7 @@ impl<S: Socket> Server<S> {
         true
     }
 
-    /// Asks a client of `polecat.v1` to come again when all are gone and the next server is there, at a time of
+    /// Asks a client of `polecat.v1` to reconnect when all are gone and the next server is there, at a time of
     /// its own within as long again as it took them to go.
     fn say_reconnect(&mut self, index: u32, drain: &Drain) {
         let left_ms = drain.spread_ms.saturating_sub(drain.elapsed_ms(self.time.stamp));

@@ -70,7 +70,7 @@ impl Encoders {
         compressed.map_or_else(|| plain.clone(), |payload| codec::compressed_frame(OpCode::Text, payload))
     }
 
-    /// The payload of a message for one connection alone, compressed; `None` where it stays as it is.
+    /// The payload of a message for one connection alone, compressed; `None` if it stays as it is.
     pub(super) fn encode_private(
         &mut self,
         encoding: Encoding,
@@ -94,7 +94,7 @@ impl Encoders {
         coded.gzip_out += (out.len() - before) as u64;
     }
 
-    /// Compresses what is longer than `over`; `None` where that would not make it shorter.
+    /// Compresses what is longer than `over`; `None` if that would not make it shorter.
     fn compress(
         &mut self,
         window: Window,

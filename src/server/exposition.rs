@@ -1,5 +1,5 @@
 //! `GET /metrics`: what is counted, in the Prometheus text format. The server keeps plain
-//! numbers; they get their names here, when somebody asks.
+//! numbers; they get their names here, on request.
 
 use std::fmt;
 

@@ -13,8 +13,8 @@ use super::socket::Socket;
 use super::store::Page;
 
 impl<S: Socket> Server<S> {
-    /// Sends what is private, what was missed, and what is new. Where there is more
-    /// than a turn may write, each of the three gets its share.
+    /// Sends private messages, messages that were missed, and new ones. If there is more than a turn may write, each of
+    /// the three gets its share.
     pub(super) fn flush_all(&mut self) {
         let budget = self.write_bytes_left;
         let reserved = match (self.store.has_pages(), self.hub.has_sweeps()) {
@@ -66,7 +66,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Moves the cursor of a member that cannot be sent anything now up to the message that comes next, if it has all
+    /// Moves the cursor of a member that cannot be sent anything now up to the next message, if it has all
     /// before that. A later sweep no longer knows that the channel has nothing in between.
     pub(super) fn skip_lull(&mut self, index: u32) {
         let connection = self.connections.at(index);
@@ -75,7 +75,7 @@ impl<S: Socket> Server<S> {
         self.connections.set_cursor(index, reach);
     }
 
-    /// Gives pages of history to those who asked for them, until `reserved` bytes
+    /// Gives pages of history to the subscribers that asked for them, until `reserved` bytes
     /// are left of what the turn may write.
     fn send_pages(&mut self, reserved: usize) {
         let mut budget = self.config.budgets.flushes;

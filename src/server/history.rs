@@ -1,6 +1,6 @@
 //! Questions about history: pages for cursors that have fallen off their log, and how much a subscriber has missed.
 //! The engine is asked as many as it answers in a turn, and the others wait here. So nothing is read or counted for
-//! those who have gone meanwhile.
+//! subscribers that have gone meanwhile.
 
 use crate::base::id::Id;
 
@@ -10,8 +10,7 @@ use super::socket::Socket;
 use super::store::Bounds;
 
 impl<S: Socket> Server<S> {
-    /// Has a page read of what comes after a cursor that is behind its log. All
-    /// cursors at one place share the answer.
+    /// Has the page after a cursor read that is behind its log. All cursors at one place share the answer.
     pub(super) fn ask_for_page(&mut self, index: u32) {
         let Some(channel) = self.connections.at(index).channel() else { return };
         self.skip_lull(index);
@@ -23,7 +22,7 @@ impl<S: Socket> Server<S> {
         self.store.ask_for_page(serial, after, id);
     }
 
-    /// Asks the engine what subscribers wait for that are still there.
+    /// Asks the engine for the history that subscribers wait for, if they are still there.
     pub(super) fn ask_for_history(&mut self) {
         let budgets = &self.config.budgets;
         let bounds = Bounds {
@@ -38,13 +37,13 @@ impl<S: Socket> Server<S> {
         });
     }
 
-    /// Whether any of `waiters` still waits for what comes after that id.
+    /// Whether any of `waiters` still waits for the messages after that id.
     pub(super) fn is_awaited(&self, waiters: &[Id], after: u64) -> bool {
         waiters.iter().any(|id| waiting(&self.connections, *id, after).is_some())
     }
 }
 
-/// The subscriber of that id, if it is there and waits for what comes after its cursor, which is `after`.
+/// The subscriber of that id, if it is there and waits for the messages after its cursor, which is `after`.
 fn waiting<S>(connections: &Connections<S>, id: Id, after: u64) -> Option<&Connection<S>> {
     connections.find(id).filter(|connection| {
         connection.channel().is_some()

@@ -38,7 +38,7 @@ impl Host for () {
 pub struct LoopTiming {
     /// Microseconds from the end of one poll to the beginning of the next.
     pub turn_us: u64,
-    /// How much later than asked for the poll has come back, in microseconds; `None` where
+    /// How much later than asked for the poll has come back, in microseconds; `None` if
     /// something has woken it before that.
     pub lag_us: Option<u64>,
     /// Whether it might have slept.

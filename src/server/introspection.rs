@@ -1,4 +1,4 @@
-//! What the server says of itself. One question is answered in a turn, so that many who ask at once hold nobody up.
+//! What the server says of itself. One question is answered in a turn, so that many at once delay nothing else.
 //! Without room for what is unsent, pages are so short that they need none, and all are sent the same metrics for a
 //! moment.
 
@@ -22,14 +22,14 @@ use super::server::Server;
 use super::socket::Socket;
 use super::store::Pending;
 
-/// Places of the slab that a list of connections looks at: where most are free, it is
-/// ended after so many, and the next goes on there.
+/// Places of the slab that a list of connections looks at. If most are free, the list ends after this many, and the
+/// next one goes on there.
 const PLACES_MAX: usize = 16 << 10;
 
 /// Bytes at which a page of connections or channels ends.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 
-/// How long the same metrics are told where there is no room for new ones.
+/// How long the same metrics are sent if there is no room for new ones.
 const METRICS_SHARED_MS: u64 = 1_000;
 
 /// Names and numbers, as an object.
@@ -66,7 +66,7 @@ struct EngineState<'a> {
     records_waiting: usize,
 }
 
-/// How many connections there are, by what they are.
+/// How many connections there are, by kind.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(super) struct Connections {
     pub(super) open: usize,
@@ -171,8 +171,8 @@ impl<S: Socket> Server<S> {
         self.answer_shared(connection, response, text, &extra);
     }
 
-    /// Bytes at which a page of connections or channels ends: where there is no room for more, it is what each
-    /// connection may have unsent in any case.
+    /// Bytes at which a page of connections or channels ends. If there is no room for more, it is as much
+    /// as each connection may have unsent in any case.
     pub(super) const fn page_bytes_max(&self) -> usize {
         if self.has_room() { PAGE_BYTES_MAX } else { OWN_BYTES / 2 }
     }
@@ -220,7 +220,7 @@ impl<S: Socket> Server<S> {
         (status, body)
     }
 
-    /// Counts by what is known of all of them, without looking at any.
+    /// Counts of connections from the totals that are kept, without looking at any connection.
     pub(super) fn count_connections(&self) -> Connections {
         let Counts { http, open, echo, closing, lagging, .. } = self.connections.counts();
         let events = self.hub.event_members();
@@ -237,7 +237,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A page of the slab. It is in the order of the places, which are given again.
+    /// A page of the slab. It is in the order of the places, which are used again.
     fn connections_page(&self, range: ConnectionRange) -> Vec<u8> {
         let mut body = b"{\"connections\":[".to_vec();
         let first = range.after.map_or(0, |after| after.saturating_add(1));
@@ -288,7 +288,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// How many records there are at most that a subscriber has yet to be sent: those of other
-    /// channels count, too, but not where none of its own is missing.
+    /// channels count, too, but not if none of its own is missing.
     fn lag(&self, connection: &Connection<S>) -> u64 {
         let (Some(channel), cursor) = (connection.channel(), connection.cursor()) else { return 0 };
         if matches!(self.hub.after(channel, cursor), Run::End) {
@@ -297,7 +297,7 @@ impl<S: Socket> Server<S> {
         self.hub.newest_for(channel).saturating_sub(cursor)
     }
 
-    /// Writes the connections that were ended last, up to about so many bytes.
+    /// Writes the connections that were ended last, up to about that many bytes.
     fn write_ended(&self, bytes_max: usize, body: &mut Vec<u8>) {
         let now_ms = self.clock.ms();
         let start = body.len();

@@ -26,7 +26,7 @@ pub struct Holdings {
     pub outboxes_bytes: usize,
     /// Of that, what counts towards its limit.
     pub unsent_bytes: usize,
-    /// Channels with somebody on them.
+    /// Channels with subscribers.
     pub channels: usize,
     /// Weight of what the engine has yet to answer.
     pub engine_backlog_bytes: usize,
@@ -56,7 +56,7 @@ impl<S: Socket> Server<S> {
     ///
     /// # Panics
     ///
-    /// Where something does not hold.
+    /// If something does not hold.
     pub fn check_invariants(&self) {
         self.hub.check_invariants();
         self.connections.check_invariants();
@@ -73,11 +73,11 @@ impl<S: Socket> Server<S> {
     }
 
     /// Checks that nothing is held for anybody: no connection, no channel, no frame,
-    /// no question. So it must be when everybody has left and the engine has answered.
+    /// no question. That must hold when all clients have left and the engine has answered.
     ///
     /// # Panics
     ///
-    /// Where something is left.
+    /// If something is left.
     pub fn check_quiet(&self) {
         self.connections.check_quiet();
         assert!(self.hub.is_empty(), "no channel is left");

@@ -1,6 +1,6 @@
 //! Lists: of messages and of events, pages that may be large, and of all names, without end. Of a page the engine first
 //! says which records are in it, so that its head can link to the next. Then each list is read, a slice at a time, and
-//! the next slice only when the client has taken the one before it. So a list holds up nobody, and takes no more
+//! the next slice only when the client has taken the one before it. So a list delays nothing else, and takes no more
 //! memory than a slice.
 
 use crate::base::id::Id;
@@ -15,7 +15,7 @@ use super::server::Server;
 use super::socket::Socket;
 use super::store::Pending;
 
-/// Questions about lists that the engine has at once: so many slices may come in one turn.
+/// Questions about lists that the engine has at once: this many slices may come in one turn.
 const ASKED_MAX: usize = 4;
 
 /// Weight of a slice that needs no room, since each connection may have so much unsent in any case.
@@ -30,7 +30,8 @@ impl<S: Socket> Server<S> {
         self.connections.await_response(index);
     }
 
-    /// Asks the engine for what lists need next. Without room, that are slices which need none, or one that has a reserve.
+    /// Asks the engine for what lists need next. Without room, these are slices that need none, or one that has a
+    /// reserve.
     pub(super) fn ask_for_lists(&mut self) {
         while self.lists_asked < ASKED_MAX {
             let has_room = self.has_room_for_slice();
@@ -50,7 +51,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn ask_for_list(&mut self, connection: Id, bytes_max: usize, each_bytes_max: usize) {
-        // Who asked may be gone.
+        // The client that asked may be gone.
         let Some(list) = self.lists.get_mut(&connection) else { return };
         let budgets = &self.config.budgets;
         let bytes_max = bytes_max.min(budgets.page_bytes);
@@ -60,7 +61,7 @@ impl<S: Socket> Server<S> {
         self.store.ask(question, Pending::List { connection });
     }
 
-    /// Whether a list waits for nobody but us.
+    /// Whether a list waits for nothing but us.
     pub(super) fn has_lists_to_ask_for(&self) -> bool {
         self.lists_asked < ASKED_MAX
             && (!self.lists_due.is_empty()

@@ -1,4 +1,4 @@
-//! Open WebSockets: what arrives on them, and how they are closed.
+//! Open WebSockets: messages that arrive on them, and how they are closed.
 
 use std::rc::Rc;
 

@@ -7,9 +7,9 @@ use super::connections::CloseReason;
 /// Bytes of the payloads of messages, and of lists, before and after compression.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CodedBytes {
-    /// What was to be compressed: of a broadcast once, whoever gets it.
+    /// Bytes to compress: those of a broadcast once, however many members get it.
     pub deflate_in: u64,
-    /// What that came to; the same where it would not have become less.
+    /// Bytes after that; the same number if they would not have become fewer.
     pub deflate_out: u64,
     /// Compressed messages received.
     pub inflate_in: u64,
@@ -34,7 +34,7 @@ pub struct Metrics {
     pub upgrades: u64,
     /// HTTP requests answered or refused.
     pub requests: u64,
-    /// What was refused, closed, let go or held up for a limit, by limit.
+    /// How often something was refused, closed, evicted or delayed because of a limit, by limit.
     pub limits: LimitHits,
     /// WebSocket handshakes refused because of their `Origin`.
     pub foreign_origins: u64,
@@ -44,7 +44,7 @@ pub struct Metrics {
     pub bytes_received: u64,
     /// Bytes that sockets have taken.
     pub bytes_sent: u64,
-    /// Messages of clients that were no message of the protocol.
+    /// Messages of clients that were not messages of the protocol.
     pub rubbish: u64,
     /// Records committed.
     pub committed: u64,
@@ -77,7 +77,7 @@ impl Metrics {
         self.closed[reason as usize]
     }
 
-    /// Every counter that is no [`CloseReason`] and no limit, with its name.
+    /// Every counter that is neither for a [`CloseReason`] nor for a limit, with its name.
     #[must_use]
     pub const fn counters(&self) -> [(&'static str, u64); 25] {
         [

@@ -1,5 +1,5 @@
-//! Where all state meets: the connections, the turn, and what is done with what
-//! arrives. Generic over its sockets and its engine; it does no I/O but through them.
+//! All state together: the connections, the turn, and the work on everything that arrives. Generic over its sockets
+//! and its engine; it does no I/O but through them.
 
 pub mod socket;
 mod batch;

@@ -15,9 +15,9 @@ use super::socket::Socket;
 /// What one step of decoding came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// So many bytes were used.
+    /// This many bytes were used.
     Consumed(usize),
-    /// So many bytes were used, and what follows them is WebSocket frames.
+    /// This many bytes were used, and WebSocket frames follow them.
     Upgraded(usize),
     /// More bytes are needed.
     NeedMore,
@@ -41,7 +41,7 @@ impl<S: Socket> Server<S> {
     /// to wait. Returns how many bytes were read.
     fn read(&mut self, index: u32, buffer: &mut [u8]) -> usize {
         let mut read_bytes = 0;
-        // First what was left undone when it had to wait.
+        // First the rest from before it had to wait.
         if self.connections.at(index).unfinished().is_some() {
             self.take_in(index, &mut []);
         }
@@ -116,7 +116,7 @@ impl<S: Socket> Server<S> {
         self.settle_request(index);
     }
 
-    /// All together hold too much that is not finished: this one has to come again.
+    /// All connections together hold too much unfinished input: ends this one, whose client has to try again.
     fn give_up_unfinished(&mut self, index: u32, rest: &[u8]) {
         match self.connections.at(index).phase() {
             Phase::Open(_) => {
@@ -164,7 +164,7 @@ impl<S: Socket> Server<S> {
         at
     }
 
-    /// How many of `len` bytes may be worked on, as far as there is room for the answers; `None` where
+    /// How many of `len` bytes may be worked on, as far as there is room for the answers; `None` if
     /// none may, and the connection waits.
     fn may_be_answered(&mut self, index: u32, decoder: &Decoder, len: usize) -> Option<usize> {
         let buffered_bytes = if decoder.is_idle() { 0 } else { decoder.buffered_bytes() };

@@ -1,6 +1,5 @@
-//! Requests: which path means what, and how a response gets on its way. Answers
-//! of one connection leave in the order of its requests, whether they are ready
-//! at once or wait for the engine.
+//! Requests: which path means what, and how a response is sent. Answers of one connection leave in the order of its
+//! requests, whether they are ready at once or wait for the engine.
 
 use std::borrow::Cow;
 
@@ -77,13 +76,13 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Answers what is no request, or never became one, and ends the connection.
+    /// Answers input that is not a request, or never became one, and ends the connection.
     pub(super) fn refuse(&mut self, index: u32, refusal: &Refusal, head_only: bool, reason: CloseReason) {
         let response = self.last_response(head_only);
         if let Some(limit) = refusal.limit {
             self.metrics.limits.count(limit);
         }
-        // It is no fault of the request: it may come again.
+        // The request is not at fault, and may be sent again.
         let extra: &[_] = match refusal.status {
             Status::SERVICE_UNAVAILABLE => &[("Retry-After", "1")],
             _ => &[],

@@ -1,4 +1,4 @@
-//! Whose turn it is when there is room for what is unsent, and who is closed for others.
+//! Which connection goes on when there is room for unsent bytes, and which one is closed for the sake of others.
 
 use crate::base::limit::Limit;
 use crate::wire::websocket::codec::{self, CloseCode};
@@ -13,7 +13,7 @@ impl<S: Socket> Server<S> {
         self.has_room_for(0)
     }
 
-    /// The same beside answers of so many bytes, which are being made.
+    /// The same beside answers of that many bytes, which are being made.
     pub(super) const fn has_room_for(&self, bytes: usize) -> bool {
         self.connections.has_room(self.store.backlog_bytes() + bytes)
     }
@@ -36,7 +36,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Closes connections that hold something, take nothing of it, and have others wait.
+    /// Closes connections that hold something, take nothing of it, and make others wait.
     pub(super) fn expire_holders(&mut self, budget: &mut usize) {
         let wait_ms = self.config.timeouts.request_ms;
         while *budget > 0
@@ -68,7 +68,7 @@ impl<S: Socket> Server<S> {
         self.connections.holders_due_in_ms(others_waiting, wait_ms)
     }
 
-    /// Whether anybody may wait for room: mostly, nobody does.
+    /// Whether anything may wait for room: mostly, nothing does.
     fn is_room_wanted(&self) -> bool {
         self.connections.waits_for_room() || !self.lists_large.is_empty()
     }
@@ -78,7 +78,7 @@ impl<S: Socket> Server<S> {
         if self.has_room() { 0 } else { self.lists_large.len() }
     }
 
-    /// Drops connections in the midst of large messages, first those that have taken nothing for the longest time,
+    /// Drops connections in the middle of large messages, first those that have taken nothing for the longest time,
     /// until what they hold is within its bound and one message.
     pub(super) fn shed_holders(&mut self) {
         let message_bytes_max = self.config.limits.message_bytes_max;

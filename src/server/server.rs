@@ -51,7 +51,7 @@ pub struct Server<S> {
     pub(super) list_in_reserve: Option<Id>,
     /// What is asked about the server itself.
     pub(super) inspections: Inspections,
-    /// The metrics that were told last, and when, where there was no room for more of them.
+    /// The metrics that were told last, and when, if there was no room for more of them.
     pub(super) last_metrics: Option<(u64, Frame)>,
     pub(super) host: Box<dyn Host>,
     pub(super) timings: LoopTimings,
@@ -123,7 +123,8 @@ impl<S: Socket> Server<S> {
         self.connections.begin_turn(self.time.stamp);
     }
 
-    /// Tells when the poll begins: what a turn takes is no part of the sleep. A shell whose turns take no time need not.
+    /// Tells when the poll begins: the time of a turn is not part of the sleep. A shell whose turns take no time need not
+    /// tell.
     pub fn end_turn(&mut self, now: Now) {
         self.metrics.stalled_ms += self.clock.end_turn(now);
     }
@@ -152,7 +153,7 @@ impl<S: Socket> Server<S> {
         index
     }
 
-    /// Tells how many bytes of memory the process has in use, where that has a limit.
+    /// Tells how many bytes of memory the process has in use, if that has a limit.
     pub fn note_resident(&mut self, bytes: u64) {
         let bytes_max = self.config.limits.resident_bytes_max;
         match self.connections.note_resident(bytes, &self.config.limits) {
@@ -166,7 +167,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Counts a connection that the shell has turned away for want of descriptors.
+    /// Counts a connection that the shell has refused for lack of descriptors.
     pub const fn count_turned_away(&mut self) {
         self.metrics.limits.count(Limit::Descriptors);
     }
@@ -216,7 +217,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Ends a connection at once; what it has not been sent, it will not be.
+    /// Ends a connection at once; everything unsent is dropped.
     pub(super) fn abort(&mut self, index: u32, reason: CloseReason) {
         if self.connections.at(index).phase() == Phase::Dead {
             return;

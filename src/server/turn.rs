@@ -1,13 +1,13 @@
 //! One turn of the loop, in its order. The order is the design:
 //!
-//! 1. Read and decode what is ready. What is published goes to the engine; what
-//!    only concerns one connection is answered at once.
+//! 1. Read and decode what is ready. Records that are published go to the engine; requests that concern only one
+//!    connection are answered at once.
 //! 2. Settle: the engine commits all that came in, in one transaction, and
-//!    answers. Only now does anybody hear of a message.
+//!    answers. Only now are clients told of a message.
 //! 3. Flush: each connection is written once, whatever number of messages came.
-//! 4. Expire deadlines: after reading, so that nobody is closed whose bytes were there.
+//! 4. Expire deadlines: after reading, so that no connection is closed whose bytes were there.
 //! 5. Drop the dead: last, so that no index changes its meaning within a turn.
-//! 6. Rest: what the engine has to do for itself, now that nobody waits for an answer.
+//! 6. Rest: what the engine has to do for itself, now that nothing waits for an answer.
 //!
 //! Every step has a budget. What is left over stays marked, and the next poll
 //! does not sleep.

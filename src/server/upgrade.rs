@@ -116,9 +116,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Moves the cursor of a subscriber that has got everything on to the newest id of its
-    /// sequence: its own channel may be quiet while others are not, and it is to
-    /// resume from where nothing is missing.
+    /// Moves the cursor of a subscriber that has got everything to the newest id of its sequence. Its own channel may
+    /// be quiet while others are not, and it is to resume from an id after which nothing is missing.
     pub(super) fn note_caught_up(&mut self, index: u32) {
         let connection = self.connections.at(index);
         let cursor = connection.cursor();
@@ -132,7 +131,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// Tells a client of `polecat.v1` that is so far behind that retention has
-    /// overtaken it. For all others, what is gone is just not there.
+    /// overtaken it. All others just do not get what is gone.
     pub(super) fn notice_gap(&mut self, index: u32) {
         let connection = self.connections.at(index);
         let Phase::Open(endpoint) = connection.phase() else { return };
@@ -156,7 +155,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Tells a client of `polecat.v1` that what comes now is live.
+    /// Tells a client of `polecat.v1` that messages are live from now on.
     pub(super) fn go_live(&mut self, index: u32) {
         let timestamp = self.time.timestamp();
         if let Some(place) = self.connections.at(index).place(&timestamp) {
@@ -166,7 +165,7 @@ impl<S: Socket> Server<S> {
     }
 }
 
-/// The ids that can be replayed: `oldest..=newest`, none where it is above.
+/// The ids that can be replayed: `oldest..=newest`, none if `oldest` is above.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
     oldest: u64,
@@ -194,7 +193,7 @@ impl<'b> Start<'b> {
     /// comes without a term, if it could be ours. A term need not have begun below the id: after
     /// a restart that has lost nothing, older ids are named with the new term, too.
     fn of(request: &Request<'b>, sequence: Sequence, kept: Kept, terms: &Terms) -> Self {
-        // One that is no UTF-8 is an id that we never gave out, not none.
+        // One that is not UTF-8 counts as an id that we never gave out, not as none.
         let last_seen = request
             .header_values("last-event-id")
             .next()

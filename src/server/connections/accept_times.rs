@@ -72,7 +72,7 @@ impl AcceptTimes {
 mod tests {
     use super::*;
 
-    /// One connection every `step_ms`, for so many; every one of them has its age.
+    /// Accepts `count` connections, one every `step_ms`, and checks the age of each.
     fn check(first: u32, count: u32, step_ms: u64) {
         let mut times = AcceptTimes::default();
         for number in 0..count {

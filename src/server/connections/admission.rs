@@ -1,6 +1,5 @@
-//! Who may come in, and how much each may say: limits on connections and on the
-//! rate of messages. What is limited is counted beside the connections, and
-//! only where there is a limit: the 64 bytes of a connection have no room for it.
+//! Limits on connections and on the rate of messages. The counts are kept beside the connections, and only if there
+//! is a limit: the 64 bytes of a connection have no room for them.
 
 use crate::base::config::Limits;
 use crate::base::limit::Limit;
@@ -12,8 +11,8 @@ use crate::base::time::Stamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Source(pub u64);
 
-/// So many connections that were not let in are waited for until they end, beside all that may
-/// be there. All others are ended at once.
+/// At most this many connections that were not let in are waited for until they end, beside all that may be open.
+/// Any others are ended at once.
 const TURNED_AWAY_MAX: usize = 64;
 
 /// Bytes of memory that are in use.
@@ -65,7 +64,7 @@ impl Admission {
         let limit = if let_in >= limits.connections_max {
             Some(Limit::Connections)
         } else if self.is_memory_short && let_in > 0 {
-            // Where nobody is there, nobody's leaving would ever change it.
+            // Without any connection, none could end and so give memory back.
             Some(Limit::Memory)
         } else if limits.connections_per_source_max == 0 {
             None
@@ -171,7 +170,7 @@ mod tests {
         assert_eq!(admission.enter(1, a, 1, &limits), Ok(()));
         assert_eq!(admission.enter(2, a, 2, &limits), Err(Limit::ConnectionsPerAddress));
         assert_eq!(admission.enter(3, b, 3, &limits), Ok(()));
-        // Who was not let in has no share.
+        // A connection that was not let in has no share.
         admission.leave(0, &limits);
         assert_eq!(admission.enter(0, a, 3, &limits), Ok(()));
         admission.leave(2, &limits);

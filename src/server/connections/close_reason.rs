@@ -34,7 +34,7 @@ pub enum CloseReason {
     KeepAliveTimeout,
     /// The peer broke RFC 6455: Close 1002.
     ProtocolError,
-    /// Text that is no UTF-8: Close 1007.
+    /// Text that is not UTF-8: Close 1007.
     InvalidUtf8,
     /// A message over the limit: Close 1009.
     MessageTooLong,

@@ -118,7 +118,7 @@ pub enum CloseKind {
     /// Both Closes were sent, or the last request was answered. Only the end of
     /// its TCP connection is missing.
     Clean,
-    /// It was cut short, and may be in the midst of sending.
+    /// It was cut short, and may be in the middle of sending.
     Abrupt,
 }
 
@@ -133,7 +133,7 @@ pub enum Endpoint {
     Echo,
 }
 
-/// What a connection is, as `/api/connections` and metrics say it.
+/// The kind of a connection, as `/api/connections` and metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It speaks HTTP.
@@ -163,7 +163,7 @@ impl Kind {
 }
 
 impl Phase {
-    /// What a connection in this phase is.
+    /// The kind of a connection in this phase.
     #[must_use]
     pub const fn kind(self) -> Kind {
         match self {
@@ -181,7 +181,7 @@ impl Phase {
 pub enum Level {
     /// Those of the two old services, and no others.
     Base,
-    /// Those of `polecat.v1`; what it missed is not through yet.
+    /// Those of `polecat.v1`; the replay of missed messages is not over yet.
     Replaying,
     /// Those of `polecat.v1`; it was told that it is live.
     Live,
@@ -267,7 +267,7 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    /// That of a connection in `phase`; `None` if what comes now is thrown away. It is read nonetheless: a socket
+    /// That of a connection in `phase`; `None` if its input is thrown away. It is read nonetheless: a socket
     /// that is closed with bytes unread resets the connection.
     #[must_use]
     pub fn of(phase: Phase) -> Option<Self> {
@@ -435,7 +435,7 @@ impl<S> Connection<S> {
     pub const fn is_unread(&self) -> bool {
         match self.reading {
             ReadState::Queued | ReadState::QueuedToEmpty | ReadState::Stalled => true,
-            // One that has something to take shows by taking it that it lives.
+            // A peer that has something to take shows that it lives by taking it.
             ReadState::AwaitingRoom => self.outbox.is_none(),
             ReadState::Idle | ReadState::Backpressured | ReadState::AwaitingResponse | ReadState::Closed => {
                 false

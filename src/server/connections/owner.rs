@@ -58,7 +58,7 @@ pub(in crate::server) struct Connections<S> {
     pub(super) subscribers: [usize; Encoding::ALL.len()],
 }
 
-/// How many connections there are, by what they are.
+/// How many connections there are, by kind.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct Counts {
     pub(in crate::server) http: usize,

@@ -1,10 +1,10 @@
 //! Room for what is unsent. All connections together may hold `outboxes_bytes_max`, beside [`OWN_BYTES`] of
-//! each: three quarters for answers, one for the rests of large messages. Without room, a connection that would
+//! each: three quarters for answers, one quarter for the rests of large messages. Without room, a connection that would
 //! add to it waits: it is not read, or not sent history. While any waits, one that holds some of it and
-//! takes nothing is closed. Broadcasts wait for no room: if their rests are too much, the connection goes that has
-//! taken nothing for the longest time.
+//! takes nothing is closed. Broadcasts do not wait for room: if their rests are too much, the connection that has
+//! taken nothing for the longest time is closed.
 //!
-//! What publishers will be answered is promised when it is read, and counts as taken: `promised_bytes`.
+//! Room for the answer to a publisher is promised when its message is read, and counts as taken: `promised_bytes`.
 
 use crate::base::config::Limits;
 use crate::base::frame::{Frame, SMALL_BYTES};
@@ -17,7 +17,7 @@ use super::unsent::{OWN_BYTES, POOLS, Pool, is_out_of_the_way};
 /// However many wait, one that takes something this often is not closed, in milliseconds.
 const PATIENCE_MS_MIN: u32 = 1_000;
 
-/// How a connection goes that holds room and takes nothing of what it was sent.
+/// How a connection ends that holds room and takes nothing of what it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Eviction {
     /// All but the frame that is being sent was dropped; a Close goes behind it.
@@ -132,8 +132,8 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Decides about one connection that holds something, takes nothing of it, and has others wait: `others_waiting`
-    /// are those who wait for answers beside connections. `None` if there is none.
+    /// Decides about one connection that holds something, takes nothing of it, and makes others wait. `others_waiting`
+    /// are the waiters for answers that are not connections. `None` if there is no such connection.
     pub(in crate::server) fn evict_holder(
         &mut self,
         others_waiting: usize,
@@ -199,7 +199,7 @@ impl<S> Connections<S> {
         self.unsent.touch(&mut self.slab, index, self.now);
     }
 
-    /// The connection in the midst of a large message that has taken nothing for the longest time, if what all of them
+    /// The connection in the middle of a large message that has taken nothing for the longest time, if what all of them
     /// hold is above its bound and one message.
     pub(in crate::server) fn holder_beyond_bound(&mut self, message_bytes_max: usize) -> Option<u32> {
         let bytes_max = self.unsent.bytes_max(Pool::Frames).saturating_add(message_bytes_max);

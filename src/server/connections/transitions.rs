@@ -144,7 +144,7 @@ impl<S> Connections<S> {
         self.enter_read_queue(index);
     }
 
-    /// A short read has emptied the socket: whatever comes next comes with an event.
+    /// A short read has emptied the socket: an event tells of the next bytes.
     pub(in crate::server) fn note_short_read(&mut self, index: u32) {
         if self.at(index).reading == ReadState::Queued {
             self.set_reading(index, ReadState::Idle);
@@ -189,7 +189,7 @@ impl<S> Connections<S> {
 
     // What has arrived and is not finished.
 
-    /// Takes out what is unfinished, or begins anew; `None` if what arrives is thrown away.
+    /// Takes out the unfinished input, or begins with none; `None` if input is thrown away.
     pub(in crate::server) fn take_inbox(&mut self, index: u32) -> Option<Inbox> {
         let connection = &mut self.slab[index as usize];
         let fresh = Decoder::of(connection.phase)?;
@@ -407,7 +407,7 @@ impl<S> Connections<S> {
         self.slab[index as usize].cursor = id;
     }
 
-    /// A subscriber of `polecat.v1` is told that what comes now is live.
+    /// A subscriber of `polecat.v1` is told that messages are live from now on.
     pub(in crate::server) fn go_live(&mut self, index: u32) {
         let connection = &mut self.slab[index as usize];
         if let Phase::Open(endpoint) = connection.phase {

@@ -1,6 +1,6 @@
 //! What all connections have yet to be sent: outboxes are changed and counted here and nowhere else. There are two
-//! pools, so that neither uses up the other's room: answers, and the rests of large messages that subscribers are in
-//! the midst of. Each knows who holds it, and who waits for it.
+//! pools, so that neither uses up the other's room: one for answers, and one for the rests of large messages that were
+//! sent in part. Each knows the connections that hold some of it, and those that wait for it.
 
 use std::collections::VecDeque;
 
@@ -21,16 +21,17 @@ pub(in crate::server) const OWN_BYTES: usize = SMALL_BYTES;
 
 pub(super) const POOLS: [Pool; 2] = [Pool::Answers, Pool::Frames];
 
-/// Ids of connections that wait no more are dropped from the queue once there are so many beside those of
+/// Ids of connections that no longer wait are dropped from the queue once there are this many beside those of
 /// connections.
 const STALE_MAX: usize = 64;
 
-/// Whose room it is.
+/// What the room is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pool {
-    /// What connections hold beyond [`OWN_BYTES`] of each, but for large frames: who waits for it is not read.
+    /// What connections hold beyond [`OWN_BYTES`] of each, but for large frames: a connection that waits for it is not
+    /// read.
     Answers,
-    /// Large frames, each once: who waits for it is not sent history.
+    /// Large frames, each once: a connection that waits for it is not sent history.
     Frames,
 }
 
@@ -112,8 +113,8 @@ impl Unsent {
         self.pools[pool as usize].bytes
     }
 
-    /// Lets `change` change the outbox of a connection, which is made where there is none and
-    /// dropped where it is empty, and brings the counts in line with it.
+    /// Lets `change` change the outbox of a connection, which is made if there is none and
+    /// dropped if it is empty, and brings the counts in line with it.
     pub(super) fn change<S, R>(
         &mut self,
         connections: &mut Slab<Connection<S>>,
@@ -256,7 +257,7 @@ impl Unsent {
         self.frames.len()
     }
 
-    /// Who holds some of a pool and has taken nothing for the longest time, and since when.
+    /// The connection that holds some of a pool and has taken nothing for the longest time, and since when.
     pub(super) fn first_holder<S>(
         &self,
         connections: &mut Slab<Connection<S>>,
@@ -297,7 +298,7 @@ impl Unsent {
         None
     }
 
-    /// Gives back what is of no use where no connection is left.
+    /// Gives back what is of no use if no connection is left.
     pub(super) fn shrink(&mut self) {
         self.pools.iter_mut().for_each(|pool| pool.waiting = VecDeque::new());
         self.frames.shrink_to_fit();
@@ -313,7 +314,7 @@ impl Unsent {
     ///
     /// # Panics
     ///
-    /// Where something does not hold.
+    /// If something does not hold.
     pub(super) fn check_invariants<S>(&self, connections: &Slab<Connection<S>>) {
         let (mut held, mut counted, mut shared, mut holders) = (0, 0, 0, [0; 2]);
         let mut frames: Map<usize, u32> = Map::default();
@@ -366,7 +367,7 @@ fn is_waiting<S>(connections: &Slab<Connection<S>>, pool: Pool, id: Id) -> bool 
 }
 
 /// How many bytes end a frame of which a part was sent, once the first `sent` of `bytes` are; `begun` is
-/// the same for before that. More than there are where that is not known, since something else than frames was
+/// the same for before that. More than there are if that is not known, since something else than frames was
 /// before them.
 fn begun_bytes(bytes: &[u8], begun: usize, sent: usize) -> usize {
     let mut end = begun;

@@ -18,8 +18,8 @@ pub(in crate::server) enum Inspection {
     Channels(ChannelRange),
 }
 
-/// The questions, in the order in which they are answered. What the engine is asked for is a queue of its own: it is asked
-/// one question at a time, so that it has none for those who have gone.
+/// The questions, in the order in which they are answered. Questions to the engine are a queue of their own: it is
+/// asked one at a time, so that it has none of clients that have gone.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Inspections {
     waiting: VecDeque<(Ticket, Inspection)>,
@@ -53,7 +53,7 @@ impl Inspections {
         channels.or_else(|| self.waiting.pop_front())
     }
 
-    /// Whether nobody asks.
+    /// Whether there are no questions.
     pub(in crate::server) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.channels_waiting.is_empty()
     }

@@ -21,9 +21,9 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 pub(in crate::server) struct List {
     pub(in crate::server) response: ResponseContext,
     pub(in crate::server) what: What,
-    /// How its end is told where it does not fit into one slice.
+    /// How its end is told if it does not fit into one slice.
     pub(in crate::server) end: BodyEnd,
-    /// There where it may be compressed.
+    /// There if it may be compressed.
     pub(in crate::server) gzip: Option<Gzip>,
     pub(in crate::server) is_begun: bool,
     /// Whether the engine is asked for a slice.
@@ -108,7 +108,7 @@ impl List {
         }
     }
 
-    /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty where
+    /// The `Link` to the pages before and behind this one (RFC 8288), relative to the request's own URI; empty if
     /// there are none.
     pub(in crate::server) fn links(&self) -> String {
         match &self.what {
@@ -133,7 +133,7 @@ impl Records {
         }
     }
 
-    /// What comes before the records.
+    /// The text before the records.
     pub(in crate::server) const fn opening(&self) -> &'static [u8] {
         match self.of {
             Selection::Messages(_) => b"{\"messages\":[",

@@ -25,7 +25,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 const ICON: &[u8] = include_bytes!("../../console/icon.svg");
 
-/// What is served without the console, too: the library, and what a browser asks for that is shown any answer.
+/// Paths that are served without the console, too: the library, and a file that browsers ask for by themselves.
 static OTHERS: [Page; 2] = [
     Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../../docs/polecat.js")),
     Page::new("/favicon.ico", SVG, ICON),
@@ -58,7 +58,7 @@ impl Page {
     }
 }
 
-/// The page of that path, where the console is served or it is none of the console's.
+/// The page of that path, if the console is served or the page is not one of the console's.
 pub(super) fn page(path: &str, has_console: bool) -> Option<&'static Page> {
     let console = CONSOLE.iter().filter(|_| has_console);
     OTHERS.iter().chain(console).find(|page| page.path == path)

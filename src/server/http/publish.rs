@@ -1,4 +1,4 @@
-//! What is published by POST.
+//! Publishing by POST.
 
 use std::rc::Rc;
 

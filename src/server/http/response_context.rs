@@ -22,7 +22,7 @@ pub(in crate::server) struct ResponseContext {
     pub(in crate::server) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.
     pub(in crate::server) correlation_id: CorrelationId,
-    /// The `Origin` of a browser's request, where its page may read the response.
+    /// The `Origin` of a browser's request, if its page may read the response.
     pub(in crate::server) origin: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl ResponseContext {
                 "Access-Control-Expose-Headers",
                 with_origin("X-Correlation-ID, Idempotency-Window, Idempotency-Replayed, Link, Retry-After"),
             ),
-            // Also where there is none: a cache must not show one page what another was answered.
+            // Also if there is none: a cache must not show one page the answer to another.
             ("Vary", if self.content == Content::List { "Origin, Accept-Encoding" } else { "Origin" }),
             // A page is compared by its tag each time.
             ("Cache-Control", if self.content == Content::Page { "no-cache" } else { "no-store" }),

@@ -20,7 +20,7 @@ const PAGES_BYTES_MAX: usize = 2 << 20;
 /// Places of an empty queue that are kept.
 const DUE_CAPACITY_KEPT: usize = 1024;
 
-/// A page of history on its way to those who asked for it.
+/// A page of history on its way to the subscribers that asked for it.
 #[derive(Debug)]
 pub(in crate::server) struct Page {
     pub(in crate::server) entries: Vec<Entry>,
@@ -60,7 +60,7 @@ pub(super) struct History {
     due: VecDeque<Ticket>,
     /// How many the engine has yet to answer.
     asked: usize,
-    /// Pages that are read, and who has yet to be sent them.
+    /// Pages that are read, and the subscribers that have yet to be sent them.
     pages: VecDeque<Page>,
 }
 
@@ -77,7 +77,7 @@ impl History {
         }
     }
 
-    /// Whether so much waits to be sent that no more is read.
+    /// Whether too much waits to be sent for more to be read.
     pub(super) fn is_full(&self) -> bool {
         self.pages.len() >= PAGES_WAITING_MAX
             || self.pages.iter().map(|page| page.bytes).sum::<usize>() >= PAGES_BYTES_MAX
@@ -99,7 +99,7 @@ impl History {
 }
 
 impl Store {
-    /// Has a page read of what comes after a cursor that is behind its log. All cursors at one place share the answer.
+    /// Has the page after a cursor read that is behind its log. All cursors at one place share the answer.
     pub(in crate::server) fn ask_for_page(&mut self, serial: u64, after: u64, waiter: Id) {
         if let Some(ticket) = self.history.pages_asked.get(&(serial, after))
             && let Some(Pending::Page { waiters, .. }) =
@@ -151,7 +151,7 @@ impl Store {
         pages
     }
 
-    /// What to ask for `ticket`; `None` if nobody waits for the answer any more.
+    /// What to ask for `ticket`; `None` if no subscriber waits for the answer any more.
     fn history_query(
         &mut self,
         ticket: Ticket,
@@ -188,7 +188,8 @@ impl Store {
         self.history.pages.pop_front()
     }
 
-    /// Gives a page back that has not reached all that wait for it: it is the next one again, unless it `had_its_share`.
+    /// Gives a page back that has not reached all subscribers that wait for it: it is the next one again, unless it
+    /// `had_its_share`.
     pub(in crate::server) fn return_page(&mut self, page: Page, had_its_share: bool) {
         if had_its_share {
             self.history.pages.push_back(page);

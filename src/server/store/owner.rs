@@ -115,7 +115,7 @@ impl Store {
         self.backlog_records -= usize::from(weight > 0);
     }
 
-    /// Lets the engine do what it has to do for itself, now that nobody waits for an answer.
+    /// Lets the engine do what it has to do for itself, now that nothing waits for an answer.
     pub(in crate::server) fn maintain(&mut self, now: Now) {
         self.engine.maintain(now);
     }
@@ -232,11 +232,11 @@ impl Store {
         self.history.check_invariants(pages, resumes);
     }
 
-    /// Checks that nobody waits for anything.
+    /// Checks that nothing is waited for.
     ///
     /// # Panics
     ///
-    /// If anybody does.
+    /// If something is.
     pub(in crate::server) fn check_quiet(&self) {
         assert!(self.pending.is_empty(), "no question is left");
         assert!(!self.history.has_pages(), "no page is left");
