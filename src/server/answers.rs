@@ -117,7 +117,7 @@ impl<S: Socket> Server<S> {
         self.connections.queue_flush(id.index);
     }
 
-    /// Tells a subscriber how much it missed; that follows. If it was nothing, there is no history to be read.
+    /// Tells a subscriber how many messages it missed; they follow. If there are none, no history has to be read.
     fn apply_count(&mut self, ticket: Ticket, (count, is_cut): (u64, bool), oldest: u64) {
         let Some(Pending::Resume { connection, from, through }) = self.take(ticket) else { return };
         if self.connections.end_history(connection) {

@@ -1,4 +1,4 @@
-//! What falls due: heartbeats, and the patience with peers that do not go on.
+//! Deadlines: heartbeats, and the time-outs of peers that do not go on.
 
 use crate::base::limit::Limit;
 use crate::base::time::Stamp;
@@ -59,12 +59,12 @@ impl<S: Socket> Server<S> {
     fn request_is_late(&mut self, index: u32, reason: CloseReason) {
         let connection = self.connections.at(index);
         if connection.is_unread() || connection.is_unwritten() {
-            // It is we who keep it waiting.
+            // The peer waits for us.
             self.connections.restart_deadline(index);
         } else if connection.has_unsent() {
             self.abort(index, reason);
         } else if connection.awaits_response() {
-            // So it is here: the engine has yet to answer.
+            // Here, too: the engine has yet to answer.
             self.connections.restart_deadline(index);
         } else if let Some(unfinished) = connection.unfinished() {
             let head_only = begins_head(unfinished);

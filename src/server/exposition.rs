@@ -30,7 +30,7 @@ const TIME_BUCKETS: (usize, usize) = (4, 22);
 /// Buckets of records: from 1 to 2,048, which is as many as a turn takes in.
 const RECORD_BUCKETS: (usize, usize) = (0, 11);
 
-/// All that is told, as it is now.
+/// Everything that is told, with its present values.
 #[derive(Debug)]
 struct Exposition {
     metrics: Metrics,
@@ -94,7 +94,7 @@ impl<S: Socket> Server<S> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(exposition));
         let mut text = String::new();
-        // Nothing is written but into memory.
+        // It writes only into memory.
         let is_written = prometheus_text::encode(&mut text, &registry).is_ok();
         debug_assert!(is_written);
         text
@@ -250,7 +250,7 @@ impl Exposition {
         page.gauge("polecat_store_faults", help, commits.faults)
     }
 
-    /// By the names that all programs have for it.
+    /// The process, by the metric names that all programs use.
     fn encode_process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let process = &self.process;
         if let Some(seconds) = process.cpu_seconds {

@@ -84,7 +84,7 @@ impl<S: Socket> Server<S> {
     pub(super) fn apply_too_large(&mut self, ticket: Ticket) {
         let Some(Pending::List { connection }) = self.take(ticket) else { return };
         match self.lists.get(&connection) {
-            // What it has of a slice goes out before.
+            // The part of a slice that it has is sent first.
             Some(List { what: What::Names(names), .. }) if !names.part.is_empty() => {
                 self.send_names(connection, false);
             }
@@ -129,7 +129,7 @@ impl<S: Socket> Server<S> {
         list.read = through;
         let is_done = list.span.is_none_or(|span| through >= span.last);
         if records.is_empty() && !is_done {
-            // Of what was looked at, nothing was of the type that is wanted.
+            // None of the records that were looked at has the type that is wanted.
             self.lists_due.push_back(connection);
             return;
         }
@@ -164,8 +164,8 @@ impl<S: Socket> Server<S> {
         self.add_names(ticket, |sections| sections.write_names(names, next));
     }
 
-    /// Has a list of names written on by `write`, which returns whether it is complete, and sends what has become a slice
-    /// of it. What is less is kept for the next answer, which is asked for at once: so few lists keep anything.
+    /// Lets `write` add to a list of names; it returns whether the list is complete. A whole slice is sent. A smaller
+    /// part is kept for the next answer, which is asked for at once, so few lists keep anything.
     fn add_names(&mut self, ticket: Ticket, write: impl FnOnce(&mut NameSections) -> bool) {
         let Some(Pending::List { connection }) = self.take(ticket) else { return };
         let Some(List { what: What::Names(names), .. }) = self.lists.get_mut(&connection) else { return };

@@ -338,9 +338,8 @@ fn write_response(
     .write(date, out);
 }
 
-/// Whether what begins here may be a POST. The answers to those come in the order of the
-/// requests, so that several may be waited for at once; all others are only
-/// looked at when the answers before them were sent.
+/// Whether the request that begins here may be a POST. The answers to POSTs come in the order of the requests, so that
+/// several may be waited for at once. All other requests are looked at only when the answers before them were sent.
 fn may_be_append(input: &[u8]) -> bool {
     const POST: &[u8] = b"POST ";
     let start = input.trim_ascii_start();

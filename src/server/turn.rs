@@ -60,7 +60,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// Tells of the store's health when that has changed. It is an event, but not
-    /// one that could be stored now: it bears the id up to which its receiver has been
+    /// one that could be stored now: it has the id up to which its receiver has been
     /// sent everything.
     fn watch_health(&mut self) {
         match self.store.take_health_change() {

@@ -81,7 +81,7 @@ impl<S: Socket> Server<S> {
         Kept { oldest: oldest.min(newest + 1), newest }
     }
 
-    /// Says `hello` to a client of `polecat.v1`, and what becomes of its wish to resume.
+    /// Sends `hello` to a client of `polecat.v1`, which then goes live, is told of a gap, or waits for its history.
     fn send_hello(&mut self, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
         let timestamp = self.time.timestamp();
         let Some(place) = self.connections.at(index).place(&timestamp) else { return };

@@ -425,12 +425,12 @@ impl<S> Connection<S> {
         matches!(self.phase, Phase::Handshake | Phase::Request | Phase::KeepAlive)
     }
 
-    /// Whether what it has sent is worked on, as far as that waits for nothing.
+    /// Whether its input is worked on, as far as that waits for nothing.
     pub const fn may_go_on(&self) -> bool {
         matches!(self.reading, ReadState::Idle | ReadState::Queued | ReadState::QueuedToEmpty)
     }
 
-    /// Whether it is our doing that what it has sent is not read yet.
+    /// Whether its input is not read yet because of us.
     #[must_use]
     pub const fn is_unread(&self) -> bool {
         match self.reading {
@@ -443,7 +443,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Whether it is our doing that it is not sent what there is.
+    /// Whether its messages are not sent yet because of us.
     #[must_use]
     pub const fn is_unwritten(&self) -> bool {
         matches!(self.writing, WriteState::Queued)

@@ -158,8 +158,8 @@ impl<S: Socket> Connections<S> {
         let sent = write(&mut connection.socket, |socket| socket.write(&front[..front.len().min(budget)]));
         if let Sent::Bytes(len) = sent {
             self.unsent.consume(&mut self.slab, index, self.now, len);
-            // However much its channel still holds for it: the answer to a
-            // ping may be among what it was not read for.
+            // However much its channel still holds for it: its unread
+            // input may hold the answer to a ping.
             let connection = self.at(index);
             if connection.outbox.is_none() && connection.reading == ReadState::Backpressured {
                 self.queue_read(index);
@@ -174,7 +174,7 @@ impl<S: Socket> Connections<S> {
 
     /// Writes messages that a connection has not been sent, from its cursor on, in its encoding, and
     /// moves the cursor along. A frame that went out in part counts as sent: its
-    /// rest goes before everything else. What others get, too, is
+    /// rest goes before everything else. Messages that others get, too, are
     /// taken from `batch`, given with the serial number of their channel.
     pub(in crate::server) fn write_entries<'a>(
         &mut self,

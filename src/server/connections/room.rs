@@ -58,7 +58,7 @@ impl<S> Connections<S> {
         if self.has_room(promised_bytes) || !has_large_answers(connection) {
             return usize::MAX;
         }
-        // What a compressed message comes to is not known before, nor what else is to be answered.
+        // The size of a compressed message is not known before, nor that of the other answers.
         if connection.encoding.window().is_some() || connection.pending > 0 {
             return 0;
         }

@@ -208,7 +208,7 @@ impl<S> Connections<S> {
         bytes_max: usize,
     ) -> Result<(), Vec<u8>> {
         let connection = &mut self.slab[index as usize];
-        // What follows a last request will not be looked at.
+        // Input after a last request will not be looked at.
         let is_over = connection.reading == ReadState::Closed || Decoder::of(connection.phase).is_none();
         if is_over || (inbox.rest.is_empty() && inbox.decoder.is_idle()) {
             return Ok(());
@@ -390,7 +390,7 @@ impl<S> Connections<S> {
         self.update(index, |connection| {
             connection.channel = NONE;
             if matches!(connection.writing, WriteState::AwaitingHistory | WriteState::AwaitingRoom) {
-                // The page is not for it any more; what it has to be told does not wait.
+                // The page is not for it any more; messages for it alone do not wait.
                 connection.writing = WriteState::Ready;
             }
             Some((channel, std::mem::replace(&mut connection.slot, NONE)))

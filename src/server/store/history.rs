@@ -112,7 +112,7 @@ impl Store {
         self.history.due.push_back(ticket);
     }
 
-    /// Has counted how much a subscriber missed after `from` of what there was up to `through`.
+    /// Has the engine count what a subscriber missed: the messages after `from` and up to `through`.
     pub(in crate::server) fn ask_for_count(&mut self, connection: Id, from: u64, through: u64) {
         let ticket = self.insert(Pending::Resume { connection, from, through });
         self.history.due.push_back(ticket);

@@ -16,7 +16,7 @@ pub(in crate::server) enum Pending {
     Channels { connection: Id, response: ResponseContext, range: ChannelRange },
     /// A subscriber that is told whether a message of its own is stored.
     Publish { connection: Id, id: Option<ClientId> },
-    /// A subscriber that is told how much it missed after `from` of what there was up to `through`, before it gets that.
+    /// A subscriber that is told how many messages after `from` and up to `through` it missed, before it gets them.
     Resume { connection: Id, from: u64, through: u64 },
     /// Subscribers whose cursors are all at `after`, behind the log of their channel.
     Page { serial: u64, after: u64, waiters: Vec<Id> },
