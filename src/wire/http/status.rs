@@ -45,7 +45,7 @@ statuses! {
     UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported Media Type";
     EXPECTATION_FAILED = 417, "Expectation Failed";
     UNPROCESSABLE_CONTENT = 422, "Unprocessable Content";
-    /// 426: needs the fields of [`super::handshake::UPGRADE_REQUIRED_FIELDS`].
+    /// 426: needs the fields of [`crate::wire::websocket::handshake::UPGRADE_REQUIRED_FIELDS`].
     UPGRADE_REQUIRED = 426, "Upgrade Required";
     TOO_MANY_REQUESTS = 429, "Too Many Requests";
     HEADER_FIELDS_TOO_LARGE = 431, "Request Header Fields Too Large";
