@@ -150,7 +150,10 @@ impl<S: Socket> Server<S> {
             let (status, body) = match inspection {
                 Inspection::Channels(range) => return self.ask_for_channels(connection, response, range),
                 Inspection::Health => self.verbose_health(),
-                Inspection::Connections(range) => (Status::OK, self.connections_page(range)),
+                Inspection::Connections(range) => {
+                    self.connections.name_recent_closes();
+                    (Status::OK, self.connections_page(range))
+                }
                 Inspection::Metrics => return self.answer_metrics(connection, &response),
             };
             return self.answer(connection, &response, status, &body, &[]);

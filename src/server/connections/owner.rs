@@ -16,6 +16,7 @@ use super::admission::{Admission, MemoryInUse, Source};
 use super::deadlines::Deadlines;
 use super::recent_closes::RecentCloses;
 use super::unsent::Unsent;
+use crate::server::socket::Socket;
 
 use super::connection::{Connection, Phase};
 use super::deadlines::Deadline;
@@ -141,8 +142,24 @@ impl<S> Connections<S> {
         self.admission.may_send(index, self.now, limits)
     }
 
+    /// Adds the addresses of the peers to the connections that ended last.
+    pub(in crate::server) fn name_recent_closes(&mut self)
+    where
+        S: Socket,
+    {
+        let slab = &self.slab;
+        self.recent_closes.name(|id| {
+            let connection = slab.get(id.index as usize).filter(|one| one.generation == id.generation)?;
+            connection.socket.peer()
+        });
+    }
+
     /// Drops the connections that have ended. Comes last in a turn, so that no index changes its meaning within it.
-    pub(in crate::server) fn reap(&mut self, limits: &Limits) {
+    pub(in crate::server) fn reap(&mut self, limits: &Limits)
+    where
+        S: Socket,
+    {
+        self.name_recent_closes();
         for index in std::mem::take(&mut self.dead) {
             self.slab.remove(index as usize);
             self.admission.leave(index, limits);
@@ -255,7 +272,60 @@ impl<S> Connections<S> {
 
 #[cfg(test)]
 mod tests {
+    use core::net::SocketAddr;
+    use std::cell::Cell;
+    use std::io::{self, Read, Write};
+    use std::rc::Rc;
+
+    use super::super::close_reason::CloseReason;
     use super::*;
+
+    /// A socket that counts how often it is asked for its peer.
+    #[derive(Debug, Default)]
+    struct Line(Rc<Cell<usize>>);
+
+    impl Read for Line {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    impl Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Socket for Line {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn peer(&self) -> Option<SocketAddr> {
+            self.0.set(self.0.get() + 1);
+            Some(SocketAddr::from(([127, 0, 0, 1], 80)))
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_crowd_that_ends_is_asked_for_those_that_are_remembered() {
+        let limits = Limits::default();
+        let (asked, mut connections) = (Rc::default(), Connections::new(&limits));
+        for number in 0..200 {
+            let (index, _) = connections.accept(Line(Rc::clone(&asked)), Source(0), &limits, number);
+            connections.note_close(index, CloseReason::SocketError, None, number);
+            connections.abort(index);
+        }
+        connections.reap(&limits);
+        let named = connections.recent_closes().filter(|close| close.address.is_some()).count();
+        assert_eq!((connections.recent_closes().count(), named, asked.get()), (50, 50, 50));
+        connections.reap(&limits);
+        assert_eq!(asked.get(), 50, "none is asked twice");
+    }
 
     #[test]
     fn room_for_many_is_given_back_when_all_have_gone() {
@@ -263,7 +333,7 @@ mod tests {
             Limits { connections_per_source_max: 10_000, messages_per_second_max: 1, ..Limits::default() };
         let mut connections = Connections::new(&limits);
         for number in 0..5_000 {
-            let (index, limit) = connections.accept((), Source(number), &limits, 0);
+            let (index, limit) = connections.accept(Line::default(), Source(number), &limits, 0);
             assert_eq!((limit, connections.may_send(index, &limits)), (None, true));
             connections.stall(index);
             connections.deferred(index).push(b'x');

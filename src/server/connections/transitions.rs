@@ -451,12 +451,11 @@ impl<S> Connections<S> {
         reason: CloseReason,
         channel: Option<Rc<str>>,
         now_ms: u64,
-    ) where
-        S: Socket,
-    {
+    ) {
         let connection = self.at(index);
         let close = Close {
-            address: connection.socket.peer(),
+            id: connection.id(index),
+            address: None,
             kind: connection.phase.kind(),
             channel,
             reason,
