@@ -13,15 +13,8 @@ impl<S: Socket> Server<S> {
     /// Does what is due, as much as the budget allows.
     pub(super) fn expire(&mut self) {
         let mut budget = self.config.budgets.deadlines;
-        let timeouts = &self.config.timeouts;
-        let waits = [
-            (Deadline::Handshake, timeouts.handshake_ms),
-            (Deadline::Request, timeouts.request_ms),
-            (Deadline::KeepAlive, timeouts.keep_alive_ms),
-            (Deadline::Heartbeat, timeouts.heartbeat_interval_ms),
-            (Deadline::Close, timeouts.close_ms),
-        ];
-        for (deadline, wait_ms) in waits {
+        for deadline in Deadline::ALL {
+            let wait_ms = deadline.wait_ms(&self.config.timeouts);
             while budget > 0
                 && let Some((index, since)) = self.connections.overdue(deadline, wait_ms)
             {

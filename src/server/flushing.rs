@@ -88,10 +88,7 @@ impl<S: Socket> Server<S> {
             {
                 budget -= 1;
                 // One that has left its channel meanwhile does not wait any more.
-                if self.connections.find(id).is_some_and(|connection| {
-                    connection.write_state() == WriteState::AwaitingHistory
-                        && connection.cursor() == page.after
-                }) {
+                if self.is_awaited(&[id], page.after) {
                     self.send_page(id.index, &mut page);
                 }
             }

@@ -24,7 +24,7 @@ const SMALL_SLICE_BYTES: usize = OWN_BYTES / 4;
 impl<S: Socket> Server<S> {
     /// Begins to answer a request with a list.
     pub(super) fn add_list(&mut self, index: u32, list: List) {
-        let id = self.expect_answer(index, &list.response);
+        let id = self.connections.expect_response(index, list.response.keep_alive);
         self.lists.insert(id, list);
         self.lists_due.push_back(id);
         self.connections.await_response(index);

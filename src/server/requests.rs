@@ -148,7 +148,7 @@ impl<S: Socket> Server<S> {
         let fields = reply.fields.iter().map(|(name, value)| (*name, &**value)).collect::<Vec<_>>();
         match reply.body {
             Cow::Borrowed(body) if body.len() > COPIED_BYTES_MAX => {
-                self.reply_static(index, &response, body, &fields);
+                self.reply_static(index, &response, reply.status, body, &fields);
             }
             body => self.reply(index, &response, reply.status, &body, &fields),
         }
@@ -172,13 +172,8 @@ impl<S: Socket> Server<S> {
 
     /// Notes that an answer of the engine is awaited.
     pub(super) fn await_answer(&mut self, index: u32, response: ResponseContext) -> Pending {
-        let connection = self.expect_answer(index, &response);
+        let connection = self.connections.expect_response(index, response.keep_alive);
         Pending::Request { connection, response }
-    }
-
-    /// Notes that another answer has to be sent to a connection.
-    pub(super) fn expect_answer(&mut self, index: u32, response: &ResponseContext) -> Id {
-        self.connections.expect_response(index, response.keep_alive)
     }
 
     /// Sends the engine's answer to the request that it belongs to.
@@ -190,12 +185,10 @@ impl<S: Socket> Server<S> {
         body: &[u8],
         extra: &[(&str, &str)],
     ) {
-        if self.connections.find(connection).is_some() {
-            self.write_response(connection.index, response, status, body, extra);
-            self.connections.push_output(connection.index);
-            self.connections.queue_flush(connection.index);
-            self.answered(connection);
-        }
+        self.answer_by(connection, |server| {
+            server.write_response(connection.index, response, status, body, extra);
+            server.connections.push_output(connection.index);
+        });
     }
 
     /// The same for a body that others are sent, too, of which no copy is made.
@@ -206,15 +199,22 @@ impl<S: Socket> Server<S> {
         body: Frame,
         extra: &[(&str, &str)],
     ) {
-        if self.connections.find(connection).is_some() {
+        self.answer_by(connection, |server| {
             let index = connection.index;
             let head_only = ResponseContext { head_only: true, ..response.clone() };
-            self.write_response(index, &head_only, Status::OK, &body, extra);
-            self.connections.push_output(index);
+            server.write_response(index, &head_only, Status::OK, &body, extra);
+            server.connections.push_output(index);
             if !response.head_only {
-                self.connections.push_shared(index, body);
+                server.connections.push_shared(index, body);
             }
-            self.connections.queue_flush(index);
+        });
+    }
+
+    /// Has a whole answer put behind everything else that is sent to a connection, if it is still there.
+    fn answer_by(&mut self, connection: Id, push: impl FnOnce(&mut Self)) {
+        if self.connections.find(connection).is_some() {
+            push(self);
+            self.connections.queue_flush(connection.index);
             self.answered(connection);
         }
     }
@@ -256,12 +256,13 @@ impl<S: Socket> Server<S> {
         &mut self,
         index: u32,
         response: &ResponseContext,
+        status: Status,
         body: &'static [u8],
         extra: &[(&str, &str)],
     ) {
         debug_assert!(!self.connections.at(index).awaits_response());
         let head_only = ResponseContext { head_only: true, ..response.clone() };
-        self.reply(index, &head_only, Status::OK, body, extra);
+        self.reply(index, &head_only, status, body, extra);
         if !response.head_only {
             self.connections.push_output(index);
             self.connections.push_static(index, body);

@@ -39,7 +39,7 @@ pub struct Connection<S> {
     pub(super) outbox: Option<Box<Outbox>>,
     /// Appends and queries whose answers it waits for, as an HTTP client.
     pub(super) pending: u16,
-    /// What is being done with it.
+    /// Its state between the accept and the end.
     pub(super) phase: Phase,
     /// Whether and why it is read.
     pub(super) reading: ReadState,

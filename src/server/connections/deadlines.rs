@@ -17,11 +17,11 @@ pub(in crate::server) enum Deadline {
 
 impl Deadline {
     /// All of them, in the order in which a turn looks at them.
-    pub(super) const ALL: [Self; 5] =
+    pub(in crate::server) const ALL: [Self; 5] =
         [Self::Handshake, Self::Request, Self::KeepAlive, Self::Heartbeat, Self::Close];
 
     /// How long a connection waits, in milliseconds.
-    pub(super) const fn wait_ms(self, timeouts: &Timeouts) -> u32 {
+    pub(in crate::server) const fn wait_ms(self, timeouts: &Timeouts) -> u32 {
         match self {
             Self::Handshake => timeouts.handshake_ms,
             Self::Request => timeouts.request_ms,

@@ -1,5 +1,5 @@
-//! The only way to write to a peer. What is for one connection alone is collected as its output, and offered to its
-//! socket or put behind what waits; what it shares with others is written from where it is.
+//! The only way to write to a peer. Bytes for one connection alone are collected as its output. They are offered to its
+//! socket, or put behind the bytes that wait. Frames that it shares with others are written without a copy.
 
 use std::io::{self, IoSlice};
 
@@ -28,7 +28,7 @@ pub(in crate::server) enum Sent {
     Blocked,
     /// The cursor is behind the log.
     Behind,
-    /// What is next is not encoded yet, and no more is in this turn.
+    /// The next message is not encoded yet, and no more are encoded in this turn.
     Later,
     /// The socket has failed.
     Failed,
@@ -43,8 +43,7 @@ pub(in crate::server) struct Written {
 }
 
 impl<S> Connections<S> {
-    /// What is collected for the connection at `index`, to be added to. It goes out by [`Self::send_output`] or
-    /// [`Self::push_output`].
+    /// The output of the connection at `index`, to append to. [`Self::send_output`] or [`Self::push_output`] sends it.
     pub(in crate::server) fn output(&mut self, index: u32) -> &mut Vec<u8> {
         debug_assert!(self.receiving.is_none_or(|receiving| receiving == index), "output for two at once");
         &mut self.output

@@ -272,59 +272,24 @@ impl<S> Connections<S> {
 
 #[cfg(test)]
 mod tests {
-    use core::net::SocketAddr;
-    use std::cell::Cell;
-    use std::io::{self, Read, Write};
-    use std::rc::Rc;
-
     use super::super::close_reason::CloseReason;
     use super::*;
-
-    /// A socket that counts how often it is asked for its peer.
-    #[derive(Debug, Default)]
-    struct Line(Rc<Cell<usize>>);
-
-    impl Read for Line {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Ok(0)
-        }
-    }
-
-    impl Write for Line {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Socket for Line {
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn peer(&self) -> Option<SocketAddr> {
-            self.0.set(self.0.get() + 1);
-            Some(SocketAddr::from(([127, 0, 0, 1], 80)))
-        }
-    }
+    use crate::server::socket::Line;
 
     #[test]
     fn the_address_of_a_crowd_that_ends_is_asked_for_those_that_are_remembered() {
         let limits = Limits::default();
-        let (asked, mut connections) = (Rc::default(), Connections::new(&limits));
+        let (line, mut connections) = (Line::default(), Connections::new(&limits));
         for number in 0..200 {
-            let (index, _) = connections.accept(Line(Rc::clone(&asked)), Source(0), &limits, number);
+            let (index, _) = connections.accept(line.clone(), Source(0), &limits, number);
             connections.note_close(index, CloseReason::SocketError, None, number);
             connections.abort(index);
         }
         connections.reap(&limits);
         let named = connections.recent_closes().filter(|close| close.address.is_some()).count();
-        assert_eq!((connections.recent_closes().count(), named, asked.get()), (50, 50, 50));
+        assert_eq!((connections.recent_closes().count(), named, line.asked.get()), (50, 50, 50));
         connections.reap(&limits);
-        assert_eq!(asked.get(), 50, "none is asked twice");
+        assert_eq!(line.asked.get(), 50, "none is asked twice");
     }
 
     #[test]

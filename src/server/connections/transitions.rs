@@ -18,13 +18,15 @@ use crate::server::socket::{Readiness, Socket};
 const INBOX_BYTES_FREE: usize = 4 << 10;
 
 impl<S> Connections<S> {
-    /// Changes what a connection is written for, or which channel it is on, and counts whether it lags.
+    /// Changes a connection, and keeps the counts of those that lag and of those that may be dropped.
+    #[inline]
     fn update<R>(&mut self, index: u32, change: impl FnOnce(&mut Connection<S>) -> R) -> R {
         let connection = &mut self.slab[index as usize];
-        let was_lagging = connection.is_lagging();
+        self.lagging -= usize::from(connection.is_lagging());
+        self.let_go -= usize::from(connection.is_let_go());
         let result = change(connection);
-        let is_lagging = connection.is_lagging();
-        self.lagging = self.lagging + usize::from(is_lagging) - usize::from(was_lagging);
+        self.lagging += usize::from(connection.is_lagging());
+        self.let_go += usize::from(connection.is_let_go());
         result
     }
 
@@ -33,17 +35,11 @@ impl<S> Connections<S> {
     }
 
     pub(super) fn set_reading(&mut self, index: u32, reading: ReadState) {
-        let connection = &mut self.slab[index as usize];
-        self.let_go -= usize::from(connection.is_let_go());
-        connection.reading = reading;
-        self.let_go += usize::from(connection.is_let_go());
+        self.update(index, |connection| connection.reading = reading);
     }
 
     fn set_phase(&mut self, index: u32, phase: Phase) {
-        let connection = &mut self.slab[index as usize];
-        self.let_go -= usize::from(connection.is_let_go());
-        let old = std::mem::replace(&mut connection.phase, phase);
-        self.let_go += usize::from(connection.is_let_go());
+        let old = self.update(index, |connection| std::mem::replace(&mut connection.phase, phase));
         self.echoes += usize::from(phase == Phase::Open(Endpoint::Echo));
         self.echoes -= usize::from(old == Phase::Open(Endpoint::Echo));
         if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
@@ -326,12 +322,11 @@ impl<S> Connections<S> {
 
     /// Another response has to be sent to a connection, after which it is read on if `keep_alive`.
     pub(in crate::server) fn expect_response(&mut self, index: u32, keep_alive: bool) -> Id {
-        let connection = &mut self.slab[index as usize];
-        connection.pending += 1;
+        self.slab[index as usize].pending += 1;
         if !keep_alive {
-            connection.reading = ReadState::Closed;
+            self.stop_reading(index);
         }
-        connection.id(index)
+        self.id(index)
     }
 
     /// A response that was awaited is on its way. Returns whether it was the last one;

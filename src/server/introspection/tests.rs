@@ -1,9 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::cell::{Cell, RefCell};
-use std::io::{self, Read, Write};
-use std::rc::Rc;
-
 use serde_json::Value;
 
 use crate::base::config::Config;
@@ -11,46 +7,10 @@ use crate::base::time::Now;
 use crate::server::connections::Source;
 use crate::server::host::{Host, ProcessStats};
 use crate::server::server::Server;
-use crate::server::socket::{Readiness, Socket};
+use crate::server::socket::{Line, Readiness};
 use crate::store::memory::MemoryEngine;
 
 use super::PLACES_MAX;
-
-/// Hands out what was put into it, and keeps what it was sent.
-#[derive(Debug, Clone, Default)]
-struct Line {
-    input: Rc<RefCell<Vec<u8>>>,
-    output: Rc<RefCell<Vec<u8>>>,
-    is_ended: Rc<Cell<bool>>,
-}
-
-impl Read for Line {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let input = self.input.take();
-        if input.is_empty() && !self.is_ended.get() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        buffer[..input.len()].copy_from_slice(&input);
-        Ok(input.len())
-    }
-}
-
-impl Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Socket for Line {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 struct Hall {
     server: Server<Line>,

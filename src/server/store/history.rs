@@ -140,7 +140,7 @@ impl Store {
             self.history.asked += 1;
             if let Some(query) = self.history_query(ticket, bounds, &stream_of) {
                 pages += u64::from(matches!(query, Query::Page { .. }));
-                self.ask_for(query, ticket);
+                self.engine.ask(query, ticket);
             } else {
                 self.take(ticket);
             }

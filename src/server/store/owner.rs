@@ -12,7 +12,7 @@ use crate::store::terms::Terms;
 
 /// The store as the server uses it.
 pub(in crate::server) struct Store {
-    engine: Box<dyn Engine>,
+    pub(super) engine: Box<dyn Engine>,
     /// What waits for an answer; the key is the ticket.
     pub(super) pending: Slab<Pending>,
     pub(super) history: History,
@@ -77,10 +77,6 @@ impl Store {
     /// Asks the engine something.
     pub(in crate::server) fn ask(&mut self, query: Query, pending: Pending) {
         let ticket = self.insert(pending);
-        self.engine.ask(query, ticket);
-    }
-
-    pub(super) fn ask_for(&mut self, query: Query, ticket: Ticket) {
         self.engine.ask(query, ticket);
     }
 
