@@ -23,12 +23,9 @@ const COMPRESSED: [&str; 12] =
 /// How many cases each of these has.
 const SIZES: usize = 18;
 
-/// Of each set, messages of 1 KiB.
+/// Of each set, messages of 1 KiB. kosoku gives up a case that takes half a minute: those with fragments come near it on a
+/// busy machine (`tests/polecat/compression.rs` sends fragments, and so does the simulator).
 const SAMPLE: &str = "4";
-
-/// Of one set, messages of 8 KiB in fragments of 256 bytes, too. kosoku gives a case up that takes long, and each of these
-/// takes ten seconds on a busy machine.
-const FRAGMENTED: &str = "12.1.11";
 
 /// Cases in which the suite accepts any behaviour; this server's is given as the code of its Close.
 const INFORMATIONAL: [(&str, u64, &str); 3] = [
@@ -69,13 +66,10 @@ fn autobahn_compression() {
     let mut all = 0;
     // Each set by itself: all of them together take longer than a suite may.
     for set in COMPRESSED {
-        let mut include = vec![format!("{set}.{}", if is_all { "*" } else { SAMPLE })];
-        if !is_all && FRAGMENTED.starts_with(&format!("{set}.")) {
-            include.push(FRAGMENTED.to_owned());
-        }
+        let include = [format!("{set}.{}", if is_all { "*" } else { SAMPLE })];
         let mut command = Command::new(&python);
         let cases = run_cases(command.arg("-B").arg(&mended), &process, &include);
-        assert_eq!(cases.len(), if is_all { SIZES } else { include.len() }, "cases of {set}: {cases:?}");
+        assert_eq!(cases.len(), if is_all { SIZES } else { 1 }, "cases of {set}: {cases:?}");
         let is_ok = |found: &Value| found["behavior"] == "OK" && found["behaviorClose"] == "OK";
         let faults = cases.iter().filter(|(_, found)| !is_ok(found)).collect::<Vec<_>>();
         assert!(faults.is_empty(), "{faults:#?}");
@@ -84,7 +78,8 @@ fn autobahn_compression() {
     say(&format!("autobahn_compression: {all} cases, all OK"));
 }
 
-/// Makes kosoku run these cases against the echo; returns the result of each.
+/// Makes kosoku run these cases against the echo; returns the result of each. Its report is judged, and not its exit
+/// status: it was seen to crash while it exits, after "1 cases passed".
 fn run_cases(command: &mut Command, process: &Process, include: &[String]) -> BTreeMap<String, Value> {
     let report = tempfile::tempdir().expect("a temporary directory");
     for cases in include {
@@ -92,9 +87,8 @@ fn run_cases(command: &mut Command, process: &Process, include: &[String]) -> BT
     }
     command.arg("--outdir").arg(report.path()).arg(format!("ws://{}/api/ws", process.addr()));
     let run = tool::run(command);
-    assert!(run.is_success, "{}", run.output);
     let index = fs::read(report.path().join("index.json"));
-    let index = index.unwrap_or_else(|error| panic!("{error}: {}", run.output));
+    let index = index.unwrap_or_else(|error| panic!("{error}: {}: {}", run.status, run.output));
     let index =
         serde_json::from_slice::<BTreeMap<String, BTreeMap<String, Value>>>(&index).expect("a report");
     index.into_values().next().expect("a report on one server")

@@ -70,7 +70,7 @@ fn node(test: &str, script: &str, more: &[&Path]) {
 
 fn expect_success(test: &str, command: &mut Command) {
     let run = tool::run(command);
-    assert!(run.is_success, "{command:?}\n{}", run.output);
+    assert!(run.status.success(), "{command:?}: {}\n{}", run.status, run.output);
     let parts = run.output.lines().collect::<Vec<_>>().join(", ");
     say(&format!("{test}: {parts}"));
 }

@@ -14,5 +14,5 @@ fn a_comparison_that_is_cut_off_keeps_its_figures_and_goes_on() {
     let mut command = Command::new("python3");
     // No `__pycache__` among the sources.
     let run = tool::run(command.args(["-B", "-m", "unittest", "driver.test_rounds"]).current_dir(folder));
-    assert!(run.is_success, "{}", run.output);
+    assert!(run.status.success(), "{}: {}", run.status, run.output);
 }

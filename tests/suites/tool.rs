@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::skip::skip;
 /// How long a whole suite or client may take. None comes near it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The output of a tool on stdout and stderr, and whether it succeeded.
+/// The output of a tool on stdout and stderr, and its exit status.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) is_success: bool,
+    pub(crate) status: ExitStatus,
     pub(crate) output: String,
 }
 
@@ -67,12 +67,12 @@ pub(crate) fn run(command: &mut Command) -> Run {
     kill_process_group(group, Signal::KILL).ok();
     let output = String::from_utf8_lossy(&fs::read(&path).expect("the output can be read")).into_owned();
     let status = status.unwrap_or_else(|_| panic!("{command:?} does not end: {output}"));
-    Run { is_success: status.expect("a child can be waited for").success(), output }
+    Run { status: status.expect("a child can be waited for"), output }
 }
 
 #[test]
 fn a_tool_that_fails_is_told_from_one_that_does_not() {
     let fails = run(Command::new("sh").args(["-c", "echo aloud; exit 3"]));
-    assert!(!fails.is_success && fails.output == "aloud\n", "{fails:?}");
-    assert!(run(Command::new("sh").args(["-c", "exit 0"])).is_success);
+    assert!(fails.status.code() == Some(3) && fails.output == "aloud\n", "{fails:?}");
+    assert!(run(Command::new("sh").args(["-c", "exit 0"])).status.success());
 }
