@@ -5,7 +5,7 @@ use std::rc::Rc;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use polecat::base::config::Limits;
-use polecat::wire::http::decoder::{RequestDecoder, Response, Status, Step};
+use polecat::wire::http::decoder::{RequestDecoder, RequestStep, Response, Status};
 use polecat::wire::protocol::{ClientMessage, InvalidMessage, Message, write_message};
 use polecat::wire::websocket::codec::{self, OpCode};
 use polecat::wire::websocket::message::MessageDecoder;
@@ -55,7 +55,7 @@ fn decode_a_post(bencher: Bencher<'_, '_>) {
     let limits = Limits::default();
     bencher.with_inputs(|| request.clone().into_bytes()).bench_local_refs(|request| {
         let mut decoder = RequestDecoder::default();
-        assert!(matches!(decoder.decode(request, &limits), Ok(Step::Request { .. })));
+        assert!(matches!(decoder.decode(request, &limits), Ok(RequestStep::Request { .. })));
     });
 }
 

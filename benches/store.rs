@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use polecat::base::time::Now;
-use polecat::store::engine::{Answer, Engine, Names, Query, Record, Stream, Ticket};
+use polecat::store::engine::{Answer, Engine, Names, Query, QueryId, Record, Stream};
 use polecat::store::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::Message;
 use rusqlite::Connection;
@@ -58,7 +58,7 @@ fn turn(engine: &mut SqliteEngine, ms: u64, reads_max: usize) -> Vec<Answer> {
 
 /// Asks one query, and runs turns until it is answered.
 fn ask(engine: &mut SqliteEngine, query: Query) {
-    engine.ask(query, Ticket(1));
+    engine.ask(query, QueryId(1));
     while turn(engine, 0, 4).is_empty() {}
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use polecat::base::config::Limits;
 use polecat::wire::body::PostedEvent;
-use polecat::wire::http::decoder::{RequestDecoder, Step};
+use polecat::wire::http::decoder::{RequestDecoder, RequestStep};
 use polecat::wire::protocol::{Message, write_message};
 use polecat::wire::websocket::codec::{self, OpCode};
 use polecat::wire::websocket::message::{Item, MessageDecoder};
@@ -124,7 +124,7 @@ fn post_parse(times: u32) {
     for _ in 0..times {
         let mut decoder = RequestDecoder::default();
         let step = decoder.decode(black_box(&mut request), &limits);
-        assert!(matches!(step, Ok(Step::Request { .. })), "the request is whole");
+        assert!(matches!(step, Ok(RequestStep::Request { .. })), "the request is whole");
     }
 }
 

@@ -9,11 +9,13 @@ use std::rc::Rc;
 
 use polecat::base::config::Limits;
 use polecat::wire::body::{FieldErrors, ListRange, PostedEvent, PostedMessage, channel_name_error};
-use polecat::wire::http::decoder::{BadSegment, RequestDecoder, Step, http_date, percent_decode_segment};
+use polecat::wire::http::decoder::{
+    BadSegment, RequestDecoder, RequestStep, http_date, percent_decode_segment,
+};
 use polecat::wire::protocol::{
     ClientMessage, CorrelationId, Draft, Event, Sequence, timestamp, write_event, write_json, write_message,
 };
-use polecat::wire::v1::{ClientId, ErrorCode, Gap, Place, Said};
+use polecat::wire::v1::{ClientId, EnvelopeContext, ErrorCode, Gap, Inbound};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -90,7 +92,7 @@ fn check_broadcast(channel: &str, draft: Draft) {
 }
 
 fn check_said(text: &str) {
-    let place = Place { sequence: Sequence::Messages, cursor: 5, timestamp: "T" };
+    let place = EnvelopeContext { sequence: Sequence::Messages, cursor: 5, timestamp: "T" };
     let check_id = |id: &ClientId, write: &dyn Fn(&mut Vec<u8>)| {
         let _ = id;
         let mut out = Vec::new();
@@ -99,8 +101,8 @@ fn check_said(text: &str) {
         let sent: &RawValue = serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}"));
         assert!(sent.get().starts_with("{\"type\":"));
     };
-    match Said::parse(text) {
-        Ok(Said { message, id, idempotency_key }) => {
+    match Inbound::parse(text) {
+        Ok(Inbound { message, id, idempotency_key }) => {
             assert_eq!(ClientMessage::parse(text), Ok(message), "the base protocol reads it so, too");
             assert!(idempotency_key.is_none_or(|key| (1..=255).contains(&key.len())));
             if let Some(id) = &id {
@@ -203,7 +205,8 @@ fn check_segment(text: &str) {
 
 fn check_query(text: &str) {
     let mut bytes = format!("GET /?{text} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
-    let Ok(Step::Request { request, .. }) = RequestDecoder::default().decode(&mut bytes, &Limits::default())
+    let Ok(RequestStep::Request { request, .. }) =
+        RequestDecoder::default().decode(&mut bytes, &Limits::default())
     else {
         return;
     };

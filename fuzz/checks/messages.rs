@@ -14,7 +14,7 @@
 use std::io::{self, Cursor, Read, Write};
 
 use polecat::wire::websocket::codec::{CONTROL_BYTES_MAX, CloseCode, Violation};
-use polecat::wire::websocket::message::{Item, MessageDecoder, Step};
+use polecat::wire::websocket::message::{Item, MessageDecoder, MessageStep};
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message as TheirMessage};
 
@@ -92,7 +92,7 @@ impl Outcome {
                 let before = kept[start..].to_vec();
                 let left = before.len();
                 let step = match decoder.decode(&mut kept[start..], message_bytes_max, None) {
-                    Ok(Step { consumed, item }) => (consumed, item.map(Said::from)),
+                    Ok(MessageStep { consumed, item }) => (consumed, item.map(Said::from)),
                     Err(fault) => {
                         outcome.end = End::Fault(fault);
                         return outcome;

@@ -5,7 +5,7 @@
 
 use polecat::base::config::Limits;
 use polecat::wire::http::decoder::{
-    Method, Refusal, Request, RequestDecoder, Step, Version, percent_decode_segment,
+    Method, Refusal, Request, RequestDecoder, RequestStep, Version, percent_decode_segment,
 };
 use polecat::wire::websocket::handshake;
 
@@ -86,7 +86,7 @@ impl Outcome {
             let mut start = 0;
             loop {
                 match decoder.decode(&mut kept[start..], limits) {
-                    Ok(Step::Request { request, consumed }) => {
+                    Ok(RequestStep::Request { request, consumed }) => {
                         assert!(consumed > 0 && decoder.is_idle());
                         let decoded = Decoded::of(&request, &sent[start..start + consumed]);
                         outcome.requests.push(decoded);
@@ -94,7 +94,7 @@ impl Outcome {
                         outcome.consumed += consumed;
                         continues = 0;
                     }
-                    Ok(Step::NeedMore { send_continue }) => {
+                    Ok(RequestStep::NeedMore { send_continue }) => {
                         continues += usize::from(send_continue);
                         assert!(continues <= 1, "the body is asked for twice");
                         break;

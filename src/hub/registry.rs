@@ -330,7 +330,7 @@ impl Registry {
 
     /// One step of the sweep in front; `None` if no sweep is left. A channel whose log has grown in the
     /// meantime is queued again when its sweep finishes.
-    pub fn sweep_next(&mut self) -> Option<Step> {
+    pub fn sweep_next(&mut self) -> Option<SweepStep> {
         let index = *self.sweeps.front()?;
         let channel = &mut self.channels[index as usize];
         let (next, again) = match channel.sweep {
@@ -339,7 +339,7 @@ impl Registry {
         };
         if next > 0 {
             channel.sweep = Sweep::Running { next: next - 1, again };
-            return Some(Step::Member(channel.members[next - 1]));
+            return Some(SweepStep::Member(channel.members[next - 1]));
         }
         self.sweeps.pop_front();
         if again && !channel.members.is_empty() {
@@ -349,7 +349,7 @@ impl Registry {
             channel.sweep = Sweep::Done;
             self.drop_if_empty(index);
         }
-        Some(Step::Finished)
+        Some(SweepStep::Finished)
     }
 
     /// Moves the sweep in front behind all others, which have waited longer.
@@ -450,7 +450,7 @@ impl Registry {
 
 /// One step of the sweep in front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SweepStep {
     /// This member is to be offered what the log holds for it.
     Member(u32),
     /// The sweep has reached all members of the channel.

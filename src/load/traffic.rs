@@ -7,7 +7,7 @@ use crate::server::socket::Socket;
 use crate::wire::reply::{self, Offer, Reply};
 use crate::wire::websocket::codec::{OpCode, Sender, Violation};
 use crate::wire::websocket::extension::is_agreed;
-use crate::wire::websocket::message::{Item, MessageDecoder, Step};
+use crate::wire::websocket::message::{Item, MessageDecoder, MessageStep};
 
 use super::driver::{Driver, Stage};
 use super::payload::Stamp;
@@ -160,7 +160,7 @@ impl<S: Socket> Driver<S> {
     fn decode_item(&mut self, index: u32, inbox: &mut Inbox, input: &mut [u8]) -> Result<usize, Violation> {
         let mut inflater = self.plan.compresses.then(|| std::mem::take(&mut self.inflater));
         let step = inbox.decoder.decode(input, MESSAGE_BYTES_MAX, inflater.as_mut());
-        let consumed = step.map(|Step { consumed, item }| {
+        let consumed = step.map(|MessageStep { consumed, item }| {
             if let Some(item) = item {
                 self.take_item(index, item);
             }

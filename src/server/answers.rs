@@ -4,17 +4,17 @@
 use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::hub::entry::Entry;
-use crate::store::engine::{Answer, EngineError, Record, Ticket};
+use crate::store::engine::{Answer, EngineError, QueryId, Record};
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{write_event, write_message, write_numbered};
-use crate::wire::v1::{ErrorCode, Place};
+use crate::wire::v1::{EnvelopeContext, ErrorCode};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
 use super::connections::CloseReason;
 use super::http::detail_body;
 use super::server::Server;
 use super::socket::Socket;
-use super::store::{Page, Pending};
+use super::store::{HistoryPage, Pending};
 
 /// Room for what an answer to a POST says beside the record.
 const ANSWER_BYTES: usize = 160;
@@ -22,63 +22,63 @@ const ANSWER_BYTES: usize = 160;
 impl<S: Socket> Server<S> {
     pub(super) fn apply(&mut self, answer: Answer) {
         match answer {
-            Answer::Committed { id, record, ticket, weight } => {
+            Answer::Committed { id, record, query_id, weight } => {
                 self.store.note_appended(weight);
-                self.apply_committed(id, &record, ticket);
+                self.apply_committed(id, &record, query_id);
             }
-            Answer::Repeated { id, record, ticket, weight } => {
+            Answer::Repeated { id, record, query_id, weight } => {
                 self.metrics.repeated += 1;
                 self.store.note_appended(weight);
-                if let Some(ticket) = ticket {
-                    self.answer_stored(ticket, id, &record, true);
+                if let Some(query_id) = query_id {
+                    self.answer_stored(query_id, id, &record, true);
                 }
             }
-            Answer::Count { ticket, count, is_cut, oldest } => {
-                self.apply_count(ticket, (count, is_cut), oldest);
+            Answer::Count { query_id, count, is_cut, oldest } => {
+                self.apply_count(query_id, (count, is_cut), oldest);
             }
-            Answer::Refused { ticket, weight, error } => {
+            Answer::Refused { query_id, weight, error } => {
                 self.metrics.refused += 1;
                 self.store.note_appended(weight);
                 log::debug!("a record could not be stored: {error}");
-                if let Some(ticket) = ticket {
-                    self.answer_error(ticket, &error);
+                if let Some(query_id) = query_id {
+                    self.answer_error(query_id, &error);
                 }
             }
-            Answer::Page { ticket, records, through, oldest } => {
-                self.apply_page(ticket, &records, through, oldest);
+            Answer::Page { query_id, records, through, oldest } => {
+                self.apply_page(query_id, &records, through, oldest);
             }
-            Answer::Span { ticket, span } => self.apply_span(ticket, span),
-            Answer::Names { ticket, names, next } => self.apply_names(ticket, &names, next),
-            Answer::TooLarge { ticket } => self.apply_too_large(ticket),
-            Answer::Totals { ticket, messages, tokens } => self.apply_totals(ticket, messages, tokens),
-            Answer::ChannelDetails { ticket, channels, is_cut } => {
-                self.apply_channel_details(ticket, &channels, is_cut);
+            Answer::Span { query_id, span } => self.apply_span(query_id, span),
+            Answer::Names { query_id, names, next } => self.apply_names(query_id, &names, next),
+            Answer::TooLarge { query_id } => self.apply_too_large(query_id),
+            Answer::Totals { query_id, messages, tokens } => self.apply_totals(query_id, messages, tokens),
+            Answer::ChannelDetails { query_id, channels, is_cut } => {
+                self.apply_channel_details(query_id, &channels, is_cut);
             }
             // Nobody asks for a count.
-            Answer::Failed { ticket, error } => {
+            Answer::Failed { query_id, error } => {
                 self.metrics.reads_failed += 1;
                 // A few lines say it, however many fail.
                 if self.metrics.reads_failed.is_power_of_two() {
                     log::warn!("the store could not be read: {error}");
                 }
-                self.answer_error(ticket, &error);
+                self.answer_error(query_id, &error);
             }
         }
     }
 
-    fn apply_committed(&mut self, id: u64, record: &Record, ticket: Option<Ticket>) {
+    fn apply_committed(&mut self, id: u64, record: &Record, query_id: Option<QueryId>) {
         self.metrics.committed += 1;
         let scratch = &mut self.scratch;
         let hits = &mut self.metrics.limits;
         self.hub.publish(&record.stream(), id, self.time.stamp, hits, || encode(id, record, scratch));
-        if let Some(ticket) = ticket {
-            self.answer_stored(ticket, id, record, false);
+        if let Some(query_id) = query_id {
+            self.answer_stored(query_id, id, record, false);
         }
     }
 
     /// Tells the client that appended `record` that it is stored as `id`.
-    fn answer_stored(&mut self, ticket: Ticket, id: u64, record: &Record, is_repeated: bool) {
-        match self.take(ticket) {
+    fn answer_stored(&mut self, query_id: QueryId, id: u64, record: &Record, is_repeated: bool) {
+        match self.take(query_id) {
             Some(Pending::Request { connection, response }) => {
                 let mut body = Vec::with_capacity(ANSWER_BYTES + record.weight());
                 body.extend_from_slice(b"{\"success\":true,");
@@ -106,7 +106,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// Sends a client of `polecat.v1` a message of its own.
-    fn tell(&mut self, id: Id, write: impl FnOnce(Place<'_>, &mut Vec<u8>)) {
+    fn tell(&mut self, id: Id, write: impl FnOnce(EnvelopeContext<'_>, &mut Vec<u8>)) {
         let timestamp = self.time.timestamp();
         let Some(place) = self.connections.find(id).and_then(|connection| connection.place(&timestamp))
         else {
@@ -118,8 +118,8 @@ impl<S: Socket> Server<S> {
     }
 
     /// Tells a subscriber how many messages it missed; they follow. If there are none, no history has to be read.
-    fn apply_count(&mut self, ticket: Ticket, (count, is_cut): (u64, bool), oldest: u64) {
-        let Some(Pending::Resume { connection, from, through }) = self.take(ticket) else { return };
+    fn apply_count(&mut self, query_id: QueryId, (count, is_cut): (u64, bool), oldest: u64) {
+        let Some(Pending::Resume { connection, from, through }) = self.take(query_id) else { return };
         if self.connections.end_history(connection) {
             self.tell(connection, |place, out| place.write_resumed(from, count, is_cut, out));
             if count == 0
@@ -133,8 +133,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    fn answer_error(&mut self, ticket: Ticket, error: &EngineError) {
-        match self.take(ticket) {
+    fn answer_error(&mut self, query_id: QueryId, error: &EngineError) {
+        match self.take(query_id) {
             Some(
                 Pending::Request { connection, response } | Pending::Channels { connection, response, .. },
             ) => {
@@ -167,9 +167,9 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Takes out what waits for the answer with that ticket.
-    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
-        let pending = self.store.take(ticket)?;
+    /// Takes out what waits for the answer to that query.
+    pub(super) fn take(&mut self, query_id: QueryId) -> Option<Pending> {
+        let pending = self.store.take(query_id)?;
         match &pending {
             Pending::List { connection } => {
                 self.lists_asked -= 1;
@@ -183,8 +183,8 @@ impl<S: Socket> Server<S> {
         Some(pending)
     }
 
-    fn apply_page(&mut self, ticket: Ticket, records: &[(u64, Record)], through: u64, oldest: u64) {
-        let (after, waiters) = match self.take(ticket) {
+    fn apply_page(&mut self, query_id: QueryId, records: &[(u64, Record)], through: u64, oldest: u64) {
+        let (after, waiters) = match self.take(query_id) {
             Some(Pending::Page { after, waiters, .. }) => (after, waiters),
             Some(Pending::List { connection }) => return self.apply_slice(connection, records, through),
             _ => return,
@@ -196,7 +196,7 @@ impl<S: Socket> Server<S> {
         let entry = |(id, record): &(u64, Record)| Entry::new(*id, encode(*id, record, scratch));
         let entries = records.iter().map(entry).collect::<Vec<_>>();
         let bytes = entries.iter().map(Entry::bytes).sum();
-        self.store.push_page(Page { entries, bytes, after, through, oldest, waiters });
+        self.store.push_page(HistoryPage { entries, bytes, after, through, oldest, waiters });
     }
 }
 

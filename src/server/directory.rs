@@ -2,7 +2,7 @@
 //! their subscribers. The engine reads its part in steps; ours is in the order of the names already.
 
 use crate::base::id::Id;
-use crate::store::engine::{ChannelDetail, Query, Ticket};
+use crate::store::engine::{ChannelDetail, Query, QueryId};
 use crate::wire::body::ChannelRange;
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{Sequence, write_json};
@@ -37,8 +37,13 @@ impl<S: Socket> Server<S> {
     }
 
     /// Puts what the engine keeps of channels together with their subscribers.
-    pub(super) fn apply_channel_details(&mut self, ticket: Ticket, stored: &[ChannelDetail], is_cut: bool) {
-        let Some(Pending::Channels { connection, response, range }) = self.take(ticket) else { return };
+    pub(super) fn apply_channel_details(
+        &mut self,
+        query_id: QueryId,
+        stored: &[ChannelDetail],
+        is_cut: bool,
+    ) {
+        let Some(Pending::Channels { connection, response, range }) = self.take(query_id) else { return };
         let body = self.channels_page(&range, stored, is_cut);
         self.answer(connection, &response, Status::OK, &body, &[]);
     }

@@ -17,7 +17,7 @@ use crate::base::limit::Limit;
 use crate::hub::entry::Encoding;
 use crate::store::engine::{Commits, Health};
 
-use super::connections::{CloseReason, Kind};
+use super::connections::{CloseReason, ConnectionKind};
 use super::host::{LoopTimings, ProcessStats};
 use super::introspection::Connections;
 use super::metrics::Metrics;
@@ -103,7 +103,7 @@ impl<S: Socket> Server<S> {
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page(&mut encoder);
+        let mut page = FamilyWriter(&mut encoder);
         let version = [(env!("CARGO_PKG_VERSION"), 1)];
         page.family(
             "polecat_build_info",
@@ -141,10 +141,17 @@ impl Collector for Exposition {
 }
 
 impl Exposition {
-    fn encode_connections(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+    fn encode_connections(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
         let Connections { max, http, events, channel, echo, closing, .. } = self.connections;
         let counts = [http, events, channel, echo, closing].map(|count| count as u64);
-        let kinds = [Kind::Http, Kind::Events, Kind::Channel, Kind::Echo, Kind::Closing].map(Kind::name);
+        let kinds = [
+            ConnectionKind::Http,
+            ConnectionKind::Events,
+            ConnectionKind::Channel,
+            ConnectionKind::Echo,
+            ConnectionKind::Closing,
+        ]
+        .map(ConnectionKind::name);
         let by_kind = kinds.into_iter().zip(counts);
         page.family("polecat_connections", "Open connections by kind", "kind", by_kind, ConstGauge::new)?;
         if let Some(max) = max {
@@ -169,7 +176,7 @@ impl Exposition {
         page.counter("polecat_heartbeats", "Heartbeats sent", metrics.heartbeats)
     }
 
-    fn encode_traffic(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+    fn encode_traffic(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
         let metrics = &self.metrics;
         for (name, help, value) in [
             ("polecat_messages_received", "WebSocket messages received", metrics.messages_received),
@@ -178,7 +185,7 @@ impl Exposition {
             (
                 "polecat_invalid_messages",
                 "Messages received that the protocol does not allow",
-                metrics.rubbish,
+                metrics.invalid_messages,
             ),
             ("polecat_records_committed", "Messages and events stored", metrics.committed),
             (
@@ -221,7 +228,7 @@ impl Exposition {
         Ok(())
     }
 
-    fn encode_loop(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+    fn encode_loop(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
         page.counter("polecat_turns", "Turns of the loop", self.metrics.turns)?;
         page.counter(
             "polecat_wakeups",
@@ -236,7 +243,7 @@ impl Exposition {
         page.times("polecat_loop_lag_seconds", help, &self.timings.lag_us)
     }
 
-    fn encode_commits(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+    fn encode_commits(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
         let Some(commits) = &self.commits else { return Ok(()) };
         let help = "Time of each transaction that stored records";
         page.times("polecat_commit_duration_seconds", help, &commits.duration_us)?;
@@ -251,7 +258,7 @@ impl Exposition {
     }
 
     /// The process, by the metric names that all programs use.
-    fn encode_process(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+    fn encode_process(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
         let process = &self.process;
         if let Some(seconds) = process.cpu_seconds {
             page.counter("process_cpu_seconds", "Processor time, user and system", seconds)?;
@@ -274,9 +281,9 @@ impl Exposition {
 }
 
 /// Where metrics are written; those of counters get their `_total` there.
-struct Page<'p, 'e>(&'p mut DescriptorEncoder<'e>);
+struct FamilyWriter<'p, 'e>(&'p mut DescriptorEncoder<'e>);
 
-impl Page<'_, '_> {
+impl FamilyWriter<'_, '_> {
     fn one(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
         metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
     }

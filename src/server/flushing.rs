@@ -3,14 +3,14 @@
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::{Encoding, Entry, encode_front};
-use crate::hub::registry::Step;
+use crate::hub::registry::SweepStep;
 
 use super::connections::{
     CloseKind, CloseReason, Endpoint, GATHER_MAX, Level, Phase, Sent, WriteState, Written,
 };
 use super::server::Server;
 use super::socket::Socket;
-use super::store::Page;
+use super::store::HistoryPage;
 
 impl<S: Socket> Server<S> {
     /// Sends private messages, messages that were missed, and new ones. If there is more than a turn may write, each of
@@ -41,7 +41,7 @@ impl<S: Socket> Server<S> {
             let mut is_finished = false;
             while slice > 0 && self.write_bytes_left > 0 {
                 match self.hub.sweep_next() {
-                    Some(Step::Member(index)) => {
+                    Some(SweepStep::Member(index)) => {
                         slice -= 1;
                         members_left -= 1;
                         match self.connections.at(index).write_state() {
@@ -52,7 +52,7 @@ impl<S: Socket> Server<S> {
                             _ => self.skip_lull(index),
                         }
                     }
-                    Some(Step::Finished) => {
+                    Some(SweepStep::Finished) => {
                         is_finished = true;
                         break;
                     }
@@ -101,7 +101,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    fn send_page(&mut self, index: u32, page: &mut Page) {
+    fn send_page(&mut self, index: u32, page: &mut HistoryPage) {
         self.connections.end_history(self.connections.id(index));
         // Retention may have overtaken it before the page was read. What was read is sent, kept or not.
         if page.oldest > page.after + 1 {
@@ -141,7 +141,7 @@ impl<S: Socket> Server<S> {
 
     /// Makes all of a page in the encoding of a connection, whatever time is left: pages are bounded, and others
     /// that wait share them.
-    fn encode_page(&mut self, index: u32, page: &mut Page) {
+    fn encode_page(&mut self, index: u32, page: &mut HistoryPage) {
         let connection = self.connections.at(index);
         let encoding = connection.encoding();
         let Some(channel) = connection.channel().filter(|_| encoding != Encoding::Plain) else { return };

@@ -129,8 +129,8 @@ impl<S: Socket> Server<S> {
     /// Asks for what is answered in this turn, or later if more is asked.
     pub(super) fn ask_inspection(&mut self, index: u32, response: ResponseContext, inspection: Inspection) {
         let pending = self.await_answer(index, response);
-        let ticket = self.store.insert(pending);
-        self.inspections.push(ticket, inspection);
+        let query_id = self.store.insert(pending);
+        self.inspections.push(query_id, inspection);
         self.connections.await_response(index);
     }
 
@@ -142,8 +142,8 @@ impl<S: Socket> Server<S> {
     /// Answers the next question whose asker is still there.
     pub(super) fn inspect(&mut self) {
         for _ in 0..self.config.budgets.reads {
-            let Some((ticket, inspection)) = self.inspections.next() else { return };
-            let Some(Pending::Request { connection, response }) = self.take(ticket) else { continue };
+            let Some((query_id, inspection)) = self.inspections.next() else { return };
+            let Some(Pending::Request { connection, response }) = self.take(query_id) else { continue };
             if self.connections.find(connection).is_none() {
                 continue;
             }

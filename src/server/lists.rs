@@ -4,7 +4,7 @@
 //! memory than a slice.
 
 use crate::base::id::Id;
-use crate::store::engine::{EngineError, Mark, Record, Span, Ticket};
+use crate::store::engine::{EngineError, Mark, QueryId, Record, Span};
 use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, ResponseHead, Status, write_chunk};
 use crate::wire::protocol::{write_event, write_numbered};
 
@@ -81,8 +81,8 @@ impl<S: Socket> Server<S> {
 
     /// The next slice of a list needs room. One that was begun and taken so far does not wait behind those that
     /// were not.
-    pub(super) fn apply_too_large(&mut self, ticket: Ticket) {
-        let Some(Pending::List { connection }) = self.take(ticket) else { return };
+    pub(super) fn apply_too_large(&mut self, query_id: QueryId) {
+        let Some(Pending::List { connection }) = self.take(query_id) else { return };
         match self.lists.get(&connection) {
             // The part of a slice that it has is sent first.
             Some(List { what: What::Names(names), .. }) if !names.part.is_empty() => {
@@ -103,8 +103,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    pub(super) fn apply_span(&mut self, ticket: Ticket, span: Option<Span>) {
-        let Some(Pending::List { connection }) = self.take(ticket) else { return };
+    pub(super) fn apply_span(&mut self, query_id: QueryId, span: Option<Span>) {
+        let Some(Pending::List { connection }) = self.take(query_id) else { return };
         let Some(records) = self.records_of(connection) else { return };
         match span {
             Some(found) => {
@@ -156,18 +156,18 @@ impl<S: Socket> Server<S> {
         self.send_part(connection, &part, is_done);
     }
 
-    pub(super) fn apply_totals(&mut self, ticket: Ticket, messages: u64, tokens: i64) {
-        self.add_names(ticket, |names| names.write_totals(messages, tokens));
+    pub(super) fn apply_totals(&mut self, query_id: QueryId, messages: u64, tokens: i64) {
+        self.add_names(query_id, |names| names.write_totals(messages, tokens));
     }
 
-    pub(super) fn apply_names(&mut self, ticket: Ticket, names: &[(String, u64)], next: Option<Mark>) {
-        self.add_names(ticket, |sections| sections.write_names(names, next));
+    pub(super) fn apply_names(&mut self, query_id: QueryId, names: &[(String, u64)], next: Option<Mark>) {
+        self.add_names(query_id, |sections| sections.write_names(names, next));
     }
 
     /// Lets `write` add to a list of names; it returns whether the list is complete. A whole slice is sent. A smaller
     /// part is kept for the next answer, which is asked for at once, so few lists keep anything.
-    fn add_names(&mut self, ticket: Ticket, write: impl FnOnce(&mut NameSections) -> bool) {
-        let Some(Pending::List { connection }) = self.take(ticket) else { return };
+    fn add_names(&mut self, query_id: QueryId, write: impl FnOnce(&mut NameSections) -> bool) {
+        let Some(Pending::List { connection }) = self.take(query_id) else { return };
         let Some(List { what: What::Names(names), .. }) = self.lists.get_mut(&connection) else { return };
         let is_done = write(names);
         let len = names.part.len();

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use crate::base::limit::Limit;
 use crate::store::engine::{Record, Stream};
 use crate::wire::protocol::{ClientMessage, Draft, PONG};
-use crate::wire::v1::{ClientId, ErrorCode, Said};
+use crate::wire::v1::{ClientId, ErrorCode, Inbound};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode, Violation};
-use crate::wire::websocket::message::{Item, MessageDecoder, Step};
+use crate::wire::websocket::message::{Item, MessageDecoder, MessageStep};
 
 use super::connections::{CloseReason, Endpoint, Level, Phase};
 use super::reading::Progress;
@@ -25,8 +25,8 @@ impl<S: Socket> Server<S> {
         let mut inflater = self.encoders.lend_inflater(self.connections.at(index).encoding());
         let step = decoder.decode(input, self.config.limits.message_bytes_max, inflater.as_mut());
         let progress = match step {
-            Ok(Step { consumed: 0, item: None }) => Progress::NeedMore,
-            Ok(Step { consumed, item }) => {
+            Ok(MessageStep { consumed: 0, item: None }) => Progress::NeedMore,
+            Ok(MessageStep { consumed, item }) => {
                 if let Some(item) = item {
                     self.handle_item(index, item);
                 }
@@ -60,7 +60,7 @@ impl<S: Socket> Server<S> {
                     }
                     Phase::Open(Endpoint::Channel(Level::Base)) => self.handle_text(index, text),
                     Phase::Open(Endpoint::Events(Level::Base)) => {}
-                    _ => self.handle_said(index, text),
+                    _ => self.handle_inbound(index, text),
                 }
             }
             Item::Binary(bytes) => {
@@ -70,7 +70,7 @@ impl<S: Socket> Server<S> {
                         self.write_message(index, OpCode::Binary, bytes);
                     }
                     Phase::Open(Endpoint::Events(Level::Base)) => {}
-                    Phase::Open(Endpoint::Channel(Level::Base)) => self.metrics.rubbish += 1,
+                    Phase::Open(Endpoint::Channel(Level::Base)) => self.metrics.invalid_messages += 1,
                     _ => self.reply_error(index, ErrorCode::WrongType, "a message must be text", None),
                 }
             }
@@ -79,17 +79,19 @@ impl<S: Socket> Server<S> {
 
     fn handle_text(&mut self, index: u32, text: &str) {
         match ClientMessage::parse(text) {
-            Ok(ClientMessage::Publish(draft)) if self.is_too_long(&draft) => self.metrics.rubbish += 1,
+            Ok(ClientMessage::Publish(draft)) if self.is_too_long(&draft) => {
+                self.metrics.invalid_messages += 1;
+            }
             Ok(ClientMessage::Publish(draft)) => self.publish(index, draft, None, None),
             Ok(ClientMessage::Ping) => self.write_message(index, OpCode::Text, PONG),
             Ok(ClientMessage::Unknown) => {}
-            Err(_) => self.metrics.rubbish += 1,
+            Err(_) => self.metrics.invalid_messages += 1,
         }
     }
 
     /// A message of a client of `polecat.v1`, which hears what becomes of it.
-    fn handle_said(&mut self, index: u32, text: &str) {
-        let said = match Said::parse(text) {
+    fn handle_inbound(&mut self, index: u32, text: &str) {
+        let said = match Inbound::parse(text) {
             Ok(said) => said,
             Err(wrong) => return self.reply_error(index, wrong.code, &wrong.message, wrong.id.as_ref()),
         };
@@ -135,7 +137,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn reply_error(&mut self, index: u32, code: ErrorCode, message: &str, id: Option<&ClientId>) {
-        self.metrics.rubbish += 1;
+        self.metrics.invalid_messages += 1;
         let timestamp = self.time.timestamp();
         if let Some(place) = self.connections.at(index).place(&timestamp) {
             self.write_text(index, |out| place.write_error(code, message, id, out));

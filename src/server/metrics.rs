@@ -45,7 +45,7 @@ pub struct Metrics {
     /// Bytes that sockets have taken.
     pub bytes_sent: u64,
     /// Messages of clients that were not messages of the protocol.
-    pub rubbish: u64,
+    pub invalid_messages: u64,
     /// Records committed.
     pub committed: u64,
     /// Records that were not stored since their key was used before.
@@ -89,7 +89,7 @@ impl Metrics {
             ("messages_received", self.messages_received),
             ("bytes_received", self.bytes_received),
             ("bytes_sent", self.bytes_sent),
-            ("invalid_messages", self.rubbish),
+            ("invalid_messages", self.invalid_messages),
             ("committed", self.committed),
             ("repeated", self.repeated),
             ("refused", self.refused),

@@ -7,7 +7,8 @@ use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::wire::http::decoder::{
-    BodyEnd, Refusal, Request, RequestDecoder, Response, Status, Step, Version, begins_head, write_continue,
+    BodyEnd, Refusal, Request, RequestDecoder, RequestStep, Response, Status, Version, begins_head,
+    write_continue,
 };
 use crate::wire::http::gzip::Gzip;
 use crate::wire::protocol::CorrelationId;
@@ -36,13 +37,13 @@ impl<S: Socket> Server<S> {
             return Progress::NeedMore;
         }
         match decoder.decode(input, &self.config.limits) {
-            Ok(Step::NeedMore { send_continue }) => {
+            Ok(RequestStep::NeedMore { send_continue }) => {
                 if send_continue {
                     self.reply_continue(index);
                 }
                 Progress::NeedMore
             }
-            Ok(Step::Request { request, consumed }) => {
+            Ok(RequestStep::Request { request, consumed }) => {
                 self.metrics.requests += 1;
                 self.begin_request(index);
                 if self.route(index, &request) {

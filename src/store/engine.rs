@@ -73,7 +73,7 @@ pub struct Span {
 
 /// Identifies a query, so that the caller recognises its answer. The engine only passes it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
+pub struct QueryId(pub u64);
 
 /// A question to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,8 +210,8 @@ pub enum Answer {
         id: u64,
         /// The record.
         record: Record,
-        /// The ticket of the append; `None` for a record that another server appended.
-        ticket: Option<Ticket>,
+        /// The id of the append; `None` for a record that another server appended.
+        query_id: Option<QueryId>,
         /// The weight of the append that this answers; 0 if another server appended the record.
         weight: usize,
     },
@@ -222,15 +222,15 @@ pub enum Answer {
         id: u64,
         /// The first one.
         record: Record,
-        /// The ticket of this append.
-        ticket: Option<Ticket>,
+        /// The id of this append.
+        query_id: Option<QueryId>,
         /// The weight of the record that is not stored.
         weight: usize,
     },
     /// An append was not stored and will not be.
     Refused {
-        /// The ticket of the append.
-        ticket: Option<Ticket>,
+        /// The id of the append.
+        query_id: Option<QueryId>,
         /// The weight that the record had.
         weight: usize,
         /// Why.
@@ -240,8 +240,8 @@ pub enum Answer {
     /// `after < id <= through`. If it was cut short, `through` is the id of the last record that was looked
     /// at; otherwise it is the newest committed id, or the one that was requested.
     Page {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
         /// With their ids, oldest first.
         records: Vec<(u64, Record)>,
         /// The id up to which the page is complete.
@@ -251,8 +251,8 @@ pub enum Answer {
     },
     /// Answers [`Query::Count`].
     Count {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
         /// The number of records.
         count: u64,
         /// Whether there are more.
@@ -262,15 +262,15 @@ pub enum Answer {
     },
     /// Answers [`Query::Span`].
     Span {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
         /// `None` if there are no such records.
         span: Option<Span>,
     },
     /// Answers [`Query::Names`].
     Names {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
         /// Each with its count.
         names: Vec<(String, u64)>,
         /// The position to continue after; `None` if there are no more.
@@ -278,8 +278,8 @@ pub enum Answer {
     },
     /// Answers [`Query::ChannelDetails`].
     ChannelDetails {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
         /// Sorted by the bytes of their names.
         channels: Vec<ChannelDetail>,
         /// Whether there may be more of them.
@@ -287,8 +287,8 @@ pub enum Answer {
     },
     /// Answers [`Query::Totals`].
     Totals {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
         /// How many messages are stored.
         messages: u64,
         /// The sum of their token counts; it saturates.
@@ -296,13 +296,13 @@ pub enum Answer {
     },
     /// The first record or name of a slice weighs more than is allowed.
     TooLarge {
-        /// The ticket of the query.
-        ticket: Ticket,
+        /// The id of the query.
+        query_id: QueryId,
     },
     /// A query could not be answered.
     Failed {
         /// As given with the query.
-        ticket: Ticket,
+        query_id: QueryId,
         /// Why.
         error: EngineError,
     },
@@ -395,10 +395,10 @@ pub trait Engine {
     /// Takes in `record`, to be committed with all others of this turn. Appends are answered in the order in
     /// which they were taken in, whatever their streams. The answer is [`Answer::Committed`],
     /// [`Answer::Refused`] or, if `key` was used before, [`Answer::Repeated`].
-    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>);
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, query_id: Option<QueryId>);
 
     /// Takes in a query. The answer has the query's name, or is [`Answer::Failed`].
-    fn ask(&mut self, query: Query, ticket: Ticket);
+    fn ask(&mut self, query: Query, query_id: QueryId);
 
     /// Does what is due, and appends the answers that are ready: first those of appends, then those of at
     /// most `reads_max` steps of queries, or of fewer once they weigh [`SETTLE_BYTES_MAX`]. It never blocks

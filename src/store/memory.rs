@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::engine::{
-    Answer, Engine, EngineError, Health, Query, Record, SETTLE_BYTES_MAX, Selection, Span, Stream, Ticket,
+    Answer, Engine, EngineError, Health, Query, QueryId, Record, SETTLE_BYTES_MAX, Selection, Span, Stream,
     name_weight,
 };
 use super::terms::{Term, Terms};
@@ -38,7 +38,7 @@ pub struct MemoryEngine {
     probe_at_ms: u64,
     settles: u64,
     appends: VecDeque<Append>,
-    questions: VecDeque<(Query, Ticket)>,
+    questions: VecDeque<(Query, QueryId)>,
     held: VecDeque<(u64, Answer)>,
 }
 
@@ -49,7 +49,7 @@ struct Append {
     due: u64,
     record: Record,
     key: Option<Rc<str>>,
-    ticket: Option<Ticket>,
+    query_id: Option<QueryId>,
 }
 
 impl Default for MemoryEngine {
@@ -146,30 +146,30 @@ impl MemoryEngine {
     }
 
     fn commit(&mut self, append: Append, now: Now) -> Answer {
-        let Append { record, key, ticket, .. } = append;
+        let Append { record, key, query_id, .. } = append;
         let weight = record.weight();
         if let Some(error) = &self.failure {
             self.health = Health::Degraded(error.0.clone());
             self.probe_at_ms = now.monotonic_ms.saturating_add(Self::PROBE_INTERVAL_MS);
-            return Answer::Refused { ticket, weight, error: error.clone() };
+            return Answer::Refused { query_id, weight, error: error.clone() };
         }
         let used = key.clone().map(|key| (record.stream(), key));
         if let Some(used) = &used
             && let Some(id) = self.keys.find(used, now)
             && let Some(record) = self.record(&used.0, id)
         {
-            return Answer::Repeated { id, record, ticket, weight };
+            return Answer::Repeated { id, record, query_id, weight };
         }
         if self.newest_of(&record) >= ID_MAX {
             let error = EngineError("all ids are used up".to_owned());
-            return Answer::Refused { ticket, weight, error };
+            return Answer::Refused { query_id, weight, error };
         }
         self.health = Health::Sound;
         let id = self.push(&record, key, weight);
         if let Some(used) = used {
             self.keys.note(used, id, now);
         }
-        Answer::Committed { id, record, ticket, weight }
+        Answer::Committed { id, record, query_id, weight }
     }
 
     const fn newest_of(&self, record: &Record) -> u64 {
@@ -226,15 +226,15 @@ impl MemoryEngine {
         }
     }
 
-    fn look_up(&self, query: &Query, ticket: Ticket) -> Answer {
+    fn look_up(&self, query: &Query, query_id: QueryId) -> Answer {
         if let Some(error) = &self.failure {
-            return Answer::Failed { ticket, error: error.clone() };
+            return Answer::Failed { query_id, error: error.clone() };
         }
         match query {
             Query::Page { stream, after, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
                 let (records, through) = self.page(stream, *after, cut);
-                Answer::Page { ticket, records, through, oldest: self.oldest(stream) }
+                Answer::Page { query_id, records, through, oldest: self.oldest(stream) }
             }
             Query::Count { stream, after, through, count_max } => {
                 let count = match stream {
@@ -245,41 +245,41 @@ impl MemoryEngine {
                     Stream::Channel(name) => self.messages.count(name, *after, *through),
                 };
                 let (count, is_cut) = (count.min(*count_max), count > *count_max);
-                Answer::Count { ticket, count, is_cut, oldest: self.oldest(stream) }
+                Answer::Count { query_id, count, is_cut, oldest: self.oldest(stream) }
             }
             Query::Span { of, after, before, records_max, bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
-                Answer::Span { ticket, span: self.span(of, *after, *before, cut) }
+                Answer::Span { query_id, span: self.span(of, *after, *before, cut) }
             }
             Query::List { of, after, through, records_max, bytes_max, each_bytes_max } => {
                 let cut = Cut::new(*records_max, *bytes_max);
                 let (records, through) = self.list(of, *after, *through, cut, *each_bytes_max);
                 let is_large = |(_, record): &(u64, Record)| record.weight() > *each_bytes_max;
                 if records.first().is_some_and(is_large) {
-                    return Answer::TooLarge { ticket };
+                    return Answer::TooLarge { query_id };
                 }
                 let oldest = match of {
                     Selection::Events(_) => self.events.oldest(),
                     Selection::Messages(_) => self.messages.kept.oldest(),
                 };
-                Answer::Page { ticket, records, through, oldest }
+                Answer::Page { query_id, records, through, oldest }
             }
             Query::Names { of, after, names_max, bytes_max, each_bytes_max } => {
                 let cut = Cut::new(*names_max, *bytes_max);
                 let (names, next) = self.messages.names(*of, after.as_ref(), cut, *each_bytes_max);
                 if names.first().is_some_and(|(name, _)| name_weight(name) > *each_bytes_max) {
-                    return Answer::TooLarge { ticket };
+                    return Answer::TooLarge { query_id };
                 }
-                Answer::Names { ticket, names, next }
+                Answer::Names { query_id, names, next }
             }
             Query::ChannelDetails { after, channels_max, bytes_max } => {
                 let cut = Cut::new(*channels_max, *bytes_max);
                 let (channels, is_cut) = self.messages.details(after.as_deref(), cut);
-                Answer::ChannelDetails { ticket, channels, is_cut }
+                Answer::ChannelDetails { query_id, channels, is_cut }
             }
             Query::Totals => {
                 let (messages, tokens) = self.messages.totals();
-                Answer::Totals { ticket, messages, tokens }
+                Answer::Totals { query_id, messages, tokens }
             }
         }
     }
@@ -385,13 +385,13 @@ impl Engine for MemoryEngine {
         self.events.oldest()
     }
 
-    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, query_id: Option<QueryId>) {
         let due = self.settles + 1 + u64::from(self.delay_settles);
-        self.appends.push_back(Append { due, record, key, ticket });
+        self.appends.push_back(Append { due, record, key, query_id });
     }
 
-    fn ask(&mut self, query: Query, ticket: Ticket) {
-        self.questions.push_back((query, ticket));
+    fn ask(&mut self, query: Query, query_id: QueryId) {
+        self.questions.push_back((query, query_id));
     }
 
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
@@ -408,8 +408,8 @@ impl Engine for MemoryEngine {
             if bytes >= SETTLE_BYTES_MAX {
                 break;
             }
-            let Some((query, ticket)) = self.questions.pop_front() else { break };
-            let answer = self.look_up(&query, ticket);
+            let Some((query, query_id)) = self.questions.pop_front() else { break };
+            let answer = self.look_up(&query, query_id);
             bytes += answer.weight();
             self.held.push_back((self.settles + u64::from(self.delay_settles), answer));
         }

@@ -16,7 +16,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// The values that all messages to one connection at one time share.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct EnvelopeContext<'a> {
     /// The sequence of the connection's ids.
     pub sequence: Sequence,
     /// The id up to which it has been sent everything.
@@ -81,7 +81,7 @@ impl ErrorCode {
     }
 }
 
-impl Place<'_> {
+impl EnvelopeContext<'_> {
     fn write(self, kind: &str, payload: &impl Serialize, out: &mut Vec<u8>) {
         let mut text = Vec::with_capacity(128);
         write_json(payload, &mut text);
@@ -200,7 +200,7 @@ pub struct ClientId(Box<RawValue>);
 
 /// A client's message with its id and key.
 #[derive(Debug)]
-pub struct Said {
+pub struct Inbound {
     pub message: ClientMessage,
     /// To be repeated in `ack` or `error`.
     pub id: Option<ClientId>,
@@ -210,7 +210,7 @@ pub struct Said {
 
 /// A message that was not understood.
 #[derive(Debug)]
-pub struct Misunderstood {
+pub struct ParseError {
     pub code: ErrorCode,
     pub message: String,
     /// The id, if the message had one.
@@ -227,21 +227,21 @@ struct Fields<'a> {
     idempotency_key: Option<&'a RawValue>,
 }
 
-impl Said {
+impl Inbound {
     /// Reads one text message of a client.
     ///
     /// # Errors
     /// The error to send, if the text is not a JSON object or a key that matters has a wrong type.
-    pub fn parse(text: &str) -> Result<Self, Misunderstood> {
-        let misunderstood = |code, message: &str, id| Misunderstood { code, message: message.to_owned(), id };
-        let wrong = |message, id| misunderstood(ErrorCode::WrongType, message, id);
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let parse_error = |code, message: &str, id| ParseError { code, message: message.to_owned(), id };
+        let wrong = |message, id| parse_error(ErrorCode::WrongType, message, id);
         let fields = match serde_json::from_str::<Fields<'_>>(text) {
             Ok(fields) if is_object(text.as_bytes()) => fields,
             Ok(_) => return Err(wrong("not an object", None)),
             Err(error) if error.is_data() => return Err(wrong("not an object, or a key is repeated", None)),
             Err(error) => {
                 let message = error.to_string();
-                return Err(Misunderstood { code: ErrorCode::MalformedJson, message, id: None });
+                return Err(ParseError { code: ErrorCode::MalformedJson, message, id: None });
             }
         };
         let id = match fields.id.map(client_id) {
@@ -260,18 +260,18 @@ impl Said {
                 Some(Ok(key)) if is_key(&key) => Some(key),
                 Some(Err(error)) if !error.is_data() => {
                     let message = format!("idempotency_key: {error}");
-                    return Err(Misunderstood { code: ErrorCode::MalformedJson, message, id });
+                    return Err(ParseError { code: ErrorCode::MalformedJson, message, id });
                 }
                 Some(_) => return Err(wrong("idempotency_key must be a string of 1 to 255 bytes", id)),
             };
         match ClientMessage::parse(text) {
             Ok(message) => Ok(Self { message, id, idempotency_key }),
-            Err(_) => Err(Misunderstood::publish(text, id)),
+            Err(_) => Err(ParseError::publish(text, id)),
         }
     }
 }
 
-impl Misunderstood {
+impl ParseError {
     /// For a publish with an invalid value in a key that is stored.
     fn publish(text: &str, id: Option<ClientId>) -> Self {
         let (code, mut message) = (ErrorCode::WrongType, "a key has a wrong type".to_owned());
@@ -301,9 +301,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn written(write: impl FnOnce(Place<'_>, &mut Vec<u8>)) -> String {
+    fn written(write: impl FnOnce(EnvelopeContext<'_>, &mut Vec<u8>)) -> String {
         let mut out = Vec::new();
-        write(Place { sequence: Sequence::Messages, cursor: 17, timestamp: "T" }, &mut out);
+        write(EnvelopeContext { sequence: Sequence::Messages, cursor: 17, timestamp: "T" }, &mut out);
         let text = String::from_utf8(out).unwrap();
         let rest = r#","correlation_id":null,"timestamp":"T","event_id":"message-00017"}"#;
         text.strip_suffix(rest).unwrap().to_owned()
@@ -354,7 +354,7 @@ mod tests {
     fn a_clients_id_comes_back_as_it_was_written() {
         for id in [r#""a\u0062""#, "7", "-1.50", "9007199254740993"] {
             let said =
-                Said::parse(&format!(r#"{{"type":"message","id":{id},"idempotency_key":"k"}}"#)).unwrap();
+                Inbound::parse(&format!(r#"{{"type":"message","id":{id},"idempotency_key":"k"}}"#)).unwrap();
             assert_eq!(said.idempotency_key.as_deref(), Some("k"));
             let id_said = said.id.as_ref().unwrap();
             assert_eq!(
@@ -387,9 +387,9 @@ mod tests {
             ),
             (&format!(r#"{{"id":"{long}","type":"message"}}"#), ErrorCode::WrongType, false),
         ] {
-            let wrong = Said::parse(text).unwrap_err();
+            let wrong = Inbound::parse(text).unwrap_err();
             assert_eq!((wrong.code, wrong.id.is_some()), (code, has_id), "{text}");
         }
-        assert!(Said::parse(r#"{"type":"ping","id":null}"#).unwrap().id.is_none());
+        assert!(Inbound::parse(r#"{"type":"ping","id":null}"#).unwrap().id.is_none());
     }
 }

@@ -42,17 +42,19 @@ fn messages_and_events_are_numbered_apart(engine: &mut dyn Engine) {
 }
 
 fn answers_bear_their_tickets_in_order(engine: &mut dyn Engine) {
-    engine.append(Record::Message(message("a", "1")), None, Some(Ticket(11)));
+    engine.append(Record::Message(message("a", "1")), None, Some(QueryId(11)));
     engine.append(Record::Event(event("x")), None, None);
-    engine.append(Record::Message(message("b", "2")), None, Some(Ticket(12)));
+    engine.append(Record::Message(message("b", "2")), None, Some(QueryId(12)));
     let committed: Vec<_> = run(engine)
         .into_iter()
         .map(|answer| match answer {
-            Answer::Committed { id, record, ticket, .. } => (id, matches!(record, Record::Event(_)), ticket),
+            Answer::Committed { id, record, query_id, .. } => {
+                (id, matches!(record, Record::Event(_)), query_id)
+            }
             other => panic!("not committed: {other:?}"),
         })
         .collect();
-    assert_eq!(committed, [(1, false, Some(Ticket(11))), (1, true, None), (2, false, Some(Ticket(12)))]);
+    assert_eq!(committed, [(1, false, Some(QueryId(11))), (1, true, None), (2, false, Some(QueryId(12)))]);
 }
 
 fn records_come_back_as_they_were_stored(engine: &mut dyn Engine) {
@@ -192,8 +194,8 @@ fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
     publish(engine, "a", &["1"]);
     for number in 0..5 {
         let query = Query::Page { stream: channel("a"), after: 0, records_max: 9, bytes_max: 900 };
-        engine.ask(query, Ticket(number));
-        engine.ask(Query::Totals, Ticket(100 + number));
+        engine.ask(query, QueryId(number));
+        engine.ask(Query::Totals, QueryId(100 + number));
     }
     let (mut pages, mut lists) = (Vec::new(), Vec::new());
     while is_due(engine) {
@@ -202,8 +204,8 @@ fn reads_are_bounded_per_settle(engine: &mut dyn Engine) {
         assert!(answers.len() <= 3, "more than was allowed: {answers:?}");
         for answer in answers {
             match answer {
-                Answer::Page { ticket, .. } => pages.push(ticket.0),
-                Answer::Totals { ticket, .. } => lists.push(ticket.0),
+                Answer::Page { query_id, .. } => pages.push(query_id.0),
+                Answer::Totals { query_id, .. } => lists.push(query_id.0),
                 other => panic!("neither: {other:?}"),
             }
         }

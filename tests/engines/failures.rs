@@ -57,7 +57,7 @@ fn is_stored(engine: &mut dyn Engine, content: &str, now: Now) -> bool {
             assert_eq!(engine.health(), &Health::Sound);
             true
         }
-        [Answer::Refused { ticket: Some(TICKET), error, .. }] => {
+        [Answer::Refused { query_id: Some(TICKET), error, .. }] => {
             assert_eq!(engine.health(), &Health::Degraded(error.0.clone()));
             false
         }

@@ -29,11 +29,11 @@ pub(crate) fn keyed_at(engine: &mut dyn Engine, record: Record, key: &str, now: 
 fn a_key_stores_once_and_repeats_the_first(engine: &mut dyn Engine) {
     let first = Record::Message(Message { provider: Some("p".to_owned()), ..message("a", "first") });
     let second = Record::Message(message("a", "the second is longer"));
-    engine.append(first.clone(), Some(Rc::from("key")), Some(Ticket(1)));
+    engine.append(first.clone(), Some(Rc::from("key")), Some(QueryId(1)));
     run(engine);
-    engine.append(second.clone(), Some(Rc::from("key")), Some(Ticket(2)));
+    engine.append(second.clone(), Some(Rc::from("key")), Some(QueryId(2)));
     let answers = run(engine);
-    let [Answer::Repeated { id: 1, record, ticket: Some(Ticket(2)), weight }] = answers.as_slice() else {
+    let [Answer::Repeated { id: 1, record, query_id: Some(QueryId(2)), weight }] = answers.as_slice() else {
         panic!("{answers:?}");
     };
     assert_eq!((record, *weight), (&first, second.weight()));

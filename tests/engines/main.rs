@@ -39,12 +39,14 @@ use std::path::Path;
 use std::rc::Rc;
 
 use polecat::base::time::Now;
-use polecat::store::engine::{Answer, Engine, Health, Names, Query, Record, Selection, Span, Stream, Ticket};
+use polecat::store::engine::{
+    Answer, Engine, Health, Names, Query, QueryId, Record, Selection, Span, Stream,
+};
 use polecat::store::memory::MemoryEngine;
 use polecat::store::sqlite::{SqliteEngine, StoreOptions};
 use polecat::wire::protocol::{CorrelationId, Event, Message, Sequence};
 
-const TICKET: Ticket = Ticket(7);
+const TICKET: QueryId = QueryId(7);
 
 const ALL_CHANNELS: Query = Query::Names {
     of: Names::Channels,
@@ -162,7 +164,7 @@ fn page(
     bytes_max: usize,
 ) -> (Vec<(u64, Record)>, u64) {
     match ask(engine, Query::Page { stream, after, records_max, bytes_max }) {
-        Answer::Page { ticket: TICKET, records, through, .. } => (records, through),
+        Answer::Page { query_id: TICKET, records, through, .. } => (records, through),
         other => panic!("not a page: {other:?}"),
     }
 }
@@ -184,7 +186,7 @@ fn list(
     slice: usize,
 ) -> (Vec<(u64, Record)>, Option<Span>) {
     let span = match ask(engine, Query::Span { of: of.clone(), after, before, records_max, bytes_max }) {
-        Answer::Span { ticket: TICKET, span } => span,
+        Answer::Span { query_id: TICKET, span } => span,
         other => panic!("not a span: {other:?}"),
     };
     let Some(Span { first, last, .. }) = span else { return (Vec::new(), None) };
@@ -202,7 +204,7 @@ fn list(
                 each_bytes_max: bytes_max,
             },
         ) {
-            Answer::Page { ticket: TICKET, records, through, .. } => {
+            Answer::Page { query_id: TICKET, records, through, .. } => {
                 assert!(records.len() <= slice && (read + 1..=last).contains(&through), "{through}");
                 listed.extend(records);
                 read = through;
@@ -255,7 +257,7 @@ fn count_up_to(
     count_max: u64,
 ) -> (u64, bool) {
     match ask(engine, Query::Count { stream, after, through, count_max }) {
-        Answer::Count { ticket: TICKET, count, is_cut, .. } => (count, is_cut),
+        Answer::Count { query_id: TICKET, count, is_cut, .. } => (count, is_cut),
         other => panic!("not a count: {other:?}"),
     }
 }
@@ -272,7 +274,7 @@ fn names(engine: &mut dyn Engine, of: Names, slice: usize) -> Vec<(String, u64)>
             engine,
             Query::Names { of, after, names_max: slice, bytes_max: usize::MAX, each_bytes_max: usize::MAX },
         ) {
-            Answer::Names { ticket: TICKET, names, next } => {
+            Answer::Names { query_id: TICKET, names, next } => {
                 assert!(names.len() <= slice && (next.is_none() || !names.is_empty()), "{names:?}");
                 all.extend(names);
                 after = next;
@@ -303,7 +305,7 @@ fn details(
 ) -> (Vec<(String, u64, u64)>, bool) {
     let query = Query::ChannelDetails { after: after.map(Rc::from), channels_max, bytes_max };
     match ask(engine, query) {
-        Answer::ChannelDetails { ticket: TICKET, channels, is_cut } => {
+        Answer::ChannelDetails { query_id: TICKET, channels, is_cut } => {
             let told =
                 |one: polecat::store::engine::ChannelDetail| (one.name.to_string(), one.newest, one.kept);
             (channels.into_iter().map(told).collect(), is_cut)
@@ -313,7 +315,7 @@ fn details(
 }
 
 fn summary(engine: &mut dyn Engine) -> Summary {
-    let Answer::Totals { ticket: TICKET, messages, tokens } = ask(engine, Query::Totals) else {
+    let Answer::Totals { query_id: TICKET, messages, tokens } = ask(engine, Query::Totals) else {
         panic!("not totals");
     };
     Summary {

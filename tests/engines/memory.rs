@@ -63,7 +63,7 @@ fn memory_refuses_while_it_is_told_to_fail() {
     engine.ask(ALL_CHANNELS, TICKET);
     assert_eq!(engine.health(), &Health::Sound, "as of the last attempt");
     let answers = run(&mut engine);
-    let [Answer::Refused { ticket: Some(TICKET), weight, error }, Answer::Failed { ticket: TICKET, .. }] =
+    let [Answer::Refused { query_id: Some(TICKET), weight, error }, Answer::Failed { query_id: TICKET, .. }] =
         answers.as_slice()
     else {
         panic!("{answers:?}");

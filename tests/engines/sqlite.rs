@@ -250,8 +250,10 @@ fn a_locked_file_refuses_a_turn_as_a_whole_and_recovers() {
         engine.append(Record::Message(message("a", "lost")), None, Some(TICKET));
         engine.append(Record::Event(event("lost")), None, None);
         let answers = run(&mut engine);
-        let [Answer::Refused { ticket: Some(TICKET), weight, error }, Answer::Refused { ticket: None, .. }] =
-            answers.as_slice()
+        let [
+            Answer::Refused { query_id: Some(TICKET), weight, error },
+            Answer::Refused { query_id: None, .. },
+        ] = answers.as_slice()
         else {
             panic!("{answers:?}");
         };
@@ -304,9 +306,9 @@ fn a_query_that_cannot_be_answered_fails_alone() {
     let mut engine = open(&path);
     publish(&mut engine, "a", &["1"]);
     let person = other(&path, "DROP INDEX idx_messages_channel");
-    engine.ask(ALL_CHANNELS, Ticket(1));
-    engine.ask(Query::Page { stream: channel("a"), after: 0, records_max: 9, bytes_max: 900 }, Ticket(2));
-    engine.ask(Query::Totals, Ticket(3));
+    engine.ask(ALL_CHANNELS, QueryId(1));
+    engine.ask(Query::Page { stream: channel("a"), after: 0, records_max: 9, bytes_max: 900 }, QueryId(2));
+    engine.ask(Query::Totals, QueryId(3));
     let answers = run(&mut engine);
     let failures = answers.iter().filter(|answer| matches!(answer, Answer::Failed { .. })).count();
     assert_eq!((answers.len(), failures), (3, 2), "{answers:?}");

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use polecat::base::time::Now;
-use polecat::store::engine::{Answer, Engine, EngineError, Health, Query, Record, Ticket};
+use polecat::store::engine::{Answer, Engine, EngineError, Health, Query, QueryId, Record};
 use polecat::store::terms::Terms;
 
 use crate::host::{Demand, Host};
@@ -36,7 +36,7 @@ pub(crate) struct NodeEngine {
     settles: u64,
     /// Appends that await their commit, with the settle in which that is due.
     appends: VecDeque<(u64, Append)>,
-    questions: VecDeque<(Query, Ticket)>,
+    questions: VecDeque<(Query, QueryId)>,
     held: VecDeque<Held>,
     /// Tickets of pending queries for lists.
     lists: BTreeSet<u64>,
@@ -91,7 +91,7 @@ impl NodeEngine {
         let commits = self.store.borrow().commits[self.host.seen.get()..].to_vec();
         self.host.seen.set(self.host.seen.get() + commits.len());
         for (id, record) in commits {
-            self.hold(Answer::Committed { id, record, ticket: None, weight: 0 });
+            self.hold(Answer::Committed { id, record, query_id: None, weight: 0 });
         }
     }
 
@@ -111,7 +111,7 @@ impl NodeEngine {
                 self.health = Health::Degraded(error.0.clone());
                 self.probe_at_ms = now.monotonic_ms + PROBE_INTERVAL_MS;
                 let refuse = |append: Append| Answer::Refused {
-                    ticket: append.ticket,
+                    query_id: append.query_id,
                     weight: append.record.weight(),
                     error: error.clone(),
                 };
@@ -134,14 +134,14 @@ impl NodeEngine {
     }
 
     fn look_up(&mut self, failure: Option<&EngineError>, now: Now) {
-        let Some((query, ticket)) = self.questions.pop_front() else { return };
+        let Some((query, query_id)) = self.questions.pop_front() else { return };
         let is_page = matches!(query, Query::Page { .. });
         let answer = if let Some(error) = failure {
-            Answer::Failed { ticket, error: error.clone() }
+            Answer::Failed { query_id, error: error.clone() }
         } else if is_page && self.happens(self.options.pages_fail_percent) {
-            Answer::Failed { ticket, error: EngineError("a page cannot be read".to_owned()) }
+            Answer::Failed { query_id, error: EngineError("a page cannot be read".to_owned()) }
         } else {
-            self.store.borrow_mut().look_up(query, ticket, now)
+            self.store.borrow_mut().look_up(query, query_id, now)
         };
         self.hold(answer);
     }
@@ -182,14 +182,14 @@ impl Engine for NodeEngine {
         self.host.shared.oldest.get()[1]
     }
 
-    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, query_id: Option<QueryId>) {
         let demand = self.host.demand.get();
         self.host.demand.set(Demand { appends: demand.appends + 1, ..demand });
         let due = self.settles + 1 + u64::from(self.options.delay_settles);
-        self.appends.push_back((due, Append { record, key, ticket }));
+        self.appends.push_back((due, Append { record, key, query_id }));
     }
 
-    fn ask(&mut self, query: Query, ticket: Ticket) {
+    fn ask(&mut self, query: Query, query_id: QueryId) {
         self.host.questions.set(self.host.questions.get() + 1);
         match query {
             Query::Page { records_max, bytes_max, .. } => {
@@ -199,12 +199,12 @@ impl Engine for NodeEngine {
                 self.host.demand.set(demand);
             }
             Query::Span { .. } | Query::List { .. } | Query::Names { .. } | Query::Totals => {
-                self.lists.insert(ticket.0);
+                self.lists.insert(query_id.0);
                 self.host.lists.set(self.lists.len());
             }
             _ => {}
         }
-        self.questions.push_back((query, ticket));
+        self.questions.push_back((query, query_id));
     }
 
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
@@ -235,14 +235,14 @@ impl Engine for NodeEngine {
                 announced[usize::from(matches!(record, Record::Event(_)))] = *id;
                 self.host.announced.set(announced);
             }
-            if let Answer::Span { ticket, .. }
-            | Answer::Page { ticket, .. }
-            | Answer::Names { ticket, .. }
-            | Answer::Totals { ticket, .. }
-            | Answer::TooLarge { ticket }
-            | Answer::Failed { ticket, .. } = &answer
+            if let Answer::Span { query_id, .. }
+            | Answer::Page { query_id, .. }
+            | Answer::Names { query_id, .. }
+            | Answer::Totals { query_id, .. }
+            | Answer::TooLarge { query_id }
+            | Answer::Failed { query_id, .. } = &answer
             {
-                self.lists.remove(&ticket.0);
+                self.lists.remove(&query_id.0);
             }
             self.ledger.borrow_mut().note(&answer);
             self.host.answers.set(self.host.answers.get() + 1);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use polecat::base::time::Now;
-use polecat::store::engine::{Answer, Engine, Query, Record, Ticket};
+use polecat::store::engine::{Answer, Engine, Query, QueryId, Record};
 use polecat::store::memory::MemoryEngine;
 use polecat::store::terms::Terms;
 
@@ -18,7 +18,7 @@ use crate::options::EngineOptions;
 pub(crate) struct Append {
     pub(crate) record: Record,
     pub(crate) key: Option<Rc<str>>,
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) query_id: Option<QueryId>,
 }
 
 /// Several servers share one of these.
@@ -101,8 +101,8 @@ impl Store {
 
     /// Commits all of `appends` in one transaction, and returns the outcome of each.
     pub(crate) fn commit(&mut self, appends: Vec<Append>, now: Now) -> Vec<Answer> {
-        for Append { record, key, ticket } in appends {
-            self.inner.append(record, key, ticket);
+        for Append { record, key, query_id } in appends {
+            self.inner.append(record, key, query_id);
         }
         let mut answers = Vec::new();
         self.inner.settle(now, 0, &mut answers);
@@ -117,9 +117,9 @@ impl Store {
         answers
     }
 
-    pub(crate) fn look_up(&mut self, query: Query, ticket: Ticket, now: Now) -> Answer {
+    pub(crate) fn look_up(&mut self, query: Query, query_id: QueryId, now: Now) -> Answer {
         let mut answers = Vec::new();
-        self.inner.ask(query, ticket);
+        self.inner.ask(query, query_id);
         self.inner.settle(now, 1, &mut answers);
         answers.pop().expect("a question is answered at once")
     }

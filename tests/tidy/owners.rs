@@ -37,7 +37,7 @@ pub(crate) const SERVER: [&str; 18] = [
 ];
 
 /// Names that were replaced by the field's own, and those.
-const REPLACED: [(&str, &str); 9] = [
+const REPLACED: [(&str, &str); 13] = [
     ("Exchange", "ResponseContext"),
     ("Arrivals", "AcceptTimes"),
     ("Closings", "RecentCloses"),
@@ -47,6 +47,10 @@ const REPLACED: [(&str, &str); 9] = [
     ("Laps", "LoopTimings"),
     ("Moment", "TurnTime"),
     ("Ask", "Pending"),
+    ("Ticket", "QueryId"),
+    ("Place", "EnvelopeContext"),
+    ("Said", "Inbound"),
+    ("Misunderstood", "ParseError"),
 ];
 
 /// Fields of owners that other folders can see.

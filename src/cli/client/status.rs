@@ -72,7 +72,7 @@ impl Status {
             print(&self.shown(&said, None, style))?;
             return Ok(said.is_ok());
         };
-        let mut before = None::<(Said, Instant)>;
+        let mut before = None::<(StatusAnswer, Instant)>;
         let mut times = 0;
         loop {
             let at = Instant::now();
@@ -91,7 +91,7 @@ impl Status {
                 return Ok(true);
             }
             times += 1;
-            let is_ok = said.as_ref().is_ok_and(Said::is_ok);
+            let is_ok = said.as_ref().is_ok_and(StatusAnswer::is_ok);
             if self.count.is_some_and(|count| times >= count) {
                 return Ok(is_ok);
             }
@@ -102,7 +102,7 @@ impl Status {
         }
     }
 
-    fn ask(&self) -> Result<Said, Failure> {
+    fn ask(&self) -> Result<StatusAnswer, Failure> {
         let server = &self.server;
         let mut request = Vec::new();
         write_get(server.name(), &server.url.below("/api/health?verbose=1"), &mut request);
@@ -117,10 +117,14 @@ impl Status {
             }
             _ => return Err(server.refusal(answer.status, &answer.body)),
         };
-        Ok(Said { code: answer.status, object, text: String::from_utf8_lossy(&answer.body).into_owned() })
+        Ok(StatusAnswer {
+            code: answer.status,
+            object,
+            text: String::from_utf8_lossy(&answer.body).into_owned(),
+        })
     }
 
-    fn shown(&self, said: &Said, since: Option<(&Said, Duration)>, style: Style) -> String {
+    fn shown(&self, said: &StatusAnswer, since: Option<(&StatusAnswer, Duration)>, style: Style) -> String {
         let mut out = String::new();
         if self.json {
             style.push_json(&said.text, &mut out);
@@ -164,13 +168,13 @@ impl Status {
     }
 }
 
-struct Said {
+struct StatusAnswer {
     code: u16,
     object: Map<String, Value>,
     text: String,
 }
 
-impl Said {
+impl StatusAnswer {
     fn is_ok(&self) -> bool {
         self.code == 200 && self.text_of("status") == "ok"
     }

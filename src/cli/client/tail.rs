@@ -16,7 +16,7 @@ use super::link::{Got, Link};
 use super::server::{Failure, Server};
 use super::terminal::{parse_seconds, tell, unread};
 use super::wait::Awaited;
-use follower::{Follower, Step};
+use follower::{Follower, FollowerStep};
 
 /// The flags of `polecat tail`.
 #[derive(Debug, Args)]
@@ -148,7 +148,7 @@ impl Tail {
         loop {
             match link.read()? {
                 Got::Text(text) => match follower.take(&text)? {
-                    Step::Show => match shown.show(&text) {
+                    FollowerStep::Show => match shown.show(&text) {
                         Ok(false) => backoff.progress(),
                         Ok(true) => {
                             link.close();
@@ -156,14 +156,14 @@ impl Tail {
                         }
                         Err(line) => return Ok(Err(line)),
                     },
-                    Step::Hello { heartbeat_ms } => {
+                    FollowerStep::Hello { heartbeat_ms } => {
                         backoff.connected();
                         silence_max = silence_after(heartbeat_ms, self.server.timeout);
                     }
-                    Step::Live => backoff.progress(),
-                    Step::Reconnect { after_ms } => backoff.asked(after_ms),
-                    Step::Tell(line) => tell(&line),
-                    Step::Nothing => {}
+                    FollowerStep::Live => backoff.progress(),
+                    FollowerStep::Reconnect { after_ms } => backoff.asked(after_ms),
+                    FollowerStep::Tell(line) => tell(&line),
+                    FollowerStep::Nothing => {}
                 },
                 Got::Other => {}
                 Got::Nothing => {

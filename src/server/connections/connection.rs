@@ -13,7 +13,7 @@ use crate::hub::entry::Encoding;
 use crate::server::socket::Socket;
 use crate::wire::http::decoder::RequestDecoder;
 use crate::wire::protocol::Sequence;
-use crate::wire::v1::Place;
+use crate::wire::v1::EnvelopeContext;
 use crate::wire::websocket::message::MessageDecoder;
 
 /// One peer.
@@ -135,7 +135,7 @@ pub enum Endpoint {
 
 /// The kind of a connection, as `/api/connections` and metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ConnectionKind {
     /// It speaks HTTP.
     Http,
     /// A subscriber of events.
@@ -148,7 +148,7 @@ pub enum Kind {
     Closing,
 }
 
-impl Kind {
+impl ConnectionKind {
     /// The name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -165,13 +165,13 @@ impl Kind {
 impl Phase {
     /// The kind of a connection in this phase.
     #[must_use]
-    pub const fn kind(self) -> Kind {
+    pub const fn kind(self) -> ConnectionKind {
         match self {
-            Self::Handshake | Self::Request | Self::KeepAlive => Kind::Http,
-            Self::Open(Endpoint::Events(_)) => Kind::Events,
-            Self::Open(Endpoint::Channel(_)) => Kind::Channel,
-            Self::Open(Endpoint::Echo) => Kind::Echo,
-            Self::Closing | Self::Ending(_) | Self::Lingering(_) | Self::Dead => Kind::Closing,
+            Self::Handshake | Self::Request | Self::KeepAlive => ConnectionKind::Http,
+            Self::Open(Endpoint::Events(_)) => ConnectionKind::Events,
+            Self::Open(Endpoint::Channel(_)) => ConnectionKind::Channel,
+            Self::Open(Endpoint::Echo) => ConnectionKind::Echo,
+            Self::Closing | Self::Ending(_) | Self::Lingering(_) | Self::Dead => ConnectionKind::Closing,
         }
     }
 }
@@ -404,10 +404,10 @@ impl<S> Connection<S> {
 
     /// What the envelopes of messages of `polecat.v1` to it have in common; `None` if it is not a
     /// subscriber.
-    pub fn place<'a>(&self, timestamp: &'a str) -> Option<Place<'a>> {
+    pub fn place<'a>(&self, timestamp: &'a str) -> Option<EnvelopeContext<'a>> {
         let Phase::Open(endpoint) = self.phase else { return None };
         let (sequence, _) = endpoint.subscription()?;
-        Some(Place { sequence, cursor: self.cursor, timestamp })
+        Some(EnvelopeContext { sequence, cursor: self.cursor, timestamp })
     }
 
     /// Whether it is a subscriber that takes less than it is sent: its socket is full, or

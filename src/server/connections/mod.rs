@@ -18,7 +18,9 @@ mod checks;
 pub use admission::Source;
 pub(super) use checks::expect_once;
 pub use close_reason::CloseReason;
-pub use connection::{CloseKind, Connection, Decoder, Endpoint, Kind, Level, Phase, ReadState, WriteState};
+pub use connection::{
+    CloseKind, Connection, ConnectionKind, Decoder, Endpoint, Level, Phase, ReadState, WriteState,
+};
 pub(super) use deadlines::Deadline;
 pub(super) use output::{GATHER_MAX, Sent, Written};
 pub(super) use owner::{Connections, Counts};

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::base::id::Id;
 
 use super::close_reason::CloseReason;
-use super::connection::Kind;
+use super::connection::ConnectionKind;
 
 /// How many are remembered.
 const RECENT_MAX: usize = 50;
@@ -18,7 +18,7 @@ pub(in crate::server) struct Close {
     /// The connection, which may be gone.
     pub(super) id: Id,
     pub(in crate::server) address: Option<SocketAddr>,
-    pub(in crate::server) kind: Kind,
+    pub(in crate::server) kind: ConnectionKind,
     pub(in crate::server) channel: Option<Rc<str>>,
     pub(in crate::server) reason: CloseReason,
     /// How long it had been there.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::store::engine::Ticket;
+use crate::store::engine::QueryId;
 use crate::wire::body::{ChannelRange, ConnectionRange};
 
 /// What is asked about the server itself.
@@ -22,19 +22,19 @@ pub(in crate::server) enum Inspection {
 /// asked one at a time, so that it has none of clients that have gone.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Inspections {
-    waiting: VecDeque<(Ticket, Inspection)>,
-    channels_waiting: VecDeque<(Ticket, Inspection)>,
+    waiting: VecDeque<(QueryId, Inspection)>,
+    channels_waiting: VecDeque<(QueryId, Inspection)>,
     is_channels_asked: bool,
 }
 
 impl Inspections {
     /// Takes a question in.
-    pub(in crate::server) fn push(&mut self, ticket: Ticket, inspection: Inspection) {
+    pub(in crate::server) fn push(&mut self, query_id: QueryId, inspection: Inspection) {
         let queue = match inspection {
             Inspection::Channels(_) => &mut self.channels_waiting,
             _ => &mut self.waiting,
         };
-        queue.push_back((ticket, inspection));
+        queue.push_back((query_id, inspection));
     }
 
     /// Takes note of whether the engine is asked about channels.
@@ -48,7 +48,7 @@ impl Inspections {
     }
 
     /// The next such question.
-    pub(in crate::server) fn next(&mut self) -> Option<(Ticket, Inspection)> {
+    pub(in crate::server) fn next(&mut self) -> Option<(QueryId, Inspection)> {
         let channels = if self.is_channels_asked { None } else { self.channels_waiting.pop_front() };
         channels.or_else(|| self.waiting.pop_front())
     }
@@ -68,17 +68,17 @@ mod tests {
         let mut inspections = Inspections::default();
         let channels = || Inspection::Channels(ChannelRange { limit: 1, after: None });
         for number in 0..2 {
-            inspections.push(Ticket(number), channels());
-            inspections.push(Ticket(10 + number), Inspection::Health);
+            inspections.push(QueryId(number), channels());
+            inspections.push(QueryId(10 + number), Inspection::Health);
         }
-        assert_eq!(inspections.next(), Some((Ticket(0), channels())));
+        assert_eq!(inspections.next(), Some((QueryId(0), channels())));
         inspections.note_channels_asked(true);
-        assert_eq!(inspections.next(), Some((Ticket(10), Inspection::Health)));
-        assert_eq!(inspections.next(), Some((Ticket(11), Inspection::Health)));
+        assert_eq!(inspections.next(), Some((QueryId(10), Inspection::Health)));
+        assert_eq!(inspections.next(), Some((QueryId(11), Inspection::Health)));
         assert!(!inspections.has_next() && inspections.next().is_none() && !inspections.is_empty());
         inspections.note_channels_asked(false);
         assert!(inspections.has_next());
-        assert_eq!(inspections.next(), Some((Ticket(1), channels())));
+        assert_eq!(inspections.next(), Some((QueryId(1), channels())));
         assert!(inspections.is_empty());
     }
 }

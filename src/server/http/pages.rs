@@ -6,7 +6,7 @@ use super::outcome::Reply;
 
 /// A file that is part of the binary.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct StaticPage {
     path: &'static str,
     media_type: &'static str,
     body: &'static [u8],
@@ -26,26 +26,26 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const ICON: &[u8] = include_bytes!("../../console/icon.svg");
 
 /// Paths that are served without the console, too: the library, and a file that browsers ask for by themselves.
-static OTHERS: [Page; 2] = [
-    Page::new("/polecat.js", JAVASCRIPT, include_bytes!("../../../docs/polecat.js")),
-    Page::new("/favicon.ico", SVG, ICON),
+static OTHERS: [StaticPage; 2] = [
+    StaticPage::new("/polecat.js", JAVASCRIPT, include_bytes!("../../../docs/polecat.js")),
+    StaticPage::new("/favicon.ico", SVG, ICON),
 ];
 
-static CONSOLE: [Page; 11] = [
-    Page::new("/", HTML, include_bytes!("../../console/console.html")),
-    Page::new("/console/console.css", CSS, include_bytes!("../../console/console.css")),
-    Page::new("/console/icon.svg", SVG, ICON),
-    Page::new("/console/channels.js", JAVASCRIPT, include_bytes!("../../console/channels.js")),
-    Page::new("/console/connections.js", JAVASCRIPT, include_bytes!("../../console/connections.js")),
-    Page::new("/console/events.js", JAVASCRIPT, include_bytes!("../../console/events.js")),
-    Page::new("/console/log.js", JAVASCRIPT, include_bytes!("../../console/log.js")),
-    Page::new("/console/main.js", JAVASCRIPT, include_bytes!("../../console/main.js")),
-    Page::new("/console/overview.js", JAVASCRIPT, include_bytes!("../../console/overview.js")),
-    Page::new("/console/plot.js", JAVASCRIPT, include_bytes!("../../console/plot.js")),
-    Page::new("/console/text.js", JAVASCRIPT, include_bytes!("../../console/text.js")),
+static CONSOLE: [StaticPage; 11] = [
+    StaticPage::new("/", HTML, include_bytes!("../../console/console.html")),
+    StaticPage::new("/console/console.css", CSS, include_bytes!("../../console/console.css")),
+    StaticPage::new("/console/icon.svg", SVG, ICON),
+    StaticPage::new("/console/channels.js", JAVASCRIPT, include_bytes!("../../console/channels.js")),
+    StaticPage::new("/console/connections.js", JAVASCRIPT, include_bytes!("../../console/connections.js")),
+    StaticPage::new("/console/events.js", JAVASCRIPT, include_bytes!("../../console/events.js")),
+    StaticPage::new("/console/log.js", JAVASCRIPT, include_bytes!("../../console/log.js")),
+    StaticPage::new("/console/main.js", JAVASCRIPT, include_bytes!("../../console/main.js")),
+    StaticPage::new("/console/overview.js", JAVASCRIPT, include_bytes!("../../console/overview.js")),
+    StaticPage::new("/console/plot.js", JAVASCRIPT, include_bytes!("../../console/plot.js")),
+    StaticPage::new("/console/text.js", JAVASCRIPT, include_bytes!("../../console/text.js")),
 ];
 
-impl Page {
+impl StaticPage {
     const fn new(path: &'static str, media_type: &'static str, body: &'static [u8]) -> Self {
         Self { path, media_type, body }
     }
@@ -59,13 +59,13 @@ impl Page {
 }
 
 /// The page of that path, if the console is served or the page is not one of the console's.
-pub(super) fn page(path: &str, has_console: bool) -> Option<&'static Page> {
+pub(super) fn page(path: &str, has_console: bool) -> Option<&'static StaticPage> {
     let console = CONSOLE.iter().filter(|_| has_console);
     OTHERS.iter().chain(console).find(|page| page.path == path)
 }
 
 /// The page, or that the browser has it.
-pub(super) fn get_page<'b>(request: &Request<'b>, page: &'static Page) -> Reply<'b> {
+pub(super) fn get_page<'b>(request: &Request<'b>, page: &'static StaticPage) -> Reply<'b> {
     let etag = page.etag();
     if request.header_values("if-none-match").any(|tags| names(tags, etag.as_bytes())) {
         // The rest is what the browser has.

@@ -1,6 +1,6 @@
 //! The one table of paths: a path that is not in it does not exist.
 
-use super::pages::{Page, page};
+use super::pages::{StaticPage, page};
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) enum Route<'b> {
     /// What GET and HEAD do, and what POST does.
     Http { get: Option<Action>, post: Option<Action> },
     /// A file that is part of the binary.
-    Page(&'static Page),
+    Page(&'static StaticPage),
     /// The server as a whole (RFC 9110 section 9.3.7).
     Server,
     /// `/` without a console: a load balancer that is told nothing else asks for its options.

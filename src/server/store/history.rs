@@ -9,7 +9,7 @@ use super::pending::Pending;
 use crate::base::id::Id;
 use crate::base::map::Map;
 use crate::hub::entry::Entry;
-use crate::store::engine::{Query, Stream, Ticket};
+use crate::store::engine::{Query, QueryId, Stream};
 
 /// Pages that may wait to be sent before no more are read.
 const PAGES_WAITING_MAX: usize = 16;
@@ -22,7 +22,7 @@ const DUE_CAPACITY_KEPT: usize = 1024;
 
 /// A page of history on its way to the subscribers that asked for it.
 #[derive(Debug)]
-pub(in crate::server) struct Page {
+pub(in crate::server) struct HistoryPage {
     pub(in crate::server) entries: Vec<Entry>,
     /// Bytes of their plain frames.
     pub(in crate::server) bytes: usize,
@@ -33,7 +33,7 @@ pub(in crate::server) struct Page {
     pub(in crate::server) waiters: Vec<Id>,
 }
 
-impl Page {
+impl HistoryPage {
     /// The id up to which subscribers have been sent everything that got the first `count` messages.
     pub(in crate::server) fn reach(&self, count: usize) -> u64 {
         self.entries.get(count).map_or(self.through, |next| next.id - 1)
@@ -55,13 +55,13 @@ pub(in crate::server) struct Bounds {
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Pages that are being read, by channel serial and cursor: looked up only.
-    pages_asked: Map<(u64, u64), Ticket>,
+    pages_asked: Map<(u64, u64), QueryId>,
     /// Queries that the engine was not asked yet, in their order.
-    due: VecDeque<Ticket>,
+    due: VecDeque<QueryId>,
     /// How many the engine has yet to answer.
     asked: usize,
     /// Pages that are read, and the subscribers that have yet to be sent them.
-    pages: VecDeque<Page>,
+    pages: VecDeque<HistoryPage>,
 }
 
 impl History {
@@ -101,21 +101,21 @@ impl History {
 impl Store {
     /// Has the page after a cursor read that is behind its log. All cursors at one place share the answer.
     pub(in crate::server) fn ask_for_page(&mut self, serial: u64, after: u64, waiter: Id) {
-        if let Some(ticket) = self.history.pages_asked.get(&(serial, after))
+        if let Some(query_id) = self.history.pages_asked.get(&(serial, after))
             && let Some(Pending::Page { waiters, .. }) =
-                usize::try_from(ticket.0).ok().and_then(|key| self.pending.get_mut(key))
+                usize::try_from(query_id.0).ok().and_then(|key| self.pending.get_mut(key))
         {
             return waiters.push(waiter);
         }
-        let ticket = self.insert(Pending::Page { serial, after, waiters: vec![waiter] });
-        self.history.pages_asked.insert((serial, after), ticket);
-        self.history.due.push_back(ticket);
+        let query_id = self.insert(Pending::Page { serial, after, waiters: vec![waiter] });
+        self.history.pages_asked.insert((serial, after), query_id);
+        self.history.due.push_back(query_id);
     }
 
     /// Has the engine count what a subscriber missed: the messages after `from` and up to `through`.
     pub(in crate::server) fn ask_for_count(&mut self, connection: Id, from: u64, through: u64) {
-        let ticket = self.insert(Pending::Resume { connection, from, through });
-        self.history.due.push_back(ticket);
+        let query_id = self.insert(Pending::Resume { connection, from, through });
+        self.history.due.push_back(query_id);
     }
 
     /// Whether the engine would be asked something about history at once.
@@ -134,15 +134,15 @@ impl Store {
         let mut pages = 0;
         while left > 0
             && self.has_history_due(bounds.asked_max)
-            && let Some(ticket) = self.history.due.pop_front()
+            && let Some(query_id) = self.history.due.pop_front()
         {
             left -= 1;
             self.history.asked += 1;
-            if let Some(query) = self.history_query(ticket, bounds, &stream_of) {
+            if let Some(query) = self.history_query(query_id, bounds, &stream_of) {
                 pages += u64::from(matches!(query, Query::Page { .. }));
-                self.engine.ask(query, ticket);
+                self.engine.ask(query, query_id);
             } else {
-                self.take(ticket);
+                self.take(query_id);
             }
         }
         if self.history.due.is_empty() && self.history.due.capacity() > DUE_CAPACITY_KEPT {
@@ -151,15 +151,15 @@ impl Store {
         pages
     }
 
-    /// What to ask for `ticket`; `None` if no subscriber waits for the answer any more.
+    /// What to ask for `query_id`; `None` if no subscriber waits for the answer any more.
     fn history_query(
         &mut self,
-        ticket: Ticket,
+        query_id: QueryId,
         bounds: Bounds,
         stream_of: impl Fn(Id, u64) -> Option<Stream>,
     ) -> Option<Query> {
         let Bounds { page_records, page_bytes, count_records, .. } = bounds;
-        match self.pending.get_mut(usize::try_from(ticket.0).ok()?)? {
+        match self.pending.get_mut(usize::try_from(query_id.0).ok()?)? {
             Pending::Resume { connection, from, through } => {
                 let stream = stream_of(*connection, *from)?;
                 Some(Query::Count { stream, after: *from, through: *through, count_max: count_records })
@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// A page was read.
-    pub(in crate::server) fn push_page(&mut self, page: Page) {
+    pub(in crate::server) fn push_page(&mut self, page: HistoryPage) {
         self.history.pages.push_back(page);
     }
 
@@ -184,13 +184,13 @@ impl Store {
     }
 
     /// The next page to be sent.
-    pub(in crate::server) fn next_page(&mut self) -> Option<Page> {
+    pub(in crate::server) fn next_page(&mut self) -> Option<HistoryPage> {
         self.history.pages.pop_front()
     }
 
     /// Gives a page back that has not reached all subscribers that wait for it: it is the next one again, unless it
     /// `had_its_share`.
-    pub(in crate::server) fn return_page(&mut self, page: Page, had_its_share: bool) {
+    pub(in crate::server) fn return_page(&mut self, page: HistoryPage, had_its_share: bool) {
         if had_its_share {
             self.history.pages.push_back(page);
         } else {

@@ -5,6 +5,6 @@ mod pending;
 mod history;
 mod owner;
 
-pub(super) use history::{Bounds, Page};
+pub(super) use history::{Bounds, HistoryPage};
 pub(super) use owner::Store;
 pub(super) use pending::Pending;

@@ -7,13 +7,13 @@ use slab::Slab;
 use super::history::History;
 use super::pending::Pending;
 use crate::base::time::Now;
-use crate::store::engine::{Answer, Commits, Engine, Health, Query, Record, Stream, Ticket};
+use crate::store::engine::{Answer, Commits, Engine, Health, Query, QueryId, Record, Stream};
 use crate::store::terms::Terms;
 
 /// The store as the server uses it.
 pub(in crate::server) struct Store {
     pub(super) engine: Box<dyn Engine>,
-    /// What waits for an answer; the key is the ticket.
+    /// What waits for an answer; the key is the id of the query.
     pub(super) pending: Slab<Pending>,
     pub(super) history: History,
     /// Weight in bytes of the records that the engine has not answered.
@@ -60,7 +60,7 @@ impl Store {
         self.appends_left = appends;
     }
 
-    /// Hands a record to the engine. If `pending` waits for it, its answer comes with a ticket.
+    /// Hands a record to the engine. If `pending` waits for it, its answer comes with its id.
     pub(in crate::server) fn append(
         &mut self,
         record: Record,
@@ -70,24 +70,24 @@ impl Store {
         self.backlog_bytes += record.weight();
         self.backlog_records += 1;
         self.appends_left = self.appends_left.saturating_sub(1);
-        let ticket = pending.map(|pending| self.insert(pending));
-        self.engine.append(record, key, ticket);
+        let query_id = pending.map(|pending| self.insert(pending));
+        self.engine.append(record, key, query_id);
     }
 
     /// Asks the engine something.
     pub(in crate::server) fn ask(&mut self, query: Query, pending: Pending) {
-        let ticket = self.insert(pending);
-        self.engine.ask(query, ticket);
+        let query_id = self.insert(pending);
+        self.engine.ask(query, query_id);
     }
 
     /// Notes something that waits without a query.
-    pub(in crate::server) fn insert(&mut self, pending: Pending) -> Ticket {
-        Ticket(self.pending.insert(pending) as u64)
+    pub(in crate::server) fn insert(&mut self, pending: Pending) -> QueryId {
+        QueryId(self.pending.insert(pending) as u64)
     }
 
-    /// Takes out what waits for the answer with that ticket.
-    pub(in crate::server) fn take(&mut self, ticket: Ticket) -> Option<Pending> {
-        let pending = self.pending.try_remove(usize::try_from(ticket.0).ok()?)?;
+    /// Takes out what waits for the answer to that query.
+    pub(in crate::server) fn take(&mut self, query_id: QueryId) -> Option<Pending> {
+        let pending = self.pending.try_remove(usize::try_from(query_id.0).ok()?)?;
         self.history.note_answer(&pending);
         Some(pending)
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Answer, ChannelDetail, Names, Ticket};
+use crate::store::engine::{Answer, ChannelDetail, Names, QueryId};
 
 use super::queries::{COUNT_ROWS, Ids, Name, row_id};
 use super::questions::{CHANNEL_COUNT, next_name};
@@ -141,8 +141,8 @@ impl Details {
         Ok(is_text)
     }
 
-    pub(super) fn into_answer(self, ticket: Ticket) -> Answer {
-        Answer::ChannelDetails { ticket, channels: self.channels, is_cut: self.is_cut }
+    pub(super) fn into_answer(self, query_id: QueryId) -> Answer {
+        Answer::ChannelDetails { query_id, channels: self.channels, is_cut: self.is_cut }
     }
 }
 

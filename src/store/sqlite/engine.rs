@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::base::time::Now;
 use crate::store::engine::{
-    Answer, Commits, Engine, EngineError, Health, Query, Record, SETTLE_BYTES_MAX, Ticket,
+    Answer, Commits, Engine, EngineError, Health, Query, QueryId, Record, SETTLE_BYTES_MAX,
 };
 use crate::store::terms::Terms;
 use crate::wire::protocol::ID_MAX;
@@ -44,10 +44,10 @@ pub struct SqliteEngine {
     unstored_term: Option<NewTerm>,
     known: Known,
     appends: Vec<Append>,
-    questions: VecDeque<(Question, Ticket)>,
+    questions: VecDeque<(Question, QueryId)>,
     /// Queries for details of channels, whose answers take several settles. Only the first one is being
     /// worked on, so at most one unfinished answer is in memory.
-    listings: VecDeque<(Details, Ticket)>,
+    listings: VecDeque<(Details, QueryId)>,
     watch: Watch,
     housekeeping: Housekeeping,
     counts: Counts,
@@ -64,7 +64,7 @@ pub struct SqliteEngine {
 struct Append {
     record: Record,
     key: Option<Rc<str>>,
-    ticket: Option<Ticket>,
+    query_id: Option<QueryId>,
 }
 
 impl SqliteEngine {
@@ -163,7 +163,7 @@ impl SqliteEngine {
                 let bytes = self.appends.iter().map(|append| append.record.weight()).sum();
                 self.watch.failed(error.0.clone(), bytes, now);
                 answers.extend(self.appends.drain(..).map(|append| Answer::Refused {
-                    ticket: append.ticket,
+                    query_id: append.query_id,
                     weight: append.record.weight(),
                     error: error.clone(),
                 }));
@@ -221,25 +221,25 @@ impl SqliteEngine {
         let (mut steps_left, mut bytes) = (steps_max, 0);
         while steps_left > reserved
             && bytes < SETTLE_BYTES_MAX
-            && let Some((question, ticket)) = self.questions.pop_front()
+            && let Some((question, query_id)) = self.questions.pop_front()
         {
             steps_left -= 1;
-            match question.step(&self.connection, self.known, ticket) {
+            match question.step(&self.connection, self.known, query_id) {
                 Ok(Progress::Done(answer)) => {
                     bytes += answer.weight();
                     answers.push(answer);
                 }
-                Ok(Progress::Unfinished(rest)) => self.questions.push_back((rest, ticket)),
-                Err(error) => answers.push(failed(ticket, &error)),
+                Ok(Progress::Unfinished(rest)) => self.questions.push_back((rest, query_id)),
+                Err(error) => answers.push(failed(query_id, &error)),
             }
         }
         if steps_left > 0
-            && let Some((mut listing, ticket)) = self.listings.pop_front()
+            && let Some((mut listing, query_id)) = self.listings.pop_front()
         {
             match listing.step(&self.connection, self.known.newest, &mut self.kept) {
-                Ok(true) => answers.push(listing.into_answer(ticket)),
-                Ok(false) => self.listings.push_front((listing, ticket)),
-                Err(error) => answers.push(failed(ticket, &error)),
+                Ok(true) => answers.push(listing.into_answer(query_id)),
+                Ok(false) => self.listings.push_front((listing, query_id)),
+                Err(error) => answers.push(failed(query_id, &error)),
             }
         }
     }
@@ -274,11 +274,11 @@ impl Engine for SqliteEngine {
         self.known.oldest.event
     }
 
-    fn append(&mut self, record: Record, key: Option<Rc<str>>, ticket: Option<Ticket>) {
-        self.appends.push(Append { record, key, ticket });
+    fn append(&mut self, record: Record, key: Option<Rc<str>>, query_id: Option<QueryId>) {
+        self.appends.push(Append { record, key, query_id });
     }
 
-    fn ask(&mut self, query: Query, ticket: Ticket) {
+    fn ask(&mut self, query: Query, query_id: QueryId) {
         let question = match query {
             Query::Page { stream, after, records_max, bytes_max } => {
                 Question::Page { stream, after, bounds: Bounds::new(records_max, bytes_max) }
@@ -300,10 +300,10 @@ impl Engine for SqliteEngine {
             Query::Totals => Question::Totals,
             Query::ChannelDetails { after, channels_max, bytes_max } => {
                 let details = Details::new(after.as_deref(), channels_max, bytes_max);
-                return self.listings.push_back((details, ticket));
+                return self.listings.push_back((details, query_id));
             }
         };
-        self.questions.push_back((question, ticket));
+        self.questions.push_back((question, query_id));
     }
 
     fn settle(&mut self, now: Now, reads_max: usize, answers: &mut Vec<Answer>) {
@@ -378,14 +378,14 @@ enum Outcome {
 
 impl Outcome {
     fn into_answer(self, append: Append) -> Answer {
-        let Append { record, ticket, .. } = append;
+        let Append { record, query_id, .. } = append;
         match self {
             Self::Committed(id) => {
                 let weight = record.weight();
-                Answer::Committed { id, record, ticket, weight }
+                Answer::Committed { id, record, query_id, weight }
             }
             Self::Repeated(id, first) => {
-                Answer::Repeated { id, record: first, ticket, weight: record.weight() }
+                Answer::Repeated { id, record: first, query_id, weight: record.weight() }
             }
         }
     }
@@ -442,8 +442,8 @@ fn store(
     Ok(Stored { outcomes, newest, has_keys })
 }
 
-fn failed(ticket: Ticket, error: &rusqlite::Error) -> Answer {
-    Answer::Failed { ticket, error: EngineError(error.to_string()) }
+fn failed(query_id: QueryId, error: &rusqlite::Error) -> Answer {
+    Answer::Failed { query_id, error: EngineError(error.to_string()) }
 }
 
 #[cfg(test)]

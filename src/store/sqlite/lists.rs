@@ -4,7 +4,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, Row};
 
-use crate::store::engine::{Answer, Record, Selection, Span, Ticket};
+use crate::store::engine::{Answer, QueryId, Record, Selection, Span};
 
 use super::queries::{
     ALL_AFTER, Bounds, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER, Ids, event, integer, message, row_id, take,
@@ -70,10 +70,10 @@ impl Search {
         &mut self,
         connection: &Connection,
         newest: Ids,
-        ticket: Ticket,
+        query_id: QueryId,
     ) -> rusqlite::Result<Option<Answer>> {
         let Some(is_cut) = self.walk(connection, newest)? else { return Ok(None) };
-        let Some((begin, end)) = self.found else { return Ok(Some(Answer::Span { ticket, span: None })) };
+        let Some((begin, end)) = self.found else { return Ok(Some(Answer::Span { query_id, span: None })) };
         let (first, last) = (begin.min(end), begin.max(end));
         // On the other side, it only matters whether there are any.
         let beyond = if self.is_up { (0, first - 1) } else { (last, newest_of(&self.of, newest)) };
@@ -82,7 +82,7 @@ impl Search {
             rows(&mut statement, &self.of, beyond)?.next()?.is_some()
         };
         let (has_older, has_newer) = if self.is_up { (is_beyond, is_cut) } else { (is_cut, is_beyond) };
-        Ok(Some(Answer::Span { ticket, span: Some(Span { first, last, has_older, has_newer }) }))
+        Ok(Some(Answer::Span { query_id, span: Some(Span { first, last, has_older, has_newer }) }))
     }
 
     /// Whether there are more records than the bounds allow; `None` if too few were looked at.

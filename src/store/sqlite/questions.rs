@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Answer, Mark, Names, Record, Selection, Stream, Ticket, name_weight};
+use crate::store::engine::{Answer, Mark, Names, QueryId, Record, Selection, Stream, name_weight};
 
 use super::lists::{Search, slice};
 use super::queries::{
@@ -52,7 +52,7 @@ impl Question {
         self,
         connection: &Connection,
         known: Known,
-        ticket: Ticket,
+        query_id: QueryId,
     ) -> rusqlite::Result<Progress> {
         let Known { newest, oldest } = known;
         let answer = match self {
@@ -60,50 +60,48 @@ impl Question {
                 let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
                 let rows = statement.query((row_id(after), row_id(newest.event)))?;
                 let page = take(rows, bounds, Record::weight, |row| Ok(Record::Event(event(row)?)))?;
-                page_answer(ticket, page, newest.event, oldest.event)
+                page_answer(query_id, page, newest.event, oldest.event)
             }
             Self::Page { stream: Stream::Channel(name), after, bounds } => {
                 let mut statement = connection.prepare_cached(CHANNEL_AFTER)?;
                 let rows = statement.query((&*name, row_id(after), row_id(newest.message)))?;
                 let read = |row: &Row<'_>| Ok(Record::Message(message(row, Some(&name))?));
                 let page = take(rows, bounds, Record::weight, read)?;
-                page_answer(ticket, page, newest.message, oldest.message)
+                page_answer(query_id, page, newest.message, oldest.message)
             }
-            Self::Span(mut search) => match search.step(connection, newest, ticket)? {
+            Self::Span(mut search) => match search.step(connection, newest, query_id)? {
                 Some(answer) => answer,
                 None => return Ok(Progress::Unfinished(Self::Span(search))),
             },
             Self::List { of, after, through, bounds } => {
                 let (records, through) = slice(connection, &of, (after, through), bounds)?;
-                let oldest = match of {
-                    Selection::Events(_) => oldest.event,
-                    Selection::Messages(_) => oldest.message,
-                };
-                match records.first() {
-                    Some((_, first)) if first.weight() > bounds.each_bytes_max => Answer::TooLarge { ticket },
-                    _ => Answer::Page { ticket, records, through, oldest },
+                let oldest = if matches!(of, Selection::Events(_)) { oldest.event } else { oldest.message };
+                let is_large = |(_, first): &(u64, Record)| first.weight() > bounds.each_bytes_max;
+                match records.first().is_some_and(is_large) {
+                    true => Answer::TooLarge { query_id },
+                    false => Answer::Page { query_id, records, through, oldest },
                 }
             }
             Self::Names { of, after, bounds } => {
                 let (names, next) = names(connection, of, after, bounds)?;
                 let is_large = |(name, _): &(String, u64)| name_weight(name) > bounds.each_bytes_max;
                 match names.first().is_some_and(is_large) {
-                    true => Answer::TooLarge { ticket },
-                    false => Answer::Names { ticket, names, next },
+                    true => Answer::TooLarge { query_id },
+                    false => Answer::Names { query_id, names, next },
                 }
             }
-            Self::Totals => totals(connection, ticket)?,
+            Self::Totals => totals(connection, query_id)?,
             Self::Count { stream: Stream::Events, after, through, count_max } => {
                 // The ids of events rise by one, and only the oldest are ever missing.
                 let before_first = after.max(oldest.event - 1);
                 let count = through.min(newest.event).saturating_sub(before_first);
                 let (count, is_cut) = (count.min(count_max), count > count_max);
-                Answer::Count { ticket, count, is_cut, oldest: oldest.event }
+                Answer::Count { query_id, count, is_cut, oldest: oldest.event }
             }
             Self::Count { stream: Stream::Channel(name), after, through, count_max } => {
                 let through = through.min(newest.message);
                 let (count, is_cut) = count(connection, &name, after, through, count_max)?;
-                Answer::Count { ticket, count, is_cut, oldest: oldest.message }
+                Answer::Count { query_id, count, is_cut, oldest: oldest.message }
             }
         };
         Ok(Progress::Done(answer))
@@ -131,11 +129,11 @@ fn count(
 }
 
 /// `page` has the records, and whether they were cut short.
-fn page_answer(ticket: Ticket, page: (Vec<(u64, Record)>, bool), newest: u64, oldest: u64) -> Answer {
+fn page_answer(query_id: QueryId, page: (Vec<(u64, Record)>, bool), newest: u64, oldest: u64) -> Answer {
     let (records, is_cut) = page;
     let last = records.last().filter(|_| is_cut);
     let through = last.map_or(newest, |(id, _)| *id);
-    Answer::Page { ticket, records, through, oldest }
+    Answer::Page { query_id, records, through, oldest }
 }
 
 /// Names, and how many messages have them.
@@ -197,7 +195,7 @@ pub(super) fn next_name(
     Ok(Some((Name::from(row.get_ref(0)?), count)))
 }
 
-fn totals(connection: &Connection, ticket: Ticket) -> rusqlite::Result<Answer> {
+fn totals(connection: &Connection, query_id: QueryId) -> rusqlite::Result<Answer> {
     let mut statement = connection.prepare_cached(TOTAL)?;
     let mut rows = statement.query(())?;
     let (mut messages, mut tokens) = (0, 0);
@@ -206,7 +204,7 @@ fn totals(connection: &Connection, ticket: Ticket) -> rusqlite::Result<Answer> {
         messages = u64::try_from(number(0)?).unwrap_or_default();
         tokens = saturated(number(1)?, number(2)?);
     }
-    Ok(Answer::Totals { ticket, messages, tokens })
+    Ok(Answer::Totals { query_id, messages, tokens })
 }
 
 /// The sum of tokens as it is stored: in two halves of 32 bits, so that additions and subtractions never

@@ -75,14 +75,14 @@ struct TableRetention {
 
 /// The rows that one step deletes.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct RetentionStep {
     messages: Vec<i64>,
     events: Vec<i64>,
     /// Whether another step has to follow.
     pub(super) is_cut: bool,
 }
 
-impl Step {
+impl RetentionStep {
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.events.is_empty()
     }
@@ -178,7 +178,7 @@ impl Retention {
         newest: Ids,
         rows_max: usize,
         moment: Moment,
-    ) -> rusqlite::Result<Step> {
+    ) -> rusqlite::Result<RetentionStep> {
         let now = moment.now;
         let ages = self
             .age_max_micros
@@ -198,7 +198,7 @@ impl Retention {
             self.messages.step(connection, total, newest.message, ages, rows_max)?;
         // The ids of events rise by one, and only the oldest are ever missing.
         let (events, events_cut) = self.events.step(connection, u64::MAX, newest.event, ages, rows_max)?;
-        Ok(Step { messages, events, is_cut: messages_cut || events_cut })
+        Ok(RetentionStep { messages, events, is_cut: messages_cut || events_cut })
     }
 }
 

@@ -52,12 +52,12 @@ fn parse_weight(text: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
     use crate::base::config::Limits;
-    use crate::wire::http::decoder::{RequestDecoder, Step};
+    use crate::wire::http::decoder::{RequestDecoder, RequestStep};
 
     fn takes_gzip(field: &str) -> bool {
         let mut input = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes();
         match RequestDecoder::default().decode(&mut input, &Limits::default()) {
-            Ok(Step::Request { request, .. }) => accepts_gzip(&request),
+            Ok(RequestStep::Request { request, .. }) => accepts_gzip(&request),
             other => panic!("{other:?}"),
         }
     }

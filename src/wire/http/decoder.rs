@@ -47,7 +47,7 @@ enum BodyScan {
 
 /// The result of the bytes so far.
 #[derive(Debug)]
-pub enum Step<'b> {
+pub enum RequestStep<'b> {
     /// A complete request, including its body, in the first `consumed` bytes.
     Request {
         request: Request<'b>,
@@ -70,8 +70,8 @@ pub fn begins_head(input: &[u8]) -> bool {
 }
 
 impl RequestDecoder {
-    /// Decodes the request at the front of `input`. After [`Step::NeedMore`], the caller keeps the bytes and
-    /// calls again with the same bytes and more behind them. After [`Step::Request`], the decoder is ready
+    /// Decodes the request at the front of `input`. After [`RequestStep::NeedMore`], the caller keeps the bytes and
+    /// calls again with the same bytes and more behind them. After [`RequestStep::Request`], the decoder is ready
     /// for the next request. A chunked body is joined within `input`; nothing else changes `input`.
     ///
     /// An unfinished request takes at most `head_bytes_max` and some empty lines, and twice `body_bytes_max`
@@ -80,7 +80,7 @@ impl RequestDecoder {
     /// # Errors
     /// A request that RFC 9110 or 9112 forbids, that polecat does not implement, or that exceeds a limit. The
     /// caller must close the connection after the response.
-    pub fn decode<'b>(&mut self, input: &'b mut [u8], limits: &Limits) -> Result<Step<'b>, Refusal> {
+    pub fn decode<'b>(&mut self, input: &'b mut [u8], limits: &Limits) -> Result<RequestStep<'b>, Refusal> {
         let stage = std::mem::take(&mut self.stage);
         let (head_start, head_end, scanned) = match stage {
             Stage::Head(mut scan) => match scan.advance(input, limits)? {
@@ -89,14 +89,14 @@ impl RequestDecoder {
                     if !scan.is_idle() {
                         self.stage = Stage::Head(scan);
                     }
-                    return Ok(Step::NeedMore { send_continue: false });
+                    return Ok(RequestStep::NeedMore { send_continue: false });
                 }
             },
             Stage::Body { head_start, head_end, body } => (head_start, head_end, Some(body)),
         };
         let Some((front, rest)) = input.split_at_mut_checked(head_end) else {
             debug_assert!(false, "an unfinished request has lost bytes");
-            return Ok(Step::NeedMore { send_continue: false });
+            return Ok(RequestStep::NeedMore { send_continue: false });
         };
         let front: &'b [u8] = &front[head_start..];
         let (head, mut body) = match scanned {
@@ -110,14 +110,14 @@ impl RequestDecoder {
         let Some(body_len) = body.advance(rest, limits)? else {
             self.stage = Stage::Body { head_start, head_end, body };
             let send_continue = rest.is_empty() && head.is_some_and(|head| head.expects_continue);
-            return Ok(Step::NeedMore { send_continue });
+            return Ok(RequestStep::NeedMore { send_continue });
         };
         let head = match head {
             Some(head) => head,
             None => Head::parse(front, limits)?,
         };
         let body = body.join(&mut rest[..body_len])?;
-        Ok(Step::Request { request: Request { body, ..head.request }, consumed: head_end + body_len })
+        Ok(RequestStep::Request { request: Request { body, ..head.request }, consumed: head_end + body_len })
     }
 
     /// Whether no request has begun: since the last one, no byte or only empty lines have arrived. Then

@@ -156,7 +156,7 @@ impl<'b> Head<'b> {
         let fields = Fields::of(bytes.get(line_len..bytes.len() - "\r\n".len()).unwrap_or_default());
         let target = Target::parse(method, target)?;
 
-        let mut told = Told::default();
+        let mut told = FramingFields::default();
         for header in parsed.headers.iter() {
             told.take(header.name, header.value)?;
         }
@@ -206,7 +206,7 @@ fn names_another_version(head: &[u8]) -> bool {
 
 /// What the fields say about host, framing and connection.
 #[derive(Debug, Default)]
-struct Told<'b> {
+struct FramingFields<'b> {
     hosts: usize,
     host: &'b [u8],
     length: Option<u64>,
@@ -229,7 +229,7 @@ struct Codings {
     malformed: bool,
 }
 
-impl<'b> Told<'b> {
+impl<'b> FramingFields<'b> {
     fn take(&mut self, name: &str, value: &'b [u8]) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {

@@ -27,7 +27,7 @@ pub enum Item<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step<'a> {
+pub struct MessageStep<'a> {
     /// Bytes of the input that are finished with. If it is 0 and there is no item, more input is needed.
     pub consumed: usize,
     /// The item that they completed. Bytes may be consumed without an item: then decode the rest of the input
@@ -35,7 +35,7 @@ pub struct Step<'a> {
     pub item: Option<Item<'a>>,
 }
 
-impl Step<'_> {
+impl MessageStep<'_> {
     const NEED_MORE: Self = Self { consumed: 0, item: None };
 }
 
@@ -99,14 +99,14 @@ impl MessageDecoder {
         input: &'a mut [u8],
         message_bytes_max: usize,
         inflater: Option<&'a mut Inflater>,
-    ) -> Result<Step<'a>, Violation> {
+    ) -> Result<MessageStep<'a>, Violation> {
         match self.state {
             State::InPayload(rest) => return self.take_payload(rest, 0, input, message_bytes_max, inflater),
             State::HandedOut => *self = Self::of(self.message.sender),
             State::Idle | State::BetweenFragments => {}
         }
         match parse_head(input, self.message.sender, inflater.is_some())? {
-            None => Ok(Step::NEED_MORE),
+            None => Ok(MessageStep::NEED_MORE),
             Some(head) if head.opcode.is_control() => decode_control(&head, input),
             Some(head) => self.decode_data(&head, input, message_bytes_max, inflater),
         }
@@ -130,14 +130,14 @@ impl MessageDecoder {
         input: &'a mut [u8],
         message_bytes_max: usize,
         inflater: Option<&'a mut Inflater>,
-    ) -> Result<Step<'a>, Violation> {
+    ) -> Result<MessageStep<'a>, Violation> {
         let begun = matches!(self.state, State::BetweenFragments);
         let kind = match (head.opcode, begun) {
             (OpCode::Continue, true) => self.message.kind,
             (OpCode::Continue, false) => return Err(Violation::protocol("there is nothing to continue")),
             (_, true) => return Err(Violation::protocol("the message before this one is unfinished")),
-            (OpCode::Text, false) => Kind::Text,
-            (_, false) => Kind::Binary,
+            (OpCode::Text, false) => DataKind::Text,
+            (_, false) => DataKind::Binary,
         };
         let is_compressed = if begun { self.message.is_compressed } else { head.is_compressed };
         let payload_bytes_max = payload_bytes_max(message_bytes_max, is_compressed);
@@ -150,7 +150,7 @@ impl MessageDecoder {
             let payload = &mut input[head.head_bytes..consumed];
             unmask(payload, head.mask, 0);
             let payload = inflated(payload, is_compressed, message_bytes_max, inflater)?;
-            return Ok(Step { consumed, item: Some(kind.item(payload)?) });
+            return Ok(MessageStep { consumed, item: Some(kind.item(payload)?) });
         }
         self.message.kind = kind;
         self.message.is_compressed = is_compressed;
@@ -167,7 +167,7 @@ impl MessageDecoder {
         input: &mut [u8],
         message_bytes_max: usize,
         inflater: Option<&'a mut Inflater>,
-    ) -> Result<Step<'a>, Violation> {
+    ) -> Result<MessageStep<'a>, Violation> {
         let consumed = start + rest.left.min(input.len() - start);
         let payload = &mut input[start..consumed];
         unmask(payload, rest.mask, rest.taken);
@@ -183,11 +183,11 @@ impl MessageDecoder {
             _ => State::InPayload(Rest { left, taken: rest.taken + payload.len(), ..rest }),
         };
         if !matches!(self.state, State::HandedOut) {
-            return Ok(Step { consumed, item: None });
+            return Ok(MessageStep { consumed, item: None });
         }
         let Message { kind, is_compressed, ref bytes, .. } = self.message;
         let payload = inflated(bytes, is_compressed, message_bytes_max, inflater)?;
-        Ok(Step { consumed, item: Some(kind.item(payload)?) })
+        Ok(MessageStep { consumed, item: Some(kind.item(payload)?) })
     }
 }
 
@@ -225,13 +225,13 @@ fn inflated<'a>(
 
 /// What a message's first frame says of all of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Kind {
+enum DataKind {
     Text,
     #[default]
     Binary,
 }
 
-impl Kind {
+impl DataKind {
     /// The message whose whole payload is `payload`.
     fn item(self, payload: &[u8]) -> Result<Item<'_>, Violation> {
         match self {
@@ -246,7 +246,7 @@ impl Kind {
 struct Message {
     /// Its sender.
     sender: Sender,
-    kind: Kind,
+    kind: DataKind,
     is_compressed: bool,
     /// The payload so far, unmasked.
     bytes: Vec<u8>,
@@ -265,7 +265,7 @@ impl Message {
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(payload);
-        if self.kind == Kind::Text && !self.is_compressed {
+        if self.kind == DataKind::Text && !self.is_compressed {
             self.whole_bytes += match simdutf8::compat::from_utf8(&self.bytes[self.whole_bytes..]) {
                 Ok(text) => text.len(),
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -276,12 +276,12 @@ impl Message {
     }
 }
 
-fn decode_control<'a>(head: &FrameHead, input: &'a mut [u8]) -> Result<Step<'a>, Violation> {
+fn decode_control<'a>(head: &FrameHead, input: &'a mut [u8]) -> Result<MessageStep<'a>, Violation> {
     let whole = usize::try_from(head.payload_bytes)
         .ok()
         .map(|payload_bytes| head.head_bytes + payload_bytes)
         .filter(|&consumed| consumed <= input.len());
-    let Some(consumed) = whole else { return Ok(Step::NEED_MORE) };
+    let Some(consumed) = whole else { return Ok(MessageStep::NEED_MORE) };
     let payload = &mut input[head.head_bytes..consumed];
     unmask(payload, head.mask, 0);
     let item = match head.opcode {
@@ -289,7 +289,7 @@ fn decode_control<'a>(head: &FrameHead, input: &'a mut [u8]) -> Result<Step<'a>,
         OpCode::Pong => Item::Pong(payload),
         _ => Item::Close(parse_close(payload)?),
     };
-    Ok(Step { consumed, item: Some(item) })
+    Ok(MessageStep { consumed, item: Some(item) })
 }
 
 /// The payload of a Close (RFC 6455 sections 5.5.1 and 7.4).

@@ -7,7 +7,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::super::status::bytes;
 use super::finding::Finding;
-use super::locks::{Holder, Kind, holders};
+use super::locks::{Holder, LockKind, holders};
 use crate::store::sqlite::{Examined, examine, folder_of, locate, other_names};
 
 /// With less free space than this, publishing may soon fail.
@@ -60,7 +60,7 @@ pub(super) fn findings(path: &Path) -> Vec<Finding> {
     let folder = folder_of(path);
     let mut findings = vec![file(path, folder)];
     if path.is_file() && access(path, Access::READ_OK).is_ok() {
-        let users = holders(path, Kind::Whole);
+        let users = holders(path, LockKind::Whole);
         let is_in_use = users.as_ref().is_some_and(|users| !users.is_empty());
         findings.push(locks(path, users));
         if fs::metadata(path).is_ok_and(|file| file.len() > 0) {
@@ -118,7 +118,7 @@ fn locks(path: &Path, users: Option<Vec<Holder>>) -> Finding {
     const NAME: &str = "used by";
     let mut shared_memory = path.as_os_str().to_owned();
     shared_memory.push("-shm");
-    let writing = [path, Path::new(&shared_memory)].map(|path| holders(path, Kind::Writing));
+    let writing = [path, Path::new(&shared_memory)].map(|path| holders(path, LockKind::Writing));
     let [Some(of_file), Some(of_log)] = writing else {
         return Finding::unknown(NAME, "the system does not tell who has it locked");
     };

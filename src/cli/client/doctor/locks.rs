@@ -14,7 +14,7 @@ pub(super) struct Holder {
 
 /// The kind of lock to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LockKind {
     /// A lock of the whole file, as a polecat holds it while it runs.
     Whole,
     /// A write lock of a part of the file, as SQLite holds it for a transaction.
@@ -33,7 +33,7 @@ struct Lock {
 const READINGS: usize = 5;
 
 /// The processes that hold such a lock of the file at `path`; `None` if the system does not tell.
-pub(super) fn holders(path: &Path, kind: Kind) -> Option<Vec<Holder>> {
+pub(super) fn holders(path: &Path, kind: LockKind) -> Option<Vec<Holder>> {
     let read = |_| fs::read_to_string("/proc/locks").ok();
     let table = (0..READINGS).map(read).collect::<Option<String>>()?;
     let Ok(file) = fs::metadata(path) else { return Some(Vec::new()) };
@@ -48,12 +48,12 @@ pub(super) fn holders(path: &Path, kind: Kind) -> Option<Vec<Holder>> {
 }
 
 /// `1: POSIX  ADVISORY  WRITE 4295 fe:00:5361378 0 EOF`; a process that waits has an arrow in its line.
-fn parse(line: &str, wanted: Kind) -> Option<Lock> {
+fn parse(line: &str, wanted: LockKind) -> Option<Lock> {
     let fields = line.split_whitespace().collect::<Vec<_>>();
     let &[_, kind, _, access, pid, file, ..] = fields.as_slice() else { return None };
     let is_wanted = match wanted {
-        Kind::Whole => kind == "FLOCK",
-        Kind::Writing => matches!(kind, "POSIX" | "OFDLCK") && access == "WRITE",
+        LockKind::Whole => kind == "FLOCK",
+        LockKind::Writing => matches!(kind, "POSIX" | "OFDLCK") && access == "WRITE",
     };
     let inode = file.rsplit(':').next()?.parse().ok()?;
     is_wanted.then_some(Lock { pid: pid.parse().ok()?, inode })
@@ -74,13 +74,17 @@ mod tests {
     fn a_line_of_the_table_tells_who_holds_what() {
         let whole = "1: FLOCK  ADVISORY  WRITE 4295 fe:00:5361378 0 EOF";
         let writing = "4: POSIX  ADVISORY  WRITE 6074 08:01:17 120 120";
-        assert_eq!(parse(whole, Kind::Whole), Some(Lock { pid: 4295, inode: 5_361_378 }));
-        assert_eq!(parse(whole, Kind::Writing), None);
-        assert_eq!(parse(writing, Kind::Writing), Some(Lock { pid: 6074, inode: 17 }));
+        assert_eq!(parse(whole, LockKind::Whole), Some(Lock { pid: 4295, inode: 5_361_378 }));
+        assert_eq!(parse(whole, LockKind::Writing), None);
+        assert_eq!(parse(writing, LockKind::Writing), Some(Lock { pid: 6074, inode: 17 }));
         for other in
             ["", "1: -> FLOCK ADVISORY WRITE 5 fe:00:1 0 EOF", "4: POSIX ADVISORY READ 6 08:01:17 1 1"]
         {
-            assert_eq!((parse(other, Kind::Whole), parse(other, Kind::Writing)), (None, None), "{other}");
+            assert_eq!(
+                (parse(other, LockKind::Whole), parse(other, LockKind::Writing)),
+                (None, None),
+                "{other}"
+            );
         }
     }
 }

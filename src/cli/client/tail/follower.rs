@@ -31,7 +31,7 @@ pub(super) struct Follower {
 
 /// The reaction to a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum FollowerStep {
     /// Show it; it is new.
     Show,
     Hello {
@@ -80,7 +80,7 @@ impl Follower {
     }
 
     /// Takes in the server's next message.
-    pub(super) fn take(&mut self, text: &str) -> Result<Step, Failure> {
+    pub(super) fn take(&mut self, text: &str) -> Result<FollowerStep, Failure> {
         let incoming = Incoming::parse(text)?;
         if incoming.is_published() {
             return self.record(&incoming);
@@ -89,14 +89,14 @@ impl Follower {
             "hello" => self.hello(&incoming.payload()?),
             "resumed" => self.resumed(incoming.payload()?),
             "gap" => self.gap(&incoming.payload()?),
-            "live" => Step::Live,
+            "live" => FollowerStep::Live,
             "reconnect" => {
                 let Reconnect { after_ms } = incoming.payload()?;
-                Step::Reconnect { after_ms }
+                FollowerStep::Reconnect { after_ms }
             }
             "health_status" => health(&incoming.payload()?),
             // Heartbeats, and messages of later versions.
-            _ => Step::Nothing,
+            _ => FollowerStep::Nothing,
         };
         if let Some(id) = self.id_of(&incoming)
             && (incoming.kind != "hello" || self.cursor.is_none())
@@ -106,31 +106,31 @@ impl Follower {
         Ok(step)
     }
 
-    fn hello(&mut self, hello: &Hello) -> Step {
+    fn hello(&mut self, hello: &Hello) -> FollowerStep {
         const EPOCH_BYTES_MAX: usize = 255;
         self.hellos += 1;
         self.next_epoch = Some(hello.epoch.chars().take(EPOCH_BYTES_MAX).collect());
-        Step::Hello { heartbeat_ms: hello.heartbeat_interval_ms }
+        FollowerStep::Hello { heartbeat_ms: hello.heartbeat_interval_ms }
     }
 
-    fn resumed(&self, Resumed { count, more }: Resumed) -> Step {
+    fn resumed(&self, Resumed { count, more }: Resumed) -> FollowerStep {
         if self.hellos < 2 {
-            return Step::Nothing;
+            return FollowerStep::Nothing;
         }
-        Step::Tell(match count {
+        FollowerStep::Tell(match count {
             0 => "reconnected; nothing was missed".to_owned(),
             _ if more => format!("reconnected; more than {count} that came in the meantime follow"),
             _ => format!("reconnected; {count} that came in the meantime follow"),
         })
     }
 
-    fn gap(&mut self, gap: &Gap) -> Step {
+    fn gap(&mut self, gap: &Gap) -> FollowerStep {
         let id = |text: &str| self.sequence.parse(text);
         let agreed = gap.agreed.as_deref().and_then(id).unwrap_or(0);
         let went_back = id(&gap.requested).is_some_and(|requested| requested > agreed);
         self.shown = self.shown.min(agreed);
         let oldest = excerpt(&gap.oldest);
-        Step::Tell(if self.hellos < 2 && self.wants_all {
+        FollowerStep::Tell(if self.hellos < 2 && self.wants_all {
             format!("gap: everything before {oldest} has been deleted")
         } else if went_back {
             format!(
@@ -147,17 +147,17 @@ impl Follower {
         })
     }
 
-    fn record(&mut self, incoming: &Incoming<'_>) -> Result<Step, Failure> {
+    fn record(&mut self, incoming: &Incoming<'_>) -> Result<FollowerStep, Failure> {
         let Some(id) = self.id_of(incoming) else {
             let id = incoming.event_id.as_deref().unwrap_or_default();
             return Err(Failure::lasting(format!("the server sent a message with the id {:?}", excerpt(id))));
         };
         self.stands_at(id);
         if id <= self.shown {
-            return Ok(Step::Nothing);
+            return Ok(FollowerStep::Nothing);
         }
         self.shown = id;
-        Ok(Step::Show)
+        Ok(FollowerStep::Show)
     }
 
     /// Everything up to `id` was sent.
@@ -179,8 +179,8 @@ impl Follower {
     }
 }
 
-fn health(health: &Health) -> Step {
-    Step::Tell(match &health.reason {
+fn health(health: &Health) -> FollowerStep {
+    FollowerStep::Tell(match &health.reason {
         _ if health.status == "ok" => "the server can store again".to_owned(),
         Some(reason) => format!("the server cannot store messages: {}", excerpt(reason)),
         None => format!("the server reports its health as {}", excerpt(&health.status)),

@@ -113,7 +113,7 @@ fn a_large_channel_is_counted_in_slices_and_only_once() {
     publish(&mut engine, [message("small", String::new())]);
     let settles = |engine: &mut SqliteEngine| {
         let query = Query::ChannelDetails { after: None, channels_max: 9, bytes_max: 1000 };
-        engine.ask(query, Ticket(1));
+        engine.ask(query, QueryId(1));
         let mut answers = Vec::new();
         for settle in 1..9 {
             engine.settle(NOW, 16, &mut answers);
@@ -152,9 +152,9 @@ fn a_slice_of_names_is_bounded_and_pages_go_on_between_them() {
                 bytes_max,
                 each_bytes_max: usize::MAX,
             };
-            engine.ask(query, Ticket(1));
+            engine.ask(query, QueryId(1));
             let stream = Stream::Channel(Rc::from(name(asked)));
-            engine.ask(Query::Page { stream, after: 0, records_max: 9, bytes_max: 9 }, Ticket(2));
+            engine.ask(Query::Page { stream, after: 0, records_max: 9, bytes_max: 9 }, QueryId(2));
             let mut answers = Vec::new();
             engine.settle(NOW, 2, &mut answers);
             let [Answer::Names { names, next, .. }, Answer::Page { .. }] = answers.as_slice() else {
@@ -182,9 +182,9 @@ fn a_count_is_one_step_however_much_there_is() {
     let mut answers = Vec::new();
     for (count_max, expected) in [(10, (10, true)), (COUNT_ROWS as u64, (COUNT_ROWS as u64, false))] {
         engine
-            .ask(Query::Count { stream: stream.clone(), after: 0, through: u64::MAX, count_max }, Ticket(1));
+            .ask(Query::Count { stream: stream.clone(), after: 0, through: u64::MAX, count_max }, QueryId(1));
         engine.settle(NOW, 1, &mut answers);
-        let Some(Answer::Count { ticket: Ticket(1), count, is_cut, .. }) = answers.pop() else {
+        let Some(Answer::Count { query_id: QueryId(1), count, is_cut, .. }) = answers.pop() else {
             panic!("no count")
         };
         assert_eq!((count, is_cut), expected);

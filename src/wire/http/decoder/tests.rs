@@ -44,12 +44,12 @@ fn feed(input: &[u8], ends: impl Iterator<Item = usize>, limits: &Limits) -> (Ve
         loop {
             let before = buffer.clone();
             match decoder.decode(&mut buffer, limits) {
-                Ok(Step::NeedMore { send_continue }) => {
+                Ok(RequestStep::NeedMore { send_continue }) => {
                     assert_eq!(buffer, before, "changed by an unfinished request");
                     continues += usize::from(send_continue);
                     break;
                 }
-                Ok(Step::Request { request, consumed }) => {
+                Ok(RequestStep::Request { request, consumed }) => {
                     outcomes.push(Ok(describe(&request)));
                     assert!(consumed > 0);
                     buffer.drain(..consumed);
@@ -370,14 +370,14 @@ fn empty_lines_before_a_request_are_skipped_but_not_for_ever() {
     let mut decoder = RequestDecoder::default();
     for (input, idle) in [("", true), ("\r", true), ("\r\n\r\n", true), ("\r\n\r\nG", false)] {
         let mut bytes = input.as_bytes().to_vec();
-        assert!(matches!(decoder.decode(&mut bytes, &limits()), Ok(Step::NeedMore { .. })));
+        assert!(matches!(decoder.decode(&mut bytes, &limits()), Ok(RequestStep::NeedMore { .. })));
         assert_eq!(decoder.is_idle(), idle, "{input:?}");
     }
     let mut decoder = RequestDecoder::default();
     assert!(decoder.decode(&mut b"\r\n".to_vec(), &limits()).is_ok() && decoder.is_idle());
     let mut afresh = get.as_bytes().to_vec();
     match decoder.decode(&mut afresh, &limits()) {
-        Ok(Step::Request { request, .. }) => assert_eq!(request.method, Method::Get),
+        Ok(RequestStep::Request { request, .. }) => assert_eq!(request.method, Method::Get),
         other => panic!("{other:?}"),
     }
 }
@@ -412,7 +412,7 @@ fn a_request_shows_its_fields() {
     let mut input = b"GET /a?last_event_id=event-00042&x=a+b%21 HTTP/1.1\r\nHost: h\r\nAccept: a\r\n\
         X-Raw: \xff\r\nX-Text: \xc3\xa9\r\naccept: b, C\r\nX-Empty: \r\n\r\nrest"
         .to_vec();
-    let Ok(Step::Request { request, consumed }) =
+    let Ok(RequestStep::Request { request, consumed }) =
         RequestDecoder::default().decode(&mut input, &Limits::default())
     else {
         panic!("no request")

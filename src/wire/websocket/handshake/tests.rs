@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::config::Limits;
-use crate::wire::http::decoder::{RequestDecoder, Step};
+use crate::wire::http::decoder::{RequestDecoder, RequestStep};
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
 const VERSION: &str = "Sec-WebSocket-Version: 13";
@@ -11,7 +11,7 @@ const ASKS: &str = "Upgrade: websocket\r\nConnection: Upgrade";
 fn with_request<T>(line: &str, fields: &[&str], body: &str, then: impl FnOnce(&Request<'_>) -> T) -> T {
     let mut input = format!("{line}\r\nHost: h\r\n{}\r\n\r\n{body}", fields.join("\r\n")).into_bytes();
     match RequestDecoder::default().decode(&mut input, &Limits::default()) {
-        Ok(Step::Request { request, .. }) => then(&request),
+        Ok(RequestStep::Request { request, .. }) => then(&request),
         other => panic!("{other:?}"),
     }
 }
@@ -124,7 +124,7 @@ fn the_answer_proves_that_the_key_was_read() {
 fn a_frame_may_follow_the_handshake_in_the_same_segment() {
     let mut input =
         format!("GET /ws HTTP/1.1\r\nHost: h\r\n{ASKS}\r\n{VERSION}\r\n{KEY}\r\n\r\n\u{1}\u{2}").into_bytes();
-    let Ok(Step::Request { request, consumed }) =
+    let Ok(RequestStep::Request { request, consumed }) =
         RequestDecoder::default().decode(&mut input, &Limits::default())
     else {
         panic!("no request")

@@ -114,7 +114,7 @@ impl Feeder {
             let input = &mut self.kept[start..];
             let before = input.to_vec();
             let step = match self.decoder.decode(input, self.message_bytes_max, self.inflater.as_mut()) {
-                Ok(Step { consumed, item }) => (consumed, item.map(Said::from)),
+                Ok(MessageStep { consumed, item }) => (consumed, item.map(Said::from)),
                 Err(fault) => {
                     self.outcome.end = End::Fault(fault);
                     return;
@@ -362,7 +362,7 @@ fn a_declared_length_reserves_nothing() {
 
     let mut decoder = MessageDecoder::default();
     let step = decoder.decode(&mut stream, 2 << 30, None).unwrap();
-    assert_eq!(step, Step { consumed: 24, item: None });
+    assert_eq!(step, MessageStep { consumed: 24, item: None });
     assert!(!decoder.is_idle());
     assert!(decoder.buffered_bytes() <= 64, "{} bytes", decoder.buffered_bytes());
 
@@ -378,7 +378,7 @@ fn memory_follows_what_arrived_and_is_let_go_with_the_message() {
     let mut decoder = MessageDecoder::default();
     assert_eq!(
         decoder.decode(&mut stream[..14], MESSAGE_BYTES_MAX, None),
-        Ok(Step { consumed: 14, item: None })
+        Ok(MessageStep { consumed: 14, item: None })
     );
     assert_eq!(decoder.buffered_bytes(), 0);
     let (mut arrived, mut growths) = (0, 0);
@@ -393,7 +393,7 @@ fn memory_follows_what_arrived_and_is_let_go_with_the_message() {
     }
     assert!((8..=12).contains(&growths), "{growths}");
     assert_eq!(decoder.buffered_bytes(), LEN);
-    assert_eq!(decoder.decode(&mut [], MESSAGE_BYTES_MAX, None), Ok(Step::NEED_MORE));
+    assert_eq!(decoder.decode(&mut [], MESSAGE_BYTES_MAX, None), Ok(MessageStep::NEED_MORE));
     assert!(decoder.is_idle());
     assert_eq!(decoder.buffered_bytes(), 0);
 }

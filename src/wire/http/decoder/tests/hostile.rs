@@ -29,8 +29,8 @@ fn dribbling_costs_linear_work() {
         let mut finished = false;
         for len in 1..=bytes.len() {
             match decoder.decode(&mut bytes[..len], &limits) {
-                Ok(Step::NeedMore { .. }) => {}
-                Ok(Step::Request { consumed, .. }) => {
+                Ok(RequestStep::NeedMore { .. }) => {}
+                Ok(RequestStep::Request { consumed, .. }) => {
                     assert_eq!(consumed, input.len());
                     finished = true;
                 }
