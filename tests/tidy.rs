@@ -55,9 +55,6 @@ const CLOCK_INSTEAD: &str =
 /// The folders with code, apart from build output.
 const CODE: [&str; 6] = ["src", "tests", "benches", "fuzz/checks", "fuzz/examples", "fuzz/fuzz_targets"];
 
-/// Files that still use one another in circles, until they are split by owners.
-const UNORDERED: [&str; 1] = ["src/server/"];
-
 /// The files that a reader expects at the top of the repository.
 const TOP: [&str; 13] = [
     "README.md",
@@ -80,14 +77,14 @@ fn modules_use_only_those_listed_before_them() {
     let sources = sources(&["src"]);
     let floors = Floors::of(&sources);
     assert!(floors.top().len() >= 5, "src/lib.rs lists the floors: {:?}", floors.top());
-    assert_none(sources.iter().flat_map(|source| floors.faults(source)).filter(|fault| is_ordered(fault)));
+    assert_none(sources.iter().flat_map(|source| floors.faults(source)));
 }
 
 #[test]
 fn no_files_use_one_another_in_a_circle() {
     let sources = sources(&["src"]);
     let circles = Floors::of(&sources).circles(&sources);
-    assert_none(circles.into_iter().filter(|fault| is_ordered(fault)));
+    assert_none(circles);
 }
 
 #[test]
@@ -407,10 +404,6 @@ fn untested(protocol: &str, sources: &[Source]) -> Vec<String> {
         .filter(|heading| !is_cited(heading))
         .map(|heading| format!("PROTOCOL.md: no test in tests/polecat cites {heading:?}"))
         .collect()
-}
-
-fn is_ordered(fault: &str) -> bool {
-    !UNORDERED.iter().any(|files| fault.starts_with(files))
 }
 
 fn assert_none(faults: impl IntoIterator<Item = String>) {

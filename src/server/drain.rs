@@ -11,7 +11,7 @@ pub(super) struct Drain {
     /// Within this time WebSockets are closed.
     pub(super) spread_ms: u32,
     /// How many WebSockets were open when it was asked for.
-    pub(super) crowd: u32,
+    pub(super) open: u32,
     /// How many of them are closed.
     pub(super) closed: u32,
     /// WebSockets from this index on have yet to be closed.
@@ -26,18 +26,18 @@ impl Drain {
 
     /// How many WebSockets must be closed by now.
     pub(super) fn due(&self, now: Stamp) -> u32 {
-        let (crowd, elapsed_ms) = (u64::from(self.crowd), u64::from(self.elapsed_ms(now)));
+        let (open, elapsed_ms) = (u64::from(self.open), u64::from(self.elapsed_ms(now)));
         if elapsed_ms >= u64::from(self.spread_ms) {
             return u32::MAX;
         }
-        u32::try_from(crowd * elapsed_ms / u64::from(self.spread_ms) + 1).unwrap_or(u32::MAX)
+        u32::try_from(open * elapsed_ms / u64::from(self.spread_ms) + 1).unwrap_or(u32::MAX)
     }
 
     /// Milliseconds until the next WebSocket is due; zero if it is.
     pub(super) fn due_in_ms(&self, now: Stamp) -> u32 {
         let spread_ms = u64::from(self.spread_ms);
         let due_at_ms =
-            (u64::from(self.closed) * spread_ms).div_ceil(u64::from(self.crowd.max(1))).min(spread_ms);
+            (u64::from(self.closed) * spread_ms).div_ceil(u64::from(self.open.max(1))).min(spread_ms);
         u32::try_from(due_at_ms).unwrap_or(u32::MAX).saturating_sub(self.elapsed_ms(now))
     }
 }
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn websockets_are_due_evenly() {
         let since = Stamp::from_ms(10);
-        let drain = |spread_ms, closed| Drain { since, http_next: 0, spread_ms, crowd: 8, closed, next: 0 };
+        let drain = |spread_ms, closed| Drain { since, http_next: 0, spread_ms, open: 8, closed, next: 0 };
         let due = |spread_ms, ms| drain(spread_ms, 0).due(Stamp::from_ms(10 + ms));
         assert_eq!([0, 1, 9, 10, 50, 79].map(|ms| due(80, ms)), [1, 1, 1, 2, 6, 8]);
         assert_eq!([due(80, 80), due(2, 1), due(2, 2), due(0, 0)], [u32::MAX, 5, u32::MAX, u32::MAX]);

@@ -3,9 +3,10 @@
 
 use crate::base::frame::Frame;
 use crate::hub::entry::Encoding;
-use crate::store::engine::Stream;
+use crate::store::engine::{Record, Stream};
 use crate::wire::deflate::{Deflater, Inflater, Window};
 use crate::wire::http::gzip::Gzip;
+use crate::wire::protocol::{write_event, write_message};
 use crate::wire::websocket::codec::{self, OpCode};
 
 use super::metrics::CodedBytes;
@@ -18,12 +19,30 @@ pub(super) struct Encoders {
     inflater: Inflater,
     reading_left: usize,
     writing_left: usize,
+    /// A record as text, before it is a frame.
+    scratch: Vec<u8>,
 }
 
+/// Scratch space that is larger than this after its use is given back.
+const SCRATCH_BYTES_KEPT: usize = 256 << 10;
+
 impl Encoders {
-    pub(super) const fn begin_turn(&mut self, bytes: usize) {
+    pub(super) fn begin_turn(&mut self, bytes: usize) {
         self.reading_left = bytes;
         self.writing_left = bytes;
+        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
+            self.scratch = Vec::new();
+        }
+    }
+
+    /// A record as the frame that its subscribers get.
+    pub(super) fn frame(&mut self, id: u64, record: &Record) -> Frame {
+        self.scratch.clear();
+        match record {
+            Record::Message(message) => write_message(id, message, &mut self.scratch),
+            Record::Event(event) => write_event(id, event, &mut self.scratch),
+        }
+        codec::frame(OpCode::Text, &self.scratch)
     }
 
     /// Whether this turn has time for another message that is read, and the answer to it.

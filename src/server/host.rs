@@ -107,6 +107,14 @@ impl RecentMax {
     }
 }
 
+/// The process, as what is asked about the server needs it.
+pub(super) struct Process {
+    pub(super) host: Box<dyn Host>,
+    pub(super) timings: LoopTimings,
+    /// When the server was started, by the shell's clock.
+    pub(super) started_ms: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

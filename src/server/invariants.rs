@@ -1,7 +1,8 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
-use super::connections::{Connection, WriteState, expect_once};
-use super::server::Server;
+use super::connections::{Connection, WriteState};
+use super::http::Http;
+use super::owners::Owners;
 use super::socket::Socket;
 use super::store::Pending;
 
@@ -32,73 +33,66 @@ pub struct Holdings {
     pub engine_backlog_bytes: usize,
 }
 
-impl<S: Socket> Server<S> {
-    /// What is held, by looking at every connection: for tests, not for a turn.
-    #[must_use]
-    pub fn holdings(&self) -> Holdings {
-        let mut held = Holdings {
-            logs_bytes: self.hub.logs_bytes(),
-            inboxes_bytes: self.connections.inboxes_bytes(),
-            outboxes_bytes: self.connections.outboxes_bytes(),
-            unsent_bytes: self.connections.unsent_bytes(),
-            engine_backlog_bytes: self.store.backlog_bytes(),
-            ..Holdings::default()
-        };
-        held.channels = self.hub.count_named();
-        (held.log_frames_max, held.log_bytes_max) = self.hub.largest_logs();
-        (held.inboxes, held.outboxes) = self.connections.holding();
-        let unsent = self.connections.iter().map(|(_, connection)| connection.unsent_bytes());
-        held.outbox_bytes_max = unsent.max().unwrap_or_default();
-        held
-    }
+/// What is held, by looking at every connection: for tests, not for a turn.
+pub(super) fn holdings<S: Socket>(owners: &Owners<S>) -> Holdings {
+    let mut held = Holdings {
+        logs_bytes: owners.hub.logs_bytes(),
+        inboxes_bytes: owners.connections.inboxes_bytes(),
+        outboxes_bytes: owners.connections.outboxes_bytes(),
+        unsent_bytes: owners.connections.unsent_bytes(),
+        engine_backlog_bytes: owners.store.backlog_bytes(),
+        ..Holdings::default()
+    };
+    held.channels = owners.hub.count_named();
+    (held.log_frames_max, held.log_bytes_max) = owners.hub.largest_logs();
+    (held.inboxes, held.outboxes) = owners.connections.holding();
+    let unsent = owners.connections.iter().map(|(_, connection)| connection.unsent_bytes());
+    held.outbox_bytes_max = unsent.max().unwrap_or_default();
+    held
+}
 
-    /// Checks the whole structure.
-    ///
-    /// # Panics
-    ///
-    /// If something does not hold.
-    pub fn check_invariants(&self) {
-        self.hub.check_invariants();
-        self.connections.check_invariants();
-        assert!(self.scratch.is_empty(), "the scratch is empty");
-        expect_once(self.lists_due.iter(), "a list is due once");
-        self.connections.iter().for_each(|(index, connection)| self.check_connection(index, connection));
-        let members =
-            self.connections.iter().filter(|(_, connection)| connection.channel().is_some()).count();
-        let listed = self.hub.count_members();
-        assert_eq!(members, listed, "members and connections agree");
-        self.store.check_invariants();
-        let asked = self.store.count_pending(|pending| matches!(pending, Pending::List { .. }));
-        assert_eq!(asked, self.lists_asked, "lists that are being read");
-    }
+/// Checks the whole structure.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub(super) fn check_invariants<S: Socket>(owners: &Owners<S>, http: &Http) {
+    owners.hub.check_invariants();
+    owners.connections.check_invariants();
+    owners.connections.iter().for_each(|(index, connection)| check_connection(owners, index, connection));
+    let members = owners.connections.iter().filter(|(_, connection)| connection.channel().is_some()).count();
+    let listed = owners.hub.count_members();
+    assert_eq!(members, listed, "members and connections agree");
+    owners.store.check_invariants();
+    let asked = owners.store.count_pending(|pending| matches!(pending, Pending::List { .. }));
+    http.lists.check_invariants(asked);
+}
 
-    /// Checks that nothing is held for anybody: no connection, no channel, no frame,
-    /// no question. That must hold when all clients have left and the engine has answered.
-    ///
-    /// # Panics
-    ///
-    /// If something is left.
-    pub fn check_quiet(&self) {
-        self.connections.check_quiet();
-        assert!(self.hub.is_empty(), "no channel is left");
-        assert_eq!(self.hub.logs_bytes(), 0, "no frame is left");
-        self.store.check_quiet();
-        assert!(self.lists.is_empty() && self.lists_due.is_empty(), "no list is being sent");
-        assert!(self.inspections.is_empty(), "nobody is asking");
-        assert_eq!(self.lists_asked, 0, "no list is being read");
-    }
+/// Checks that nothing is held for anybody: no connection, no channel, no frame,
+/// no question. That must hold when all clients have left and the engine has answered.
+///
+/// # Panics
+///
+/// If something is left.
+pub(super) fn check_quiet<S: Socket>(owners: &Owners<S>, http: &Http) {
+    owners.connections.check_quiet();
+    assert!(owners.hub.is_empty(), "no channel is left");
+    assert_eq!(owners.hub.logs_bytes(), 0, "no frame is left");
+    owners.store.check_quiet();
+    http.lists.check_quiet();
+    assert!(http.inspections.is_empty(), "nobody is asking");
+}
 
-    fn check_connection(&self, index: u32, connection: &Connection<S>) {
-        if let Some(channel) = connection.channel() {
-            let member = self.hub.member(channel, connection.slot());
-            assert_eq!(member, Some(index), "a member knows its place");
-            assert!(connection.cursor() <= self.hub.newest_for(channel), "no cursor is ahead");
-        }
-        if connection.write_state() == WriteState::AwaitingHistory {
-            assert!(
-                self.store.is_history_awaited_by(connection.id(index)),
-                "a page that is waited for was asked for"
-            );
-        }
+fn check_connection<S: Socket>(owners: &Owners<S>, index: u32, connection: &Connection<S>) {
+    if let Some(channel) = connection.channel() {
+        let member = owners.hub.member(channel, connection.slot());
+        assert_eq!(member, Some(index), "a member knows its place");
+        assert!(connection.cursor() <= owners.hub.newest_for(channel), "no cursor is ahead");
+    }
+    if connection.write_state() == WriteState::AwaitingHistory {
+        assert!(
+            owners.store.is_history_awaited_by(connection.id(index)),
+            "a page that is waited for was asked for"
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! and its engine; it does no I/O but through them.
 
 pub mod socket;
+mod progress;
 mod batch;
 pub mod connections;
 pub mod host;
@@ -9,24 +10,17 @@ pub mod metrics;
 mod drain;
 mod turn_time;
 mod encoders;
-mod http;
+mod response_context;
 mod store;
-#[expect(clippy::module_inception, reason = "the floor is named after its main room")]
-pub mod server;
-mod private;
-mod history;
+mod owners;
+mod session;
+mod http;
 mod room;
-mod turn;
+mod draining;
 mod reading;
-mod messages;
-mod upgrade;
-mod introspection;
-mod directory;
-mod lists;
-mod exposition;
-mod requests;
 mod answers;
 mod flushing;
 mod deadlines;
-mod draining;
-pub mod invariants;
+mod invariants;
+#[expect(clippy::module_inception, reason = "the folder is named after its main file")]
+pub mod server;

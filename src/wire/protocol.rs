@@ -125,6 +125,13 @@ impl Sequence {
         out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
     }
 
+    /// The same as a text of its own.
+    pub fn text(self, id: u64) -> String {
+        let mut text = Vec::new();
+        self.write(id, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The number of an id of this sequence; any other text as it is.
     pub fn without_prefix(self, text: &str) -> &str {
         text.strip_prefix(self.prefix()).unwrap_or(text)

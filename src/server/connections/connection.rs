@@ -404,7 +404,7 @@ impl<S> Connection<S> {
 
     /// What the envelopes of messages of `polecat.v1` to it have in common; `None` if it is not a
     /// subscriber.
-    pub fn place<'a>(&self, timestamp: &'a str) -> Option<EnvelopeContext<'a>> {
+    pub fn envelope<'a>(&self, timestamp: &'a str) -> Option<EnvelopeContext<'a>> {
         let Phase::Open(endpoint) = self.phase else { return None };
         let (sequence, _) = endpoint.subscription()?;
         Some(EnvelopeContext { sequence, cursor: self.cursor, timestamp })

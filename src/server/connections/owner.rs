@@ -154,14 +154,18 @@ impl<S> Connections<S> {
         });
     }
 
-    /// Drops the connections that have ended. Comes last in a turn, so that no index changes its meaning within it.
-    pub(in crate::server) fn reap(&mut self, limits: &Limits)
+    /// Drops the connections that have ended; `forget` is told of those that waited for a response. Comes last in a turn,
+    /// so that no index changes its meaning within it.
+    pub(in crate::server) fn reap(&mut self, limits: &Limits, mut forget: impl FnMut(Id))
     where
         S: Socket,
     {
         self.name_recent_closes();
         for index in std::mem::take(&mut self.dead) {
-            self.slab.remove(index as usize);
+            let connection = self.slab.remove(index as usize);
+            if connection.awaits_response() {
+                forget(connection.id(index));
+            }
             self.admission.leave(index, limits);
         }
         if self.slab.is_empty() && self.slab.capacity() > 1024 {
@@ -285,10 +289,10 @@ mod tests {
             connections.note_close(index, CloseReason::SocketError, None, number);
             connections.abort(index);
         }
-        connections.reap(&limits);
+        connections.reap(&limits, |_| ());
         let named = connections.recent_closes().filter(|close| close.address.is_some()).count();
         assert_eq!((connections.recent_closes().count(), named, line.asked.get()), (50, 50, 50));
-        connections.reap(&limits);
+        connections.reap(&limits, |_| ());
         assert_eq!(line.asked.get(), 50, "none is asked twice");
     }
 
@@ -309,7 +313,7 @@ mod tests {
             connections.deferred.remove(&connections.id(index));
             connections.abort(index);
         }
-        connections.reap(&limits);
+        connections.reap(&limits, |_| ());
         let kept = [
             connections.slab.capacity(),
             connections.read_queue.capacity(),

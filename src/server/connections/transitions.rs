@@ -17,6 +17,9 @@ use crate::server::socket::{Readiness, Socket};
 /// beginning of a request, or of a small message.
 const INBOX_BYTES_FREE: usize = 4 << 10;
 
+/// What is read of a peer that is not let in, before its connection is ended.
+const THROWN_AWAY_BYTES: usize = 16 << 10;
+
 impl<S> Connections<S> {
     /// Changes a connection, and keeps the counts of those that lag and of those that may be dropped.
     #[inline]
@@ -339,7 +342,7 @@ impl<S> Connections<S> {
         }
         let id = connection.id(index);
         if let Some(deferred) = self.deferred.remove(&id) {
-            self.push(index, &deferred);
+            self.unsent.change(&mut self.slab, index, self.now, |outbox| outbox.push(&deferred));
         }
         true
     }
@@ -462,21 +465,15 @@ impl<S> Connections<S> {
 }
 
 impl<S: Socket> Connections<S> {
-    /// Tells the peer that nothing more comes, and waits for its end. Fails with the reason to abort instead;
-    /// `buffer` takes what is thrown away.
-    pub(in crate::server) fn linger(
-        &mut self,
-        index: u32,
-        kind: CloseKind,
-        buffer: &mut [u8],
-    ) -> Result<(), CloseReason> {
+    /// Tells the peer that nothing more comes, and waits for its end. Fails with the reason to abort instead.
+    pub(in crate::server) fn linger(&mut self, index: u32, kind: CloseKind) -> Result<(), CloseReason> {
         let socket = &mut self.slab[index as usize].socket;
         if socket.shutdown_write().is_err() {
             return Err(CloseReason::SocketError);
         }
         if self.admission.is_not_waited_for(index) {
             // What it has asked is taken out, for a socket closed over it resets the connection.
-            let _ = socket.read(buffer);
+            let _ = socket.read(&mut [0; THROWN_AWAY_BYTES]);
             return Err(CloseReason::NotAdmitted);
         }
         self.set_phase(index, Phase::Lingering(kind));

@@ -3,25 +3,16 @@
 use std::rc::Rc;
 
 use crate::base::limit::Limit;
+use crate::server::session::opening::Opening;
 use crate::store::engine::Stream;
 use crate::wire::body::channel_name_error;
 use crate::wire::http::decoder::{Request, Status, percent_decode_segment};
-use crate::wire::websocket::handshake::{self, Upgrade};
+use crate::wire::websocket::handshake;
 
-use super::handler::Context;
+use super::context::Context;
 use super::origins::refuse_foreign;
 use super::outcome::{Outcome, Reply};
 use super::table::Target;
-
-/// A WebSocket to be opened.
-#[derive(Debug)]
-pub(in crate::server) struct Opening<'b> {
-    pub(in crate::server) upgrade: Upgrade<'b>,
-    /// What it subscribes to; `None` for an echo.
-    pub(in crate::server) stream: Option<Stream>,
-    /// Whether its `subscribe_token` has a form that is allowed.
-    pub(in crate::server) has_legal_token: bool,
-}
 
 /// Answers a request for a WebSocket.
 pub(super) fn open<'b>(

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::frame::Frame;
 use crate::store::engine::QueryId;
 use crate::wire::body::{ChannelRange, ConnectionRange};
 
@@ -25,6 +26,8 @@ pub(in crate::server) struct Inspections {
     waiting: VecDeque<(QueryId, Inspection)>,
     channels_waiting: VecDeque<(QueryId, Inspection)>,
     is_channels_asked: bool,
+    /// The metrics that were told last, and when, if there was no room for more of them.
+    pub(super) last_metrics: Option<(u64, Frame)>,
 }
 
 impl Inspections {

@@ -8,7 +8,7 @@ use crate::wire::http::decoder::BodyEnd;
 use crate::wire::http::gzip::Gzip;
 use crate::wire::protocol::write_json;
 
-use super::response_context::ResponseContext;
+use crate::server::response_context::ResponseContext;
 
 /// The weight in bytes of the records at which a list ends.
 const LIST_BYTES_MAX: usize = 4 << 20;

@@ -4,7 +4,7 @@ use crate::base::config::Config;
 use crate::wire::http::decoder::{Request, Status};
 
 use super::outcome::Reply;
-use super::response_context::ResponseContext;
+use crate::server::response_context::ResponseContext;
 
 /// The `Origin` that the request names, if that page may talk to us.
 pub(super) fn allowed_origin<'b>(request: &Request<'b>, config: &Config) -> Option<&'b str> {

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::handshake::Opening;
 use super::inspections::Inspection;
 use super::list::What;
 use crate::base::limit::Limit;
+use crate::server::session::opening::Opening;
 use crate::store::engine::Record;
 use crate::wire::body::FieldErrors;
 use crate::wire::http::decoder::Status;

@@ -9,7 +9,7 @@ use crate::wire::http::decoder::{Request, Status};
 use crate::wire::protocol::Event;
 use crate::wire::v1::is_key;
 
-use super::handler::Context;
+use super::context::Context;
 use super::origins::refuse_foreign;
 use super::outcome::{Outcome, Reply};
 

@@ -4,6 +4,7 @@
 mod pending;
 mod history;
 mod owner;
+mod queries;
 
 pub(super) use history::{Bounds, HistoryPage};
 pub(super) use owner::Store;

@@ -1,7 +1,7 @@
 //! What waits for an answer of the engine.
 
 use crate::base::id::Id;
-use crate::server::http::response_context::ResponseContext;
+use crate::server::response_context::ResponseContext;
 use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
 

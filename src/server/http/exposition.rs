@@ -15,14 +15,14 @@ use prometheus_client::registry::Registry;
 use crate::base::histogram::Histogram;
 use crate::base::limit::Limit;
 use crate::hub::entry::Encoding;
+use crate::server::connections::{CloseReason, ConnectionKind};
+use crate::server::host::{LoopTimings, Process, ProcessStats};
+use crate::server::metrics::Metrics;
+use crate::server::owners::Owners;
+use crate::server::socket::Socket;
 use crate::store::engine::{Commits, Health};
 
-use super::connections::{CloseReason, ConnectionKind};
-use super::host::{LoopTimings, ProcessStats};
-use super::introspection::Connections;
-use super::metrics::Metrics;
-use super::server::Server;
-use super::socket::Socket;
+use super::counts::{ConnectionCounts, count_connections};
 
 /// Buckets of times, as powers of two of a microsecond: from 16 us to 4 s.
 const TIME_BUCKETS: (usize, usize) = (4, 22);
@@ -37,68 +37,66 @@ struct Exposition {
     timings: LoopTimings,
     process: ProcessStats,
     commits: Option<Commits>,
-    connections: Connections,
+    connections: ConnectionCounts,
     gauges: Vec<(&'static str, &'static str, u64)>,
     subscribers: [(&'static str, u64); Encoding::ALL.len()],
     newest: [(&'static str, u64); 2],
 }
 
-impl<S: Socket> Server<S> {
-    /// What is counted, as text.
-    pub(super) fn exposition(&self) -> String {
-        let counts = self.connections.counts();
-        let is_storing_well = u64::from(*self.store.health() == Health::Sound);
-        let exposition = Exposition {
-            metrics: self.metrics.clone(),
-            timings: self.timings.clone(),
-            process: self.host.process_stats(self.connections.len()),
-            commits: self.store.commits().cloned(),
-            connections: self.count_connections(),
-            gauges: vec![
-                ("polecat_store_up", "1 if the last attempt to store records succeeded", is_storing_well),
-                (
-                    "polecat_records_waiting",
-                    "Records that wait to be stored",
-                    self.store.backlog_records() as u64,
-                ),
-                (
-                    "polecat_channels",
-                    "Channels with subscribers, including the event stream",
-                    self.hub.len() as u64,
-                ),
-                (
-                    "polecat_lagging_subscribers",
-                    "Subscribers whose socket is full, or for whom history is being read",
-                    counts.lagging as u64,
-                ),
-                (
-                    "polecat_log_bytes",
-                    "Bytes of the newest messages, which are kept in memory",
-                    self.hub.logs_bytes() as u64,
-                ),
-                (
-                    "polecat_inbox_bytes",
-                    "Bytes of unfinished messages and requests that have arrived",
-                    self.connections.inboxes_bytes() as u64,
-                ),
-                (
-                    "polecat_outbox_bytes",
-                    "Bytes that are not sent yet",
-                    self.connections.outboxes_bytes() as u64,
-                ),
-            ],
-            subscribers: Encoding::ALL
-                .map(|encoding| (encoding.name(), counts.subscribers[encoding as usize] as u64)),
-            newest: [("messages", self.store.newest_message()), ("events", self.store.newest_event())],
-        };
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(exposition));
-        let mut text = String::new();
-        // It writes only into memory.
-        let is_written = prometheus_text::encode(&mut text, &registry).is_ok();
-        debug_assert!(is_written);
-        text
-    }
+/// What is counted, as text.
+pub(in crate::server) fn exposition<S: Socket>(owners: &Owners<S>, process: &Process) -> String {
+    let counts = owners.connections.counts();
+    let is_storing_well = u64::from(*owners.store.health() == Health::Sound);
+    let exposition = Exposition {
+        metrics: owners.metrics.clone(),
+        timings: process.timings.clone(),
+        process: process.host.process_stats(owners.connections.len()),
+        commits: owners.store.commits().cloned(),
+        connections: count_connections(owners),
+        gauges: vec![
+            ("polecat_store_up", "1 if the last attempt to store records succeeded", is_storing_well),
+            (
+                "polecat_records_waiting",
+                "Records that wait to be stored",
+                owners.store.backlog_records() as u64,
+            ),
+            (
+                "polecat_channels",
+                "Channels with subscribers, including the event stream",
+                owners.hub.len() as u64,
+            ),
+            (
+                "polecat_lagging_subscribers",
+                "Subscribers whose socket is full, or for whom history is being read",
+                counts.lagging as u64,
+            ),
+            (
+                "polecat_log_bytes",
+                "Bytes of the newest messages, which are kept in memory",
+                owners.hub.logs_bytes() as u64,
+            ),
+            (
+                "polecat_inbox_bytes",
+                "Bytes of unfinished messages and requests that have arrived",
+                owners.connections.inboxes_bytes() as u64,
+            ),
+            (
+                "polecat_outbox_bytes",
+                "Bytes that are not sent yet",
+                owners.connections.outboxes_bytes() as u64,
+            ),
+        ],
+        subscribers: Encoding::ALL
+            .map(|encoding| (encoding.name(), counts.subscribers[encoding as usize] as u64)),
+        newest: [("messages", owners.store.newest_message()), ("events", owners.store.newest_event())],
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(exposition));
+    let mut text = String::new();
+    // It writes only into memory.
+    let is_written = prometheus_text::encode(&mut text, &registry).is_ok();
+    debug_assert!(is_written);
+    text
 }
 
 impl Collector for Exposition {
@@ -142,7 +140,7 @@ impl Collector for Exposition {
 
 impl Exposition {
     fn encode_connections(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
-        let Connections { max, http, events, channel, echo, closing, .. } = self.connections;
+        let ConnectionCounts { max, http, events, channel, echo, closing, .. } = self.connections;
         let counts = [http, events, channel, echo, closing].map(|count| count as u64);
         let kinds = [
             ConnectionKind::Http,

@@ -1,11 +1,10 @@
 //! What a response has in common with its request.
 
-use crate::store::engine::Health;
-use crate::wire::protocol::{CorrelationId, write_json};
+use crate::wire::protocol::CorrelationId;
 
 /// What a response holds, as far as its fields depend on that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::server) enum Content {
+pub(super) enum Content {
     /// How things are at this moment, or an error.
     Answer,
     /// The same, and it may be compressed.
@@ -16,19 +15,19 @@ pub(in crate::server) enum Content {
 
 /// What of a request its response depends on.
 #[derive(Debug, Clone)]
-pub(in crate::server) struct ResponseContext {
-    pub(in crate::server) content: Content,
-    pub(in crate::server) head_only: bool,
-    pub(in crate::server) keep_alive: bool,
+pub(super) struct ResponseContext {
+    pub(super) content: Content,
+    pub(super) head_only: bool,
+    pub(super) keep_alive: bool,
     /// Repeated in the response, and in events that the request causes.
-    pub(in crate::server) correlation_id: CorrelationId,
+    pub(super) correlation_id: CorrelationId,
     /// The `Origin` of a browser's request, if its page may read the response.
-    pub(in crate::server) origin: Option<String>,
+    pub(super) origin: Option<String>,
 }
 
 impl ResponseContext {
     /// The header fields that every response to this request has; empty values are to be left out.
-    pub(in crate::server) fn headers(&self) -> [(&str, &str); 7] {
+    pub(super) fn headers(&self) -> [(&str, &str); 7] {
         let origin = self.origin.as_deref().unwrap_or_default();
         let with_origin = |value| if origin.is_empty() { "" } else { value };
         [
@@ -48,23 +47,9 @@ impl ResponseContext {
     }
 }
 
-/// How the store is, as `health` and `health_status` say it.
-pub(in crate::server) fn health_payload(health: &Health) -> Vec<u8> {
-    let mut payload = Vec::new();
-    match health {
-        Health::Sound => payload.extend_from_slice(b"{\"status\":\"ok\"}"),
-        Health::Degraded(reason) => {
-            payload.extend_from_slice(b"{\"status\":\"degraded\",\"reason\":");
-            write_json(reason.as_str(), &mut payload);
-            payload.push(b'}');
-        }
-    }
-    payload
-}
-
 impl ResponseContext {
     /// That of a connection on which nothing more is read, and whose request cannot be trusted.
-    pub(in crate::server) const fn last(correlation_id: CorrelationId, head_only: bool) -> Self {
+    pub(super) const fn last(correlation_id: CorrelationId, head_only: bool) -> Self {
         Self { content: Content::Answer, head_only, keep_alive: false, correlation_id, origin: None }
     }
 }

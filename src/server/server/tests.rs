@@ -2,22 +2,22 @@
 
 use serde_json::Value;
 
+use super::Server;
 use crate::base::config::Config;
 use crate::base::time::Now;
 use crate::server::connections::Source;
 use crate::server::host::{Host, ProcessStats};
-use crate::server::server::Server;
 use crate::server::socket::{Line, Readiness};
 use crate::store::memory::MemoryEngine;
 
-use super::PLACES_MAX;
+use crate::server::http::{PAGE_BYTES_MAX, PLACES_MAX};
 
-struct Hall {
+struct MockServer {
     server: Server<Line>,
     now_ms: u64,
 }
 
-impl Hall {
+impl MockServer {
     fn new() -> Self {
         let now = Now { monotonic_ms: 0, unix_micros: 0 };
         Self { server: Server::new(Config::default(), Box::new(MemoryEngine::default()), 1, now), now_ms: 0 }
@@ -69,19 +69,19 @@ fn body(client: &(Line, u32)) -> Value {
 
 #[test]
 fn a_page_of_a_slab_that_is_almost_empty_ends_after_so_many_places() {
-    let mut hall = Hall::new();
-    let mut others = (0..2 * PLACES_MAX + 10).map(|_| hall.connect()).collect::<Vec<_>>();
+    let mut mock = MockServer::new();
+    let mut others = (0..2 * PLACES_MAX + 10).map(|_| mock.connect()).collect::<Vec<_>>();
     let asker = others.pop().unwrap();
     for (line, index) in &others {
         line.is_ended.set(true);
         let readiness = Readiness { readable: true, read_closed: true, writable: false };
-        hall.server.ready(*index, readiness);
+        mock.server.ready(*index, readiness);
     }
-    hall.settle();
-    assert_eq!(hall.server.connections(), 1);
+    mock.settle();
+    assert_eq!(mock.server.connections(), 1);
     let (mut target, mut pages, mut seen) = ("/api/connections".to_owned(), 0, Vec::new());
     loop {
-        let page = hall.get(&asker, &target);
+        let page = mock.get(&asker, &target);
         pages += 1;
         seen.extend(page["connections"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap()));
         let Some(next) = page["next"].as_u64() else { break };
@@ -94,11 +94,11 @@ fn a_page_of_a_slab_that_is_almost_empty_ends_after_so_many_places() {
 
 #[test]
 fn a_page_ends_at_its_bytes() {
-    let mut hall = Hall::new();
-    let clients = (0..900).map(|_| hall.connect()).collect::<Vec<_>>();
+    let mut mock = MockServer::new();
+    let clients = (0..900).map(|_| mock.connect()).collect::<Vec<_>>();
     let name = "%22".repeat(200);
     for client in &clients {
-        hall.send(
+        mock.send(
             client,
             &format!(
                 "GET /api/ws/{name} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -106,13 +106,13 @@ fn a_page_ends_at_its_bytes() {
             ),
         );
     }
-    hall.settle();
-    let asker = hall.connect();
-    let first = hall.get(&asker, "/api/connections?limit=1000");
-    assert!(first.to_string().len() < super::PAGE_BYTES_MAX + (8 << 10));
+    mock.settle();
+    let asker = mock.connect();
+    let first = mock.get(&asker, "/api/connections?limit=1000");
+    assert!(first.to_string().len() < PAGE_BYTES_MAX + (8 << 10));
     let next = first["next"].as_u64().unwrap();
     assert!((200..800).contains(&next), "{next}");
-    let second = hall.get(&asker, &format!("/api/connections?limit=1000&after={next}"));
+    let second = mock.get(&asker, &format!("/api/connections?limit=1000&after={next}"));
     let count = |page: &Value| page["connections"].as_array().unwrap().len();
     assert_eq!(count(&first) + count(&second), 901);
 }
@@ -126,15 +126,15 @@ fn one_is_answered_in_a_turn_with_what_its_host_tells() {
             ProcessStats { resident_bytes: Some(4711), ..ProcessStats::default() }
         }
     }
-    let mut hall = Hall::new();
-    hall.server = hall.server.with_host(Box::new(Known));
-    let clients = (0..5).map(|_| hall.connect()).collect::<Vec<_>>();
+    let mut mock = MockServer::new();
+    mock.server = mock.server.with_host(Box::new(Known));
+    let clients = (0..5).map(|_| mock.connect()).collect::<Vec<_>>();
     for client in &clients {
-        hall.send(client, &request("/api/health?verbose=1"));
+        mock.send(client, &request("/api/health?verbose=1"));
     }
     let answered = || clients.iter().filter(|(line, _)| !line.output.borrow().is_empty()).count();
     for number in 1..=5 {
-        assert!(hall.turn(), "a turn is due for each, and one in which the last is read on");
+        assert!(mock.turn(), "a turn is due for each, and one in which the last is read on");
         assert_eq!(answered(), number);
     }
     for client in &clients {
@@ -148,17 +148,17 @@ fn one_is_answered_in_a_turn_with_what_its_host_tells() {
 
 #[test]
 fn who_has_gone_is_not_answered_and_holds_up_nobody() {
-    let mut hall = Hall::new();
-    let clients = (0..3).map(|_| hall.connect()).collect::<Vec<_>>();
+    let mut mock = MockServer::new();
+    let clients = (0..3).map(|_| mock.connect()).collect::<Vec<_>>();
     for client in &clients {
-        hall.send(client, &request("/api/connections"));
+        mock.send(client, &request("/api/connections"));
     }
-    hall.turn();
+    mock.turn();
     // They break, and a reset is seen before their turn comes.
     for (_, index) in &clients[..2] {
-        hall.server.abort(*index, crate::server::connections::CloseReason::SocketError);
+        mock.server.owners().abort(*index, crate::server::connections::CloseReason::SocketError);
     }
-    hall.turn();
+    mock.turn();
     let page = body(&clients[2]);
     assert_eq!(page["connections"].as_array().unwrap().len(), 1);
     let reasons = page["closed"].as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap());
@@ -167,14 +167,14 @@ fn who_has_gone_is_not_answered_and_holds_up_nobody() {
 
 #[test]
 fn the_age_of_a_connection_is_of_its_own_place() {
-    let mut hall = Hall::new();
-    let first = hall.connect();
-    hall.settle();
+    let mut mock = MockServer::new();
+    let first = mock.connect();
+    mock.settle();
     for _ in 0..100 {
-        hall.turn();
+        mock.turn();
     }
-    let second = hall.connect();
-    let page = hall.get(&second, "/api/connections");
+    let second = mock.connect();
+    let page = mock.get(&second, "/api/connections");
     let ages = page["connections"].as_array().unwrap().iter().map(|one| one["age_ms"].as_u64().unwrap());
     let ages = ages.collect::<Vec<_>>();
     assert!(first.1 == 0 && (80..=130).contains(&ages[0]) && ages[1] < 32, "{ages:?}");

@@ -1,0 +1,195 @@
+//! What the server's state lives in, and what concerns several owners at once: a connection that is ended leaves its
+//! channel, and a message for one connection alone is encoded as that one wants it.
+
+use crate::base::config::Config;
+use crate::base::id::Id;
+use crate::base::limit::Limit;
+use crate::base::time::{AttendedClock, Now};
+use crate::hub::registry::Registry;
+use crate::store::engine::Engine;
+use crate::wire::v1::EnvelopeContext;
+use crate::wire::websocket::codec::{self, CloseCode, OpCode};
+
+use super::connections::{CloseReason, Connections, Phase, Sent};
+use super::drain::Drain;
+use super::encoders::Encoders;
+use super::metrics::Metrics;
+use super::socket::Socket;
+use super::store::Store;
+use super::turn_time::TurnTime;
+
+/// The owners of all state, each with private fields. Functions are given this and what they are to do.
+pub(super) struct Owners<S> {
+    pub(super) config: Config,
+    pub(super) connections: Connections<S>,
+    pub(super) hub: Registry,
+    pub(super) store: Store,
+    pub(super) encoders: Encoders,
+    pub(super) metrics: Metrics,
+    pub(super) clock: AttendedClock,
+    pub(super) time: TurnTime,
+    pub(super) random: fastrand::Rng,
+    /// How far a shutdown is, once it was asked for.
+    pub(super) drain: Option<Drain>,
+}
+
+impl<S: Socket> Owners<S> {
+    /// Those of a server without connections; see [`super::server::Server::new`].
+    pub(super) fn new(config: Config, engine: Box<dyn Engine>, seed: u64, now: Now) -> Self {
+        let hub =
+            Registry::new(&config.limits, &config.timeouts, engine.newest_message(), engine.newest_event());
+        Self {
+            connections: Connections::new(&config.limits),
+            store: Store::new(engine, config.limits.engine_backlog_bytes_max),
+            config,
+            hub,
+            encoders: Encoders::default(),
+            metrics: Metrics::default(),
+            clock: AttendedClock::new(now),
+            time: TurnTime::new(now),
+            random: fastrand::Rng::with_seed(seed),
+            drain: None,
+        }
+    }
+
+    /// Whether the server stops.
+    pub(super) const fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Every budget is whole again.
+    pub(super) fn begin_turn(&mut self) {
+        self.metrics.turns += 1;
+        self.store.begin_turn(self.config.budgets.appends);
+        self.encoders.begin_turn(self.config.budgets.coded_bytes);
+    }
+
+    /// Lets publishers go on when the engine has caught up.
+    pub(super) fn resume_stalled(&mut self) {
+        if !self.store.is_behind() {
+            self.connections.resume_stalled();
+        }
+    }
+
+    /// Whether anything is to be done without delay.
+    pub(super) fn has_work(&self) -> bool {
+        self.connections.has_queued()
+            || self.store.has_pages()
+            || self.store.has_history_due(self.config.budgets.engine_reads)
+            || self.hub.has_sweeps()
+            || self.hub.has_notices()
+    }
+
+    /// Counts why a connection is ended, the first time that this is decided.
+    pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
+        let connection = self.connections.at(index);
+        if matches!(connection.phase(), Phase::Open(_)) || connection.is_http() {
+            let channel = connection.channel().and_then(|channel| self.hub.name(channel)).cloned();
+            self.connections.note_close(index, reason, channel, self.clock.ms());
+            self.metrics.count_close(reason);
+            log::debug!("connection {index} closed: {reason:?}");
+        }
+    }
+
+    /// Ends a connection at once; everything unsent is dropped.
+    pub(super) fn abort(&mut self, index: u32, reason: CloseReason) {
+        if self.connections.at(index).phase() == Phase::Dead {
+            return;
+        }
+        self.count_close(index, reason);
+        self.unsubscribe(index);
+        self.connections.abort(index);
+    }
+
+    /// Ends a connection after what it is to be sent was sent.
+    pub(super) fn close_after_flush(&mut self, index: u32, reason: CloseReason) {
+        if self.connections.at(index).phase() == Phase::Dead {
+            return;
+        }
+        self.count_close(index, reason);
+        self.unsubscribe(index);
+        self.connections.close_after_flush(index, reason.kind());
+    }
+
+    /// Takes a connection out of its channel.
+    pub(super) fn unsubscribe(&mut self, index: u32) {
+        let Some((channel, slot)) = self.connections.unsubscribe(index) else { return };
+        for moved in self.hub.leave(channel, slot).into_iter().flatten() {
+            self.connections.set_slot(moved.connection, moved.slot);
+        }
+    }
+
+    /// Says goodbye to an open WebSocket: Close goes out at the next frame
+    /// boundary, and the peer's is waited for.
+    pub(super) fn close(&mut self, index: u32, code: CloseCode, text: &str, reason: CloseReason) {
+        self.count_close(index, reason);
+        self.unsubscribe(index);
+        self.connections.begin_close(index);
+        codec::write_close(Some(code), text, self.connections.output(index));
+        // While its input is worked on, its output holds what goes before, and is sent next.
+        if !self.connections.is_receiving(index) {
+            self.connections.push_output(index);
+        }
+        self.connections.queue_flush(index);
+    }
+
+    /// Sends what was written for a connection.
+    pub(super) fn send_output(&mut self, index: u32) {
+        match self.connections.send_output(index) {
+            Sent::Bytes(len) => self.metrics.bytes_sent += len as u64,
+            Sent::Failed => self.abort(index, CloseReason::SocketError),
+            _ => {}
+        }
+    }
+
+    /// Appends a message to the output of a connection.
+    pub(super) fn write_message(&mut self, index: u32, opcode: OpCode, payload: &[u8]) {
+        let encoding = self.connections.at(index).encoding();
+        let (over, coded) = (self.config.compression.over, &mut self.metrics.coded);
+        let output = self.connections.output(index);
+        match self.encoders.encode_private(encoding, payload, over, coded) {
+            Some(payload) => codec::write_compressed_frame(opcode, payload, output),
+            None => codec::write_frame(opcode, payload, output),
+        }
+    }
+
+    /// The same for a text that `write` writes.
+    pub(super) fn write_text(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = Vec::with_capacity(256);
+        write(&mut text);
+        self.write_message(index, OpCode::Text, &text);
+    }
+
+    /// Sends a client of `polecat.v1` a message of its own.
+    pub(super) fn tell(&mut self, id: Id, write: impl FnOnce(EnvelopeContext<'_>, &mut Vec<u8>)) {
+        let timestamp = self.time.timestamp();
+        let Some(envelope) = self.connections.find(id).and_then(|connection| connection.envelope(&timestamp))
+        else {
+            return;
+        };
+        self.write_text(id.index, |out| write(envelope, out));
+        self.connections.push_output(id.index);
+        self.connections.queue_flush(id.index);
+    }
+
+    /// Whether there is room for another answer.
+    pub(super) const fn has_room(&self) -> bool {
+        self.has_room_for(0)
+    }
+
+    /// The same beside answers of that many bytes, which are being made.
+    pub(super) const fn has_room_for(&self, bytes: usize) -> bool {
+        self.connections.has_room(self.store.backlog_bytes() + bytes)
+    }
+
+    pub(super) fn input_bytes_max(&self, index: u32, buffered_bytes: usize) -> usize {
+        self.connections.input_bytes_max(index, buffered_bytes, self.store.backlog_bytes())
+    }
+
+    /// Reads a connection no further until there is room for its answers.
+    pub(super) fn read_with_room(&mut self, index: u32) {
+        if self.connections.read_with_room(index) {
+            self.metrics.limits.count(Limit::UnsentBytes);
+        }
+    }
+}
