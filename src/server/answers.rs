@@ -17,7 +17,16 @@ use super::store::{HistoryPage, Pending};
 /// Room for what an answer to a POST says beside the record.
 const ANSWER_BYTES: usize = 160;
 
-pub(super) fn apply<S: Socket>(owners: &mut Owners<S>, http: &mut Http, answer: Answer) {
+/// Lets the engine commit and answer.
+pub(super) fn settle<S: Socket>(owners: &mut Owners<S>, http: &mut Http) {
+    let mut answers = owners.store.settle(owners.time.now, owners.config.budgets.engine_reads);
+    if !answers.is_empty() {
+        answers.drain(..).for_each(|answer| apply(owners, http, answer));
+    }
+    owners.store.end_settle(answers);
+}
+
+fn apply<S: Socket>(owners: &mut Owners<S>, http: &mut Http, answer: Answer) {
     match answer {
         Answer::Committed { id, record, query_id, weight } => {
             owners.store.note_appended(weight);

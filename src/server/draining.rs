@@ -4,7 +4,7 @@
 
 use crate::wire::websocket::codec::CloseCode;
 
-use super::connections::{CloseReason, Connection, Level, Phase};
+use super::connections::{CloseReason, Connection, Phase, Protocol};
 use super::drain::Drain;
 use super::owners::Owners;
 use super::socket::Socket;
@@ -99,8 +99,8 @@ fn let_go<S: Socket>(owners: &mut Owners<S>, index: u32) {
 /// Closes the WebSocket at `index`; returns whether there is one.
 fn send_away<S: Socket>(owners: &mut Owners<S>, index: u32, drain: &Drain) -> bool {
     let phase = owners.connections.get(index).map(Connection::phase);
-    let Some(Phase::Open(endpoint)) = phase else { return false };
-    if endpoint.subscription().is_some_and(|(_, level)| level != Level::Base) {
+    let Some(Phase::Open(protocol, _)) = phase else { return false };
+    if protocol == Protocol::V1 {
         say_reconnect(owners, index, drain);
     }
     owners.close(index, CloseCode::Away, "going away", CloseReason::Shutdown);
@@ -113,7 +113,7 @@ fn say_reconnect<S: Socket>(owners: &mut Owners<S>, index: u32, drain: &Drain) {
     let left_ms = drain.spread_ms.saturating_sub(drain.elapsed_ms(owners.time.stamp));
     let after_ms = left_ms + RECONNECT_MS_MIN + owners.random.u32(0..=drain.spread_ms);
     let timestamp = owners.time.timestamp();
-    if let Some(envelope) = owners.connections.at(index).envelope(&timestamp) {
+    if let Some(envelope) = owners.envelope(index, &timestamp) {
         owners.write_text(index, |out| envelope.write_reconnect(after_ms, out));
         owners.connections.push_output(index);
     }

@@ -6,11 +6,11 @@ use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::base::time::{AttendedClock, Now};
 use crate::hub::registry::Registry;
-use crate::store::engine::Engine;
+use crate::store::engine::{Engine, Stream};
 use crate::wire::v1::EnvelopeContext;
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
-use super::connections::{CloseReason, Connections, Phase, Sent};
+use super::connections::{CloseReason, Connection, ConnectionKind, Connections, Phase, Protocol, Sent};
 use super::drain::Drain;
 use super::encoders::Encoders;
 use super::metrics::Metrics;
@@ -80,12 +80,38 @@ impl<S: Socket> Owners<S> {
             || self.hub.has_notices()
     }
 
+    /// What the connection at `index` subscribes to; `None` if it is not a subscriber.
+    pub(super) fn stream(&self, index: u32) -> Option<&Stream> {
+        Some(self.hub.stream(self.connections.at(index).channel()?))
+    }
+
+    /// What a connection is, as clients are told it.
+    pub(super) fn kind(&self, connection: &Connection<S>) -> ConnectionKind {
+        match connection.phase() {
+            Phase::Handshake | Phase::Request | Phase::KeepAlive => ConnectionKind::Http,
+            Phase::Open(Protocol::Echo, _) => ConnectionKind::Echo,
+            Phase::Open(..) => match connection.channel().map(|channel| self.hub.stream(channel)) {
+                Some(Stream::Channel(_)) => ConnectionKind::Channel,
+                Some(Stream::Events) | None => ConnectionKind::Events,
+            },
+            Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => ConnectionKind::Closing,
+        }
+    }
+
+    /// What the envelopes of messages of `polecat.v1` to a connection have in common; `None` if it is not a
+    /// subscriber.
+    pub(super) fn envelope<'a>(&self, index: u32, timestamp: &'a str) -> Option<EnvelopeContext<'a>> {
+        let sequence = self.stream(index)?.sequence();
+        Some(EnvelopeContext { sequence, cursor: self.connections.at(index).cursor(), timestamp })
+    }
+
     /// Counts why a connection is ended, the first time that this is decided.
     pub(super) fn count_close(&mut self, index: u32, reason: CloseReason) {
         let connection = self.connections.at(index);
-        if matches!(connection.phase(), Phase::Open(_)) || connection.is_http() {
+        if matches!(connection.phase(), Phase::Open(..)) || connection.is_http() {
             let channel = connection.channel().and_then(|channel| self.hub.name(channel)).cloned();
-            self.connections.note_close(index, reason, channel, self.clock.ms());
+            let kind = self.kind(connection);
+            self.connections.note_close(index, reason, (kind, channel), self.clock.ms());
             self.metrics.count_close(reason);
             log::debug!("connection {index} closed: {reason:?}");
         }
@@ -163,10 +189,10 @@ impl<S: Socket> Owners<S> {
     /// Sends a client of `polecat.v1` a message of its own.
     pub(super) fn tell(&mut self, id: Id, write: impl FnOnce(EnvelopeContext<'_>, &mut Vec<u8>)) {
         let timestamp = self.time.timestamp();
-        let Some(envelope) = self.connections.find(id).and_then(|connection| connection.envelope(&timestamp))
-        else {
+        if self.connections.find(id).is_none() {
             return;
-        };
+        }
+        let Some(envelope) = self.envelope(id.index, &timestamp) else { return };
         self.write_text(id.index, |out| write(envelope, out));
         self.connections.push_output(id.index);
         self.connections.queue_flush(id.index);

@@ -4,11 +4,12 @@
 use std::io;
 
 use crate::base::limit::Limit;
+use crate::store::engine::Stream;
 use crate::wire::http::decoder::{Refusal, Status, begins_head};
 use crate::wire::websocket::codec::{self, CloseCode};
 use crate::wire::websocket::message::MessageDecoder;
 
-use super::connections::{CloseReason, Decoder, Endpoint, Phase, ReadState};
+use super::connections::{CloseReason, Decoder, Phase, Protocol, ReadState};
 use super::http::{Http, decode_request, refuse, settle_request};
 use super::owners::Owners;
 use super::progress::Progress;
@@ -111,7 +112,7 @@ fn take_in<S: Socket>(owners: &mut Owners<S>, http: &mut Http, index: u32, input
 /// All connections together hold too much unfinished input: ends this one, whose client has to try again.
 fn give_up_unfinished<S: Socket>(owners: &mut Owners<S>, index: u32, rest: &[u8]) {
     match owners.connections.at(index).phase() {
-        Phase::Open(_) => {
+        Phase::Open(..) => {
             let output = owners.connections.output(index);
             codec::write_close(Some(CloseCode::Again), "too much is unfinished", output);
             owners.close_after_flush(index, CloseReason::Unfinished);
@@ -192,8 +193,11 @@ fn may_decode<S: Socket>(owners: &mut Owners<S>, index: u32) -> bool {
         return false;
     }
     let publishes = match connection.phase() {
-        Phase::Handshake | Phase::Request | Phase::KeepAlive | Phase::Open(Endpoint::Channel(_)) => true,
-        Phase::Open(Endpoint::Events(_) | Endpoint::Echo) | Phase::Closing => false,
+        Phase::Handshake | Phase::Request | Phase::KeepAlive => true,
+        Phase::Open(Protocol::Base | Protocol::V1, _) => {
+            matches!(owners.stream(index), Some(Stream::Channel(_)))
+        }
+        Phase::Open(Protocol::Echo, _) | Phase::Closing => false,
         Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return false,
     };
     let is_over = owners.store.is_behind();

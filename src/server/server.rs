@@ -147,12 +147,12 @@ impl<S: Socket> Server<S> {
         owners.begin_turn();
         flusher.begin_turn(owners.config.budgets.write_bytes);
         read_all(owners, http, read_buffer);
-        inspect(owners, &mut http.inspections, process);
+        if http.inspections.has_next() {
+            inspect(owners, &mut http.inspections, process);
+        }
         http.lists.ask(owners);
         ask_for_history(owners);
-        let mut settled = owners.store.settle(owners.time.now, owners.config.budgets.engine_reads);
-        settled.drain(..).for_each(|answer| answers::apply(owners, http, answer));
-        owners.store.end_settle(settled);
+        answers::settle(owners, http);
         owners.resume_stalled();
         watch_health(owners);
         draining::drain(owners);

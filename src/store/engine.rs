@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::base::histogram::Histogram;
 use crate::base::time::Now;
-use crate::wire::protocol::{Event, Message};
+use crate::wire::protocol::{Event, Message, Sequence};
 
 use super::terms::Terms;
 
@@ -47,6 +47,16 @@ pub enum Stream {
     Events,
     /// The messages of one channel.
     Channel(Rc<str>),
+}
+
+impl Stream {
+    /// The sequence that its ids are of.
+    pub const fn sequence(&self) -> Sequence {
+        match self {
+            Self::Events => Sequence::Events,
+            Self::Channel(_) => Sequence::Messages,
+        }
+    }
 }
 
 /// The subject of a list.

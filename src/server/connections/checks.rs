@@ -3,7 +3,7 @@
 use crate::base::id::{Id, NONE};
 use crate::hub::entry::Encoding;
 
-use super::connection::{Connection, Endpoint, Phase, Queue, ReadState, WriteState};
+use super::connection::{Connection, Phase, Queue, ReadState, WriteState};
 use super::deadlines::Deadline;
 use super::owner::Connections;
 
@@ -38,20 +38,20 @@ impl<S> Connections<S> {
         assert_eq!(on_fifos.iter().sum::<usize>(), self.len(), "every connection is on one FIFO");
         let count =
             |is_one: &dyn Fn(&Connection<S>) -> bool| self.iter().filter(|(_, one)| is_one(one)).count();
-        let echoes = count(&|one| one.phase == Phase::Open(Endpoint::Echo));
+        let echoes = count(&|one| one.phase.is_echo());
         let lagging = count(&Connection::is_lagging);
         assert_eq!((echoes, lagging), (self.echoes, self.lagging), "echoes, and cursors that lag");
         assert_eq!(count(&Connection::is_let_go), self.let_go, "connections that have nothing left to do");
         for encoding in Encoding::ALL {
-            let subscribers = count(&|one| one.channel != NONE && one.encoding == encoding);
+            let subscribers = count(&|one| one.channel().is_some() && one.encoding == encoding);
             assert_eq!(subscribers, self.subscribers[encoding as usize], "subscribers by encoding");
         }
     }
 
     fn check_connection(&self, index: u32, connection: &Connection<S>) {
         assert!(connection.phase != Phase::Dead, "the dead are dropped");
-        if connection.channel != NONE {
-            assert!(matches!(connection.phase, Phase::Open(_)), "members are open");
+        if connection.channel().is_some() {
+            assert!(matches!(connection.phase, Phase::Open(..)), "members are open");
         }
         let waits = connection.writing != WriteState::Ready;
         assert!(connection.outbox.is_none() || waits, "what is unsent will be sent");

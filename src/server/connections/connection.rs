@@ -12,8 +12,6 @@ use crate::base::time::Stamp;
 use crate::hub::entry::Encoding;
 use crate::server::socket::Socket;
 use crate::wire::http::decoder::RequestDecoder;
-use crate::wire::protocol::Sequence;
-use crate::wire::v1::EnvelopeContext;
 use crate::wire::websocket::message::MessageDecoder;
 
 /// One peer.
@@ -23,12 +21,8 @@ pub struct Connection<S> {
     pub(super) socket: S,
     /// Tells it from others that had or will have its place in the slab.
     pub(super) generation: u32,
-    /// Its channel, or [`NONE`]; set exactly while it is a member.
-    pub(super) channel: u32,
-    /// Its place among the channel's members.
-    pub(super) slot: u32,
-    /// The id up to which it has been sent everything of its channel.
-    pub(super) cursor: u64,
+    /// What it subscribes to; it has a channel exactly while it is a member.
+    pub(super) subscription: Subscription,
     /// Its place on the FIFO that its phase names.
     pub(super) deadline: Link,
     /// When it last gave a sign of life: bytes, or room in a socket that was full.
@@ -99,8 +93,8 @@ pub enum Phase {
     Request,
     /// The next request is waited for.
     KeepAlive,
-    /// A WebSocket is open at this endpoint.
-    Open(Endpoint),
+    /// A WebSocket is open.
+    Open(Protocol, Replay),
     /// Our Close is sent, the peer's is waited for (RFC 6455 7.1.2).
     Closing,
     /// Nothing more is read; what is in the outbox is still sent.
@@ -110,6 +104,13 @@ pub enum Phase {
     Lingering(CloseKind),
     /// To be dropped at the end of the turn.
     Dead,
+}
+
+impl Phase {
+    /// Whether everything comes back.
+    pub(super) const fn is_echo(self) -> bool {
+        matches!(self, Self::Open(Protocol::Echo, _))
+    }
 }
 
 /// How a connection ends.
@@ -122,15 +123,39 @@ pub enum CloseKind {
     Abrupt,
 }
 
-/// What a WebSocket is open for.
+/// The protocol that an open WebSocket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/ws`: all events.
-    Events(Level),
-    /// `/api/ws/{channel_id}`: the messages of a channel.
-    Channel(Level),
-    /// `/api/ws`: everything comes back.
+pub enum Protocol {
+    /// Everything comes back (`/api/ws`).
     Echo,
+    /// That of the two old services.
+    Base,
+    /// `polecat.v1`.
+    V1,
+}
+
+/// How far the replay of a subscription is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// Messages that were missed are being sent.
+    Running,
+    /// All that was missed was sent, and its client told so if it speaks `polecat.v1`.
+    Done,
+}
+
+/// A member of a channel: what a connection subscribes to, and how far it has got.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscription {
+    /// The id up to which everything of the channel was sent.
+    pub(super) cursor: u64,
+    /// The channel, or [`NONE`].
+    pub(super) channel: u32,
+    /// The place among the channel's members.
+    pub(super) slot: u32,
+}
+
+impl Subscription {
+    pub(super) const NONE: Self = Self { cursor: 0, channel: NONE, slot: NONE };
 }
 
 /// The kind of a connection, as `/api/connections` and metrics name it.
@@ -158,53 +183,6 @@ impl ConnectionKind {
             Self::Channel => "channel",
             Self::Echo => "echo",
             Self::Closing => "closing",
-        }
-    }
-}
-
-impl Phase {
-    /// The kind of a connection in this phase.
-    #[must_use]
-    pub const fn kind(self) -> ConnectionKind {
-        match self {
-            Self::Handshake | Self::Request | Self::KeepAlive => ConnectionKind::Http,
-            Self::Open(Endpoint::Events(_)) => ConnectionKind::Events,
-            Self::Open(Endpoint::Channel(_)) => ConnectionKind::Channel,
-            Self::Open(Endpoint::Echo) => ConnectionKind::Echo,
-            Self::Closing | Self::Ending(_) | Self::Lingering(_) | Self::Dead => ConnectionKind::Closing,
-        }
-    }
-}
-
-/// Which messages a subscriber gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Those of the two old services, and no others.
-    Base,
-    /// Those of `polecat.v1`; the replay of missed messages is not over yet.
-    Replaying,
-    /// Those of `polecat.v1`; it was told that it is live.
-    Live,
-}
-
-impl Endpoint {
-    /// The sequence and the level of a subscriber; `None` for an echo.
-    #[must_use]
-    pub const fn subscription(self) -> Option<(Sequence, Level)> {
-        match self {
-            Self::Events(level) => Some((Sequence::Events, level)),
-            Self::Channel(level) => Some((Sequence::Messages, level)),
-            Self::Echo => None,
-        }
-    }
-
-    /// The same endpoint at another level.
-    #[must_use]
-    pub const fn at_level(self, level: Level) -> Self {
-        match self {
-            Self::Events(_) => Self::Events(level),
-            Self::Channel(_) => Self::Channel(level),
-            Self::Echo => Self::Echo,
         }
     }
 }
@@ -275,7 +253,7 @@ impl Decoder {
             Phase::Handshake | Phase::Request | Phase::KeepAlive => {
                 Some(Self::Http(RequestDecoder::default()))
             }
-            Phase::Open(_) | Phase::Closing => Some(Self::WebSocket(MessageDecoder::default())),
+            Phase::Open(..) | Phase::Closing => Some(Self::WebSocket(MessageDecoder::default())),
             Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => None,
         }
     }
@@ -305,9 +283,7 @@ impl<S> Connection<S> {
         Self {
             socket,
             generation,
-            channel: NONE,
-            slot: NONE,
-            cursor: 0,
+            subscription: Subscription::NONE,
             deadline: Link::default(),
             heard: now,
             inbox: None,
@@ -343,17 +319,17 @@ impl<S> Connection<S> {
 
     /// The index of its channel; `None` if it is not a subscriber.
     pub const fn channel(&self) -> Option<u32> {
-        if self.channel == NONE { None } else { Some(self.channel) }
+        if self.subscription.channel == NONE { None } else { Some(self.subscription.channel) }
     }
 
     /// Its place among the members of its channel.
     pub const fn slot(&self) -> u32 {
-        self.slot
+        self.subscription.slot
     }
 
     /// The id up to which it has been sent everything of its channel.
     pub const fn cursor(&self) -> u64 {
-        self.cursor
+        self.subscription.cursor
     }
 
     /// How it gets its messages.
@@ -402,18 +378,10 @@ impl<S> Connection<S> {
         self.outbox.as_ref().map_or(0, |outbox| outbox.private_bytes())
     }
 
-    /// What the envelopes of messages of `polecat.v1` to it have in common; `None` if it is not a
-    /// subscriber.
-    pub fn envelope<'a>(&self, timestamp: &'a str) -> Option<EnvelopeContext<'a>> {
-        let Phase::Open(endpoint) = self.phase else { return None };
-        let (sequence, _) = endpoint.subscription()?;
-        Some(EnvelopeContext { sequence, cursor: self.cursor, timestamp })
-    }
-
     /// Whether it is a subscriber that takes less than it is sent: its socket is full, or
     /// history is being read for it, or waits for room.
     pub const fn is_lagging(&self) -> bool {
-        self.channel != NONE
+        self.subscription.channel != NONE
             && matches!(
                 self.writing,
                 WriteState::Blocked | WriteState::AwaitingHistory | WriteState::AwaitingRoom

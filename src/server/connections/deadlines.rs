@@ -37,7 +37,7 @@ impl Deadline {
             Phase::Handshake => Some(Self::Handshake),
             Phase::Request => Some(Self::Request),
             Phase::KeepAlive => Some(Self::KeepAlive),
-            Phase::Open(_) => Some(Self::Heartbeat),
+            Phase::Open(..) => Some(Self::Heartbeat),
             Phase::Closing | Phase::Ending(_) | Phase::Lingering(_) => Some(Self::Close),
             Phase::Dead => None,
         }

@@ -204,7 +204,7 @@ impl<S: Socket> Connections<S> {
                 });
                 match together {
                     Some((sent, Some((delivered, through)))) => {
-                        connection.cursor = through;
+                        connection.subscription.cursor = through;
                         return Written { sent, delivered };
                     }
                     Some((sent, None)) => sent,
@@ -220,7 +220,7 @@ impl<S: Socket> Connections<S> {
                 break;
             }
             delivered += 1;
-            connection.cursor = id;
+            connection.subscription.cursor = id;
             if left < frame.len() {
                 self.unsent.push_shared_rest(&mut self.slab, index, self.now, (frame.clone(), left));
                 next = entries.nth(delivered).map(|entry| entry.id);
@@ -231,7 +231,7 @@ impl<S: Socket> Connections<S> {
         // Its channel has nothing before the next message that it has not got: if what is there is deleted, it misses
         // nothing.
         if let Some(next) = next {
-            self.slab[index as usize].cursor = next - 1;
+            self.slab[index as usize].subscription.cursor = next - 1;
         }
         Written { sent, delivered }
     }

@@ -277,6 +277,7 @@ impl<S> Connections<S> {
 #[cfg(test)]
 mod tests {
     use super::super::close_reason::CloseReason;
+    use super::super::connection::ConnectionKind;
     use super::*;
     use crate::server::socket::Line;
 
@@ -286,7 +287,7 @@ mod tests {
         let (line, mut connections) = (Line::default(), Connections::new(&limits));
         for number in 0..200 {
             let (index, _) = connections.accept(line.clone(), Source(0), &limits, number);
-            connections.note_close(index, CloseReason::SocketError, None, number);
+            connections.note_close(index, CloseReason::SocketError, (ConnectionKind::Http, None), number);
             connections.abort(index);
         }
         connections.reap(&limits, |_| ());

@@ -10,7 +10,7 @@ use crate::base::config::Limits;
 use crate::base::frame::{Frame, SMALL_BYTES};
 use crate::base::id::Id;
 
-use super::connection::{Connection, Endpoint, Phase};
+use super::connection::{Connection, Phase};
 use super::owner::Connections;
 use super::unsent::{OWN_BYTES, POOLS, Pool, is_out_of_the_way};
 
@@ -150,7 +150,7 @@ impl<S> Connections<S> {
             Some(if connection.is_unwritten() {
                 self.unsent.touch(&mut self.slab, index, self.now);
                 Eviction::Spared
-            } else if matches!(connection.phase, Phase::Open(_)) {
+            } else if matches!(connection.phase, Phase::Open(..)) {
                 self.cut_short(index, self.unsent.waiting(pool) > self.unsent.holders(pool))
             } else {
                 Eviction::Aborted(index)
@@ -217,5 +217,5 @@ impl<S> Connections<S> {
 
 /// Whether a connection is answered with as much as it sends.
 const fn has_large_answers<S>(connection: &Connection<S>) -> bool {
-    connection.is_http() || matches!(connection.phase, Phase::Open(Endpoint::Echo))
+    connection.is_http() || connection.phase.is_echo()
 }

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::base::id::{Id, NONE};
+use crate::base::id::Id;
 use crate::hub::entry::Encoding;
 
 use super::close_reason::CloseReason;
 use super::connection::{
-    CloseKind, Connection, Decoder, Endpoint, Inbox, Level, Phase, Queue, ReadState, WriteState,
+    CloseKind, Connection, ConnectionKind, Decoder, Inbox, Phase, Protocol, Queue, ReadState, Replay,
+    Subscription, WriteState,
 };
 use super::owner::Connections;
 use super::recent_closes::Close;
@@ -43,8 +44,8 @@ impl<S> Connections<S> {
 
     fn set_phase(&mut self, index: u32, phase: Phase) {
         let old = self.update(index, |connection| std::mem::replace(&mut connection.phase, phase));
-        self.echoes += usize::from(phase == Phase::Open(Endpoint::Echo));
-        self.echoes -= usize::from(old == Phase::Open(Endpoint::Echo));
+        self.echoes += usize::from(phase.is_echo());
+        self.echoes -= usize::from(old.is_echo());
         if std::mem::discriminant(&old) == std::mem::discriminant(&phase) {
             return;
         }
@@ -361,9 +362,10 @@ impl<S> Connections<S> {
 
     // WebSocket.
 
-    /// A connection is a WebSocket at `endpoint` from now on.
-    pub(in crate::server) fn open(&mut self, index: u32, endpoint: Endpoint, encoding: Encoding) {
-        self.set_phase(index, Phase::Open(endpoint));
+    /// A connection is a WebSocket from now on.
+    pub(in crate::server) fn open(&mut self, index: u32, protocol: Protocol, encoding: Encoding) {
+        let replay = if protocol == Protocol::V1 { Replay::Running } else { Replay::Done };
+        self.set_phase(index, Phase::Open(protocol, replay));
         let connection = &mut self.slab[index as usize];
         connection.heard = self.now;
         connection.encoding = encoding;
@@ -371,45 +373,42 @@ impl<S> Connections<S> {
 
     /// A connection is a member of a channel from now on.
     pub(in crate::server) fn subscribe(&mut self, index: u32, (channel, slot): (u32, u32), cursor: u64) {
-        debug_assert_eq!(self.at(index).channel, NONE);
+        debug_assert_eq!(self.at(index).channel(), None);
         self.subscribers[self.at(index).encoding as usize] += 1;
         // The answers to what it asked before it was upgraded may have filled its socket.
-        self.update(index, |connection| {
-            connection.channel = channel;
-            connection.slot = slot;
-            connection.cursor = cursor;
-        });
+        self.update(index, |connection| connection.subscription = Subscription { cursor, channel, slot });
     }
 
     /// A connection is no longer a member of its channel. Returns the channel and the place in it that it had.
     pub(in crate::server) fn unsubscribe(&mut self, index: u32) -> Option<(u32, u32)> {
-        let channel = self.at(index).channel()?;
+        self.at(index).channel()?;
         self.subscribers[self.at(index).encoding as usize] -= 1;
         self.update(index, |connection| {
-            connection.channel = NONE;
+            let Subscription { channel, slot, cursor } = connection.subscription;
+            connection.subscription = Subscription { cursor, ..Subscription::NONE };
             if matches!(connection.writing, WriteState::AwaitingHistory | WriteState::AwaitingRoom) {
                 // The page is not for it any more; messages for it alone do not wait.
                 connection.writing = WriteState::Ready;
             }
-            Some((channel, std::mem::replace(&mut connection.slot, NONE)))
+            Some((channel, slot))
         })
     }
 
     /// A member has another place in its channel.
     pub(in crate::server) fn set_slot(&mut self, index: u32, slot: u32) {
-        self.slab[index as usize].slot = slot;
+        self.slab[index as usize].subscription.slot = slot;
     }
 
     /// A subscriber was sent everything of its channel up to `id`.
     pub(in crate::server) fn set_cursor(&mut self, index: u32, id: u64) {
-        self.slab[index as usize].cursor = id;
+        self.slab[index as usize].subscription.cursor = id;
     }
 
     /// A subscriber of `polecat.v1` is told that messages are live from now on.
     pub(in crate::server) fn go_live(&mut self, index: u32) {
         let connection = &mut self.slab[index as usize];
-        if let Phase::Open(endpoint) = connection.phase {
-            connection.phase = Phase::Open(endpoint.at_level(Level::Live));
+        if let Phase::Open(_, replay) = &mut connection.phase {
+            *replay = Replay::Done;
         }
     }
 
@@ -423,7 +422,7 @@ impl<S> Connections<S> {
 
     /// Ends a connection once everything was sent to it. It is a member of no channel.
     pub(in crate::server) fn close_after_flush(&mut self, index: u32, kind: CloseKind) {
-        debug_assert_eq!(self.at(index).channel, NONE);
+        debug_assert_eq!(self.at(index).channel(), None);
         self.set_phase(index, Phase::Ending(kind));
         self.drop_inbox(index);
         self.stop_reading(index);
@@ -431,7 +430,7 @@ impl<S> Connections<S> {
 
     /// Ends a connection at once: nothing more is sent to it. It is a member of no channel.
     pub(in crate::server) fn abort(&mut self, index: u32) {
-        debug_assert_eq!(self.at(index).channel, NONE);
+        debug_assert_eq!(self.at(index).channel(), None);
         self.set_phase(index, Phase::Dead);
         self.drop_inbox(index);
         self.stop_reading(index);
@@ -447,14 +446,14 @@ impl<S> Connections<S> {
         &mut self,
         index: u32,
         reason: CloseReason,
-        channel: Option<Rc<str>>,
+        (kind, channel): (ConnectionKind, Option<Rc<str>>),
         now_ms: u64,
     ) {
         let connection = self.at(index);
         let close = Close {
             id: connection.id(index),
             address: None,
-            kind: connection.phase.kind(),
+            kind,
             channel,
             reason,
             age_ms: self.age_ms(index, now_ms),

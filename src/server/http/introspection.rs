@@ -9,7 +9,7 @@ use crate::base::frame::Frame;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
-use crate::server::connections::{CloseReason, Connection, Endpoint, Level, Phase};
+use crate::server::connections::{CloseReason, Connection, Phase, Protocol};
 use crate::server::host::Process;
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
@@ -250,17 +250,16 @@ fn connections_page<S: Socket>(owners: &Owners<S>, range: ConnectionRange) -> Ve
 }
 
 fn listed<'a, S: Socket>(owners: &'a Owners<S>, index: u32, connection: &Connection<S>) -> Listed<'a> {
-    let subscription = match connection.phase() {
-        Phase::Open(Endpoint::Events(level) | Endpoint::Channel(level)) => Some(level),
-        _ => None,
-    };
-    let kind = connection.phase().kind();
     Listed {
         id: index,
         address: connection.peer().map(|address| address.to_string()),
-        kind: kind.name(),
+        kind: owners.kind(connection).name(),
         channel: connection.channel().and_then(|channel| owners.hub.name(channel)).map(|name| &**name),
-        protocol: subscription.map(|level| if level == Level::Base { "base" } else { SUBPROTOCOL }),
+        protocol: match connection.phase() {
+            Phase::Open(Protocol::Base, _) => Some("base"),
+            Phase::Open(Protocol::V1, _) => Some(SUBPROTOCOL),
+            _ => None,
+        },
         age_ms: owners.connections.age_ms(index, owners.clock.ms()),
         heard_ms: owners.time.stamp.since(connection.heard()),
         lag: lag(owners, connection),

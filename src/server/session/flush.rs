@@ -6,7 +6,7 @@ use crate::hub::entry::{Encoding, Entry, encode_front};
 use crate::hub::registry::SweepStep;
 use crate::server::batch::Batch;
 use crate::server::connections::{
-    CloseReason, Endpoint, GATHER_MAX, Level, Phase, Sent, WriteState, Written,
+    CloseReason, GATHER_MAX, Phase, Protocol, Replay, Sent, WriteState, Written,
 };
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
@@ -217,9 +217,7 @@ fn must_wait_for_room<S: Socket>(owners: &Owners<S>, index: u32, entry: &Entry) 
 
 /// Whether a client of `polecat.v1` has got all that it missed, and is to be told.
 fn is_through<S: Socket>(owners: &Owners<S>, index: u32) -> bool {
-    let replaying =
-        |endpoint: Endpoint| endpoint.subscription().is_some_and(|(_, level)| level == Level::Replaying);
-    matches!(owners.connections.at(index).phase(), Phase::Open(endpoint) if replaying(endpoint))
+    matches!(owners.connections.at(index).phase(), Phase::Open(Protocol::V1, Replay::Running))
 }
 
 /// Makes what one write takes from a cursor on, in that encoding, as far as there is time for it.

@@ -1,9 +1,10 @@
 //! Heartbeats of open WebSockets.
 
 use crate::base::time::Stamp;
-use crate::server::connections::{CloseReason, Endpoint, Level, Phase, WriteState};
+use crate::server::connections::{CloseReason, Phase, Protocol, WriteState};
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
+use crate::wire::protocol::Sequence;
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
 use super::replay::note_caught_up;
@@ -43,10 +44,10 @@ pub(in crate::server) fn send_heartbeat<S: Socket>(owners: &mut Owners<S>, index
         codec::write_frame(OpCode::Ping, b"", owners.connections.output(index));
     }
     note_caught_up(owners, index);
-    let connection = owners.connections.at(index);
-    let is_told = !matches!(connection.phase(), Phase::Open(Endpoint::Channel(Level::Base)));
+    let is_base = matches!(owners.connections.at(index).phase(), Phase::Open(Protocol::Base, _));
     let timestamp = owners.time.timestamp();
-    if let Some(envelope) = connection.envelope(&timestamp).filter(|_| is_told) {
+    let envelope = owners.envelope(index, &timestamp);
+    if let Some(envelope) = envelope.filter(|one| !is_base || one.sequence == Sequence::Events) {
         owners.write_text(index, |out| envelope.write_heartbeat(out));
     } else if !asks {
         codec::write_frame(OpCode::Pong, b"", owners.connections.output(index));

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::limit::Limit;
-use crate::server::connections::{CloseReason, Endpoint, Level, Phase};
+use crate::server::connections::{CloseReason, Phase, Protocol};
 use crate::server::owners::Owners;
 use crate::server::progress::Progress;
 use crate::server::socket::Socket;
@@ -53,26 +53,34 @@ fn handle_item<S: Socket>(owners: &mut Owners<S>, index: u32, item: Item<'_>) {
         Item::Text(text) => {
             owners.metrics.messages_received += 1;
             match phase {
-                Phase::Open(Endpoint::Echo) => {
+                Phase::Open(Protocol::Echo, _) => {
                     owners.write_message(index, OpCode::Text, text.as_bytes());
                 }
-                Phase::Open(Endpoint::Channel(Level::Base)) => handle_text(owners, index, text),
-                Phase::Open(Endpoint::Events(Level::Base)) => {}
+                Phase::Open(Protocol::Base, _) if is_on_channel(owners, index) => {
+                    handle_text(owners, index, text);
+                }
+                Phase::Open(Protocol::Base, _) => {}
                 _ => handle_inbound(owners, index, text),
             }
         }
         Item::Binary(bytes) => {
             owners.metrics.messages_received += 1;
             match phase {
-                Phase::Open(Endpoint::Echo) => {
+                Phase::Open(Protocol::Echo, _) => {
                     owners.write_message(index, OpCode::Binary, bytes);
                 }
-                Phase::Open(Endpoint::Events(Level::Base)) => {}
-                Phase::Open(Endpoint::Channel(Level::Base)) => owners.metrics.invalid_messages += 1,
+                Phase::Open(Protocol::Base, _) => {
+                    owners.metrics.invalid_messages += u64::from(is_on_channel(owners, index));
+                }
                 _ => reply_error(owners, index, ErrorCode::WrongType, "a message must be text", None),
             }
         }
     }
+}
+
+/// Whether a connection may publish: it subscribes to a channel.
+fn is_on_channel<S: Socket>(owners: &Owners<S>, index: u32) -> bool {
+    matches!(owners.stream(index), Some(Stream::Channel(_)))
 }
 
 fn handle_text<S: Socket>(owners: &mut Owners<S>, index: u32, text: &str) {
@@ -95,9 +103,7 @@ fn handle_inbound<S: Socket>(owners: &mut Owners<S>, index: u32, text: &str) {
     };
     match said.message {
         ClientMessage::Ping => owners.write_message(index, OpCode::Text, PONG),
-        ClientMessage::Publish(draft)
-            if matches!(owners.connections.at(index).phase(), Phase::Open(Endpoint::Channel(_))) =>
-        {
+        ClientMessage::Publish(draft) if is_on_channel(owners, index) => {
             if is_too_long(owners, &draft) {
                 let message = "lane or provider is too long";
                 return reply_error(owners, index, ErrorCode::WrongType, message, said.id.as_ref());
@@ -132,8 +138,7 @@ fn publish<S: Socket>(
     key: Option<Rc<str>>,
     pending: Option<Pending>,
 ) {
-    let Some(channel) = owners.connections.at(index).channel() else { return };
-    if let Stream::Channel(name) = owners.hub.stream(channel) {
+    if let Some(Stream::Channel(name)) = owners.stream(index) {
         let name = name.clone();
         let message = draft.into_message(name, owners.time.timestamp());
         owners.store.append(Record::Message(message), key, pending);
@@ -149,7 +154,7 @@ fn reply_error<S: Socket>(
 ) {
     owners.metrics.invalid_messages += 1;
     let timestamp = owners.time.timestamp();
-    if let Some(envelope) = owners.connections.at(index).envelope(&timestamp) {
+    if let Some(envelope) = owners.envelope(index, &timestamp) {
         owners.write_text(index, |out| envelope.write_error(code, message, id, out));
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::hub::entry::Encoding;
-use crate::server::connections::{CloseReason, Endpoint, Level, Phase};
+use crate::server::connections::{CloseReason, Phase, Protocol};
 use crate::server::owners::Owners;
 use crate::server::response_context::ResponseContext;
 use crate::server::socket::Socket;
@@ -37,19 +37,18 @@ pub(in crate::server) fn upgrade<S: Socket>(
 ) {
     let headers = response.headers();
     let is_v1 = stream.is_some() && upgrade.offers(SUBPROTOCOL);
-    let protocol = is_v1.then_some(SUBPROTOCOL);
+    let subprotocol = is_v1.then_some(SUBPROTOCOL);
     let deflate = if owners.config.compression.over > 0 { upgrade.deflate() } else { None };
     let (date, output) = (owners.time.http_date(), owners.connections.output(index));
-    upgrade.write_switching(&headers[..1], protocol, deflate.as_ref(), date, output);
+    upgrade.write_switching(&headers[..1], subprotocol, deflate.as_ref(), date, output);
     let encoding = Encoding::of_websocket(deflate.map(|deflate| deflate.window()));
     owners.metrics.upgrades += 1;
-    let level = if is_v1 { Level::Replaying } else { Level::Base };
-    let endpoint = match stream {
-        None => Endpoint::Echo,
-        Some(Stream::Events) => Endpoint::Events(level),
-        Some(Stream::Channel(_)) => Endpoint::Channel(level),
+    let protocol = match stream {
+        None => Protocol::Echo,
+        Some(_) if is_v1 => Protocol::V1,
+        Some(_) => Protocol::Base,
     };
-    owners.connections.open(index, endpoint, encoding);
+    owners.connections.open(index, protocol, encoding);
     if !has_legal_token {
         let reason = "Invalid subscribe_token format";
         owners.close(index, CloseCode::from(4400), reason, CloseReason::SubscribeToken);
@@ -61,31 +60,27 @@ pub(in crate::server) fn upgrade<S: Socket>(
 /// Makes a connection a member of the channel of `stream`. Its cursor stands at
 /// the end, or at the id after which it asked to go on.
 fn subscribe<S: Socket>(owners: &mut Owners<S>, index: u32, stream: &Stream, request: &Request<'_>) {
-    let Phase::Open(endpoint) = owners.connections.at(index).phase() else { return };
-    let Some((sequence, level)) = endpoint.subscription() else { return };
     let kept = kept(owners, stream);
-    let start = Start::of(request, sequence, kept, owners.store.terms());
-    let place = owners.hub.join(stream, index);
+    let start = Start::of(request, stream.sequence(), kept, owners.store.terms());
+    let member = owners.hub.join(stream, index);
     let cursor = match start {
         Start::Live => kept.newest,
         Start::After(id) => id,
         // A client that is not told of the gap gets the same.
         Start::Gap { agreed, .. } => agreed.max(kept.oldest.saturating_sub(1)),
     };
-    owners.connections.subscribe(index, place, cursor);
-    if level == Level::Base {
-        if cursor < kept.newest {
-            owners.connections.queue_flush(index);
-        }
-    } else {
+    owners.connections.subscribe(index, member, cursor);
+    if matches!(owners.connections.at(index).phase(), Phase::Open(Protocol::V1, _)) {
         send_hello(owners, index, stream, kept, &start);
+    } else if cursor < kept.newest {
+        owners.connections.queue_flush(index);
     }
 }
 
 /// Sends `hello` to a client of `polecat.v1`, which then goes live, is told of a gap, or waits for its history.
 fn send_hello<S: Socket>(owners: &mut Owners<S>, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
     let timestamp = owners.time.timestamp();
-    let Some(envelope) = owners.connections.at(index).envelope(&timestamp) else { return };
+    let Some(envelope) = owners.envelope(index, &timestamp) else { return };
     let hello = Hello {
         epoch: owners.store.terms().epoch(),
         channel: match stream {

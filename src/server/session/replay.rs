@@ -5,7 +5,7 @@
 
 use crate::base::id::Id;
 use crate::hub::channel::Run;
-use crate::server::connections::{CloseReason, Connection, Connections, Level, Phase, WriteState};
+use crate::server::connections::{CloseReason, Connection, Connections, Phase, Protocol, WriteState};
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::server::store::Bounds;
@@ -46,7 +46,7 @@ pub(in crate::server) fn note_caught_up<S: Socket>(owners: &mut Owners<S>, index
 /// overtaken it. All others just do not get what is gone.
 pub(in crate::server) fn notice_gap<S: Socket>(owners: &mut Owners<S>, index: u32) {
     let connection = owners.connections.at(index);
-    let Phase::Open(endpoint) = connection.phase() else { return };
+    let is_v1 = matches!(connection.phase(), Phase::Open(Protocol::V1, _));
     let Some(channel) = connection.channel() else { return };
     let cursor = connection.cursor();
     let Kept { oldest, newest } = kept(owners, owners.hub.stream(channel));
@@ -55,10 +55,8 @@ pub(in crate::server) fn notice_gap<S: Socket>(owners: &mut Owners<S>, index: u3
     }
     owners.connections.set_cursor(index, oldest - 1);
     let timestamp = owners.time.timestamp();
-    if let Some((sequence, Level::Replaying | Level::Live)) = endpoint.subscription()
-        && let Some(envelope) = owners.connections.at(index).envelope(&timestamp)
-    {
-        let requested = sequence.text(cursor);
+    if is_v1 && let Some(envelope) = owners.envelope(index, &timestamp) {
+        let requested = envelope.sequence.text(cursor);
         let gap = Gap { requested: &requested, agreed: cursor, oldest, newest };
         owners.write_text(index, |out| envelope.write_gap(&gap, out));
         owners.connections.push_output(index);
@@ -68,7 +66,7 @@ pub(in crate::server) fn notice_gap<S: Socket>(owners: &mut Owners<S>, index: u3
 /// Tells a client of `polecat.v1` that messages are live from now on.
 pub(in crate::server) fn go_live<S: Socket>(owners: &mut Owners<S>, index: u32) {
     let timestamp = owners.time.timestamp();
-    if let Some(envelope) = owners.connections.at(index).envelope(&timestamp) {
+    if let Some(envelope) = owners.envelope(index, &timestamp) {
         owners.connections.go_live(index);
         owners.write_text(index, |out| envelope.write_live(out));
     }
