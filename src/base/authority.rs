@@ -11,7 +11,6 @@ pub struct Authority<'a> {
     pub port: Option<u16>,
 }
 
-/// The part of a text that makes it an invalid authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityError {
     /// The host is empty, or has a character that no host can have.
@@ -45,7 +44,6 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// The host, if it is an IPv6 address.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
         self.host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
     }

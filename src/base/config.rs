@@ -11,20 +11,14 @@ pub const HEARTBEAT_INTERVAL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 /// into a fixed array on the stack.
 pub const HEAD_FIELDS_CAP: usize = 256;
 
-/// How one server behaves towards its peers.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// What peers may ask for.
     pub limits: Limits,
-    /// How long to wait for each thing.
     pub timeouts: Timeouts,
-    /// How much one turn may do.
     pub budgets: Budgets,
     /// The browser pages that may connect, in addition to our own.
     pub origins: AllowedOrigins,
-    /// Whether the console is left out.
     pub no_console: bool,
-    /// Which messages are compressed.
     pub compression: Compression,
 }
 
@@ -44,7 +38,6 @@ impl Default for Compression {
 /// Bounds on what a peer may make the server hold.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once.
     pub connections_max: usize,
     /// Connections at once from one address (IPv6: from one /64); 0 for no limit.
     pub connections_per_source_max: u32,
@@ -52,7 +45,6 @@ pub struct Limits {
     pub resident_bytes_max: u64,
     /// Bytes of one WebSocket message, however fragmented.
     pub message_bytes_max: usize,
-    /// Bytes of one request body.
     pub body_bytes_max: usize,
     /// Messages that one connection may send, or publish by POST, in a second; 0
     /// for no limit.
@@ -64,7 +56,6 @@ pub struct Limits {
     /// Header fields of one request, and trailer fields too; never more than
     /// [`HEAD_FIELDS_CAP`].
     pub head_fields_max: usize,
-    /// Bytes of a request target.
     pub target_bytes_max: usize,
     /// Bytes of a chunked body that it could do without: extensions, leading zeros, trailers.
     pub chunk_extra_bytes_max: usize,
@@ -120,10 +111,8 @@ impl Default for Limits {
     }
 }
 
-/// How long to wait, in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
-    /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
     /// From the connect to the last byte of the first request. Bytes that trickle in do not extend it.
     pub handshake_ms: u32,
@@ -165,21 +154,14 @@ impl Default for Timeouts {
 /// How much one turn may do before it polls again.
 #[derive(Debug, Clone)]
 pub struct Budgets {
-    /// Connections accepted.
     pub accepts: usize,
-    /// Connections read.
     pub reads: usize,
-    /// Bytes read from one connection.
     pub read_bytes_per_connection: usize,
-    /// Bytes read from all connections.
     pub read_bytes: usize,
-    /// Records taken in to be stored.
     pub appends: usize,
-    /// Members of channels looked at by sweeps.
     pub sweep_members: usize,
     /// Members of one channel looked at before it is the next channel's turn.
     pub sweep_members_per_channel: usize,
-    /// Bytes offered to one connection's socket in one visit.
     pub write_bytes_per_connection: usize,
     /// Bytes written to all connections. The write that reaches this budget is completed.
     pub write_bytes: usize,
@@ -187,9 +169,7 @@ pub struct Budgets {
     pub coded_bytes: usize,
     /// Connections flushed outside of sweeps.
     pub flushes: usize,
-    /// Deadlines expired.
     pub deadlines: usize,
-    /// Records of one page of history.
     pub page_records: usize,
     /// Bytes of records at which a page of history ends.
     pub page_bytes: usize,

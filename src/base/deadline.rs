@@ -43,12 +43,10 @@ impl Default for Fifo {
 }
 
 impl Fifo {
-    /// How many wait.
     pub const fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether the FIFO is empty.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }

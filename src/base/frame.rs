@@ -63,7 +63,6 @@ impl Chunk {
         }
     }
 
-    /// The frame, if it is a large one.
     fn large_frame(&self) -> Option<&Frame> {
         match self {
             Self::Shared { frame, .. } if frame.len() > SMALL_BYTES => Some(frame),
@@ -90,12 +89,10 @@ impl Chunk {
 }
 
 impl Outbox {
-    /// Bytes still to be written.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is nothing left to write.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -116,12 +113,10 @@ impl Outbox {
         self.large_frames > 0
     }
 
-    /// The shared frames larger than [`SMALL_BYTES`].
     pub fn large_frames(&self) -> impl Iterator<Item = &Frame> {
         self.chunks.iter().filter_map(Chunk::large_frame)
     }
 
-    /// Appends a copy of `bytes`.
     pub fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

@@ -19,7 +19,6 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one more value.
     pub fn observe(&mut self, value: u64) {
         let bucket = (u64::BITS - value.saturating_sub(1).leading_zeros()) as usize;
         self.buckets[bucket.min(BUCKETS - 1)] += 1;
@@ -30,7 +29,6 @@ impl Histogram {
         self.sum
     }
 
-    /// How many values there were.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }

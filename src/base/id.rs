@@ -6,7 +6,6 @@
 /// can recognise that the occupant has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
-    /// The index in the slab.
     pub index: u32,
     /// Which occupant of that index.
     pub generation: u32,

@@ -80,7 +80,6 @@ limits! {
     HeartbeatTime = "heartbeat_time",
 }
 
-/// How often each limit was reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitHits([u64; Limit::ALL.len()]);
 
@@ -89,7 +88,6 @@ impl LimitHits {
         self.0[limit as usize] += 1;
     }
 
-    /// How often the limit was reached.
     pub const fn of(&self, limit: Limit) -> u64 {
         self.0[limit as usize]
     }

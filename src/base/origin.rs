@@ -14,7 +14,6 @@ pub struct AllowedOrigins {
     listed: Vec<String>,
 }
 
-/// Why a text is not the origin of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnOrigin(&'static str);
 
@@ -36,9 +35,6 @@ const FILES: [&str; 2] = ["null", "file://"];
 impl AllowedOrigins {
     /// Adds one: `SCHEME://HOST[:PORT]`, `file://`, `null` for pages from files and other pages without an
     /// origin, or `*` for all. White space around it and a slash at its end are ignored.
-    ///
-    /// # Errors
-    /// If no browser would ever send it.
     pub fn add(&mut self, origin: &str) -> Result<(), NotAnOrigin> {
         match origin.trim_ascii() {
             "*" => self.any = true,

@@ -19,13 +19,11 @@ pub struct Now {
 pub struct Stamp(u32);
 
 impl Stamp {
-    /// The stamp of `ms` milliseconds on the monotonic clock.
     #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is the representation")]
     pub const fn from_ms(ms: u64) -> Self {
         Self(ms as u32)
     }
 
-    /// Milliseconds from `earlier` to this stamp.
     pub const fn since(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)
     }
@@ -54,7 +52,6 @@ impl AttendedClock {
     /// If a poll returns this much late, it was not only late: the process was stopped.
     pub const STOP_MS_MIN: u64 = 1_000;
 
-    /// A clock that starts at `now`.
     pub const fn new(now: Now) -> Self {
         Self { attended_ms: 0, wall_ms: now.monotonic_ms, asked_ms: Some(0), was_stopped: false }
     }

@@ -15,7 +15,6 @@ pub(super) struct Url {
 }
 
 impl Url {
-    /// Parses a URL whose scheme is `ws` or `http`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         match scheme.to_ascii_lowercase().as_str() {
@@ -47,7 +46,6 @@ impl Url {
         Endpoint { host: self.authority.clone(), target: self.target.clone() }
     }
 
-    /// Host and port, as they were written.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
@@ -74,7 +72,6 @@ impl Url {
         if addrs.is_empty() { Err(format!("{text} has no address")) } else { Ok(addrs) }
     }
 
-    /// The first of them.
     pub(super) fn addr(&self) -> Result<SocketAddr, String> {
         let addrs = self.addrs()?;
         addrs.first().copied().ok_or_else(|| format!("{} has no address", self.authority))

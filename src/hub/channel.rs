@@ -18,9 +18,7 @@ pub struct Channel {
     pub(super) serial: u64,
     /// Its members, as indices into the slab of connections. A member knows its own slot in this list.
     pub(super) members: Vec<u32>,
-    /// Its newest frames.
     pub(super) log: Log,
-    /// How far the newest frames have been offered to the members.
     pub(super) sweep: Sweep,
     /// Two ids between which the channel has no message: the newest one when every member was last offered
     /// everything, and the next.
@@ -34,7 +32,6 @@ pub struct Channel {
 /// A member whose slot has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
-    /// The connection.
     pub connection: u32,
     /// Its slot among the members.
     pub slot: u32,
@@ -49,7 +46,6 @@ impl Channel {
         if (newest..next).contains(&cursor) { next - 1 } else { cursor }
     }
 
-    /// Adds a member and returns its slot.
     #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
     pub fn join(&mut self, connection: u32) -> u32 {
         // A running sweep goes downwards, so the new member counts as swept: it gets its frames from its own
@@ -139,12 +135,10 @@ impl Log {
         self.bytes
     }
 
-    /// How many messages it holds.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it holds no message.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -21,7 +21,6 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// All of them, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Plain, Self::Deflate, Self::DeflateSmall, Self::EventStream];
 
     /// The name in metrics.
@@ -58,7 +57,6 @@ impl Encoding {
     }
 }
 
-/// A message with its id.
 #[derive(Debug)]
 pub struct Entry {
     pub id: u64,
@@ -73,7 +71,6 @@ impl Entry {
         Self { id, plain, further: [const { None }; Encoding::ALL.len() - 1] }
     }
 
-    /// The message in that encoding, if it was made.
     pub const fn frame(&self, encoding: Encoding) -> Option<&Frame> {
         match encoding.place() {
             None => Some(&self.plain),
@@ -99,7 +96,6 @@ impl Entry {
         Some(price)
     }
 
-    /// Bytes of all its frames.
     pub fn bytes(&self) -> usize {
         let further = self.further.iter().flatten().map(|frame| self.price(frame));
         self.plain.len() + further.sum::<usize>()

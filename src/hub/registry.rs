@@ -181,17 +181,14 @@ impl Registry {
         self.sorted.range::<str, _>((above, Bound::Unbounded))
     }
 
-    /// How many subscribers the channel of that name has.
     pub fn members_of(&self, name: &str) -> usize {
         self.names.get(name).map_or(0, |index| self.channels[*index as usize].members.len())
     }
 
-    /// How many subscribers of events there are.
     pub fn event_members(&self) -> usize {
         self.events.map_or(0, |index| self.channels[index as usize].members.len())
     }
 
-    /// What a member of the channel at `index` has yet to be sent.
     pub fn after(&self, index: u32, cursor: u64) -> Run<'_> {
         self.channels[index as usize].log.after(cursor)
     }
@@ -323,7 +320,6 @@ impl Registry {
         Some(self.log_idle_ms.saturating_sub(now.since(since)))
     }
 
-    /// Whether a sweep has yet to offer something to a member.
     pub fn has_sweeps(&self) -> bool {
         !self.sweeps.is_empty()
     }
@@ -374,32 +370,26 @@ impl Registry {
         Some(channel.members[channel.notice])
     }
 
-    /// Whether a subscriber has yet to get the notice.
     pub fn has_notices(&self) -> bool {
         self.events.is_some_and(|index| self.channels[index as usize].notice > 0)
     }
 
-    /// How many channels there are.
     pub fn len(&self) -> usize {
         self.channels.len()
     }
 
-    /// Whether there is no channel.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
 
-    /// Bytes of all frames in memory.
     pub const fn logs_bytes(&self) -> usize {
         self.logs_bytes
     }
 
-    /// Every channel, in the order of the slab.
     fn iter(&self) -> impl Iterator<Item = &Channel> {
         self.channels.iter().map(|(_, channel)| channel)
     }
 
-    /// The member at `slot` of the channel at `index`, if there are both.
     pub fn member(&self, index: u32, slot: u32) -> Option<u32> {
         self.channels.get(index as usize)?.members.get(slot as usize).copied()
     }

@@ -17,10 +17,8 @@ use super::tally::Tally;
 /// It is large, so that few messages are split.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The connections are being opened.
     Connecting,
     /// Messages are sent, but do not count yet.
     WarmUp,
@@ -32,7 +30,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The name of the stage, for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
@@ -44,7 +41,6 @@ impl Stage {
     }
 }
 
-/// A run over sockets `S`.
 pub struct Driver<S> {
     pub(super) plan: Plan,
     /// All connections: first those that are measured, then publishers, then those that break the rules on
@@ -92,7 +88,6 @@ pub struct Driver<S> {
     pub(super) laggard: usize,
 }
 
-/// A publisher.
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) peer: u32,
@@ -159,12 +154,10 @@ impl<S: Socket> Driver<S> {
         self.counting_to_us.saturating_sub(self.counting_from_us)
     }
 
-    /// How far it is.
     pub const fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// How many connections are open.
     pub const fn open(&self) -> u32 {
         self.open
     }
@@ -183,12 +176,10 @@ impl<S: Socket> Driver<S> {
         &self.tally
     }
 
-    /// The faults of deliveries.
     pub const fn order(&self) -> &Order {
         &self.order
     }
 
-    /// What is being run.
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -245,7 +236,6 @@ impl<S: Socket> Driver<S> {
     }
 }
 
-/// The connection at `index` of a plan.
 fn peer<S>(plan: &Plan, index: u32) -> Peer<S> {
     let publishers_end = plan.connections + plan.publishers;
     let number = u16::try_from(index.wrapping_sub(plan.connections) % 4096).unwrap_or(NO_PUBLISHER);

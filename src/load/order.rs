@@ -44,19 +44,15 @@ struct Entry {
     awaited: u32,
 }
 
-/// The faults of deliveries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
-    /// Deliveries that did not arrive.
     pub lost: u64,
-    /// Deliveries that arrived twice.
     pub doubled: u64,
     /// Deliveries in an order that differs from another subscriber's.
     pub disordered: u64,
 }
 
 impl Order {
-    /// Nothing is published yet.
     pub fn new(publishers: usize, subscribers: u32, awaited: u32) -> Self {
         Self {
             base: 0,
@@ -100,7 +96,6 @@ impl Order {
         found + 1
     }
 
-    /// Counts a message that did not arrive in its turn.
     pub fn miss(&mut self, who: u32, publisher: u16, sequence: u32) {
         self.faults.lost += 1;
         if self.missed.len() < MISSED_MAX {

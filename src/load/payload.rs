@@ -4,7 +4,6 @@
 /// The bytes of that part.
 pub const STAMP_BYTES: usize = 1 + 3 + 1 + 8 + 1 + 10;
 
-/// The contents of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The publisher, below 4096.
@@ -46,7 +45,6 @@ impl Stamp {
         }
     }
 
-    /// The stamp of the payload at the front of `bytes`.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let stamp: &[u8; STAMP_BYTES] = bytes.first_chunk()?;
         if stamp[0] != b'@' || stamp[4] != b'.' || stamp[13] != b'.' {

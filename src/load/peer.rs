@@ -3,17 +3,14 @@
 use crate::base::frame::Outbox;
 use crate::wire::websocket::message::MessageDecoder;
 
-/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It sends messages and receives them back.
     Echo,
     /// It receives everything that is published, at its own pace or slowly.
     Subscriber {
         /// Whether it reads a little at a time.
         slow: bool,
     },
-    /// It publishes by POST.
     Poster,
     /// It completes the handshake and then does nothing.
     HalfOpen,
@@ -21,7 +18,6 @@ pub enum Role {
     Dribbler,
 }
 
-/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// It has no socket yet, or has lost it and is to get another one.
@@ -34,11 +30,9 @@ pub enum Phase {
 
 #[derive(Debug)]
 pub struct Peer<S> {
-    /// The connection to the server.
     pub socket: Option<S>,
     /// The number of the message that it receives next, or its position in the order.
     pub position: u32,
-    /// How many messages it has sent.
     pub sent: u32,
     /// The id of the last message that it received, to resume from.
     pub last_id: u64,
@@ -48,9 +42,7 @@ pub struct Peer<S> {
     pub outbox: Option<Box<Outbox>>,
     /// Its number as a publisher, or [`NO_PUBLISHER`].
     pub publisher: u16,
-    /// Its purpose.
     pub role: Role,
-    /// Its state.
     pub phase: Phase,
     /// Whether it is in the queue of those to be read.
     pub is_queued: bool,
@@ -63,12 +55,10 @@ pub const NO_PUBLISHER: u16 = u16::MAX;
 
 const _: () = assert!(size_of::<Peer<u32>>() <= 64);
 
-/// The received bytes of something unfinished.
 #[derive(Debug, Default)]
 pub struct Inbox {
     /// Bytes that are not decoded yet.
     pub rest: Vec<u8>,
-    /// The progress in a frame or message.
     pub decoder: MessageDecoder,
     /// When the connect began.
     pub since_us: u64,

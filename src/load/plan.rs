@@ -1,6 +1,5 @@
 //! What a run of the load generator does.
 
-/// The kind of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
     /// Connections that are held open.
@@ -16,7 +15,6 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -28,16 +26,13 @@ impl Workload {
     }
 }
 
-/// The destination of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The `Host` field.
     pub host: String,
     /// Path and query.
     pub target: String,
 }
 
-/// How publishers publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publishing {
     /// As subscribers, by a message on their WebSocket.
@@ -54,7 +49,6 @@ pub enum Publishing {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub workload: Workload,
-    /// The destination of the connections.
     pub endpoint: Endpoint,
     /// The channel of published POSTs, as a JSON string.
     pub channel_json: String,
@@ -62,17 +56,14 @@ pub struct Plan {
     pub connections: u32,
     /// Additional connections that publish.
     pub publishers: u32,
-    /// How they publish.
     pub publishing: Publishing,
     /// Messages or requests of one connection in flight at once.
     pub depth: u32,
-    /// Bytes of a payload.
     pub payload_bytes: usize,
     /// Messages per second of all publishers, sent whether or not the earlier ones have arrived.
     pub rate: Option<f64>,
     /// Messages after which nothing more is published.
     pub messages_max: Option<u64>,
-    /// New connections per second.
     pub connect_rate: Option<f64>,
     /// How many of the connections read slowly.
     pub slow: u32,
@@ -97,7 +88,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The endpoint to publish to.
     pub const fn publish_endpoint(&self) -> &Endpoint {
         match &self.publishing {
             Publishing::Message => &self.endpoint,

@@ -33,7 +33,6 @@ impl<S: Socket> Driver<S> {
         self.plan.connect_rate.map_or(0, |rate| (self.opened as f64 * 1e6 / rate) as u64)
     }
 
-    /// A connect has begun.
     pub fn opened(&mut self, index: u32, socket: S, now_us: u64) {
         self.now_us = now_us;
         self.progress_us = now_us;
@@ -70,7 +69,6 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// A connection could not be opened.
     pub fn failed(&mut self, index: u32, reason: &str) {
         let peer = &mut self.peers[index as usize];
         self.handshaking += u32::from(peer.role != Role::Dribbler);
@@ -88,7 +86,6 @@ impl<S: Socket> Driver<S> {
         }
     }
 
-    /// Does everything that can be done now.
     pub fn turn(&mut self, now_us: u64) {
         self.now_us = now_us;
         self.read_all();

@@ -37,21 +37,16 @@ impl Latencies {
     }
 }
 
-/// A distribution of latencies, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     pub p50: u64,
-    /// Nine of ten are below.
     pub p90: u64,
-    /// 99 of 100 are below.
     pub p99: u64,
-    /// 999 of 1,000 are below.
     pub p999: u64,
     pub max: u64,
     pub mean: f64,
 }
 
-/// Counters of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Tally {
     /// Echoes, deliveries, responses, or frames of heartbeats while the run measures.
@@ -61,7 +56,6 @@ pub struct Tally {
     pub latencies: Latencies,
     /// Completed handshakes, and the time from the connect to the 101.
     pub handshakes: u64,
-    /// The same as a distribution.
     #[serde(skip)]
     pub handshake_latencies: Latencies,
     /// Ping frames, each answered.
@@ -72,7 +66,6 @@ pub struct Tally {
     pub other_texts: u64,
     /// Bytes read from all sockets since measuring began.
     pub received_bytes: u64,
-    /// Payloads that were published.
     pub published: u64,
     /// Echoes, deliveries and responses that were not the expected ones: other bytes, binary instead of text,
     /// or nothing that was sent.

@@ -21,9 +21,6 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Writes the output `text` to stdout.
-///
-/// # Errors
-/// Those of the operating system; a reader that has gone is one.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -31,9 +28,6 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 }
 
 /// Starts logging at `level`.
-///
-/// # Errors
-/// If a logger was installed before.
 pub(crate) fn log_at(level: LevelFilter) -> Result<(), log::SetLoggerError> {
     let lines = Lines { levels: SimpleLogger::new().with_level(level) };
     log::set_max_level(lines.levels.max_level());

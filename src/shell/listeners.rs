@@ -46,7 +46,6 @@ const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 
     Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n\
     {\"detail\":\"too many connections\"}";
 
-/// All listening sockets.
 pub(crate) struct Listeners {
     listeners: Vec<Listener>,
     /// Whether other processes hold them too.
@@ -112,7 +111,6 @@ impl Listeners {
         })
     }
 
-    /// Registers the listeners with the poll.
     pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (listener, token) in self.listeners.iter_mut().zip(TOKENS) {
             listener.socket.register(registry, Token(token), Interest::READABLE)?;
@@ -152,7 +150,6 @@ impl Listeners {
         true
     }
 
-    /// How long the poll may sleep.
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         if self.are_stopped || self.listeners.iter().all(|listener| !listener.is_ready) {
             return None;
@@ -208,7 +205,6 @@ impl Listeners {
         self.paused_until = Some(Instant::now() + PAUSE);
     }
 
-    /// Accepts a connection, if there is one.
     fn accept_one(
         &mut self,
         place: usize,
@@ -318,7 +314,6 @@ fn source(addr: IpAddr) -> Source {
     }
 }
 
-/// Why a connection could not be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
     /// This one connection was lost, by its peer or on its way: the next one may be accepted.

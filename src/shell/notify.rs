@@ -59,13 +59,11 @@ impl Supervisor {
         Ok(Some(Self { socket, addr, watchdog, pending: VecDeque::new(), retry: None }))
     }
 
-    /// The server serves.
     pub(crate) fn ready(&mut self, status: &str) {
         self.pending.push_back(format!("READY=1\nSTATUS={status}"));
         self.send_pending();
     }
 
-    /// The server stops.
     pub(crate) fn stopping(&mut self, status: &str) {
         self.pending.push_back(format!("STOPPING=1\nSTATUS={status}"));
         self.send_pending();

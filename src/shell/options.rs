@@ -7,7 +7,6 @@ use crate::base::config::Config;
 
 use crate::store::sqlite::StoreOptions;
 
-/// Everything that determines how a server runs.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The address to listen on; port 0 picks a free port.
@@ -15,9 +14,7 @@ pub struct Options {
     /// The SQLite file, which is created if it does not exist. With `None` nothing is stored: only the newest
     /// messages are kept, in memory.
     pub database: Option<PathBuf>,
-    /// What the store promises, and how much it keeps.
     pub store: StoreOptions,
-    /// Limits, time-outs, budgets.
     pub config: Config,
 }
 

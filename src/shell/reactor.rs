@@ -115,9 +115,6 @@ pub struct Reactor {
 
 impl Reactor {
     /// Opens the store, and listens according to the options.
-    ///
-    /// # Errors
-    /// A line that says what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         // The address comes first: a start that fails must leave no new file behind.
         let listeners = Listeners::bind(options.listen).map_err(|error| listen_error(options, &error))?;
@@ -126,9 +123,6 @@ impl Reactor {
 
     /// Opens the store, and listens on `sockets`, which are bound already and may be held by other processes
     /// too: then clients that connect while no process serves them are not refused.
-    ///
-    /// # Errors
-    /// A line that says what is wrong and what to do.
     pub fn start_on(options: &Options, sockets: Vec<TcpListener>) -> Result<Self, StartError> {
         let listeners = Listeners::take_over(sockets);
         let listeners = listeners.map_err(|error| {
@@ -177,7 +171,6 @@ impl Reactor {
         &self.local_addrs
     }
 
-    /// A handle that stops it from another thread.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -185,9 +178,6 @@ impl Reactor {
     /// Sets up the signals: SIGTERM and SIGINT stop the server, and the second of them ends the process;
     /// SIGUSR1 prints the counters; SIGCHLD reaps children; SIGCONT reports that the process was stopped;
     /// SIGHUP does nothing.
-    ///
-    /// # Errors
-    /// Those of the operating system.
     pub fn handle_signals(&mut self) -> io::Result<()> {
         let (receiver, sender) = StdUnixStream::pair()?;
         receiver.set_nonblocking(true)?;
@@ -224,9 +214,6 @@ impl Reactor {
     }
 
     /// Serves until it is stopped, and returns the counters.
-    ///
-    /// # Errors
-    /// If polling fails, for which there is no remedy.
     pub fn run(mut self) -> io::Result<Metrics> {
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.ready("serving");
@@ -318,7 +305,6 @@ impl Reactor {
         Ok(())
     }
 
-    /// How long the poll may sleep.
     fn poll_timeout(&mut self) -> Option<Duration> {
         let reaping = self.has_defunct.load(Ordering::Relaxed).then_some(Duration::ZERO);
         let server = self.server.poll_timeout_ms().map(Duration::from_millis);

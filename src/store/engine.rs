@@ -21,7 +21,6 @@ pub enum Record {
 }
 
 impl Record {
-    /// The approximate bytes that the record takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -30,7 +29,6 @@ impl Record {
         }
     }
 
-    /// The stream that the record belongs to.
     #[must_use]
     pub fn stream(&self) -> Stream {
         match self {
@@ -50,7 +48,6 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The sequence that its ids are of.
     pub const fn sequence(&self) -> Sequence {
         match self {
             Self::Events => Sequence::Events,
@@ -91,18 +88,15 @@ pub enum Query {
     /// The records of `stream` after the id `after`, oldest first. There are at most `records_max`. The page
     /// ends once their weights reach `bytes_max`, but has at least one record.
     Page {
-        /// The stream of the records.
         stream: Stream,
         /// The id before the first one wanted.
         after: u64,
-        /// The most records.
         records_max: usize,
         /// The weight at which the page ends.
         bytes_max: usize,
     },
     /// How many records of `stream` have `after < id <= through`, counted up to `count_max`.
     Count {
-        /// The stream of the records.
         stream: Stream,
         /// The id before the first one to count.
         after: u64,
@@ -115,29 +109,23 @@ pub enum Query {
     /// else the newest ones. There are at most `records_max`. The list ends once their weights reach
     /// `bytes_max`, but has at least one record.
     Span {
-        /// The subject of the list.
         of: Selection,
         /// Only ids above this one.
         after: Option<u64>,
         /// Only ids below this one.
         before: Option<u64>,
-        /// The most records.
         records_max: usize,
-        /// The weight at which the list ends.
         bytes_max: usize,
     },
     /// The records of `of` with `after < id <= through`, oldest first, within the same kind of bounds.
     /// Answered by [`Answer::Page`], which may end sooner, and may have no records although more follow.
     List {
-        /// The subject of the list.
         of: Selection,
         /// The id before the first one wanted.
         after: u64,
         /// The id of the last one wanted.
         through: u64,
-        /// The most records.
         records_max: usize,
-        /// The weight at which the slice ends.
         bytes_max: usize,
         /// Weight that a record may have: the slice ends before one that has more.
         each_bytes_max: usize,
@@ -145,13 +133,10 @@ pub enum Query {
     /// The names of that kind, sorted by their bytes: those above `after`, at most `names_max`, and at least one but no
     /// more once they weigh `bytes_max`.
     Names {
-        /// The kind of names.
         of: Names,
         /// The position before the first name wanted.
         after: Option<Mark>,
-        /// The most names.
         names_max: usize,
-        /// Weight at which the slice ends.
         bytes_max: usize,
         /// The maximum weight of a name: the slice ends before a heavier one.
         each_bytes_max: usize,
@@ -161,16 +146,13 @@ pub enum Query {
     ChannelDetails {
         /// The name before the first one wanted.
         after: Option<Rc<str>>,
-        /// The most channels.
         channels_max: usize,
-        /// The weight at which the list ends.
         bytes_max: usize,
     },
     /// Totals over all messages.
     Totals,
 }
 
-/// The kinds of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     /// Channels that have a message; their counts are 0.
@@ -193,16 +175,13 @@ pub struct Mark {
 /// Details of the kept messages of one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelDetail {
-    /// Its name.
     pub name: Rc<str>,
     /// The id of its newest message.
     pub newest: u64,
-    /// How many messages are kept.
     pub kept: u64,
 }
 
 impl ChannelDetail {
-    /// The approximate bytes that it takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         64 + self.name.len()
@@ -216,9 +195,7 @@ pub enum Answer {
     /// server appended them: if several servers share a store, each is also told of the records of the
     /// others.
     Committed {
-        /// The id it got.
         id: u64,
-        /// The record.
         record: Record,
         /// The id of the append; `None` for a record that another server appended.
         query_id: Option<QueryId>,
@@ -232,25 +209,16 @@ pub enum Answer {
         id: u64,
         /// The first one.
         record: Record,
-        /// The id of this append.
         query_id: Option<QueryId>,
         /// The weight of the record that is not stored.
         weight: usize,
     },
     /// An append was not stored and will not be.
-    Refused {
-        /// The id of the append.
-        query_id: Option<QueryId>,
-        /// The weight that the record had.
-        weight: usize,
-        /// Why.
-        error: EngineError,
-    },
+    Refused { query_id: Option<QueryId>, weight: usize, error: EngineError },
     /// Answers [`Query::Page`] and [`Query::List`]. It has exactly the requested records with
     /// `after < id <= through`. If it was cut short, `through` is the id of the last record that was looked
     /// at; otherwise it is the newest committed id, or the one that was requested.
     Page {
-        /// The id of the query.
         query_id: QueryId,
         /// With their ids, oldest first.
         records: Vec<(u64, Record)>,
@@ -261,9 +229,7 @@ pub enum Answer {
     },
     /// Answers [`Query::Count`].
     Count {
-        /// The id of the query.
         query_id: QueryId,
-        /// The number of records.
         count: u64,
         /// Whether there are more.
         is_cut: bool,
@@ -272,14 +238,12 @@ pub enum Answer {
     },
     /// Answers [`Query::Span`].
     Span {
-        /// The id of the query.
         query_id: QueryId,
         /// `None` if there are no such records.
         span: Option<Span>,
     },
     /// Answers [`Query::Names`].
     Names {
-        /// The id of the query.
         query_id: QueryId,
         /// Each with its count.
         names: Vec<(String, u64)>,
@@ -288,7 +252,6 @@ pub enum Answer {
     },
     /// Answers [`Query::ChannelDetails`].
     ChannelDetails {
-        /// The id of the query.
         query_id: QueryId,
         /// Sorted by the bytes of their names.
         channels: Vec<ChannelDetail>,
@@ -297,7 +260,6 @@ pub enum Answer {
     },
     /// Answers [`Query::Totals`].
     Totals {
-        /// The id of the query.
         query_id: QueryId,
         /// How many messages are stored.
         messages: u64,
@@ -305,17 +267,9 @@ pub enum Answer {
         tokens: i64,
     },
     /// The first record or name of a slice weighs more than is allowed.
-    TooLarge {
-        /// The id of the query.
-        query_id: QueryId,
-    },
+    TooLarge { query_id: QueryId },
     /// A query could not be answered.
-    Failed {
-        /// As given with the query.
-        query_id: QueryId,
-        /// Why.
-        error: EngineError,
-    },
+    Failed { query_id: QueryId, error: EngineError },
 }
 
 /// Once the answers of one [`Engine::settle`] have this many bytes of records and names, it looks up no
@@ -323,7 +277,6 @@ pub enum Answer {
 pub const SETTLE_BYTES_MAX: usize = 1 << 20;
 
 impl Answer {
-    /// The approximate bytes that the answer to a query takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -365,9 +318,7 @@ pub enum Health {
 /// Statistics of the transactions that have stored something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commits {
-    /// Microseconds of each transaction.
     pub duration_us: Histogram,
-    /// Records stored by each transaction.
     pub records: Histogram,
     /// Microseconds of each checkpoint, which copies the write-ahead log back into the file.
     pub checkpoint_us: Histogram,

@@ -131,7 +131,6 @@ impl MemoryEngine {
         });
     }
 
-    /// Remembers keys for `window_ms` milliseconds.
     #[must_use]
     pub const fn with_window_ms(mut self, window_ms: u64) -> Self {
         self.keys.window_ms = window_ms;

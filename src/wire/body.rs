@@ -23,7 +23,6 @@ pub struct FieldError {
     pub loc: Vec<Loc>,
     /// The mistake, for people.
     pub msg: &'static str,
-    /// Further information, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Context>,
 }
@@ -38,7 +37,6 @@ pub enum Loc {
     Offset(usize),
 }
 
-/// More about a mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Context {
     /// Why it is not JSON that can be stored.
@@ -91,9 +89,6 @@ struct MessageFields {
 
 impl PostedMessage {
     /// Reads the body. Names are within their limits, and that of a channel has no control characters.
-    ///
-    /// # Errors
-    /// All mistakes in the body.
     pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
         let name_bytes_max = limits.channel_name_bytes_max;
@@ -144,15 +139,11 @@ pub struct PostedEvent {
     pub kind: String,
     /// The text of a JSON object.
     pub payload: String,
-    /// The correlation id, if the body has one.
     pub correlation_id: Option<CorrelationId>,
 }
 
 impl PostedEvent {
     /// Reads the body. The payload is kept as it was written.
-    ///
-    /// # Errors
-    /// All mistakes in the body.
     pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, FieldErrors> {
         let text = text_of(body)?;
         let mut fields = Fields::parse(text, ["type", "payload", "correlation_id"])?;
@@ -194,7 +185,6 @@ fn raw_payload(text: &str) -> Option<&str> {
 /// Which messages a `GET /api/messages` selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListRange {
-    /// The most messages to list.
     pub limit: usize,
     /// Only ids above this one, beginning with the first of them.
     pub after: Option<u64>,
@@ -203,15 +193,10 @@ pub struct ListRange {
 }
 
 impl ListRange {
-    /// The default limit.
     pub const LIMIT_DEFAULT: u64 = 200;
-    /// The largest limit.
     pub const LIMIT_MAX: u64 = 1000;
 
     /// Reads the values of a query. An id of `sequence` is a number, or has the form of `event_id`.
-    ///
-    /// # Errors
-    /// All mistakes in the query.
     pub fn parse<'q>(
         sequence: Sequence,
         value: impl Fn(&str) -> Option<Cow<'q, str>>,
@@ -231,20 +216,15 @@ impl ListRange {
 /// Which connections a `GET /api/connections` selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionRange {
-    /// The most connections to list.
     pub limit: usize,
     /// Only those whose ids are above this one.
     pub after: Option<u64>,
 }
 
 impl ConnectionRange {
-    /// The default limit.
     pub const LIMIT_DEFAULT: u64 = 100;
 
     /// Reads the values of a query.
-    ///
-    /// # Errors
-    /// All mistakes in the query.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
         let limit = query_number("limit", value("limit").as_deref(), &mut errors);
@@ -257,7 +237,6 @@ impl ConnectionRange {
 /// Which channels a `GET /api/channels?detail=1` selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelRange {
-    /// The most channels to list.
     pub limit: usize,
     /// Only those whose names are above this one.
     pub after: Option<Rc<str>>,
@@ -265,9 +244,6 @@ pub struct ChannelRange {
 
 impl ChannelRange {
     /// Reads the values of a query.
-    ///
-    /// # Errors
-    /// All mistakes in the query.
     pub fn parse<'q>(value: impl Fn(&str) -> Option<Cow<'q, str>>) -> Result<Self, FieldErrors> {
         let mut errors = Vec::new();
         let limit = query_number("limit", value("limit").as_deref(), &mut errors);

@@ -40,7 +40,6 @@ impl Window {
     }
 }
 
-/// Compresses messages.
 #[derive(Debug, Default)]
 pub struct Deflater {
     full: Option<Compress>,
@@ -80,7 +79,6 @@ const fn deflated_bytes_max(payload_bytes: usize) -> usize {
     payload_bytes + payload_bytes / 8 + 64
 }
 
-/// Why a message cannot be inflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It is longer than allowed.
@@ -89,7 +87,6 @@ pub enum Fault {
     NotDeflate,
 }
 
-/// Inflates messages.
 #[derive(Debug, Default)]
 pub struct Inflater {
     inflate: Option<Decompress>,

@@ -64,9 +64,6 @@ impl<'de> Deserialize<'de> for Checked {
 }
 
 /// Checks that `text` is JSON that can be stored.
-///
-/// # Errors
-/// The first mistake.
 pub(crate) fn check(text: &str) -> Result<(), Error> {
     serde_json::from_str::<Checked>(text).map(|_| ())
 }

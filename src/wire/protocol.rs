@@ -152,7 +152,6 @@ pub fn timestamp(unix_micros: i64) -> String {
     DateTimePrinter::new().precision(Some(6)).timestamp_with_offset_to_string(&time, Offset::UTC)
 }
 
-/// Writes the broadcast of a stored message.
 pub fn write_message(id: u64, message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"message\",\"data\":");
     write_numbered(id, message, out);
@@ -182,7 +181,6 @@ pub fn write_numbered(id: u64, message: &Message, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Writes the envelope of a stored event.
 pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
     let correlation_id = Some(event.correlation_id.as_str());
     let place = (Sequence::Events, id);
@@ -221,7 +219,6 @@ pub fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     debug_assert!(written.is_ok());
 }
 
-/// A client's message on a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientMessage {
     /// Store it and broadcast it.
@@ -248,7 +245,6 @@ impl Draft {
         [&self.lane, &self.provider].into_iter().flatten().any(|label| label.len() > bytes_max)
     }
 
-    /// The message of this draft on `channel_id` at `timestamp`.
     pub fn into_message(self, channel_id: Rc<str>, timestamp: Rc<str>) -> Message {
         let Self { author, content, lane, provider, token_count } = self;
         Message { channel_id, author, content, timestamp, lane, provider, token_count }
@@ -276,9 +272,6 @@ struct ClientFields<'a> {
 }
 
 /// Reads an integer, even if it is written `12.0` or `"12"`, or null.
-///
-/// # Errors
-/// If it is anything else.
 pub(super) fn lenient_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Shallow::deserialize(deserializer)?.integer().ok_or_else(|| D::Error::custom("not an integer"))
 }

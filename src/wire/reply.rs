@@ -25,20 +25,17 @@ pub struct Reply<'b> {
     is_websocket: bool,
     /// Whether `Connection` names `upgrade`.
     is_upgrade: bool,
-    /// Whether the connection stays open.
     pub keep_alive: bool,
     /// Bytes that the response took, including interim ones (1xx) before it.
     pub consumed: usize,
 }
 
-/// What a handshake offered.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
     /// The value that the server must derive from the key: see [`accept_of`].
     pub accept: &'a str,
     /// The subprotocol that was offered; empty for none.
     pub protocol: &'a str,
-    /// Whether compression was offered.
     pub deflate: bool,
 }
 

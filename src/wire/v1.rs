@@ -35,7 +35,6 @@ pub struct Hello<'a> {
     /// The oldest id that can be replayed.
     pub oldest: u64,
     pub newest: u64,
-    /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
     /// The largest message that the server accepts.
     pub message_bytes_max: usize,
@@ -45,7 +44,6 @@ pub struct Hello<'a> {
     pub stored: bool,
 }
 
-/// Where messages may be missing.
 #[derive(Debug, Clone, Copy)]
 pub struct Gap<'a> {
     /// The id after which they may be missing, as the client gave it.
@@ -57,7 +55,6 @@ pub struct Gap<'a> {
     pub newest: u64,
 }
 
-/// Why a message was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// It is not JSON, or not JSON that can be stored.
@@ -208,7 +205,6 @@ pub struct Inbound {
     pub idempotency_key: Option<String>,
 }
 
-/// A message that was not understood.
 #[derive(Debug)]
 pub struct ParseError {
     pub code: ErrorCode,
@@ -229,9 +225,6 @@ struct Fields<'a> {
 
 impl Inbound {
     /// Reads one text message of a client.
-    ///
-    /// # Errors
-    /// The error to send, if the text is not a JSON object or a key that matters has a wrong type.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let parse_error = |code, message: &str, id| ParseError { code, message: message.to_owned(), id };
         let wrong = |message, id| parse_error(ErrorCode::WrongType, message, id);

@@ -17,7 +17,6 @@ const SHORTEST: Duration = Duration::from_millis(50);
 /// The longest delay that a server can request.
 const ASKED_MAX: Duration = Duration::from_secs(600);
 
-/// Decides whether and when to try again.
 #[derive(Debug)]
 pub(super) struct Backoff {
     random: fastrand::Rng,

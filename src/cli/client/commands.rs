@@ -35,9 +35,6 @@ impl Client {
     }
 
     /// Runs the command; returns whether the outcome is good. `command` is the whole command line.
-    ///
-    /// # Errors
-    /// A line that says what is wrong and what to do.
     pub(in crate::cli) fn run(&self, command: clap::Command) -> Result<bool, String> {
         match self {
             Self::Tail(tail) => tail.run().map(|()| true),

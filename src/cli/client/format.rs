@@ -31,12 +31,10 @@ impl Style {
         Self { is_coloured: is_terminal && !is_set("NO_COLOR"), is_terminal }
     }
 
-    /// Whether the output goes to a screen, which can be cleared.
     pub(super) const fn is_terminal(self) -> bool {
         self.is_terminal
     }
 
-    /// Appends `text`, cleaned, in the colour of `part`.
     pub(super) fn push(self, part: Part, text: &str, out: &mut String) {
         let code = match part {
             _ if !self.is_coloured => "",

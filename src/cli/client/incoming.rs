@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 
 use super::server::{Failure, excerpt};
 
-/// Any message of the server.
 #[derive(Debug, Deserialize)]
 pub(super) struct Incoming<'t> {
     #[serde(rename = "type", borrow)]

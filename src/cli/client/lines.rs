@@ -9,7 +9,6 @@ pub(super) enum Line {
     TooLong,
 }
 
-/// Splits standard input into lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     whole: VecDeque<(u64, Line)>,
@@ -17,7 +16,6 @@ pub(super) struct Lines {
     partial: Vec<u8>,
     /// Whether the next line is too long already.
     is_too_long: bool,
-    /// Lines so far.
     count: u64,
     has_ended: bool,
 }
@@ -46,17 +44,14 @@ impl Lines {
         }
     }
 
-    /// The next complete line, with its number.
     pub(super) fn next(&mut self) -> Option<(u64, Line)> {
         self.whole.pop_front()
     }
 
-    /// Whether more input is useful now.
     pub(super) fn wants_more(&self) -> bool {
         self.whole.is_empty() && !self.has_ended
     }
 
-    /// Whether all lines have been returned.
     pub(super) fn is_over(&self) -> bool {
         self.whole.is_empty() && self.has_ended
     }

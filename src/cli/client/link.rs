@@ -26,7 +26,6 @@ pub(super) const SENT_BYTES_MAX: usize = 64 << 20;
 pub(super) struct Link<'s> {
     server: &'s Server,
     socket: WebSocket<Stream>,
-    /// Whether something waits for room in the socket.
     has_unsent: bool,
 }
 
@@ -117,7 +116,6 @@ impl<'s> Link<'s> {
         let _ = self.socket.close(Some(frame));
     }
 
-    /// Whether the socket has yet to take bytes.
     pub(super) const fn has_unsent(&self) -> bool {
         self.has_unsent
     }

@@ -118,7 +118,6 @@ impl Send {
     }
 }
 
-/// The state of a run.
 struct Sending<'s> {
     send: &'s Send,
     queue: Queue,

@@ -49,9 +49,6 @@ impl Sent {
     }
 
     /// Whether it may be sent again, to a server that remembers keys for `window`.
-    ///
-    /// # Errors
-    /// Why not, for people.
     pub(super) fn check(&mut self, window: Duration, now: Moment) -> Result<(), String> {
         self.window = self.window.min(window);
         let age = now.since(self.first);

@@ -19,7 +19,6 @@ const REPLY_BYTES_MAX: usize = 4 << 20;
 /// The most bytes of the head of a response.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes read from a connection at once.
 const READ_BYTES: usize = 16 << 10;
 
 /// The flags of every command that talks to a server.
@@ -35,7 +34,6 @@ pub(super) struct Server {
     pub(super) timeout: Duration,
 }
 
-/// Why something failed.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// For people; it names the server.
@@ -183,7 +181,6 @@ impl Server {
         ))
     }
 
-    /// The meaning of an unsuccessful response.
     pub(super) fn refusal(&self, status: u16, body: &[u8]) -> Failure {
         let is_passing = matches!(status, 408 | 429 | 500 | 502..=504);
         let detail = detail_of(body);
@@ -202,7 +199,6 @@ fn has_head(answer: &[u8]) -> bool {
     answer.len() <= HEAD_BYTES_MAX || answer[..HEAD_BYTES_MAX].windows(4).any(|end| end == b"\r\n\r\n")
 }
 
-/// The text of an error, on one line.
 pub(super) fn detail_of(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(untagged)]

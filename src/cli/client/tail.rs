@@ -65,7 +65,6 @@ pub(in crate::cli) struct Tail {
     server: Server,
 }
 
-/// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     Now,
@@ -193,7 +192,6 @@ pub(super) fn silence_after(heartbeat_ms: u64, timeout: Duration) -> Duration {
     Duration::from_millis(heartbeat_ms.min(DAY_MS) * 2) + timeout
 }
 
-/// Standard output.
 struct Shown<W> {
     out: W,
     style: Style,

@@ -8,7 +8,6 @@ use std::path::Path;
 pub(super) struct Usage {
     /// Nanoseconds of processor time, of all their threads.
     pub(super) cpu_ns: u64,
-    /// Bytes of memory in use.
     pub(super) resident_bytes: u64,
 }
 
@@ -42,7 +41,6 @@ fn resident_bytes(smaps: &str) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// The processes of this host that listen on `port`.
 pub(super) fn listening_on(port: u16) -> Vec<u32> {
     let mut sockets = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {

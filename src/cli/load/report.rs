@@ -13,13 +13,11 @@ use crate::load::tally::{Summary, Tally};
 pub(super) struct Report {
     pub(super) workload: &'static str,
     pub(super) url: String,
-    /// Whether it was ended early.
     pub(super) interrupted: bool,
     /// Connections that were open when measuring began.
     pub(super) connections: u32,
     /// Connections that were open at the end.
     pub(super) alive: u32,
-    /// For how long it measured.
     pub(super) seconds: f64,
     pub(super) operations_per_second: f64,
     pub(super) latency_us: Option<Summary>,
@@ -50,7 +48,6 @@ pub(super) struct ServerUsage {
     pub(super) resident_bytes_per_connection: Option<f64>,
 }
 
-/// The resources that the load generator itself used.
 #[derive(Debug, Serialize)]
 pub(super) struct ClientUsage {
     pub(super) cpu_ns_per_operation: Option<f64>,

@@ -33,9 +33,6 @@ const EVENTS_MAX: usize = 128;
 const CONNECTS_MAX: usize = 64;
 
 /// Runs the load generator and prints its report. Returns whether all was well.
-///
-/// # Errors
-/// A line that says what is wrong and what to do.
 pub(in crate::cli) fn run(load: Load) -> Result<bool, String> {
     let run = load.run(generate_key());
     let addr = run.url.addr()?;
@@ -59,7 +56,6 @@ pub(in crate::cli) fn run(load: Load) -> Result<bool, String> {
     Ok(report.is_good())
 }
 
-/// Checks that the system allows this process that many connections.
 fn check_descriptors(connections: u32) -> Result<(), String> {
     const RESERVED: u64 = 16;
     match getrlimit(Resource::Nofile).current {
@@ -71,7 +67,6 @@ fn check_descriptors(connections: u32) -> Result<(), String> {
     }
 }
 
-/// The use at some time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Snapshot {
     at_us: u64,
@@ -87,7 +82,6 @@ fn us_since(origin: Instant) -> u64 {
     u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A run on its poll loop.
 struct Runner {
     poll: Poll,
     driver: Driver<TcpSocket>,

@@ -34,7 +34,6 @@ impl Sources {
         (is_ours && count > 1).then_some(Self { first: u32::from(Ipv4Addr::LOCALHOST), count })
     }
 
-    /// The source address of connection `number`.
     pub(super) fn of(self, number: u32) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from(self.first + number % self.count))
     }

@@ -183,7 +183,6 @@ impl Messages {
         (channels, false)
     }
 
-    /// How many messages there are, and tokens.
     pub(super) fn totals(&self) -> (u64, i64) {
         let tokens = self.tokens.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
         (self.kept.records.len() as u64, i64::try_from(tokens).unwrap_or_default())

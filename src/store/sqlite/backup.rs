@@ -22,11 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Instructions of SQLite's virtual machine between two reports: a few milliseconds.
 const REPORT_INTERVAL: i32 = 20_000;
 
-/// What the copy contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Copied {
     pub(crate) bytes: u64,
-    /// The newest ids.
     pub(crate) newest_message: u64,
     pub(crate) newest_event: u64,
 }

@@ -82,7 +82,6 @@ pub(super) struct Tally<'r> {
 }
 
 impl<'r> Tally<'r> {
-    /// Counts a message that was stored.
     pub(super) fn stored(&mut self, message: &'r Message) {
         if !self.is_needed {
             return;

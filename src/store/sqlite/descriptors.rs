@@ -18,16 +18,12 @@ pub(crate) fn explain(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// Whether the process or the system has no descriptors left.
 pub(crate) fn are_lacking(error: &io::Error) -> bool {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     is(Errno::MFILE) || is(Errno::NFILE)
 }
 
 /// Checks that there are enough descriptors to open a database.
-///
-/// # Errors
-/// The error of the system.
 pub(crate) fn look_for_enough() -> io::Result<()> {
     (0..OF_A_DATABASE).map(|_| File::open("/dev/null")).collect::<io::Result<Vec<_>>>().map(drop)
 }

@@ -366,11 +366,9 @@ struct Stored {
     /// One for each append.
     outcomes: Vec<Outcome>,
     newest: Ids,
-    /// Whether keys were stored.
     has_keys: bool,
 }
 
-/// The outcome of one append.
 enum Outcome {
     Committed(u64),
     Repeated(u64, Record),

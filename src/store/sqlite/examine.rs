@@ -22,12 +22,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The findings about a usable file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Examined {
-    /// The newest ids.
     pub(crate) newest_message: u64,
     pub(crate) newest_event: u64,
     /// Whether all of it was checked, or only its schema and the ends of its tables.
     pub(crate) is_whole: bool,
-    /// How large the file is.
     pub(crate) bytes: u64,
     /// How much of that is in free pages.
     pub(crate) free_bytes: u64,

@@ -115,9 +115,6 @@ pub(crate) fn is_taken(name: &Path) -> bool {
 }
 
 /// The path, without links, of the file that is called `name`; `None` if it does not exist yet.
-///
-/// # Errors
-/// Why it cannot exist, and what to do.
 pub(crate) fn locate(name: &Path) -> Result<Option<PathBuf>, String> {
     if name == Path::new(":memory:") {
         return Err("it is not a file; store nothing with --db off, or name a file with --db".to_owned());
@@ -165,9 +162,6 @@ fn make(name: &Path) -> io::Result<()> {
 }
 
 /// Whether a file is locked now; it is not if its file system has no locks.
-///
-/// # Errors
-/// Why it could not be locked, and what to do.
 fn is_locked(locked: Result<(), TryLockError>) -> Result<bool, String> {
     match locked {
         Ok(()) => Ok(true),

@@ -77,7 +77,6 @@ impl Watch {
         self.set(Health::Degraded(reason), now);
     }
 
-    /// Notes that a commit has succeeded.
     pub(super) fn succeeded(&mut self) {
         self.health = Health::Sound;
     }

@@ -29,13 +29,11 @@ const PAUSE_MS: u64 = 10;
 /// Milliseconds after a failed step.
 const PAUSE_AFTER_FAILURE_MS: u64 = 10_000;
 
-/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     Nothing,
     /// The file was written, but no record was deleted.
     Wrote,
-    /// Records were deleted.
     Deleted,
 }
 

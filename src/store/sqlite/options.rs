@@ -1,6 +1,5 @@
 //! What a store promises, and how much it keeps.
 
-/// The options of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// What an acknowledgement promises.

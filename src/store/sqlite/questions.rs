@@ -39,10 +39,8 @@ pub(super) enum Question {
     Totals,
 }
 
-/// The outcome of a step of a query.
 pub(super) enum Progress {
     Done(Answer),
-    /// The rest of the query.
     Unfinished(Question),
 }
 

@@ -43,7 +43,6 @@ const DELETE_EVENT: &str = "DELETE FROM events WHERE id = ?1";
 pub(super) const ALL: [&str; 6] =
     [MESSAGES_TOTAL, MESSAGES.oldest, MESSAGES.ages, EVENTS.oldest, EVENTS.ages, DELETE_EVENT];
 
-/// The statements for one table.
 #[derive(Debug)]
 struct Table {
     oldest: &'static str,
@@ -202,7 +201,6 @@ impl Retention {
     }
 }
 
-/// How to judge a timestamp.
 #[derive(Debug, Clone, Copy)]
 struct Ages {
     /// Microseconds since 1970.

@@ -13,7 +13,6 @@ const STEP_PAGES: i64 = 256;
 const PAGES: &str = "PRAGMA page_count";
 const FREE_PAGES: &str = "PRAGMA freelist_count";
 
-/// Gives pages back.
 #[derive(Debug)]
 pub(super) struct Shrink {
     is_able: bool,

@@ -155,7 +155,6 @@ impl Verification {
     }
 }
 
-/// The outcome of a step.
 struct VerifyStep {
     is_last: bool,
     /// Rows that were not found.

@@ -38,7 +38,6 @@ impl Default for Stage {
     }
 }
 
-/// The progress of a body.
 #[derive(Debug, Clone, Copy)]
 enum BodyScan {
     Length(usize),

@@ -127,7 +127,6 @@ pub(crate) enum Framing {
 pub(crate) struct Head<'b> {
     /// The request, its body still empty.
     pub(crate) request: Request<'b>,
-    /// How its body is delimited.
     pub(crate) framing: Framing,
     /// Whether the peer waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
@@ -181,7 +180,6 @@ impl<'b> Head<'b> {
     }
 }
 
-/// The refusal for an error of the parser.
 fn refusal_of(error: httparse::Error, head: &[u8]) -> Refusal {
     match error {
         httparse::Error::Version if names_another_version(head) => {

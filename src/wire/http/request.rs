@@ -46,7 +46,6 @@ impl<'b> Method<'b> {
     }
 }
 
-/// The version of the protocol that the request was sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     Http10,

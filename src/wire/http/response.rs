@@ -19,7 +19,6 @@ pub struct Response<'a> {
     /// More fields, by name and value; a `Connection` among them replaces `keep-alive`. A field whose value
     /// has control characters is left out.
     pub extra: &'a [(&'a str, &'a str)],
-    /// Whether the connection stays open.
     pub keep_alive: bool,
     /// Whether this answers a HEAD: everything except the body is written.
     pub head_only: bool,
@@ -41,10 +40,8 @@ pub struct ResponseHead<'a> {
     pub status: Status,
     /// The media type of the body; empty for none.
     pub content_type: &'a str,
-    /// How the end of the body is marked.
     pub end: BodyEnd,
     pub extra: &'a [(&'a str, &'a str)],
-    /// Whether the connection stays open.
     pub keep_alive: bool,
 }
 
@@ -119,7 +116,6 @@ pub fn http_date(unix_micros: i64) -> String {
         .unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
-/// Appends the status line.
 pub(crate) fn push_status(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(usize::from(status.code()), out);
@@ -148,7 +144,6 @@ pub(crate) fn push_field(name: &str, value: &str, out: &mut Vec<u8>) -> bool {
     legal
 }
 
-/// Appends a number in decimal digits.
 fn push_decimal(mut number: usize, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 10] = b"0123456789";
     let mut digits = [0_u8; 20];

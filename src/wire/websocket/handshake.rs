@@ -20,7 +20,6 @@ pub struct Upgrade<'b> {
     fields: Fields<'b>,
 }
 
-/// Why a request does not become a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeError {
     /// It does not ask for one: `Upgrade` does not name `websocket`, or `Connection` does not name `upgrade`.

@@ -77,7 +77,6 @@ struct Rest {
 }
 
 impl MessageDecoder {
-    /// A decoder of what `sender` sends.
     pub fn of(sender: Sender) -> Self {
         Self { message: Message { sender, ..Message::default() }, ..Self::default() }
     }
@@ -244,7 +243,6 @@ impl DataKind {
 /// The beginning of a message that is not returned in place.
 #[derive(Debug, Default)]
 struct Message {
-    /// Its sender.
     sender: Sender,
     kind: DataKind,
     is_compressed: bool,

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// A process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) pid: u32,
@@ -12,7 +11,6 @@ pub(super) struct Holder {
     pub(super) name: Option<String>,
 }
 
-/// The kind of lock to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockKind {
     /// A lock of the whole file, as a polecat holds it while it runs.

@@ -192,7 +192,6 @@ impl Queue {
         self.under_way = 0;
     }
 
-    /// Reduces the number in flight from now on.
     pub(super) fn halve_window(&mut self) {
         self.window = (self.window / 2).max(1);
     }

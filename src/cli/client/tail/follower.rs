@@ -9,7 +9,6 @@ use super::super::format::{Part, Style, time};
 use super::super::incoming::{Gap, Health, Hello, Incoming, Reconnect, Resumed};
 use super::super::server::{Failure, excerpt};
 
-/// Tracks the position.
 #[derive(Debug)]
 pub(super) struct Follower {
     path: String,
@@ -29,10 +28,8 @@ pub(super) struct Follower {
     wants_all: bool,
 }
 
-/// The reaction to a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FollowerStep {
-    /// Show it; it is new.
     Show,
     Hello {
         heartbeat_ms: u64,
@@ -68,7 +65,6 @@ impl Follower {
         }
     }
 
-    /// The next request target.
     pub(super) fn target(&self) -> String {
         let Some(cursor) = self.cursor else { return self.path.clone() };
         let mut target = format!("{}?last_event_id={}", self.path, self.id(cursor));
@@ -79,7 +75,6 @@ impl Follower {
         target
     }
 
-    /// Takes in the server's next message.
     pub(super) fn take(&mut self, text: &str) -> Result<FollowerStep, Failure> {
         let incoming = Incoming::parse(text)?;
         if incoming.is_published() {

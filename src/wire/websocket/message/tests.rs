@@ -63,7 +63,6 @@ impl From<Item<'_>> for Said {
     }
 }
 
-/// The outcome of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Outcome {
     said: Vec<Said>,
