@@ -327,6 +327,7 @@ fn tight_budgets() -> Budgets {
         write_bytes_per_connection: 90,
         write_bytes: 150,
         flushes: 1,
+        subscribes: 2,
         deadlines: 1,
         page_records: 2,
         page_bytes: 300,

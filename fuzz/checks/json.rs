@@ -13,7 +13,8 @@ use polecat::wire::http::decoder::{
     BadSegment, RequestDecoder, RequestStep, http_date, percent_decode_segment,
 };
 use polecat::wire::protocol::{
-    ClientMessage, CorrelationId, Draft, Event, Sequence, timestamp, write_event, write_json, write_message,
+    ClientMessage, CorrelationId, Draft, Event, Position, Sequence, timestamp, write_event, write_json,
+    write_message,
 };
 use polecat::wire::v1::{ClientId, EnvelopeContext, ErrorCode, Gap, Inbound};
 use serde_json::Value;
@@ -92,7 +93,11 @@ fn check_broadcast(channel: &str, draft: Draft) {
 }
 
 fn check_said(text: &str) {
-    let place = EnvelopeContext { sequence: Sequence::Messages, cursor: 5, timestamp: "T" };
+    let place = EnvelopeContext {
+        sequence: Sequence::Messages,
+        position: Position::Id(Sequence::Messages, 5),
+        timestamp: "T",
+    };
     let check_id = |id: &ClientId, write: &dyn Fn(&mut Vec<u8>)| {
         let _ = id;
         let mut out = Vec::new();
@@ -121,7 +126,7 @@ fn check_said(text: &str) {
     }
     // The client's own id is sent back.
     let mut out = Vec::new();
-    place.write_gap(&Gap { requested: text, agreed: 0, oldest: 1, newest: 2 }, &mut out);
+    place.write_gap(&Gap { requested: text, agreed: 0, oldest: 1, newest: 2, channel: None }, &mut out);
     assert_eq!(parse(&out)["payload"]["requested"].as_str(), Some(text));
 }
 

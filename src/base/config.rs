@@ -51,6 +51,12 @@ pub struct Limits {
     pub messages_per_second_max: u32,
     /// Channels with subscribers at once.
     pub channels_max: usize,
+    /// Channels that one connection to `/api/stream` may subscribe to, events among them.
+    pub channels_per_connection_max: usize,
+    /// Subscriptions of all connections to `/api/stream`.
+    pub subscriptions_max: usize,
+    /// Bytes of one request to subscribe.
+    pub subscribe_bytes_max: usize,
     /// Bytes of a request line and header section.
     pub head_bytes_max: usize,
     /// Header fields of one request, and trailer fields too; never more than
@@ -93,6 +99,9 @@ impl Default for Limits {
             body_bytes_max: 1 << 20,
             messages_per_second_max: 0,
             channels_max: usize::MAX,
+            channels_per_connection_max: 1000,
+            subscriptions_max: 1_000_000,
+            subscribe_bytes_max: 256 << 10,
             head_bytes_max: 16 << 10,
             head_fields_max: 64,
             target_bytes_max: 8 << 10,
@@ -170,6 +179,9 @@ pub struct Budgets {
     /// Connections flushed outside of sweeps.
     pub flushes: usize,
     pub deadlines: usize,
+    /// Channels that connections to `/api/stream` subscribe to, and as many that they leave when they end.
+    pub subscribes: usize,
+    /// Records of one page of history.
     pub page_records: usize,
     /// Bytes of records at which a page of history ends.
     pub page_bytes: usize,
@@ -194,6 +206,7 @@ impl Default for Budgets {
             coded_bytes: 2 << 20,
             flushes: 1024,
             deadlines: 1024,
+            subscribes: 2048,
             page_records: 256,
             page_bytes: 128 << 10,
             count_records: 4096,

@@ -36,6 +36,12 @@ limits! {
     Memory = "memory",
     /// Channels with subscribers: a handshake was answered 503.
     Channels = "channels",
+    /// Channels of one connection to `/api/stream`: one was refused.
+    ChannelsPerConnection = "channels_per_connection",
+    /// Subscriptions of all connections to `/api/stream`: one was refused.
+    Subscriptions = "subscriptions",
+    /// A request to subscribe: it was refused.
+    SubscribeBytes = "subscribe_bytes",
     /// Messages of one connection in a second: Close 1008, or 429.
     MessagesPerSecond = "messages_per_second",
     /// One WebSocket message: Close 1009.

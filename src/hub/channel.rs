@@ -7,6 +7,7 @@ use crate::base::deadline::Link;
 use crate::base::frame::Frame;
 
 use super::entry::{Encoding, Entry, encode_front};
+use super::member::Member;
 use crate::store::engine::Stream;
 
 /// A channel that has members. A channel without members is dropped.
@@ -16,8 +17,11 @@ pub struct Channel {
     pub(super) stream: Stream,
     /// Distinguishes this channel from others that had or will have its index.
     pub(super) serial: u64,
-    /// Its members, as indices into the slab of connections. A member knows its own slot in this list.
+    /// Its members, packed. A member knows its own slot in this list.
     pub(super) members: Vec<u32>,
+    /// How many of them are connections.
+    pub(super) connections: usize,
+    /// Its newest frames.
     pub(super) log: Log,
     pub(super) sweep: Sweep,
     /// Two ids between which the channel has no message: the newest one when every member was last offered
@@ -32,7 +36,7 @@ pub struct Channel {
 /// A member whose slot has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
-    pub connection: u32,
+    pub member: Member,
     /// Its slot among the members.
     pub slot: u32,
 }
@@ -47,10 +51,15 @@ impl Channel {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "members are connections, which are counted in u32")]
-    pub fn join(&mut self, connection: u32) -> u32 {
+    pub fn join(&mut self, member: Member) -> u32 {
         // A running sweep goes downwards, so the new member counts as swept: it gets its frames from its own
         // flush, not from the sweep.
-        self.members.push(connection);
+        if self.members.len() == self.members.capacity() {
+            // An eighth at a time, since that of a doubling is too much for very many channels.
+            self.members.reserve_exact(self.members.len() / 8 + 4);
+        }
+        self.members.push(member.pack());
+        self.connections += usize::from(matches!(member, Member::Connection(_)));
         (self.members.len() - 1) as u32
     }
 
@@ -72,7 +81,8 @@ impl Channel {
             hole = self.notice;
             self.members.swap(slot, hole);
         }
-        self.members.swap_remove(hole);
+        let left = Member::unpack(self.members.swap_remove(hole));
+        self.connections -= usize::from(matches!(left, Member::Connection(_)));
         if let Sweep::Running { next, .. } = &mut self.sweep {
             *next = (*next).min(self.members.len());
         }
@@ -80,8 +90,8 @@ impl Channel {
             self.members.shrink_to(self.members.len() * 2);
         }
         let moved = |slot: usize| {
-            let connection = self.members.get(slot).copied();
-            connection.map(|connection| Moved { connection, slot: slot as u32 })
+            let packed = self.members.get(slot).copied();
+            packed.map(|packed| Moved { member: Member::unpack(packed), slot: slot as u32 })
         };
         [moved(hole), if hole == slot { None } else { moved(slot) }]
     }
@@ -284,6 +294,7 @@ mod tests {
             stream: Stream::Events,
             serial: 0,
             members: (0..members).collect(),
+            connections: members as usize,
             log: Log::new(0),
             sweep: Sweep::Done,
             lull: (0, 0),
@@ -312,9 +323,9 @@ mod tests {
                 let mut told = Vec::new();
                 for step in 0..=members {
                     if step == leave_at {
-                        channel.join(members);
+                        channel.join(Member::Connection(members));
                         for moved in channel.leave(slots[leaver as usize]).into_iter().flatten() {
-                            slots[moved.connection as usize] = moved.slot;
+                            slots[moved.member.pack() as usize] = moved.slot;
                         }
                     }
                     if let Some(next) = channel.notice.checked_sub(1) {

@@ -15,6 +15,7 @@ use crate::base::time::Stamp;
 
 use super::channel::{Channel, Log, Moved, Run, Sweep};
 use super::entry::Encoding;
+use super::member::Member;
 use crate::store::engine::Stream;
 
 /// The channels that have members, and the newest ids that the engine has reported.
@@ -77,11 +78,19 @@ impl Registry {
         }
     }
 
-    /// Makes `connection` a member of the channel of `stream`, which is created if it does not exist. Returns
+    pub const fn newest_message(&self) -> u64 {
+        self.newest_message
+    }
+
+    pub const fn newest_event(&self) -> u64 {
+        self.newest_event
+    }
+
+    /// Makes `member` a member of the channel of `stream`, which is created if it does not exist. Returns
     /// the channel's index and the member's slot in it.
-    pub fn join(&mut self, stream: &Stream, connection: u32) -> (u32, u32) {
+    pub fn join(&mut self, stream: &Stream, member: Member) -> (u32, u32) {
         let index = self.find(stream).unwrap_or_else(|| self.create(stream));
-        (index, self.channels[index as usize].join(connection))
+        (index, self.channels[index as usize].join(member))
     }
 
     /// Whether joining `stream` would make more than `channels_max` channels, events
@@ -91,7 +100,8 @@ impl Registry {
         is_new && self.names.len() >= channels_max
     }
 
-    fn find(&self, stream: &Stream) -> Option<u32> {
+    /// The index of the channel of `stream`, if it has members.
+    pub fn find(&self, stream: &Stream) -> Option<u32> {
         match stream {
             Stream::Events => self.events,
             Stream::Channel(name) => self.names.get(name).copied(),
@@ -105,6 +115,7 @@ impl Registry {
             stream: stream.clone(),
             serial: self.serials,
             members: Vec::new(),
+            connections: 0,
             log: Log::new(self.newest(stream)),
             sweep: Sweep::Done,
             lull: (0, 0),
@@ -185,8 +196,9 @@ impl Registry {
         self.names.get(name).map_or(0, |index| self.channels[*index as usize].members.len())
     }
 
-    pub fn event_members(&self) -> usize {
-        self.events.map_or(0, |index| self.channels[index as usize].members.len())
+    /// How many connections have events alone.
+    pub fn event_connections(&self) -> usize {
+        self.events.map_or(0, |index| self.channels[index as usize].connections)
     }
 
     pub fn after(&self, index: u32, cursor: u64) -> Run<'_> {
@@ -335,7 +347,7 @@ impl Registry {
         };
         if next > 0 {
             channel.sweep = Sweep::Running { next: next - 1, again };
-            return Some(SweepStep::Member(channel.members[next - 1]));
+            return Some(SweepStep::Member(Member::unpack(channel.members[next - 1])));
         }
         self.sweeps.pop_front();
         if again && !channel.members.is_empty() {
@@ -364,10 +376,10 @@ impl Registry {
     }
 
     /// The next subscriber of events that has yet to get the notice.
-    pub fn next_notice(&mut self) -> Option<u32> {
+    pub fn next_notice(&mut self) -> Option<Member> {
         let channel = &mut self.channels[self.events? as usize];
         channel.notice = channel.notice.checked_sub(1)?;
-        Some(channel.members[channel.notice])
+        Some(Member::unpack(channel.members[channel.notice]))
     }
 
     pub fn has_notices(&self) -> bool {
@@ -390,8 +402,9 @@ impl Registry {
         self.channels.iter().map(|(_, channel)| channel)
     }
 
-    pub fn member(&self, index: u32, slot: u32) -> Option<u32> {
-        self.channels.get(index as usize)?.members.get(slot as usize).copied()
+    /// The member at `slot` of the channel at `index`, if there are both.
+    pub fn member(&self, index: u32, slot: u32) -> Option<Member> {
+        self.channels.get(index as usize)?.members.get(slot as usize).copied().map(Member::unpack)
     }
 
     /// How many members all channels have together, by looking at each: for tests.
@@ -442,7 +455,7 @@ impl Registry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepStep {
     /// This member is to be offered what the log holds for it.
-    Member(u32),
+    Member(Member),
     /// The sweep has reached all members of the channel.
     Finished,
 }

@@ -3,6 +3,7 @@
 
 use crate::base::id::Id;
 use crate::hub::entry::Entry;
+use crate::hub::member::{Member, Subscriber};
 use crate::store::engine::{Answer, EngineError, QueryId, Record};
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{write_event, write_numbered};
@@ -59,8 +60,8 @@ fn apply<S: Socket>(owners: &mut Owners<S>, http: &mut Http, answer: Answer) {
             }
         }
         Answer::Page { query_id, records, through, oldest } => match take(owners, http, query_id) {
-            Some(Pending::Page { after, waiters, .. }) => {
-                apply_page(owners, (after, waiters), &records, through, oldest);
+            Some(Pending::Page { serial, after, waiters }) => {
+                apply_page(owners, (serial, after, waiters), &records, through, oldest);
             }
             Some(Pending::List { connection }) => {
                 http.lists.apply_slice(owners, connection, &records, through);
@@ -177,11 +178,11 @@ fn answer_error<S: Socket>(
                 envelope.write_error(ErrorCode::StoreUnavailable, &message, id.as_ref(), out);
             });
         }
-        Some(Pending::Resume { connection, .. }) => give_up_on(owners, connection),
+        Some(Pending::Resume { connection, .. }) => {
+            give_up_on(owners, Subscriber { connection, member: Member::Connection(connection.index) });
+        }
         Some(Pending::Page { waiters, .. }) => {
-            for id in waiters {
-                give_up_on(owners, id);
-            }
+            waiters.into_iter().for_each(|waiter| give_up_on(owners, waiter));
         }
         None => {}
     }
@@ -190,16 +191,16 @@ fn answer_error<S: Socket>(
 /// Keeps a page of history until it is sent, if any subscriber still waits for it.
 fn apply_page<S: Socket>(
     owners: &mut Owners<S>,
-    (after, waiters): (u64, Vec<Id>),
+    (serial, after, waiters): (u64, u64, Vec<Subscriber>),
     records: &[(u64, Record)],
     through: u64,
     oldest: u64,
 ) {
-    if !is_awaited(owners, &waiters, after) {
+    if !is_awaited(owners, &waiters, (serial, after)) {
         return;
     }
     let entry = |(id, record): &(u64, Record)| Entry::new(*id, owners.encoders.frame(*id, record));
     let entries = records.iter().map(entry).collect::<Vec<_>>();
     let bytes = entries.iter().map(Entry::bytes).sum();
-    owners.store.push_page(HistoryPage { entries, bytes, after, through, oldest, waiters });
+    owners.store.push_page(HistoryPage { entries, bytes, serial, after, through, oldest, waiters });
 }

@@ -100,7 +100,7 @@ fn let_go<S: Socket>(owners: &mut Owners<S>, index: u32) {
 fn send_away<S: Socket>(owners: &mut Owners<S>, index: u32, drain: &Drain) -> bool {
     let phase = owners.connections.get(index).map(Connection::phase);
     let Some(Phase::Open(protocol, _)) = phase else { return false };
-    if protocol == Protocol::V1 {
+    if matches!(protocol, Protocol::V1 | Protocol::Many) {
         say_reconnect(owners, index, drain);
     }
     owners.close(index, CloseCode::Away, "going away", CloseReason::Shutdown);

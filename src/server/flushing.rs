@@ -37,6 +37,9 @@ fn after_flush<S: Socket>(owners: &mut Owners<S>, lists: &mut Lists, index: u32)
         }
         return;
     }
+    if let Some(set) = owners.connections.at(index).set() {
+        owners.subscriptions.resume_request(set);
+    }
     if owners.connections.at(index).awaits_response() {
         lists.go_on(owners, index);
     }

@@ -1,6 +1,8 @@
 //! What holds between any two turns, checked whole; for tests and the simulator.
 
 use super::connections::{Connection, WriteState};
+use crate::hub::member::{Member, Subscriber};
+
 use super::http::Http;
 use super::owners::Owners;
 use super::socket::Socket;
@@ -37,7 +39,7 @@ pub struct Holdings {
 pub(super) fn holdings<S: Socket>(owners: &Owners<S>) -> Holdings {
     let mut held = Holdings {
         logs_bytes: owners.hub.logs_bytes(),
-        inboxes_bytes: owners.connections.inboxes_bytes(),
+        inboxes_bytes: owners.connections.inboxes_bytes() + owners.subscriptions.requests_bytes(),
         outboxes_bytes: owners.connections.outboxes_bytes(),
         unsent_bytes: owners.connections.unsent_bytes(),
         engine_backlog_bytes: owners.store.backlog_bytes(),
@@ -62,7 +64,8 @@ pub(super) fn check_invariants<S: Socket>(owners: &Owners<S>, http: &Http) {
     owners.connections.iter().for_each(|(index, connection)| check_connection(owners, index, connection));
     let members = owners.connections.iter().filter(|(_, connection)| connection.channel().is_some()).count();
     let listed = owners.hub.count_members();
-    assert_eq!(members, listed, "members and connections agree");
+    assert_eq!(members + owners.subscriptions.len(), listed, "members and connections agree");
+    owners.subscriptions.check_invariants(|channel, slot| owners.hub.member(channel, slot));
     owners.store.check_invariants();
     let asked = owners.store.count_pending(|pending| matches!(pending, Pending::List { .. }));
     http.lists.check_invariants(asked);
@@ -77,6 +80,7 @@ pub(super) fn check_invariants<S: Socket>(owners: &Owners<S>, http: &Http) {
 pub(super) fn check_quiet<S: Socket>(owners: &Owners<S>, http: &Http) {
     owners.connections.check_quiet();
     assert!(owners.hub.is_empty(), "no channel is left");
+    assert!(owners.subscriptions.is_empty(), "no subscription is left");
     assert_eq!(owners.hub.logs_bytes(), 0, "no frame is left");
     owners.store.check_quiet();
     http.lists.check_quiet();
@@ -86,12 +90,15 @@ pub(super) fn check_quiet<S: Socket>(owners: &Owners<S>, http: &Http) {
 fn check_connection<S: Socket>(owners: &Owners<S>, index: u32, connection: &Connection<S>) {
     if let Some(channel) = connection.channel() {
         let member = owners.hub.member(channel, connection.slot());
-        assert_eq!(member, Some(index), "a member knows its place");
+        assert_eq!(member, Some(Member::Connection(index)), "a member knows its place");
         assert!(connection.cursor() <= owners.hub.newest_for(channel), "no cursor is ahead");
     }
     if connection.write_state() == WriteState::AwaitingHistory {
         assert!(
-            owners.store.is_history_awaited_by(connection.id(index)),
+            owners.store.is_history_awaited_by(Subscriber {
+                connection: connection.id(index),
+                member: Member::Connection(index)
+            }),
             "a page that is waited for was asked for"
         );
     }

@@ -5,8 +5,11 @@ use crate::base::config::Config;
 use crate::base::id::Id;
 use crate::base::limit::Limit;
 use crate::base::time::{AttendedClock, Now};
+use crate::hub::member::{Member, Subscriber};
 use crate::hub::registry::Registry;
+use crate::hub::subscriptions::{State, Subscriptions};
 use crate::store::engine::{Engine, Stream};
+use crate::wire::protocol::{Position, Sequence};
 use crate::wire::v1::EnvelopeContext;
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
@@ -23,6 +26,7 @@ pub(super) struct Owners<S> {
     pub(super) config: Config,
     pub(super) connections: Connections<S>,
     pub(super) hub: Registry,
+    pub(super) subscriptions: Subscriptions,
     pub(super) store: Store,
     pub(super) encoders: Encoders,
     pub(super) metrics: Metrics,
@@ -43,6 +47,7 @@ impl<S: Socket> Owners<S> {
             store: Store::new(engine, config.limits.engine_backlog_bytes_max),
             config,
             hub,
+            subscriptions: Subscriptions::default(),
             encoders: Encoders::default(),
             metrics: Metrics::default(),
             clock: AttendedClock::new(now),
@@ -78,6 +83,8 @@ impl<S: Socket> Owners<S> {
             || self.store.has_history_due(self.config.budgets.engine_reads)
             || self.hub.has_sweeps()
             || self.hub.has_notices()
+            || self.subscriptions.has_requests()
+            || self.subscriptions.has_ended()
     }
 
     /// What the connection at `index` subscribes to; `None` if it is not a subscriber.
@@ -90,6 +97,7 @@ impl<S: Socket> Owners<S> {
         match connection.phase() {
             Phase::Handshake | Phase::Request | Phase::KeepAlive => ConnectionKind::Http,
             Phase::Open(Protocol::Echo, _) => ConnectionKind::Echo,
+            Phase::Open(Protocol::Many, _) => ConnectionKind::Stream,
             Phase::Open(..) => match connection.channel().map(|channel| self.hub.stream(channel)) {
                 Some(Stream::Channel(_)) => ConnectionKind::Channel,
                 Some(Stream::Events) | None => ConnectionKind::Events,
@@ -101,8 +109,14 @@ impl<S: Socket> Owners<S> {
     /// What the envelopes of messages of `polecat.v1` to a connection have in common; `None` if it is not a
     /// subscriber.
     pub(super) fn envelope<'a>(&self, index: u32, timestamp: &'a str) -> Option<EnvelopeContext<'a>> {
+        let connection = self.connections.at(index);
+        if connection.set().is_some() {
+            let position = Position::Untold;
+            return Some(EnvelopeContext { sequence: Sequence::Messages, position, timestamp });
+        }
         let sequence = self.stream(index)?.sequence();
-        Some(EnvelopeContext { sequence, cursor: self.connections.at(index).cursor(), timestamp })
+        let position = Position::Id(sequence, connection.cursor());
+        Some(EnvelopeContext { sequence, position, timestamp })
     }
 
     /// Counts why a connection is ended, the first time that this is decided.
@@ -139,9 +153,96 @@ impl<S: Socket> Owners<S> {
 
     /// Takes a connection out of its channel.
     pub(super) fn unsubscribe(&mut self, index: u32) {
-        let Some((channel, slot)) = self.connections.unsubscribe(index) else { return };
+        if let Some(member) = self.connections.unsubscribe(index) {
+            self.leave(member);
+        } else if let Some(set) = self.connections.end_set(index) {
+            self.subscriptions.end(set);
+        }
+    }
+
+    /// Removes a member from a channel.
+    pub(super) fn leave(&mut self, (channel, slot): (u32, u32)) {
         for moved in self.hub.leave(channel, slot).into_iter().flatten() {
-            self.connections.set_slot(moved.connection, moved.slot);
+            match moved.member {
+                Member::Connection(index) => self.connections.set_slot(index, moved.slot),
+                Member::Subscription(key) => self.subscriptions.set_slot(key, moved.slot),
+            }
+        }
+    }
+
+    /// Lets subscriptions of connections that have ended leave their channels.
+    pub(super) fn drop_ended(&mut self) {
+        for _ in 0..self.config.budgets.subscribes {
+            let Some(member) = self.subscriptions.take_ended() else { return };
+            self.leave(member);
+        }
+    }
+
+    /// The channel of a member that is there, and its cursor.
+    pub(super) fn place(&self, member: Member) -> Option<(u32, u64)> {
+        match member {
+            Member::Connection(index) => {
+                let connection = self.connections.at(index);
+                Some((connection.channel()?, connection.cursor()))
+            }
+            Member::Subscription(key) => {
+                let one = self.subscriptions.at(key);
+                Some((one.channel, one.cursor))
+            }
+        }
+    }
+
+    /// A member was sent everything of its channel up to `id`.
+    pub(super) fn set_cursor(&mut self, member: Member, id: u64) {
+        match member {
+            Member::Connection(index) => self.connections.set_cursor(index, id),
+            Member::Subscription(key) => self.subscriptions.set_cursor(key, id),
+        }
+    }
+
+    /// A member, and its connection; `None` if that has ended.
+    pub(super) fn subscriber(&self, member: Member) -> Option<Subscriber> {
+        match member {
+            Member::Connection(index) => Some(Subscriber { connection: self.connections.id(index), member }),
+            Member::Subscription(key) => self.subscriptions.subscriber(key),
+        }
+    }
+
+    /// A member waits for history: it is sent nothing before that.
+    pub(super) fn await_history(&mut self, member: Member) {
+        match member {
+            Member::Connection(index) => self.connections.await_history(index),
+            Member::Subscription(key) => self.subscriptions.set_state(key, State::AwaitingHistory),
+        }
+    }
+
+    /// The history that a subscriber waited for is there; returns whether it did wait.
+    pub(super) fn end_history(&mut self, subscriber: Subscriber) -> bool {
+        match subscriber.member {
+            Member::Connection(_) => self.connections.end_history(subscriber.connection),
+            Member::Subscription(key) => {
+                let one = self.subscriptions.get(key, subscriber.connection);
+                let waits = one.is_some_and(|one| one.state == State::AwaitingHistory);
+                if waits {
+                    self.subscriptions.set_state(key, State::Idle);
+                }
+                waits
+            }
+        }
+    }
+
+    /// Has a member offered what its log holds for it.
+    pub(super) fn queue(&mut self, Subscriber { connection, member }: Subscriber) {
+        self.mark_queued(member);
+        self.connections.queue_flush(connection.index);
+    }
+
+    /// The same, once its connection can be sent something.
+    pub(super) fn mark_queued(&mut self, member: Member) {
+        if let Member::Subscription(key) = member
+            && self.subscriptions.at(key).state == State::Idle
+        {
+            self.subscriptions.set_state(key, State::Queued);
         }
     }
 

@@ -194,6 +194,7 @@ fn may_decode<S: Socket>(owners: &mut Owners<S>, index: u32) -> bool {
     }
     let publishes = match connection.phase() {
         Phase::Handshake | Phase::Request | Phase::KeepAlive => true,
+        Phase::Open(Protocol::Many, _) => true,
         Phase::Open(Protocol::Base | Protocol::V1, _) => {
             matches!(owners.stream(index), Some(Stream::Channel(_)))
         }

@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use super::owners::Owners;
 use super::reading::{READ_BUFFER_BYTES, read_all};
 use super::room::offer_room;
-use super::session::{Flusher, ask_for_history, notify, watch_health};
+use super::session::{Flusher, ask_for_history, notify, subscribe_due, watch_health};
 use super::socket::{Readiness, Socket};
 use super::{answers, deadlines, draining, flushing};
 
@@ -154,6 +154,8 @@ impl<S: Socket> Server<S> {
         ask_for_history(owners);
         answers::settle(owners, http);
         owners.resume_stalled();
+        owners.drop_ended();
+        subscribe_due(owners);
         watch_health(owners);
         draining::drain(owners);
         notify(owners);

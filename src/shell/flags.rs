@@ -181,6 +181,19 @@ struct Bounds {
     #[arg(value_parser = parse_bytes)]
     max_label_bytes: usize,
 
+    /// Channels that one connection to /api/stream may subscribe to
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_CHANNELS_PER_CONNECTION", default_value = "1000")]
+    max_channels_per_connection: usize,
+
+    /// Subscriptions of all connections to /api/stream
+    #[arg(long, value_name = "COUNT", env = "POLECAT_MAX_SUBSCRIPTIONS", default_value = "1000000")]
+    max_subscriptions: usize,
+
+    /// One request to subscribe
+    #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_SUBSCRIBE_BYTES", default_value = "262144")]
+    #[arg(value_parser = parse_bytes)]
+    max_subscribe_bytes: usize,
+
     /// Newest messages of one channel in memory; older ones are read from the file
     #[arg(long, value_name = "BYTES", env = "POLECAT_MAX_LOG_BYTES", default_value = "2097152")]
     #[arg(value_parser = parse_bytes)]
@@ -316,6 +329,9 @@ impl Bounds {
             target_bytes_max: self.max_target_bytes,
             channel_name_bytes_max: self.max_channel_name_bytes,
             label_bytes_max: self.max_label_bytes,
+            channels_per_connection_max: self.max_channels_per_connection,
+            subscriptions_max: self.max_subscriptions,
+            subscribe_bytes_max: self.max_subscribe_bytes,
             log_bytes_max: self.max_log_bytes,
             logs_bytes_max: self.max_logs_bytes,
             inboxes_bytes_max: self.max_inbox_bytes,

@@ -48,6 +48,15 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The name of the channel; `None` for events.
+    pub const fn channel(&self) -> Option<&Rc<str>> {
+        match self {
+            Self::Events => None,
+            Self::Channel(name) => Some(name),
+        }
+    }
+
+    /// The sequence that its ids are of.
     pub const fn sequence(&self) -> Sequence {
         match self {
             Self::Events => Sequence::Events,

@@ -7,4 +7,5 @@ pub mod reply;
 pub(crate) mod json;
 pub mod protocol;
 pub mod v1;
+pub mod stream;
 pub mod body;

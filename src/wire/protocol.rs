@@ -183,21 +183,31 @@ pub fn write_numbered(id: u64, message: &Message, out: &mut Vec<u8>) {
 
 pub fn write_event(id: u64, event: &Event, out: &mut Vec<u8>) {
     let correlation_id = Some(event.correlation_id.as_str());
-    let place = (Sequence::Events, id);
-    write_envelope(&event.kind, event.payload.as_bytes(), correlation_id, &event.timestamp, place, out);
+    let position = Position::Id(Sequence::Events, id);
+    write_envelope(&event.kind, event.payload.as_bytes(), correlation_id, &event.timestamp, position, out);
 }
 
 /// The answer to `{"type":"ping"}` on a channel.
 pub const PONG: &[u8] = b"{\"type\":\"pong\"}";
 
-/// Writes an envelope; `payload` is JSON, and `place` is for `event_id`. The server's own messages have no
-/// `correlation_id`.
+/// What an envelope tells of how far its receiver has got.
+#[derive(Debug, Clone, Copy)]
+pub enum Position<'a> {
+    /// The `event_id`.
+    Id(Sequence, u64),
+    /// The `cursor` of a connection with many channels.
+    Cursor(&'a str),
+    /// Nothing.
+    Untold,
+}
+
+/// Writes an envelope; `payload` is JSON. The server's own messages have no `correlation_id`.
 pub fn write_envelope(
     kind: &str,
     payload: &[u8],
     correlation_id: Option<&str>,
     timestamp: &str,
-    place: (Sequence, u64),
+    position: Position<'_>,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"type\":");
@@ -208,9 +218,19 @@ pub fn write_envelope(
     write_json(&correlation_id, out);
     out.extend_from_slice(b",\"timestamp\":");
     write_json(timestamp, out);
-    out.extend_from_slice(b",\"event_id\":\"");
-    place.0.write(place.1, out);
-    out.extend_from_slice(b"\"}");
+    match position {
+        Position::Id(sequence, id) => {
+            out.extend_from_slice(b",\"event_id\":\"");
+            sequence.write(id, out);
+            out.push(b'"');
+        }
+        Position::Cursor(cursor) => {
+            out.extend_from_slice(b",\"cursor\":");
+            write_json(cursor, out);
+        }
+        Position::Untold => {}
+    }
+    out.push(b'}');
 }
 
 /// Writes one of our own values as JSON. Serializing our own types into memory cannot fail.
@@ -377,7 +397,14 @@ mod tests {
             r#"{"type":"message","data":{"id":17,"channel_id":"general","author":"Ann","content":"\"hi\"\n","timestamp":"T","lane":null,"provider":"p","token_count":-3},"event_id":"message-00017"}"#
         );
         assert_eq!(
-            text(|out| write_envelope("heartbeat", b"{}", None, "T", (Sequence::Events, 42), out)),
+            text(|out| write_envelope(
+                "heartbeat",
+                b"{}",
+                None,
+                "T",
+                Position::Id(Sequence::Events, 42),
+                out
+            )),
             r#"{"type":"heartbeat","payload":{},"correlation_id":null,"timestamp":"T","event_id":"event-00042"}"#
         );
     }

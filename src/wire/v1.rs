@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::json::is_object;
-use super::protocol::{ClientMessage, Sequence, write_envelope, write_json};
+use super::protocol::{ClientMessage, Position, Sequence, write_envelope, write_json};
 
 /// The name by which it is offered and selected (RFC 6455 section 1.9).
 pub const SUBPROTOCOL: &str = "polecat.v1";
@@ -17,10 +17,10 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// The values that all messages to one connection at one time share.
 #[derive(Debug, Clone, Copy)]
 pub struct EnvelopeContext<'a> {
-    /// The sequence of the connection's ids.
+    /// The sequence of the ids in payloads.
     pub sequence: Sequence,
-    /// The id up to which it has been sent everything.
-    pub cursor: u64,
+    /// Up to where everything has been sent.
+    pub position: Position<'a>,
     /// The time of this turn.
     pub timestamp: &'a str,
 }
@@ -32,6 +32,8 @@ pub struct Hello<'a> {
     pub epoch: &'a str,
     /// The channel, or `None` for events.
     pub channel: Option<&'a str>,
+    /// What this connection can do that older servers cannot; empty on a connection with one channel.
+    pub features: &'static [&'static str],
     /// The oldest id that can be replayed.
     pub oldest: u64,
     pub newest: u64,
@@ -53,6 +55,8 @@ pub struct Gap<'a> {
     /// The oldest id that can be replayed.
     pub oldest: u64,
     pub newest: u64,
+    /// The channel, on a connection with many; `Some(None)` is events.
+    pub channel: Option<Option<&'a str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,10 @@ pub enum ErrorCode {
     UnknownType,
     /// It could not be stored; it may be sent again.
     StoreUnavailable,
+    /// A `subscribe` with more bytes than one may have.
+    TooLong,
+    /// A `cursor` that no server gave.
+    InvalidCursor,
 }
 
 impl ErrorCode {
@@ -74,21 +82,21 @@ impl ErrorCode {
             Self::WrongType => "wrong_type",
             Self::UnknownType => "unknown_type",
             Self::StoreUnavailable => "store_unavailable",
+            Self::TooLong => "too_long",
+            Self::InvalidCursor => "invalid_cursor",
         }
     }
 }
 
 impl EnvelopeContext<'_> {
-    fn write(self, kind: &str, payload: &impl Serialize, out: &mut Vec<u8>) {
+    pub(super) fn write(self, kind: &str, payload: &impl Serialize, out: &mut Vec<u8>) {
         let mut text = Vec::with_capacity(128);
         write_json(payload, &mut text);
-        write_envelope(kind, &text, None, self.timestamp, (self.sequence, self.cursor), out);
+        write_envelope(kind, &text, None, self.timestamp, self.position, out);
     }
 
     fn id(self, id: u64) -> String {
-        let mut text = Vec::with_capacity(16);
-        self.sequence.write(id, &mut text);
-        String::from_utf8_lossy(&text).into_owned()
+        self.sequence.text(id)
     }
 
     pub fn write_hello(self, hello: &Hello<'_>, out: &mut Vec<u8>) {
@@ -97,6 +105,8 @@ impl EnvelopeContext<'_> {
             server: &'a str,
             epoch: &'a str,
             channel: Option<&'a str>,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            features: &'static [&'static str],
             oldest: String,
             newest: String,
             heartbeat_interval_ms: u32,
@@ -108,6 +118,7 @@ impl EnvelopeContext<'_> {
             server: concat!("polecat/", env!("CARGO_PKG_VERSION")),
             epoch: hello.epoch,
             channel: hello.channel,
+            features: hello.features,
             oldest: self.id(hello.oldest),
             newest: self.id(hello.newest),
             heartbeat_interval_ms: hello.heartbeat_interval_ms,
@@ -134,12 +145,15 @@ impl EnvelopeContext<'_> {
     pub fn write_gap(self, gap: &Gap<'_>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            channel: Option<Option<&'a str>>,
             requested: &'a str,
             agreed: String,
             oldest: String,
             newest: String,
         }
         let payload = Payload {
+            channel: gap.channel,
             requested: gap.requested,
             agreed: self.id(gap.agreed),
             oldest: self.id(gap.oldest),
@@ -187,13 +201,20 @@ impl EnvelopeContext<'_> {
     }
 
     pub fn write_heartbeat(self, out: &mut Vec<u8>) {
-        write_envelope("heartbeat", b"{}", None, self.timestamp, (self.sequence, self.cursor), out);
+        write_envelope("heartbeat", b"{}", None, self.timestamp, self.position, out);
     }
 }
 
 /// A client's own id for a message: a string or a number, as it was written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ClientId(Box<RawValue>);
+
+impl ClientId {
+    /// As it was written.
+    pub(super) fn raw(&self) -> &RawValue {
+        &self.0
+    }
+}
 
 /// A client's message with its id and key.
 #[derive(Debug)]
@@ -296,7 +317,14 @@ mod tests {
 
     fn written(write: impl FnOnce(EnvelopeContext<'_>, &mut Vec<u8>)) -> String {
         let mut out = Vec::new();
-        write(EnvelopeContext { sequence: Sequence::Messages, cursor: 17, timestamp: "T" }, &mut out);
+        write(
+            EnvelopeContext {
+                sequence: Sequence::Messages,
+                position: Position::Id(Sequence::Messages, 17),
+                timestamp: "T",
+            },
+            &mut out,
+        );
         let text = String::from_utf8(out).unwrap();
         let rest = r#","correlation_id":null,"timestamp":"T","event_id":"message-00017"}"#;
         text.strip_suffix(rest).unwrap().to_owned()
@@ -307,6 +335,7 @@ mod tests {
         let hello = Hello {
             epoch: "E",
             channel: Some("general"),
+            features: &[],
             oldest: 3,
             newest: 19,
             heartbeat_interval_ms: 25_000,
@@ -328,7 +357,10 @@ mod tests {
             ),
             (
                 written(|place, out| {
-                    place.write_gap(&Gap { requested: "x", agreed: 2, oldest: 3, newest: 19 }, out);
+                    place.write_gap(
+                        &Gap { requested: "x", agreed: 2, oldest: 3, newest: 19, channel: None },
+                        out,
+                    );
                 }),
                 r#""gap","payload":{"requested":"x","agreed":"message-00002","oldest":"message-00003","newest":"message-00019"}"#,
             ),

@@ -33,7 +33,7 @@ fn verbose_health_tells_all_that_is_known() {
         (&engine["newest_message"], &engine["newest_event"]),
         (&json!("message-00001"), &json!("event-00001"))
     );
-    let expected = json!({"open": 4, "max": null, "http": 1, "events": 1, "channel": 1, "echo": 1,
+    let expected = json!({"open": 4, "max": null, "http": 1, "events": 1, "channel": 1, "stream": 0, "echo": 1,
         "closing": 0, "lagging": 0});
     assert_eq!(health["connections"], expected);
     let counters = &health["counters"];

@@ -29,6 +29,7 @@ mod service_a;
 mod service_b;
 mod slow_reader;
 mod stalls;
+mod stream;
 mod supervised;
 mod store;
 mod store_failures;

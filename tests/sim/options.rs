@@ -204,6 +204,7 @@ fn budgets(random: &mut fastrand::Rng) -> Budgets {
         write_bytes_per_connection: pick(random, &[50, 300, 512 << 10]),
         write_bytes: pick(random, &[1, 2_000, 16 << 20]),
         flushes: pick(random, &[1, 3, 1024]),
+        subscribes: pick(random, &[1, 3, 2048]),
         deadlines: pick(random, &[1, 3, 1024]),
         page_records: pick(random, &[1, 3, 256]),
         page_bytes: pick(random, &[1, 500, 128 << 10]),

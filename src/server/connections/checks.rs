@@ -38,12 +38,14 @@ impl<S> Connections<S> {
         assert_eq!(on_fifos.iter().sum::<usize>(), self.len(), "every connection is on one FIFO");
         let count =
             |is_one: &dyn Fn(&Connection<S>) -> bool| self.iter().filter(|(_, one)| is_one(one)).count();
+        assert_eq!(count(&|one| one.set().is_some()), self.streams, "connections with many channels");
         let echoes = count(&|one| one.phase.is_echo());
         let lagging = count(&Connection::is_lagging);
         assert_eq!((echoes, lagging), (self.echoes, self.lagging), "echoes, and cursors that lag");
         assert_eq!(count(&Connection::is_let_go), self.let_go, "connections that have nothing left to do");
         for encoding in Encoding::ALL {
-            let subscribers = count(&|one| one.channel().is_some() && one.encoding == encoding);
+            let subscribers =
+                count(&|one| (one.channel().is_some() || one.set().is_some()) && one.encoding == encoding);
             assert_eq!(subscribers, self.subscribers[encoding as usize], "subscribers by encoding");
         }
     }

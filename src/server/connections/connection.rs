@@ -10,6 +10,7 @@ use crate::base::frame::Outbox;
 use crate::base::id::{Id, NONE};
 use crate::base::time::Stamp;
 use crate::hub::entry::Encoding;
+use crate::hub::member::Replay;
 use crate::server::socket::Socket;
 use crate::wire::http::decoder::RequestDecoder;
 use crate::wire::websocket::message::MessageDecoder;
@@ -132,15 +133,8 @@ pub enum Protocol {
     Base,
     /// `polecat.v1`.
     V1,
-}
-
-/// How far the replay of a subscription is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// Messages that were missed are being sent.
-    Running,
-    /// All that was missed was sent, and its client told so if it speaks `polecat.v1`.
-    Done,
+    /// `polecat.v1` with many channels (`/api/stream`).
+    Many,
 }
 
 /// A member of a channel: what a connection subscribes to, and how far it has got.
@@ -150,7 +144,7 @@ pub(super) struct Subscription {
     pub(super) cursor: u64,
     /// The channel, or [`NONE`].
     pub(super) channel: u32,
-    /// The place among the channel's members.
+    /// The place among the channel's members. Of a connection that may have many: the key of their set.
     pub(super) slot: u32,
 }
 
@@ -167,6 +161,8 @@ pub enum ConnectionKind {
     Events,
     /// A subscriber of a channel.
     Channel,
+    /// A subscriber of any number of channels.
+    Stream,
     /// A WebSocket that gets everything back.
     Echo,
     /// It is being ended.
@@ -181,6 +177,7 @@ impl ConnectionKind {
             Self::Http => "http",
             Self::Events => "events",
             Self::Channel => "channel",
+            Self::Stream => "stream",
             Self::Echo => "echo",
             Self::Closing => "closing",
         }
@@ -320,6 +317,14 @@ impl<S> Connection<S> {
     /// The index of its channel; `None` if it is not a subscriber.
     pub const fn channel(&self) -> Option<u32> {
         if self.subscription.channel == NONE { None } else { Some(self.subscription.channel) }
+    }
+
+    /// The set of its subscriptions, if it may have many.
+    pub const fn set(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Open(Protocol::Many, _) if self.subscription.slot != NONE => Some(self.subscription.slot),
+            _ => None,
+        }
     }
 
     /// Its place among the members of its channel.

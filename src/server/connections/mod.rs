@@ -19,7 +19,7 @@ pub use admission::Source;
 pub(super) use checks::expect_once;
 pub use close_reason::CloseReason;
 pub use connection::{
-    CloseKind, Connection, ConnectionKind, Decoder, Phase, Protocol, ReadState, Replay, WriteState,
+    CloseKind, Connection, ConnectionKind, Decoder, Phase, Protocol, ReadState, WriteState,
 };
 pub(super) use deadlines::Deadline;
 pub(super) use output::{GATHER_MAX, Sent, Written};

@@ -40,6 +40,8 @@ pub(in crate::server) struct Written {
     pub(in crate::server) sent: Sent,
     /// Frames that went out, the last one at least in part.
     pub(in crate::server) delivered: usize,
+    /// The id up to which its receiver has been sent everything; `None` if nothing went out.
+    pub(in crate::server) reached: Option<u64>,
 }
 
 impl<S> Connections<S> {
@@ -171,8 +173,7 @@ impl<S: Socket> Connections<S> {
         Some(sent)
     }
 
-    /// Writes messages that a connection has not been sent, from its cursor on, in its encoding, and
-    /// moves the cursor along. A frame that went out in part counts as sent: its
+    /// Writes messages that a connection has not been sent, from its cursor on, in its encoding. A frame that went out in part counts as sent: its
     /// rest goes before everything else. Messages that others get, too, are
     /// taken from `batch`, given with the serial number of their channel.
     pub(in crate::server) fn write_entries<'a>(
@@ -204,15 +205,14 @@ impl<S: Socket> Connections<S> {
                 });
                 match together {
                     Some((sent, Some((delivered, through)))) => {
-                        connection.subscription.cursor = through;
-                        return Written { sent, delivered };
+                        return Written { sent, delivered, reached: Some(through) };
                     }
                     Some((sent, None)) => sent,
                     None => write_gathered(&mut connection.socket, frames.clone(), budget),
                 }
             }
         };
-        let (mut delivered, mut next) = (0, None);
+        let (mut delivered, mut reached, mut next) = (0, None, None);
         let mut left = if let Sent::Bytes(len) = sent { len } else { 0 };
         for (id, frame) in frames {
             if left == 0 {
@@ -220,7 +220,7 @@ impl<S: Socket> Connections<S> {
                 break;
             }
             delivered += 1;
-            connection.subscription.cursor = id;
+            reached = Some(id);
             if left < frame.len() {
                 self.unsent.push_shared_rest(&mut self.slab, index, self.now, (frame.clone(), left));
                 next = entries.nth(delivered).map(|entry| entry.id);
@@ -230,10 +230,7 @@ impl<S: Socket> Connections<S> {
         }
         // Its channel has nothing before the next message that it has not got: if what is there is deleted, it misses
         // nothing.
-        if let Some(next) = next {
-            self.slab[index as usize].subscription.cursor = next - 1;
-        }
-        Written { sent, delivered }
+        Written { sent, delivered, reached: next.map(|next| next - 1).or(reached) }
     }
 }
 

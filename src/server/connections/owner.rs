@@ -1,6 +1,7 @@
 //! The connections, and what is known of all of them together.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use slab::Slab;
 
@@ -18,6 +19,8 @@ use super::recent_closes::RecentCloses;
 use super::unsent::Unsent;
 use crate::server::socket::Socket;
 
+use super::close_reason::CloseReason;
+use super::connection::ConnectionKind;
 use super::connection::{Connection, Phase};
 use super::deadlines::Deadline;
 use super::recent_closes::Close;
@@ -51,6 +54,8 @@ pub(in crate::server) struct Connections<S> {
     pub(super) inboxes_bytes: usize,
     /// Open echoes.
     pub(super) echoes: usize,
+    /// Connections that may have many subscriptions.
+    pub(super) streams: usize,
     /// Subscribers that take less than they are sent, see [`Connection::is_lagging`].
     pub(super) lagging: usize,
     /// Those that may be dropped, see [`Connection::is_let_go`].
@@ -67,6 +72,8 @@ pub(in crate::server) struct Counts {
     pub(in crate::server) open: usize,
     /// Those of these that are echoes.
     pub(in crate::server) echo: usize,
+    /// Those of these that may have many subscriptions.
+    pub(in crate::server) stream: usize,
     pub(in crate::server) closing: usize,
     /// Subscribers that take less than they are sent.
     pub(in crate::server) lagging: usize,
@@ -94,6 +101,7 @@ impl<S> Connections<S> {
             unsent: Unsent::new(limits.outboxes_bytes_max),
             inboxes_bytes: 0,
             echoes: 0,
+            streams: 0,
             lagging: 0,
             let_go: 0,
             subscribers: [0; Encoding::ALL.len()],
@@ -140,6 +148,29 @@ impl<S> Connections<S> {
     /// Counts a message of a connection. Returns whether it is within the limit of messages per second.
     pub(in crate::server) fn may_send(&mut self, index: u32, limits: &Limits) -> bool {
         self.admission.may_send(index, self.now, limits)
+    }
+
+    /// Remembers why a connection ends; `now_ms` is the attended clock.
+    pub(in crate::server) fn note_close(
+        &mut self,
+        index: u32,
+        reason: CloseReason,
+        (kind, channel): (ConnectionKind, Option<Rc<str>>),
+        now_ms: u64,
+    ) where
+        S: Socket,
+    {
+        let connection = &self.slab[index as usize];
+        let close = Close {
+            id: connection.id(index),
+            address: None,
+            kind,
+            channel,
+            reason,
+            age_ms: self.age_ms(index, now_ms),
+            at_ms: now_ms,
+        };
+        self.recent_closes.note(close, || connection.socket.peer());
     }
 
     /// Adds the addresses of the peers to the connections that ended last.
@@ -221,6 +252,7 @@ impl<S> Connections<S> {
             http: on(Deadline::Handshake) + on(Deadline::Request) + on(Deadline::KeepAlive),
             open: on(Deadline::Heartbeat),
             echo: self.echoes,
+            stream: self.streams,
             closing: on(Deadline::Close),
             lagging: self.lagging,
             subscribers: self.subscribers,
@@ -292,9 +324,9 @@ mod tests {
         }
         connections.reap(&limits, |_| ());
         let named = connections.recent_closes().filter(|close| close.address.is_some()).count();
-        assert_eq!((connections.recent_closes().count(), named, line.asked.get()), (50, 50, 50));
+        assert_eq!((connections.recent_closes().count(), named, line.asked.get()), (50, 50, 100));
         connections.reap(&limits, |_| ());
-        assert_eq!(line.asked.get(), 50, "none is asked twice");
+        assert_eq!(line.asked.get(), 100, "none is asked twice");
     }
 
     #[test]

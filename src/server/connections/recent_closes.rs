@@ -33,20 +33,29 @@ pub(in crate::server) struct RecentCloses {
     closes: VecDeque<Close>,
     /// How many in front have no address yet.
     unnamed: usize,
+    /// How many addresses were asked for in this turn.
+    asked: usize,
 }
 
 impl RecentCloses {
-    pub(in crate::server) fn note(&mut self, close: Close) {
+    /// Remembers one. Its `address` is asked for at once, since the peer may be gone in a moment. In a crowd that is left
+    /// to [`Self::name`]: the system is not asked for those that are forgotten in the same turn.
+    pub(super) fn note(&mut self, mut close: Close, address: impl FnOnce() -> Option<SocketAddr>) {
+        if self.asked < RECENT_MAX {
+            self.asked += 1;
+            close.address = address();
+        } else {
+            self.unnamed = (self.unnamed + 1).min(RECENT_MAX);
+        }
         if self.closes.len() == RECENT_MAX {
             self.closes.pop_back();
         }
         self.closes.push_front(close);
-        self.unnamed = (self.unnamed + 1).min(RECENT_MAX);
     }
 
-    /// Adds the addresses that are missing. The system is asked for each, so it is not asked for those of a crowd that
-    /// are forgotten at once.
+    /// Adds the addresses that are missing.
     pub(super) fn name(&mut self, address: impl Fn(Id) -> Option<SocketAddr>) {
+        self.asked = 0;
         for close in self.closes.iter_mut().take(std::mem::take(&mut self.unnamed)) {
             close.address = address(close.id);
         }

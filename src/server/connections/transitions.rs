@@ -1,17 +1,14 @@
 //! Every change of a connection's state, and the queues, FIFOs and counts that follow from it.
 
-use std::rc::Rc;
-
 use crate::base::id::Id;
 use crate::hub::entry::Encoding;
+use crate::hub::member::Replay;
 
 use super::close_reason::CloseReason;
 use super::connection::{
-    CloseKind, Connection, ConnectionKind, Decoder, Inbox, Phase, Protocol, Queue, ReadState, Replay,
-    Subscription, WriteState,
+    CloseKind, Connection, Decoder, Inbox, Phase, Protocol, Queue, ReadState, Subscription, WriteState,
 };
 use super::owner::Connections;
-use super::recent_closes::Close;
 use crate::server::socket::{Readiness, Socket};
 
 /// Bytes that one connection may leave unfinished whatever the others do: the
@@ -266,6 +263,12 @@ impl<S> Connections<S> {
         }
     }
 
+    /// Whether a connection can be sent messages now: its socket is not full, and nothing goes before them.
+    pub(in crate::server) fn may_flush(&self, index: u32) -> bool {
+        let connection = self.at(index);
+        matches!(connection.writing, WriteState::Ready | WriteState::Queued) && connection.outbox.is_none()
+    }
+
     /// A connection is flushed now.
     pub(in crate::server) fn begin_flush(&mut self, index: u32) {
         self.set_writing(index, WriteState::Ready);
@@ -379,6 +382,26 @@ impl<S> Connections<S> {
         self.update(index, |connection| connection.subscription = Subscription { cursor, channel, slot });
     }
 
+    /// A connection has that set of subscriptions from now on.
+    pub(in crate::server) fn begin_set(&mut self, index: u32, set: u32) {
+        self.subscribers[self.at(index).encoding as usize] += 1;
+        self.streams += 1;
+        self.slab[index as usize].subscription.slot = set;
+    }
+
+    /// A connection has no set of subscriptions any more. Returns it.
+    pub(in crate::server) fn end_set(&mut self, index: u32) -> Option<u32> {
+        let set = self.at(index).set()?;
+        self.streams -= 1;
+        self.subscribers[self.at(index).encoding as usize] -= 1;
+        let connection = &mut self.slab[index as usize];
+        connection.subscription = Subscription::NONE;
+        if connection.writing == WriteState::AwaitingRoom {
+            self.set_writing(index, WriteState::Ready);
+        }
+        Some(set)
+    }
+
     /// A connection is no longer a member of its channel. Returns the channel and the place in it that it had.
     pub(in crate::server) fn unsubscribe(&mut self, index: u32) -> Option<(u32, u32)> {
         self.at(index).channel()?;
@@ -439,27 +462,6 @@ impl<S> Connections<S> {
             self.deferred.remove(&self.id(index));
         }
         self.dead.push(index);
-    }
-
-    /// Remembers why a connection ends; `now_ms` is the attended clock.
-    pub(in crate::server) fn note_close(
-        &mut self,
-        index: u32,
-        reason: CloseReason,
-        (kind, channel): (ConnectionKind, Option<Rc<str>>),
-        now_ms: u64,
-    ) {
-        let connection = self.at(index);
-        let close = Close {
-            id: connection.id(index),
-            address: None,
-            kind,
-            channel,
-            reason,
-            age_ms: self.age_ms(index, now_ms),
-            at_ms: now_ms,
-        };
-        self.recent_closes.note(close);
     }
 }
 

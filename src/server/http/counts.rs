@@ -12,6 +12,7 @@ pub(super) struct ConnectionCounts {
     pub(super) http: usize,
     pub(super) events: usize,
     pub(super) channel: usize,
+    pub(super) stream: usize,
     pub(super) echo: usize,
     pub(super) closing: usize,
     /// Subscribers among them that take less than they are sent.
@@ -20,17 +21,18 @@ pub(super) struct ConnectionCounts {
 
 /// Counts of connections from the totals that are kept, without looking at any connection.
 pub(super) fn count_connections<S: Socket>(owners: &Owners<S>) -> ConnectionCounts {
-    let Counts { http, open, echo, closing, lagging, .. } = owners.connections.counts();
-    let events = owners.hub.event_members();
+    let Counts { http, open, echo, stream, closing, lagging, .. } = owners.connections.counts();
+    let events = owners.hub.event_connections();
     let max = owners.config.limits.connections_max;
     ConnectionCounts {
         open: http + open + closing,
         max: (max < usize::MAX).then_some(max),
         http,
         events,
-        channel: open - events - echo,
+        channel: open - events - echo - stream,
+        stream,
         echo,
         closing,
-        lagging,
+        lagging: lagging + owners.subscriptions.lagging(),
     }
 }

@@ -68,7 +68,12 @@ pub(in crate::server) fn exposition<S: Socket>(owners: &Owners<S>, process: &Pro
             (
                 "polecat_lagging_subscribers",
                 "Subscribers whose socket is full, or for whom history is being read",
-                counts.lagging as u64,
+                (counts.lagging + owners.subscriptions.lagging()) as u64,
+            ),
+            (
+                "polecat_subscriptions",
+                "Subscriptions of connections to /api/stream",
+                owners.subscriptions.len() as u64,
             ),
             (
                 "polecat_log_bytes",
@@ -78,7 +83,7 @@ pub(in crate::server) fn exposition<S: Socket>(owners: &Owners<S>, process: &Pro
             (
                 "polecat_inbox_bytes",
                 "Bytes of unfinished messages and requests that have arrived",
-                owners.connections.inboxes_bytes() as u64,
+                (owners.connections.inboxes_bytes() + owners.subscriptions.requests_bytes()) as u64,
             ),
             (
                 "polecat_outbox_bytes",
@@ -140,12 +145,13 @@ impl Collector for Exposition {
 
 impl Exposition {
     fn encode_connections(&self, page: &mut FamilyWriter<'_, '_>) -> fmt::Result {
-        let ConnectionCounts { max, http, events, channel, echo, closing, .. } = self.connections;
-        let counts = [http, events, channel, echo, closing].map(|count| count as u64);
+        let ConnectionCounts { max, http, events, channel, stream, echo, closing, .. } = self.connections;
+        let counts = [http, events, channel, stream, echo, closing].map(|count| count as u64);
         let kinds = [
             ConnectionKind::Http,
             ConnectionKind::Events,
             ConnectionKind::Channel,
+            ConnectionKind::Stream,
             ConnectionKind::Echo,
             ConnectionKind::Closing,
         ]

@@ -96,6 +96,7 @@ struct Listed<'a> {
     address: Option<String>,
     kind: &'static str,
     channel: Option<&'a str>,
+    subscriptions: Option<usize>,
     protocol: Option<&'static str>,
     age_ms: u64,
     heard_ms: u32,
@@ -197,7 +198,7 @@ fn verbose_health<S: Socket>(owners: &Owners<S>, process: &Process) -> (Status, 
         memory: Memory {
             resident_bytes: stats.resident_bytes,
             logs_bytes: owners.hub.logs_bytes(),
-            inboxes_bytes: owners.connections.inboxes_bytes(),
+            inboxes_bytes: owners.connections.inboxes_bytes() + owners.subscriptions.requests_bytes(),
             outboxes_bytes: owners.connections.outboxes_bytes(),
         },
         r#loop: Loop {
@@ -255,9 +256,10 @@ fn listed<'a, S: Socket>(owners: &'a Owners<S>, index: u32, connection: &Connect
         address: connection.peer().map(|address| address.to_string()),
         kind: owners.kind(connection).name(),
         channel: connection.channel().and_then(|channel| owners.hub.name(channel)).map(|name| &**name),
+        subscriptions: connection.set().map(|set| owners.subscriptions.of(set).len()),
         protocol: match connection.phase() {
             Phase::Open(Protocol::Base, _) => Some("base"),
-            Phase::Open(Protocol::V1, _) => Some(SUBPROTOCOL),
+            Phase::Open(Protocol::V1 | Protocol::Many, _) => Some(SUBPROTOCOL),
             _ => None,
         },
         age_ms: owners.connections.age_ms(index, owners.clock.ms()),

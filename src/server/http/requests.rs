@@ -108,7 +108,7 @@ fn route<S: Socket>(owners: &mut Owners<S>, http: &mut Http, index: u32, request
             ask_inspection(owners, &mut http.inspections, index, response, inspection);
         }
         Outcome::Open(opening) => {
-            upgrade(owners, index, request, &response, &opening);
+            upgrade(owners, index, request, &response, opening);
             return true;
         }
     }

@@ -22,6 +22,7 @@ pub(super) enum Action {
 pub(in crate::server) enum Target<'b> {
     Events,
     Channel(&'b str),
+    Many,
     Echo,
 }
 
@@ -69,6 +70,7 @@ impl<'b> Route<'b> {
         }
         match path {
             "/ws" => return Some(Self::WebSocket(Target::Events)),
+            "/api/stream" => return Some(Self::WebSocket(Target::Many)),
             "/api/ws" => return Some(Self::WebSocket(Target::Echo)),
             "*" => return Some(Self::Server),
             _ => {}

@@ -3,15 +3,15 @@
 use crate::base::limit::Limit;
 use crate::hub::channel::Run;
 use crate::hub::entry::{Encoding, Entry, encode_front};
+use crate::hub::member::{Member, Replay, Subscriber};
 use crate::hub::registry::SweepStep;
 use crate::server::batch::Batch;
-use crate::server::connections::{
-    CloseReason, GATHER_MAX, Phase, Protocol, Replay, Sent, WriteState, Written,
-};
+use crate::server::connections::{CloseReason, GATHER_MAX, Phase, Protocol, Sent, WriteState, Written};
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::server::store::HistoryPage;
 
+use super::many::{self, Next};
 use super::replay::{ask_for_page, go_live, is_awaited, notice_gap, skip_lull};
 
 /// What is written to connections in a turn.
@@ -42,7 +42,14 @@ impl Flusher {
             let mut is_finished = false;
             while slice > 0 && self.bytes_left > 0 {
                 match owners.hub.sweep_next() {
-                    Some(SweepStep::Member(index)) => {
+                    Some(SweepStep::Member(Member::Subscription(key))) => {
+                        slice -= 1;
+                        members_left -= 1;
+                        if let Some(index) = many::offer(owners, key) {
+                            self.flush(owners, index);
+                        }
+                    }
+                    Some(SweepStep::Member(member @ Member::Connection(index))) => {
                         slice -= 1;
                         members_left -= 1;
                         match owners.connections.at(index).write_state() {
@@ -52,7 +59,7 @@ impl Flusher {
                             // Its page begins where it is.
                             WriteState::AwaitingHistory => {}
                             // It gets there by itself once there is room.
-                            _ => skip_lull(owners, index),
+                            _ => skip_lull(owners, member),
                         }
                     }
                     Some(SweepStep::Finished) => {
@@ -78,12 +85,12 @@ impl Flusher {
             while budget > 0
                 && self.bytes_left > reserved
                 && owners.encoders.may_write()
-                && let Some(id) = page.waiters.pop()
+                && let Some(subscriber) = page.waiters.pop()
             {
                 budget -= 1;
                 // One that has left its channel meanwhile does not wait any more.
-                if is_awaited(owners, &[id], page.after) {
-                    self.send_page(owners, id.index, &mut page);
+                if is_awaited(owners, &[subscriber], (page.serial, page.after)) {
+                    self.send_page(owners, subscriber, &mut page);
                 }
             }
             // The next turn begins with another page, if this one has had its share.
@@ -95,41 +102,52 @@ impl Flusher {
         }
     }
 
-    fn send_page<S: Socket>(&mut self, owners: &mut Owners<S>, index: u32, page: &mut HistoryPage) {
-        owners.connections.end_history(owners.connections.id(index));
+    fn send_page<S: Socket>(
+        &mut self,
+        owners: &mut Owners<S>,
+        subscriber: Subscriber,
+        page: &mut HistoryPage,
+    ) {
+        let (index, member) = (subscriber.connection.index, subscriber.member);
+        owners.end_history(subscriber);
         // Retention may have overtaken it before the page was read. What was read is sent, kept or not.
         if page.oldest > page.after + 1 {
-            notice_gap(owners, index);
+            notice_gap(owners, subscriber);
         }
-        let is_at_page = owners.connections.at(index).cursor() == page.after;
-        if is_at_page {
-            owners.connections.set_cursor(index, page.reach(0));
+        let place = owners.place(member);
+        let Some((channel, _)) = place.filter(|(_, cursor)| *cursor == page.after) else {
+            return owners.queue(subscriber);
+        };
+        owners.set_cursor(member, page.reach(0));
+        // The page is read again when there is room: a slow reader holds none.
+        if !owners.connections.may_flush(index) {
+            return owners.queue(subscriber);
         }
-        if is_at_page && !owners.connections.at(index).has_unsent() {
-            encode_page(owners, index, page);
-            let mut at = 0;
-            while at < page.entries.len() && !owners.connections.at(index).has_unsent() {
-                if must_wait_for_room(owners, index, &page.entries[at]) {
-                    owners.metrics.limits.count(Limit::UnsentBytes);
-                    return owners.connections.write_with_room(index);
-                }
-                let Written { sent, delivered } =
-                    owners.connections.write_entries(index, page.entries[at..].iter(), usize::MAX, None);
-                match sent {
-                    Sent::Bytes(len) => {
-                        self.count_sent(owners, len);
-                    }
-                    Sent::Failed => return owners.abort(index, CloseReason::SocketError),
-                    // The page is read again when there is room: a slow reader holds none.
-                    _ => return owners.connections.block(index),
-                }
-                at += delivered;
-                owners.metrics.deliveries += delivered as u64;
-                owners.metrics.delivery_writes += 1;
+        owners.connections.begin_flush(index);
+        encode_page(owners, (index, channel), page);
+        let mut at = 0;
+        while at < page.entries.len() && !owners.connections.at(index).has_unsent() {
+            if must_wait_for_room(owners, index, &page.entries[at]) {
+                owners.metrics.limits.count(Limit::UnsentBytes);
+                owners.mark_queued(member);
+                return owners.connections.write_with_room(index);
             }
-            owners.connections.set_cursor(index, page.reach(at));
+            let written =
+                owners.connections.write_entries(index, page.entries[at..].iter(), usize::MAX, None);
+            match written.sent {
+                Sent::Bytes(len) => self.count_sent(owners, len),
+                Sent::Failed => return owners.abort(index, CloseReason::SocketError),
+                _ => {
+                    owners.mark_queued(member);
+                    return owners.connections.block(index);
+                }
+            }
+            at += written.delivered;
+            owners.metrics.deliveries += written.delivered as u64;
+            owners.metrics.delivery_writes += 1;
         }
-        owners.connections.queue_flush(index);
+        owners.set_cursor(member, page.reach(at));
+        owners.queue(subscriber);
     }
 
     /// Sends a connection what it has to get, until there is nothing left, its
@@ -151,7 +169,13 @@ impl Flusher {
                 sent => {
                     match sent {
                         Sent::Blocked => owners.connections.block(index),
-                        Sent::Behind => ask_for_page(owners, index),
+                        Sent::Behind => {
+                            let connection = owners.connections.id(index);
+                            ask_for_page(
+                                owners,
+                                Subscriber { connection, member: Member::Connection(index) },
+                            );
+                        }
                         Sent::Failed => owners.abort(index, CloseReason::SocketError),
                         _ => owners.connections.queue_flush(index),
                     }
@@ -168,10 +192,47 @@ impl Flusher {
         if let Some(sent) = owners.connections.flush_outbox(index, budget) {
             return sent;
         }
-        let connection = owners.connections.at(index);
-        let Some(channel) = connection.channel() else { return Sent::Nothing };
-        let cursor = connection.cursor();
-        let encoding = connection.encoding();
+        if let Some(set) = owners.connections.at(index).set() {
+            return self.send_next(owners, index, set, budget);
+        }
+        self.send_entries(owners, index, Member::Connection(index), budget)
+    }
+
+    /// What one of the subscriptions of a connection is to be sent.
+    fn send_next<S: Socket>(&mut self, owners: &mut Owners<S>, index: u32, set: u32, budget: usize) -> Sent {
+        loop {
+            match many::next(owners, set) {
+                Next::Send(key) => {
+                    let sent = self.send_entries(owners, index, Member::Subscription(key), budget);
+                    if matches!(sent, Sent::Bytes(_)) {
+                        owners.subscriptions.rotate(set);
+                    }
+                    return sent;
+                }
+                Next::Page(key) => {
+                    let connection = owners.connections.id(index);
+                    ask_for_page(owners, Subscriber { connection, member: Member::Subscription(key) });
+                }
+                Next::Live(live) => many::tell_live(owners, (index, set), &live),
+                Next::Nothing => return Sent::Nothing,
+            }
+            // What was written comes before what follows.
+            if owners.connections.at(index).has_unsent() {
+                return Sent::Bytes(0);
+            }
+        }
+    }
+
+    /// One write of what the log holds for a member.
+    fn send_entries<S: Socket>(
+        &mut self,
+        owners: &mut Owners<S>,
+        index: u32,
+        member: Member,
+        budget: usize,
+    ) -> Sent {
+        let Some((channel, cursor)) = owners.place(member) else { return Sent::Nothing };
+        let encoding = owners.connections.at(index).encoding();
         if encoding != Encoding::Plain {
             encode_next(owners, channel, cursor, encoding, budget);
         }
@@ -179,10 +240,12 @@ impl Flusher {
             Run::End => Sent::Nothing,
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
-                let serial = owners.hub.serial(channel);
-                let batch = Some((&mut self.batch, serial));
-                let Written { sent, delivered } =
+                let batch = Some((&mut self.batch, owners.hub.serial(channel)));
+                let Written { sent, delivered, reached } =
                     owners.connections.write_entries(index, entries, budget, batch);
+                if let Some(reached) = reached {
+                    owners.set_cursor(member, reached);
+                }
                 owners.metrics.deliveries += delivered as u64;
                 owners.metrics.delivery_writes += u64::from(delivered > 0);
                 sent
@@ -198,10 +261,11 @@ impl Flusher {
 
 /// Makes all of a page in the encoding of a connection, whatever time is left: pages are bounded, and others
 /// that wait share them.
-fn encode_page<S: Socket>(owners: &mut Owners<S>, index: u32, page: &mut HistoryPage) {
-    let connection = owners.connections.at(index);
-    let encoding = connection.encoding();
-    let Some(channel) = connection.channel().filter(|_| encoding != Encoding::Plain) else { return };
+fn encode_page<S: Socket>(owners: &mut Owners<S>, (index, channel): (u32, u32), page: &mut HistoryPage) {
+    let encoding = owners.connections.at(index).encoding();
+    if encoding == Encoding::Plain {
+        return;
+    }
     let stream = owners.hub.stream(channel);
     let (encoders, over) = (&mut owners.encoders, owners.config.compression.over);
     let coded = &mut owners.metrics.coded;

@@ -7,6 +7,7 @@ use crate::server::socket::Socket;
 use crate::wire::protocol::Sequence;
 use crate::wire::websocket::codec::{self, CloseCode, OpCode};
 
+use super::many;
 use super::replay::note_caught_up;
 
 /// One heartbeat: the peer is told that we live. If it has said nothing for long, it is asked
@@ -42,6 +43,10 @@ pub(in crate::server) fn send_heartbeat<S: Socket>(owners: &mut Owners<S>, index
     let asks = silent_ms >= ping_after_ms;
     if asks {
         codec::write_frame(OpCode::Ping, b"", owners.connections.output(index));
+    }
+    if let Some(set) = owners.connections.at(index).set() {
+        many::write_heartbeat(owners, index, set);
+        return owners.send_output(index);
     }
     note_caught_up(owners, index);
     let is_base = matches!(owners.connections.at(index).phase(), Phase::Open(Protocol::Base, _));

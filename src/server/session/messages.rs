@@ -3,16 +3,21 @@
 use std::rc::Rc;
 
 use crate::base::limit::Limit;
+use crate::hub::subscriptions::Request;
 use crate::server::connections::{CloseReason, Phase, Protocol};
 use crate::server::owners::Owners;
 use crate::server::progress::Progress;
 use crate::server::socket::Socket;
 use crate::server::store::Pending;
 use crate::store::engine::{Record, Stream};
+use crate::wire::body::channel_name_error;
 use crate::wire::protocol::{ClientMessage, Draft, PONG};
+use crate::wire::stream::{StreamRequest, channel_of};
 use crate::wire::v1::{ClientId, ErrorCode, Inbound};
 use crate::wire::websocket::codec::{self, CloseCode, OpCode, Violation};
 use crate::wire::websocket::message::{Item, MessageDecoder, MessageStep};
+
+use super::many;
 
 pub(in crate::server) fn decode_message<S: Socket>(
     owners: &mut Owners<S>,
@@ -88,7 +93,11 @@ fn handle_text<S: Socket>(owners: &mut Owners<S>, index: u32, text: &str) {
         Ok(ClientMessage::Publish(draft)) if is_too_long(owners, &draft) => {
             owners.metrics.invalid_messages += 1;
         }
-        Ok(ClientMessage::Publish(draft)) => publish(owners, index, draft, None, None),
+        Ok(ClientMessage::Publish(draft)) => {
+            if let Some(channel) = owners.stream(index).and_then(Stream::channel).cloned() {
+                publish(owners, channel, draft, None, None);
+            }
+        }
         Ok(ClientMessage::Ping) => owners.write_message(index, OpCode::Text, PONG),
         Ok(ClientMessage::Unknown) => {}
         Err(_) => owners.metrics.invalid_messages += 1,
@@ -97,27 +106,83 @@ fn handle_text<S: Socket>(owners: &mut Owners<S>, index: u32, text: &str) {
 
 /// A message of a client of `polecat.v1`, which hears what becomes of it.
 fn handle_inbound<S: Socket>(owners: &mut Owners<S>, index: u32, text: &str) {
-    let said = match Inbound::parse(text) {
-        Ok(said) => said,
+    let inbound = match Inbound::parse(text) {
+        Ok(inbound) => inbound,
         Err(wrong) => return reply_error(owners, index, wrong.code, &wrong.message, wrong.id.as_ref()),
     };
-    match said.message {
+    let set = owners.connections.at(index).set();
+    match inbound.message {
         ClientMessage::Ping => owners.write_message(index, OpCode::Text, PONG),
-        ClientMessage::Publish(draft) if is_on_channel(owners, index) => {
-            if is_too_long(owners, &draft) {
-                let message = "lane or provider is too long";
-                return reply_error(owners, index, ErrorCode::WrongType, message, said.id.as_ref());
+        ClientMessage::Publish(draft) if set.is_some() || is_on_channel(owners, index) => {
+            let error = if is_too_long(owners, &draft) { Some("lane or provider is too long") } else { None };
+            let channel = match set {
+                Some(_) => named_channel(owners, text),
+                None => Ok(owners.stream(index).and_then(Stream::channel).cloned()),
+            };
+            match (channel, error) {
+                (Ok(Some(channel)), None) => {
+                    let connection = owners.connections.id(index);
+                    let pending = Pending::Publish { connection, id: inbound.id };
+                    let key = inbound.idempotency_key.map(Rc::from);
+                    publish(owners, channel, draft, key, Some(pending));
+                }
+                (Err(message), _) | (_, Some(message)) => {
+                    reply_error(owners, index, ErrorCode::WrongType, message, inbound.id.as_ref());
+                }
+                (Ok(None), None) => {}
             }
-            let connection = owners.connections.id(index);
-            let pending = Pending::Publish { connection, id: said.id };
-            let key = said.idempotency_key.map(Rc::from);
-            publish(owners, index, draft, key, Some(pending));
         }
-        ClientMessage::Publish(_) | ClientMessage::Unknown => {
-            if said.id.is_some() {
-                let message = "this type is not accepted here";
-                reply_error(owners, index, ErrorCode::UnknownType, message, said.id.as_ref());
-            }
+        ClientMessage::Publish(_) | ClientMessage::Unknown => match set {
+            Some(set) => handle_request(owners, (index, set), text, inbound.id),
+            None => refuse_type(owners, index, inbound.id.as_ref()),
+        },
+    }
+}
+
+fn refuse_type<S: Socket>(owners: &mut Owners<S>, index: u32, id: Option<&ClientId>) {
+    if id.is_some() {
+        reply_error(owners, index, ErrorCode::UnknownType, "this type is not accepted here", id);
+    }
+}
+
+/// The channel that a message names, if a channel can have that name.
+fn named_channel<S: Socket>(owners: &mut Owners<S>, text: &str) -> Result<Option<Rc<str>>, &'static str> {
+    let Some(name) = channel_of(text) else { return Err("channel_id is not a string") };
+    let bytes_max = owners.config.limits.channel_name_bytes_max;
+    if channel_name_error(&name, bytes_max).is_none() {
+        return Ok(Some(Rc::from(name)));
+    }
+    if name.len() > bytes_max {
+        owners.metrics.limits.count(Limit::ChannelNameBytes);
+    }
+    Err("channel_id is too long, has control characters, or is empty, . or ..")
+}
+
+/// A message that only a connection with many channels can send.
+fn handle_request<S: Socket>(
+    owners: &mut Owners<S>,
+    (index, set): (u32, u32),
+    text: &str,
+    id: Option<ClientId>,
+) {
+    let names = match StreamRequest::parse(text) {
+        Ok(StreamRequest::Unknown) => return refuse_type(owners, index, id.as_ref()),
+        Err(message) => return reply_error(owners, index, ErrorCode::WrongType, &message, id.as_ref()),
+        Ok(_) if text.len() > owners.config.limits.subscribe_bytes_max => {
+            owners.metrics.limits.count(Limit::SubscribeBytes);
+            let message = "the request is too long; send several";
+            return reply_error(owners, index, ErrorCode::TooLong, message, id.as_ref());
+        }
+        Ok(StreamRequest::Unsubscribe(names)) => {
+            return many::unsubscribe(owners, (index, set), names, id.as_ref());
+        }
+        Ok(StreamRequest::Subscribe(names)) => names,
+    };
+    match Request::of(names, id) {
+        Ok(request) => many::begin_request(owners, index, set, request),
+        Err(id) => {
+            let message = "no server has given this cursor";
+            reply_error(owners, index, ErrorCode::InvalidCursor, message, id.as_ref());
         }
     }
 }
@@ -133,16 +198,13 @@ fn is_too_long<S: Socket>(owners: &mut Owners<S>, draft: &Draft) -> bool {
 
 fn publish<S: Socket>(
     owners: &mut Owners<S>,
-    index: u32,
+    channel: Rc<str>,
     draft: Draft,
     key: Option<Rc<str>>,
     pending: Option<Pending>,
 ) {
-    if let Some(Stream::Channel(name)) = owners.stream(index) {
-        let name = name.clone();
-        let message = draft.into_message(name, owners.time.timestamp());
-        owners.store.append(Record::Message(message), key, pending);
-    }
+    let message = draft.into_message(channel, owners.time.timestamp());
+    owners.store.append(Record::Message(message), key, pending);
 }
 
 fn reply_error<S: Socket>(

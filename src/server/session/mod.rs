@@ -2,6 +2,8 @@
 //! the flusher has something of its own.
 
 mod replay;
+mod start;
+mod many;
 pub(super) mod opening;
 mod messages;
 mod heartbeat;
@@ -10,6 +12,7 @@ mod flush;
 
 pub(super) use flush::Flusher;
 pub(super) use heartbeat::send_heartbeat;
+pub(super) use many::subscribe_due;
 pub(super) use messages::decode_message;
 pub(super) use notices::{health_payload, notify, watch_health};
 pub(super) use opening::upgrade;

@@ -1,10 +1,11 @@
 //! The health of the store, as subscribers of events are told it. It is an event, but not one that could be stored now: it
 //! has the id up to which its receiver has been sent everything.
 
+use crate::hub::member::Member;
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::store::engine::Health;
-use crate::wire::protocol::{Sequence, write_envelope, write_json};
+use crate::wire::protocol::{Position, Sequence, write_envelope, write_json};
 
 /// Tells of the store's health when that has changed. It is an event, but not
 /// one that could be stored now: it has the id up to which its receiver has been
@@ -25,8 +26,13 @@ pub(in crate::server) fn notify<S: Socket>(owners: &mut Owners<S>) {
     let payload = health_payload(owners.store.health_told());
     let timestamp = owners.time.timestamp();
     for _ in 0..owners.config.budgets.sweep_members {
-        let Some(index) = owners.hub.next_notice() else { return };
-        let position = (Sequence::Events, owners.connections.at(index).cursor());
+        let Some(member) = owners.hub.next_notice() else { return };
+        let Some(subscriber) = owners.subscriber(member) else { continue };
+        let index = subscriber.connection.index;
+        let position = match member {
+            Member::Connection(_) => Position::Id(Sequence::Events, owners.connections.at(index).cursor()),
+            Member::Subscription(_) => Position::Untold,
+        };
         owners.write_text(index, |out| {
             write_envelope("health_status", &payload, None, &timestamp, position, out);
         });

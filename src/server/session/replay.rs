@@ -5,12 +5,14 @@
 
 use crate::base::id::Id;
 use crate::hub::channel::Run;
-use crate::server::connections::{CloseReason, Connection, Connections, Phase, Protocol, WriteState};
+use crate::hub::member::{Member, Subscriber};
+use crate::hub::subscriptions::{State, Subscriptions};
+use crate::server::connections::{CloseReason, Connections, Phase, Protocol, WriteState};
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::server::store::Bounds;
 use crate::store::engine::Stream;
-use crate::wire::v1::Gap;
+use crate::wire::v1::{EnvelopeContext, Gap};
 use crate::wire::websocket::codec::CloseCode;
 
 /// The ids that can be replayed: `oldest..=newest`, none if `oldest` is above.
@@ -44,23 +46,39 @@ pub(in crate::server) fn note_caught_up<S: Socket>(owners: &mut Owners<S>, index
 
 /// Tells a client of `polecat.v1` that is so far behind that retention has
 /// overtaken it. All others just do not get what is gone.
-pub(in crate::server) fn notice_gap<S: Socket>(owners: &mut Owners<S>, index: u32) {
-    let connection = owners.connections.at(index);
-    let is_v1 = matches!(connection.phase(), Phase::Open(Protocol::V1, _));
-    let Some(channel) = connection.channel() else { return };
-    let cursor = connection.cursor();
-    let Kept { oldest, newest } = kept(owners, owners.hub.stream(channel));
-    if cursor + 1 >= oldest {
+pub(in crate::server) fn notice_gap<S: Socket>(owners: &mut Owners<S>, subscriber: Subscriber) {
+    let Some((channel, cursor)) = owners.place(subscriber.member) else { return };
+    let stream = owners.hub.stream(channel).clone();
+    let kept = kept(owners, &stream);
+    if cursor + 1 >= kept.oldest {
         return;
     }
-    owners.connections.set_cursor(index, oldest - 1);
-    let timestamp = owners.time.timestamp();
-    if is_v1 && let Some(envelope) = owners.envelope(index, &timestamp) {
-        let requested = envelope.sequence.text(cursor);
-        let gap = Gap { requested: &requested, agreed: cursor, oldest, newest };
-        owners.write_text(index, |out| envelope.write_gap(&gap, out));
+    owners.set_cursor(subscriber.member, kept.oldest - 1);
+    let index = subscriber.connection.index;
+    if matches!(owners.connections.at(index).phase(), Phase::Open(Protocol::V1 | Protocol::Many, _)) {
+        tell_gap(owners, subscriber, &stream, (&stream.sequence().text(cursor), cursor), kept);
         owners.connections.push_output(index);
     }
+}
+
+/// Writes `gap` for a client of `polecat.v1`: it asked for what came after `requested`, and has what came up to `agreed`.
+pub(super) fn tell_gap<S: Socket>(
+    owners: &mut Owners<S>,
+    subscriber: Subscriber,
+    stream: &Stream,
+    (requested, agreed): (&str, u64),
+    Kept { oldest, newest }: Kept,
+) {
+    let index = subscriber.connection.index;
+    let timestamp = owners.time.timestamp();
+    let Some(envelope) = owners.envelope(index, &timestamp) else { return };
+    let channel = match subscriber.member {
+        Member::Connection(_) => None,
+        Member::Subscription(_) => Some(stream.channel().map(|name| &**name)),
+    };
+    let envelope = EnvelopeContext { sequence: stream.sequence(), ..envelope };
+    let gap = Gap { requested, agreed, oldest, newest, channel };
+    owners.write_text(index, |out| envelope.write_gap(&gap, out));
 }
 
 /// Tells a client of `polecat.v1` that messages are live from now on.
@@ -74,23 +92,20 @@ pub(in crate::server) fn go_live<S: Socket>(owners: &mut Owners<S>, index: u32) 
 
 /// Moves the cursor of a member that cannot be sent anything now up to the next message, if it has all
 /// before that. A later sweep no longer knows that the channel has nothing in between.
-pub(in crate::server) fn skip_lull<S: Socket>(owners: &mut Owners<S>, index: u32) {
-    let connection = owners.connections.at(index);
-    let Some(channel) = connection.channel() else { return };
-    let reach = owners.hub.reach(channel, connection.cursor());
-    owners.connections.set_cursor(index, reach);
+pub(in crate::server) fn skip_lull<S: Socket>(owners: &mut Owners<S>, member: Member) {
+    let Some((channel, cursor)) = owners.place(member) else { return };
+    let reach = owners.hub.reach(channel, cursor);
+    owners.set_cursor(member, reach);
 }
 
 /// Has the page after a cursor read that is behind its log. All cursors at one place share the answer.
-pub(in crate::server) fn ask_for_page<S: Socket>(owners: &mut Owners<S>, index: u32) {
-    let Some(channel) = owners.connections.at(index).channel() else { return };
-    skip_lull(owners, index);
-    notice_gap(owners, index);
-    owners.connections.await_history(index);
-    let connection = owners.connections.at(index);
-    let (id, after) = (connection.id(index), connection.cursor());
+pub(in crate::server) fn ask_for_page<S: Socket>(owners: &mut Owners<S>, subscriber: Subscriber) {
+    skip_lull(owners, subscriber.member);
+    notice_gap(owners, subscriber);
+    owners.await_history(subscriber.member);
+    let Some((channel, after)) = owners.place(subscriber.member) else { return };
     let serial = owners.hub.serial(channel);
-    owners.store.ask_for_page(serial, after, id);
+    owners.store.ask_for_page(serial, after, subscriber);
 }
 
 /// Asks the engine for the history that subscribers wait for, if they are still there.
@@ -102,24 +117,43 @@ pub(in crate::server) fn ask_for_history<S: Socket>(owners: &mut Owners<S>) {
         page_bytes: budgets.page_bytes,
         count_records: budgets.count_records,
     };
-    let (connections, hub) = (&owners.connections, &owners.hub);
-    owners.metrics.pages += owners.store.ask_for_history(budgets.flushes, bounds, |id, after| {
-        Some(hub.stream(waiting(connections, id, after)?.channel()?).clone())
+    let Owners { connections, subscriptions, hub, store, .. } = owners;
+    owners.metrics.pages += store.ask_for_history(budgets.flushes, bounds, |subscriber, after, serial| {
+        let channel = waiting(connections, subscriptions, subscriber, after)?;
+        let is_it = serial.is_none_or(|serial| hub.serial(channel) == serial);
+        is_it.then(|| hub.stream(channel).clone())
     });
 }
 
-/// Whether any of `waiters` still waits for the messages after that id.
-pub(in crate::server) fn is_awaited<S: Socket>(owners: &Owners<S>, waiters: &[Id], after: u64) -> bool {
-    waiters.iter().any(|id| waiting(&owners.connections, *id, after).is_some())
+/// Whether any of `waiters` still waits for the messages after an id of the channel with that serial number.
+pub(in crate::server) fn is_awaited<S: Socket>(
+    owners: &Owners<S>,
+    waiters: &[Subscriber],
+    (serial, after): (u64, u64),
+) -> bool {
+    let channel = |one: &Subscriber| waiting(&owners.connections, &owners.subscriptions, *one, after);
+    waiters.iter().filter_map(channel).any(|channel| owners.hub.serial(channel) == serial)
 }
 
-/// The subscriber of that id, if it is there and waits for the messages after its cursor, which is `after`.
-fn waiting<S>(connections: &Connections<S>, id: Id, after: u64) -> Option<&Connection<S>> {
-    connections.find(id).filter(|connection| {
-        connection.channel().is_some()
-            && connection.write_state() == WriteState::AwaitingHistory
-            && connection.cursor() == after
-    })
+/// The channel of a subscriber, if it is there and waits for the messages after its cursor, which is `after`.
+fn waiting<S>(
+    connections: &Connections<S>,
+    subscriptions: &Subscriptions,
+    subscriber: Subscriber,
+    after: u64,
+) -> Option<u32> {
+    let connection = connections.find(subscriber.connection)?;
+    let (waits, channel, cursor) = match subscriber.member {
+        Member::Connection(_) => {
+            let waits = connection.write_state() == WriteState::AwaitingHistory;
+            (waits, connection.channel()?, connection.cursor())
+        }
+        Member::Subscription(key) => {
+            let one = subscriptions.get(key, subscriber.connection)?;
+            (one.state == State::AwaitingHistory, one.channel, one.cursor)
+        }
+    };
+    (waits && cursor == after).then_some(channel)
 }
 
 /// Tells a subscriber how many messages it missed; they follow. If there are none, no history has to be read.
@@ -145,8 +179,13 @@ pub(in crate::server) fn apply_count<S: Socket>(
 
 /// Ends a subscriber whose history cannot be read now: it resumes when it reconnects. To go on without the history
 /// would leave a gap.
-pub(in crate::server) fn give_up_on<S: Socket>(owners: &mut Owners<S>, id: Id) {
-    if owners.connections.end_history(id) {
-        owners.close(id.index, CloseCode::Again, "history cannot be read now", CloseReason::StoreFailed);
+pub(in crate::server) fn give_up_on<S: Socket>(owners: &mut Owners<S>, subscriber: Subscriber) {
+    if owners.end_history(subscriber) {
+        owners.close(
+            subscriber.connection.index,
+            CloseCode::Again,
+            "history cannot be read now",
+            CloseReason::StoreFailed,
+        );
     }
 }

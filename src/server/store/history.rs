@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 
 use super::pending::Pending;
-use crate::base::id::Id;
 use crate::base::map::Map;
 use crate::hub::entry::Entry;
+use crate::hub::member::Subscriber;
 use crate::store::engine::QueryId;
 
 /// Pages that may wait to be sent before no more are read.
@@ -22,11 +22,13 @@ pub(in crate::server) struct HistoryPage {
     pub(in crate::server) entries: Vec<Entry>,
     /// Bytes of their plain frames.
     pub(in crate::server) bytes: usize,
+    /// The channel, by its serial number.
+    pub(in crate::server) serial: u64,
     pub(in crate::server) after: u64,
     pub(in crate::server) through: u64,
     /// The oldest id that was kept when it was read.
     pub(in crate::server) oldest: u64,
-    pub(in crate::server) waiters: Vec<Id>,
+    pub(in crate::server) waiters: Vec<Subscriber>,
 }
 
 impl HistoryPage {
@@ -83,8 +85,8 @@ impl History {
         !self.pages.is_empty()
     }
 
-    pub(super) fn is_page_for(&self, id: Id) -> bool {
-        self.pages.iter().any(|page| page.waiters.contains(&id))
+    pub(super) fn is_page_for(&self, one: Subscriber) -> bool {
+        self.pages.iter().any(|page| page.waiters.contains(&one))
     }
 
     /// Checks the counts, given how many wait for pages and for counts.

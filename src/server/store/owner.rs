@@ -7,6 +7,7 @@ use slab::Slab;
 use super::history::History;
 use super::pending::Pending;
 use crate::base::time::Now;
+use crate::hub::member::Subscriber;
 use crate::store::engine::{Answer, Commits, Engine, Health, Query, QueryId, Record, Stream};
 use crate::store::terms::Terms;
 
@@ -207,14 +208,14 @@ impl Store {
         self.pending.iter().filter(|(_, pending)| is_one(pending)).count()
     }
 
-    /// Whether `id` waits for history, by looking at all that wait: for tests.
-    pub(in crate::server) fn is_history_awaited_by(&self, id: crate::base::id::Id) -> bool {
+    /// Whether a subscriber waits for history, by looking at all that wait: for tests.
+    pub(in crate::server) fn is_history_awaited_by(&self, one: Subscriber) -> bool {
         let waits = |pending: &Pending| match pending {
-            Pending::Page { waiters, .. } => waiters.contains(&id),
-            Pending::Resume { connection, .. } => *connection == id,
+            Pending::Page { waiters, .. } => waiters.contains(&one),
+            Pending::Resume { connection, .. } => *connection == one.connection,
             _ => false,
         };
-        self.count_pending(waits) > 0 || self.history.is_page_for(id)
+        self.count_pending(waits) > 0 || self.history.is_page_for(one)
     }
 
     /// Checks the whole structure.

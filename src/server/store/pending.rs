@@ -1,6 +1,7 @@
 //! What waits for an answer of the engine.
 
 use crate::base::id::Id;
+use crate::hub::member::Subscriber;
 use crate::server::response_context::ResponseContext;
 use crate::wire::body::ChannelRange;
 use crate::wire::v1::ClientId;
@@ -19,5 +20,5 @@ pub(in crate::server) enum Pending {
     /// A subscriber that is told how many messages after `from` and up to `through` it missed, before it gets them.
     Resume { connection: Id, from: u64, through: u64 },
     /// Subscribers whose cursors are all at `after`, behind the log of their channel.
-    Page { serial: u64, after: u64, waiters: Vec<Id> },
+    Page { serial: u64, after: u64, waiters: Vec<Subscriber> },
 }

@@ -2,6 +2,7 @@
 //! nothing is read or counted for subscribers that have gone meanwhile.
 
 use crate::base::id::Id;
+use crate::hub::member::{Member, Subscriber};
 use crate::store::engine::{Query, QueryId, Stream};
 
 use super::history::{Bounds, HistoryPage};
@@ -13,7 +14,7 @@ const DUE_CAPACITY_KEPT: usize = 1024;
 
 impl Store {
     /// Has the page after a cursor read that is behind its log. All cursors at one place share the answer.
-    pub(in crate::server) fn ask_for_page(&mut self, serial: u64, after: u64, waiter: Id) {
+    pub(in crate::server) fn ask_for_page(&mut self, serial: u64, after: u64, waiter: Subscriber) {
         if let Some(query_id) = self.history.pages_asked.get(&(serial, after))
             && let Some(Pending::Page { waiters, .. }) =
                 usize::try_from(query_id.0).ok().and_then(|key| self.pending.get_mut(key))
@@ -37,12 +38,12 @@ impl Store {
     }
 
     /// Asks the engine for what is due; at most `left` queries are looked at. `stream_of` says what a subscriber gets
-    /// that waits at a cursor; `None` if it is gone or waits no more. Returns how many pages were asked for.
+    /// that waits at a cursor, in the channel of that serial number; `None` if it is gone or waits no more. Returns how many pages were asked for.
     pub(in crate::server) fn ask_for_history(
         &mut self,
         mut left: usize,
         bounds: Bounds,
-        stream_of: impl Fn(Id, u64) -> Option<Stream>,
+        stream_of: impl Fn(Subscriber, u64, Option<u64>) -> Option<Stream>,
     ) -> u64 {
         let mut pages = 0;
         while left > 0
@@ -69,17 +70,18 @@ impl Store {
         &mut self,
         query_id: QueryId,
         bounds: Bounds,
-        stream_of: impl Fn(Id, u64) -> Option<Stream>,
+        stream_of: impl Fn(Subscriber, u64, Option<u64>) -> Option<Stream>,
     ) -> Option<Query> {
         let Bounds { page_records, page_bytes, count_records, .. } = bounds;
         match self.pending.get_mut(usize::try_from(query_id.0).ok()?)? {
             Pending::Resume { connection, from, through } => {
-                let stream = stream_of(*connection, *from)?;
+                let member = Member::Connection(connection.index);
+                let stream = stream_of(Subscriber { connection: *connection, member }, *from, None)?;
                 Some(Query::Count { stream, after: *from, through: *through, count_max: count_records })
             }
-            Pending::Page { after, waiters, .. } => {
-                waiters.retain(|id| stream_of(*id, *after).is_some());
-                let stream = stream_of(*waiters.first()?, *after)?;
+            Pending::Page { serial, after, waiters } => {
+                waiters.retain(|one| stream_of(*one, *after, Some(*serial)).is_some());
+                let stream = stream_of(*waiters.first()?, *after, Some(*serial))?;
                 Some(Query::Page { stream, after: *after, records_max: page_records, bytes_max: page_bytes })
             }
             _ => None,

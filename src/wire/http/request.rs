@@ -89,9 +89,14 @@ impl<'b> Request<'b> {
         self.fields.has_token(header, token)
     }
 
+    /// All values of that name in the query, decoded as in [`Self::query_value`].
+    pub fn query_values<'n>(&self, name: &'n str) -> impl Iterator<Item = Cow<'b, str>> + use<'b, 'n> {
+        target::query_values(self.query.unwrap_or_default(), name)
+    }
+
     /// The first value of that name in the query, decoded: `+` is a space, and invalid UTF-8 becomes U+FFFD.
     /// It can have control characters.
     pub fn query_value(&self, name: &str) -> Option<Cow<'b, str>> {
-        self.query.and_then(|query| target::query_value(query, name))
+        target::query_values(self.query?, name).next()
     }
 }

@@ -69,10 +69,13 @@ fn strip_scheme(target: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(rest)
 }
 
-/// The first value of that name in a query of `name=value` pairs, decoded: `+` is a space, and invalid UTF-8
+/// The values of that name in a query of `name=value` pairs, decoded: `+` is a space, and invalid UTF-8
 /// becomes U+FFFD.
-pub(crate) fn query_value<'b>(query: &'b str, name: &str) -> Option<Cow<'b, str>> {
-    query.split('&').find_map(|pair| {
+pub(crate) fn query_values<'b, 'n>(
+    query: &'b str,
+    name: &'n str,
+) -> impl Iterator<Item = Cow<'b, str>> + use<'b, 'n> {
+    query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (form_decode(key) == name).then(|| form_decode(value))
     })
@@ -129,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_query_value_wins() {
+    fn query_values_are_decoded() {
         let query = "a=1&b=x+y%2B%c3%a9&a=2&c&=e&d=%zz%ff&x%5Fy=z=w";
-        let value = |name| query_value(query, name).map(Cow::into_owned);
+        let value = |name| query_values(query, name).next().map(Cow::into_owned);
         assert_eq!(value("a").as_deref(), Some("1"));
         assert_eq!(value("b").as_deref(), Some("x y+é"));
         assert_eq!(value("c").as_deref(), Some(""));

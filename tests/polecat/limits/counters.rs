@@ -7,7 +7,7 @@ use polecat::base::limit::Limit;
 use polecat::server::metrics::Metrics;
 use polecat::shell::options::Options;
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::http::request;
 use crate::support::raw::{CLOSE, TEXT, frame, upgrade};
@@ -120,6 +120,39 @@ fn what_is_sent() {
         }
         room.send_json(&json!({"type": "message", "content": "last"}));
         assert_eq!(room.next_contents(3), ["", "0123456789ab", "last"]);
+    });
+}
+
+#[test]
+fn subscriptions() {
+    let few = |options: &mut Options| {
+        options.config.limits.channels_per_connection_max = 2;
+        options.config.limits.subscriptions_max = 3;
+        options.config.limits.subscribe_bytes_max = 100;
+    };
+    let subscribe = |server: &Server, requests: &[Value]| {
+        let mut client = Socket::connect_v1(server.addr(), "/api/stream?channel=a");
+        for kind in ["hello", "subscribed", "live"] {
+            client.next_of_type(kind);
+        }
+        for request in requests {
+            client.send_json(request);
+            while !["subscribed", "error"].contains(&client.next()["type"].as_str().unwrap_or_default()) {}
+        }
+        client
+    };
+    expect_hits(Limit::ChannelsPerConnection, 2, few, |server| {
+        let request = json!({"type": "subscribe", "channels": ["b", "c"], "events": true});
+        subscribe(server, &[request]);
+    });
+    expect_hits(Limit::Subscriptions, 1, few, |server| {
+        let request = json!({"type": "subscribe", "channels": ["b"]});
+        let _first = subscribe(server, std::slice::from_ref(&request));
+        subscribe(server, &[request]);
+    });
+    expect_hits(Limit::SubscribeBytes, 2, few, |server| {
+        let request = |kind: &str| json!({"type": kind, "channels": ["b".repeat(100)]});
+        subscribe(server, &[request("subscribe"), request("unsubscribe")]);
     });
 }
 

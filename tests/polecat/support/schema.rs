@@ -49,6 +49,7 @@ pub(crate) fn check_response(method: &str, target: &str, response: &Response) {
 pub(crate) fn check_message(path: &str, message: &Value) {
     let name = match path {
         "/ws" => "EventStreamMessage",
+        "/api/stream" => "StreamMessage",
         _ if path.starts_with("/api/ws/") => "ChannelMessage",
         _ => return,
     };
