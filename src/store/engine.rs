@@ -74,6 +74,15 @@ pub enum Selection {
     Events(Option<Rc<str>>),
 }
 
+impl From<Stream> for Selection {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Events => Self::Events(None),
+            Stream::Channel(name) => Self::Messages(Some(name)),
+        }
+    }
+}
+
 /// Which records a list has: those of its selection from `first` to `last`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -301,6 +310,45 @@ impl Answer {
 #[must_use]
 pub const fn name_weight(name: &str) -> usize {
     48 + name.len()
+}
+
+/// Decides where a slice ends: after some records, once their weights reach a bound, or before a record that alone weighs
+/// too much, but never before the first record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    records_left: usize,
+    bytes: usize,
+    bytes_max: usize,
+    first_bytes: usize,
+    each_bytes_max: usize,
+}
+
+impl Cut {
+    pub(super) fn new(records_max: usize, bytes_max: usize, each_bytes_max: usize) -> Self {
+        let (records_left, bytes_max) = (records_max.max(1), bytes_max.max(1));
+        Self { records_left, bytes: 0, bytes_max, first_bytes: 0, each_bytes_max }
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.records_left == 0 || self.bytes >= self.bytes_max
+    }
+
+    /// Whether a further record, which weighs `weight`, still belongs to the slice.
+    pub(super) const fn takes(&mut self, weight: usize) -> bool {
+        if self.bytes == 0 {
+            self.first_bytes = weight;
+        } else if self.is_full() || weight > self.each_bytes_max {
+            return false;
+        }
+        self.records_left -= 1;
+        self.bytes += weight;
+        true
+    }
+
+    /// Whether the first record weighs more than is allowed.
+    pub(super) const fn is_too_large(&self) -> bool {
+        self.first_bytes > self.each_bytes_max
+    }
 }
 
 /// Why the engine could not do what was requested: a fault of the environment, never of the peer.

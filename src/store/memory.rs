@@ -9,14 +9,14 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::engine::{
-    Answer, Engine, EngineError, Health, Query, QueryId, Record, SETTLE_BYTES_MAX, Selection, Span, Stream,
-    name_weight,
+    Answer, Cut, Engine, EngineError, Health, Query, QueryId, Record, SETTLE_BYTES_MAX, Selection, Span,
+    Stream,
 };
 use super::terms::{Term, Terms};
 use crate::base::map::Map;
 use crate::base::time::Now;
 use crate::wire::protocol::{Event, ID_MAX};
-use kept::{Cut, Kept, Messages};
+use kept::{Kept, Messages};
 
 /// Keeps the newest records of each kind; the oldest are dropped.
 ///
@@ -231,9 +231,12 @@ impl MemoryEngine {
         }
         match query {
             Query::Page { stream, after, records_max, bytes_max } => {
-                let cut = Cut::new(*records_max, *bytes_max);
-                let (records, through) = self.page(stream, *after, cut);
-                Answer::Page { query_id, records, through, oldest: self.oldest(stream) }
+                let newest = match stream {
+                    Stream::Events => self.events.newest,
+                    Stream::Channel(_) => self.messages.kept.newest,
+                };
+                let cut = Cut::new(*records_max, *bytes_max, usize::MAX);
+                self.list(query_id, &Selection::from(stream.clone()), (*after, newest), cut)
             }
             Query::Count { stream, after, through, count_max } => {
                 let count = match stream {
@@ -247,32 +250,23 @@ impl MemoryEngine {
                 Answer::Count { query_id, count, is_cut, oldest: self.oldest(stream) }
             }
             Query::Span { of, after, before, records_max, bytes_max } => {
-                let cut = Cut::new(*records_max, *bytes_max);
+                let cut = Cut::new(*records_max, *bytes_max, usize::MAX);
                 Answer::Span { query_id, span: self.span(of, *after, *before, cut) }
             }
             Query::List { of, after, through, records_max, bytes_max, each_bytes_max } => {
-                let cut = Cut::new(*records_max, *bytes_max);
-                let (records, through) = self.list(of, *after, *through, cut, *each_bytes_max);
-                let is_large = |(_, record): &(u64, Record)| record.weight() > *each_bytes_max;
-                if records.first().is_some_and(is_large) {
-                    return Answer::TooLarge { query_id };
-                }
-                let oldest = match of {
-                    Selection::Events(_) => self.events.oldest(),
-                    Selection::Messages(_) => self.messages.kept.oldest(),
-                };
-                Answer::Page { query_id, records, through, oldest }
+                let cut = Cut::new(*records_max, *bytes_max, *each_bytes_max);
+                self.list(query_id, of, (*after, *through), cut)
             }
             Query::Names { of, after, names_max, bytes_max, each_bytes_max } => {
-                let cut = Cut::new(*names_max, *bytes_max);
-                let (names, next) = self.messages.names(*of, after.as_ref(), cut, *each_bytes_max);
-                if names.first().is_some_and(|(name, _)| name_weight(name) > *each_bytes_max) {
+                let mut cut = Cut::new(*names_max, *bytes_max, *each_bytes_max);
+                let (names, next) = self.messages.names(*of, after.as_ref(), &mut cut);
+                if cut.is_too_large() {
                     return Answer::TooLarge { query_id };
                 }
                 Answer::Names { query_id, names, next }
             }
             Query::ChannelDetails { after, channels_max, bytes_max } => {
-                let cut = Cut::new(*channels_max, *bytes_max);
+                let cut = Cut::new(*channels_max, *bytes_max, usize::MAX);
                 let (channels, is_cut) = self.messages.details(after.as_deref(), cut);
                 Answer::ChannelDetails { query_id, channels, is_cut }
             }
@@ -323,35 +317,29 @@ impl MemoryEngine {
         Some(Span { first, last, has_older, has_newer })
     }
 
-    fn page(&self, stream: &Stream, after: u64, cut: Cut) -> (Vec<(u64, Record)>, u64) {
-        let (of, newest) = match stream {
-            Stream::Events => (Selection::Events(None), self.events.newest),
-            Stream::Channel(name) => (Selection::Messages(Some(Rc::clone(name))), self.messages.kept.newest),
-        };
-        self.list(&of, after, newest, cut, usize::MAX)
-    }
-
     fn list(
         &self,
+        query_id: QueryId,
         of: &Selection,
-        after: u64,
-        through: u64,
+        (after, mut through): (u64, u64),
         mut cut: Cut,
-        each_bytes_max: usize,
-    ) -> (Vec<(u64, Record)>, u64) {
+    ) -> Answer {
         let stream = match of {
             Selection::Events(_) => Stream::Events,
             Selection::Messages(_) => Stream::Channel(Rc::from("")),
         };
-        let mut page: Vec<(u64, Record)> = Vec::new();
+        let mut records: Vec<(u64, Record)> = Vec::new();
         for (id, weight) in self.selected(of, after.saturating_add(1)..=through) {
-            if (weight > each_bytes_max && !page.is_empty()) || !cut.takes(weight) {
-                let through = page.last().map_or(after, |(id, _)| *id);
-                return (page, through);
+            if !cut.takes(weight) {
+                through = records.last().map_or(after, |(id, _)| *id);
+                break;
             }
-            page.extend(self.record(&stream, id).map(|record| (id, record)));
+            records.extend(self.record(&stream, id).map(|record| (id, record)));
         }
-        (page, through)
+        if cut.is_too_large() {
+            return Answer::TooLarge { query_id };
+        }
+        Answer::Page { query_id, records, through, oldest: self.oldest(&stream) }
     }
 }
 

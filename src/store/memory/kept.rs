@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 
-use crate::store::engine::{ChannelDetail, Mark, Names, Stream, name_weight};
+use crate::store::engine::{ChannelDetail, Cut, Mark, Names, Stream, name_weight};
 use crate::wire::protocol::Message;
 
 /// The newest records of one id sequence, without gaps: the id of a record is `newest` less its distance from
@@ -153,18 +153,17 @@ impl Messages {
         &self,
         of: Names,
         after: Option<&Mark>,
-        cut: Cut,
-        each_bytes_max: usize,
+        cut: &mut Cut,
     ) -> (Vec<(String, u64)>, Option<Mark>) {
         let after = after.map(|mark| String::from_utf8_lossy(&mark.bytes));
         let above = (after.as_deref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         match of {
             Names::Channels => {
                 let names = self.by_channel.range::<str, _>(above).map(|(name, _)| (&**name, 0));
-                slice(names, cut, each_bytes_max)
+                slice(names, cut)
             }
-            Names::Providers => slice(counted(&self.by_provider, above), cut, each_bytes_max),
-            Names::Lanes => slice(counted(&self.by_lane, above), cut, each_bytes_max),
+            Names::Providers => slice(counted(&self.by_provider, above), cut),
+            Names::Lanes => slice(counted(&self.by_lane, above), cut),
         }
     }
 
@@ -198,41 +197,15 @@ fn counted<'a>(
 
 fn slice<'a>(
     names: impl Iterator<Item = (&'a str, u64)>,
-    mut cut: Cut,
-    each_bytes_max: usize,
+    cut: &mut Cut,
 ) -> (Vec<(String, u64)>, Option<Mark>) {
     let mut taken: Vec<(String, u64)> = Vec::new();
     for (name, count) in names {
-        let weight = name_weight(name);
-        if (weight > each_bytes_max && !taken.is_empty()) || !cut.takes(weight) {
+        if !cut.takes(name_weight(name)) {
             let last = taken.last().map(|(name, _)| name.as_bytes().to_vec());
             return (taken, last.map(|bytes| Mark { bytes, is_blob: false }));
         }
         taken.push((name.to_owned(), count));
     }
     (taken, None)
-}
-
-/// Decides where a page ends: after `records_left` records, or once the weights reach a bound, but never
-/// before the first record.
-pub(super) struct Cut {
-    records_left: usize,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Cut {
-    pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
-        Self { records_left: records_max.max(1), bytes: 0, bytes_max: bytes_max.max(1) }
-    }
-
-    /// Whether a further record, which weighs `weight`, still belongs to the page.
-    pub(super) fn takes(&mut self, weight: usize) -> bool {
-        if self.records_left == 0 || self.bytes >= self.bytes_max {
-            return false;
-        }
-        self.records_left -= 1;
-        self.bytes += weight;
-        true
-    }
 }

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::base::time::Now;
 use crate::store::engine::{
-    Answer, Commits, Engine, EngineError, Health, Query, QueryId, Record, SETTLE_BYTES_MAX,
+    Answer, Commits, Cut, Engine, EngineError, Health, Query, QueryId, Record, SETTLE_BYTES_MAX,
 };
 use crate::store::terms::Terms;
 use crate::wire::protocol::ID_MAX;
@@ -24,7 +24,7 @@ use super::housekeeping::{Done, Housekeeping};
 use super::keys::Keys;
 use super::lists::Search;
 use super::options::StoreOptions;
-use super::queries::{Bounds, Ids, Known, Name};
+use super::queries::{Ids, Known, Name};
 use super::questions::{Progress, Question};
 use super::retention::Retention;
 use super::shrink::Shrink;
@@ -281,21 +281,22 @@ impl Engine for SqliteEngine {
     fn ask(&mut self, query: Query, query_id: QueryId) {
         let question = match query {
             Query::Page { stream, after, records_max, bytes_max } => {
-                Question::Page { stream, after, bounds: Bounds::new(records_max, bytes_max) }
+                let cut = Cut::new(records_max, bytes_max, usize::MAX);
+                Question::List { of: stream.into(), after, through: None, cut }
             }
             Query::Count { stream, after, through, count_max } => {
                 Question::Count { stream, after, through, count_max }
             }
             Query::Span { of, after, before, records_max, bytes_max } => {
-                Question::Span(Search::new(of, after, before, Bounds::new(records_max, bytes_max)))
+                Question::Span(Search::new(of, after, before, Cut::new(records_max, bytes_max, usize::MAX)))
             }
             Query::List { of, after, through, records_max, bytes_max, each_bytes_max } => {
-                let bounds = Bounds { records_max, bytes_max, each_bytes_max };
-                Question::List { of, after, through, bounds }
+                let cut = Cut::new(records_max, bytes_max, each_bytes_max);
+                Question::List { of, after, through: Some(through), cut }
             }
             Query::Names { of, after, names_max, bytes_max, each_bytes_max } => {
-                let bounds = Bounds { records_max: names_max, bytes_max, each_bytes_max };
-                Question::Names { of, after: after.map(Name::from), bounds }
+                let cut = Cut::new(names_max, bytes_max, each_bytes_max);
+                Question::Names { of, after: after.map(Name::from), cut }
             }
             Query::Totals => Question::Totals,
             Query::ChannelDetails { after, channels_max, bytes_max } => {

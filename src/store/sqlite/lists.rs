@@ -4,11 +4,10 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, Row};
 
-use crate::store::engine::{Answer, QueryId, Record, Selection, Span};
+use crate::store::engine::{Answer, Cut, QueryId, Record, Selection, Span};
 
 use super::queries::{
-    ALL_AFTER, Bounds, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER, Ids, event, integer, message, row_id, take,
-    text,
+    ALL_AFTER, CHANNEL_AFTER, COUNT_ROWS, EVENTS_AFTER, Ids, event, integer, message, row_id, text,
 };
 
 /// The weight of a record in addition to its texts.
@@ -51,18 +50,16 @@ pub(super) struct Search {
     is_up: bool,
     /// The ids that were not looked at yet: above the first number, up to the second.
     rest: (u64, u64),
-    bounds: Bounds,
-    records: usize,
-    bytes: usize,
+    cut: Cut,
     /// The ids that were found first and last.
     found: Option<(u64, u64)>,
 }
 
 impl Search {
-    pub(super) fn new(of: Selection, after: Option<u64>, before: Option<u64>, bounds: Bounds) -> Self {
+    pub(super) fn new(of: Selection, after: Option<u64>, before: Option<u64>, cut: Cut) -> Self {
         let through = before.map_or(u64::MAX, |before| before.saturating_sub(1));
         let rest = (after.unwrap_or(0), through);
-        Self { of, is_up: after.is_some(), rest, bounds, records: 0, bytes: 0, found: None }
+        Self { of, is_up: after.is_some(), rest, cut, found: None }
     }
 
     /// Looks at this many rows. Returns the answer if that was enough.
@@ -76,7 +73,7 @@ impl Search {
         let Some((begin, end)) = self.found else { return Ok(Some(Answer::Span { query_id, span: None })) };
         let (first, last) = (begin.min(end), begin.max(end));
         // On the other side, it only matters whether there are any.
-        let beyond = if self.is_up { (0, first - 1) } else { (last, newest_of(&self.of, newest)) };
+        let beyond = if self.is_up { (0, first - 1) } else { (last, id_of(&self.of, newest)) };
         let is_beyond = {
             let mut statement = statement(connection, &self.of, !self.is_up)?;
             rows(&mut statement, &self.of, beyond)?.next()?.is_some()
@@ -87,19 +84,16 @@ impl Search {
 
     /// Whether there are more records than the bounds allow; `None` if too few were looked at.
     fn walk(&mut self, connection: &Connection, newest: Ids) -> rusqlite::Result<Option<bool>> {
-        self.rest.1 = self.rest.1.min(newest_of(&self.of, newest));
+        self.rest.1 = self.rest.1.min(id_of(&self.of, newest));
         let mut statement = statement(connection, &self.of, self.is_up)?;
         let mut rows = rows(&mut statement, &self.of, self.rest)?;
         for _ in 0..COUNT_ROWS {
             let Some(row) = rows.next()? else { return Ok(Some(false)) };
             let id = row.get::<_, i64>(0)?.unsigned_abs();
             if is_kind(&self.of, row.get_ref(2)?) {
-                let is_full = self.records >= self.bounds.records_max || self.bytes >= self.bounds.bytes_max;
-                if self.found.is_some() && is_full {
+                if !self.cut.takes(weight(row)?) {
                     return Ok(Some(true));
                 }
-                self.records += 1;
-                self.bytes += weight(row)?;
                 self.found = Some((self.found.map_or(id, |(begin, _)| begin), id));
             }
             if self.is_up {
@@ -112,10 +106,11 @@ impl Search {
     }
 }
 
-const fn newest_of(of: &Selection, newest: Ids) -> u64 {
+/// The id of the sequence of `of`.
+pub(super) const fn id_of(of: &Selection, ids: Ids) -> u64 {
     match of {
-        Selection::Messages(_) => newest.message,
-        Selection::Events(_) => newest.event,
+        Selection::Messages(_) => ids.message,
+        Selection::Events(_) => ids.event,
     }
 }
 
@@ -155,42 +150,32 @@ pub(super) fn slice(
     connection: &Connection,
     of: &Selection,
     (after, through): (u64, u64),
-    bounds: Bounds,
+    cut: &mut Cut,
 ) -> rusqlite::Result<(Vec<(u64, Record)>, u64)> {
-    if let Selection::Messages(channel) = of {
-        let read = |row: &Row<'_>| Ok(Record::Message(message(row, channel.as_ref())?));
-        let mut statement =
-            connection.prepare_cached(if channel.is_some() { CHANNEL_AFTER } else { ALL_AFTER })?;
-        let rows = match channel {
-            Some(name) => statement.query((&**name, row_id(after), row_id(through)))?,
-            None => statement.query((row_id(after), row_id(through)))?,
-        };
-        let (records, is_cut) = take(rows, bounds, Record::weight, read)?;
-        let through = records.last().filter(|_| is_cut).map_or(through, |(id, _)| *id);
-        return Ok((records, through));
-    }
-    let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
-    let mut rows = statement.query((row_id(after), row_id(through)))?;
-    let (mut records, mut bytes, mut seen) = (Vec::new(), 0, after);
+    let mut statement = connection.prepare_cached(match of {
+        Selection::Messages(Some(_)) => CHANNEL_AFTER,
+        Selection::Messages(None) => ALL_AFTER,
+        Selection::Events(_) => EVENTS_AFTER,
+    })?;
+    let mut rows = rows(&mut statement, of, (after, through))?;
+    let (mut records, mut seen) = (Vec::new(), after);
     for _ in 0..COUNT_ROWS {
-        let is_full = records.len() >= bounds.records_max || bytes >= bounds.bytes_max;
-        let Some(row) = rows.next()?.filter(|_| !is_full || records.is_empty()) else {
-            let through = if is_full { seen } else { through };
-            return Ok((records, through));
-        };
-        seen = row.get::<_, i64>(0)?.unsigned_abs();
-        if is_kind(of, row.get_ref(1)?) {
-            let record = Record::Event(event(row)?);
-            let weight = record.weight();
-            if weight > bounds.each_bytes_max
-                && let Some((last, _)) = records.last()
-            {
-                let through = *last;
-                return Ok((records, through));
-            }
-            bytes += weight;
-            records.push((seen, record));
+        let Some(row) = rows.next()? else { return Ok((records, through)) };
+        if cut.is_full() {
+            return Ok((records, seen));
         }
+        let id = row.get::<_, i64>(0)?.unsigned_abs();
+        if is_kind(of, row.get_ref(1)?) {
+            let record = match of {
+                Selection::Messages(channel) => Record::Message(message(row, channel.as_ref())?),
+                Selection::Events(_) => Record::Event(event(row)?),
+            };
+            if !cut.takes(record.weight()) {
+                return Ok((records, seen));
+            }
+            records.push((id, record));
+        }
+        seen = id;
     }
     Ok((records, seen))
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
-use rusqlite::{Connection, Row, Rows};
+use rusqlite::{Connection, Row};
 
 use crate::store::engine::{Mark, Record, Stream};
 use crate::wire::protocol::{CorrelationId, Event, Message};
@@ -30,7 +30,7 @@ const OLDEST_EVENT: &str = "SELECT min(id) FROM events WHERE id > 0 AND id <= ?1
 pub(super) const CHANNEL_AFTER: &str =
     "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
        FROM messages INDEXED BY idx_messages_channel
-      WHERE channel_id = ?1 AND id > ?2 AND id <= ?3 ORDER BY id";
+      WHERE channel_id = ?3 AND id > ?1 AND id <= ?2 ORDER BY id";
 pub(super) const ALL_AFTER: &str =
     "SELECT id, channel_id, author, content, timestamp, lane, provider, token_count
        FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id";
@@ -143,47 +143,6 @@ impl Known {
         let newest = Ids::newest(connection)?;
         Ok(Self { oldest: Ids::oldest(connection, newest)?, newest })
     }
-}
-
-/// Where a page ends: at `records_max`, or once the weights reach `bytes_max`, but not before its first
-/// record.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) records_max: usize,
-    pub(super) bytes_max: usize,
-    /// A slice ends before a record that weighs more, unless it is the first.
-    pub(super) each_bytes_max: usize,
-}
-
-impl Bounds {
-    pub(super) const fn new(records_max: usize, bytes_max: usize) -> Self {
-        Self { records_max, bytes_max, each_bytes_max: usize::MAX }
-    }
-}
-
-/// Reads rows, whose first column is the id, until `bounds` says to stop. Also returns whether a row was left
-/// over.
-pub(super) fn take<T>(
-    mut rows: Rows<'_>,
-    bounds: Bounds,
-    weigh: impl Fn(&T) -> usize,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<(Vec<(u64, T)>, bool)> {
-    let mut taken = Vec::new();
-    let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        if !taken.is_empty() && (taken.len() >= bounds.records_max || bytes >= bounds.bytes_max) {
-            return Ok((taken, true));
-        }
-        let record = read(row)?;
-        let weight = weigh(&record);
-        if weight > bounds.each_bytes_max && !taken.is_empty() {
-            return Ok((taken, true));
-        }
-        bytes += weight;
-        taken.push((integer(row.get_ref(0)?).unwrap_or_default().unsigned_abs(), record));
-    }
-    Ok((taken, false))
 }
 
 /// A key of the database, byte for byte, to continue from.

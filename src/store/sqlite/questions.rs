@@ -1,13 +1,11 @@
 //! Queries to the store, and the steps in which they are answered.
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
-use crate::store::engine::{Answer, Mark, Names, QueryId, Record, Selection, Stream, name_weight};
+use crate::store::engine::{Answer, Cut, Mark, Names, QueryId, Selection, Stream, name_weight};
 
-use super::lists::{Search, slice};
-use super::queries::{
-    Bounds, CHANNEL_AFTER, EVENTS_AFTER, Known, Name, event, integer, message, row_id, take,
-};
+use super::lists::{Search, id_of, slice};
+use super::queries::{Known, Name, integer, row_id};
 
 /// Names that one step looks up.
 pub(super) const SLICE_ROWS: usize = 512;
@@ -31,11 +29,25 @@ pub(super) const ALL: [&str; 6] =
 /// A query with short steps; most take only one.
 #[derive(Debug)]
 pub(super) enum Question {
-    Page { stream: Stream, after: u64, bounds: Bounds },
     Span(Search),
-    List { of: Selection, after: u64, through: u64, bounds: Bounds },
-    Count { stream: Stream, after: u64, through: u64, count_max: u64 },
-    Names { of: Names, after: Option<Name>, bounds: Bounds },
+    /// Up to the newest record, if `through` is not given.
+    List {
+        of: Selection,
+        after: u64,
+        through: Option<u64>,
+        cut: Cut,
+    },
+    Count {
+        stream: Stream,
+        after: u64,
+        through: u64,
+        count_max: u64,
+    },
+    Names {
+        of: Names,
+        after: Option<Name>,
+        cut: Cut,
+    },
     Totals,
 }
 
@@ -54,36 +66,22 @@ impl Question {
     ) -> rusqlite::Result<Progress> {
         let Known { newest, oldest } = known;
         let answer = match self {
-            Self::Page { stream: Stream::Events, after, bounds } => {
-                let mut statement = connection.prepare_cached(EVENTS_AFTER)?;
-                let rows = statement.query((row_id(after), row_id(newest.event)))?;
-                let page = take(rows, bounds, Record::weight, |row| Ok(Record::Event(event(row)?)))?;
-                page_answer(query_id, page, newest.event, oldest.event)
-            }
-            Self::Page { stream: Stream::Channel(name), after, bounds } => {
-                let mut statement = connection.prepare_cached(CHANNEL_AFTER)?;
-                let rows = statement.query((&*name, row_id(after), row_id(newest.message)))?;
-                let read = |row: &Row<'_>| Ok(Record::Message(message(row, Some(&name))?));
-                let page = take(rows, bounds, Record::weight, read)?;
-                page_answer(query_id, page, newest.message, oldest.message)
-            }
             Self::Span(mut search) => match search.step(connection, newest, query_id)? {
                 Some(answer) => answer,
                 None => return Ok(Progress::Unfinished(Self::Span(search))),
             },
-            Self::List { of, after, through, bounds } => {
-                let (records, through) = slice(connection, &of, (after, through), bounds)?;
-                let oldest = if matches!(of, Selection::Events(_)) { oldest.event } else { oldest.message };
-                let is_large = |(_, first): &(u64, Record)| first.weight() > bounds.each_bytes_max;
-                match records.first().is_some_and(is_large) {
+            Self::List { of, after, through, mut cut } => {
+                let through = through.unwrap_or(id_of(&of, newest));
+                let (records, through) = slice(connection, &of, (after, through), &mut cut)?;
+                let oldest = id_of(&of, oldest);
+                match cut.is_too_large() {
                     true => Answer::TooLarge { query_id },
                     false => Answer::Page { query_id, records, through, oldest },
                 }
             }
-            Self::Names { of, after, bounds } => {
-                let (names, next) = names(connection, of, after, bounds)?;
-                let is_large = |(name, _): &(String, u64)| name_weight(name) > bounds.each_bytes_max;
-                match names.first().is_some_and(is_large) {
+            Self::Names { of, after, mut cut } => {
+                let (names, next) = names(connection, of, after, &mut cut)?;
+                match cut.is_too_large() {
                     true => Answer::TooLarge { query_id },
                     false => Answer::Names { query_id, names, next },
                 }
@@ -126,14 +124,6 @@ fn count(
     Ok((counted, false))
 }
 
-/// `page` has the records, and whether they were cut short.
-fn page_answer(query_id: QueryId, page: (Vec<(u64, Record)>, bool), newest: u64, oldest: u64) -> Answer {
-    let (records, is_cut) = page;
-    let last = records.last().filter(|_| is_cut);
-    let through = last.map_or(newest, |(id, _)| *id);
-    Answer::Page { query_id, records, through, oldest }
-}
-
 /// Names, and how many messages have them.
 type NamesWithCounts = Vec<(String, u64)>;
 
@@ -143,23 +133,18 @@ fn names(
     connection: &Connection,
     of: Names,
     after: Option<Name>,
-    bounds: Bounds,
+    cut: &mut Cut,
 ) -> rusqlite::Result<(NamesWithCounts, Option<Mark>)> {
     let mut names: NamesWithCounts = Vec::new();
-    let (mut last, mut bytes) = (after, 0);
-    for _ in 0..bounds.records_max.min(SLICE_ROWS) {
-        if bytes >= bounds.bytes_max {
-            break;
-        }
+    let mut last = after;
+    for _ in 0..SLICE_ROWS {
         let Some((name, count)) = next_name(connection, of, last.as_ref())? else {
             return Ok((names, None));
         };
         let shown = name.as_text().into_owned();
-        let weight = name_weight(&shown);
-        if weight > bounds.each_bytes_max && !names.is_empty() {
+        if !cut.takes(name_weight(&shown)) {
             break;
         }
-        bytes += weight;
         match names.last_mut().filter(|(before, _)| *before == shown) {
             Some((_, sum)) => *sum += count,
             None => names.push((shown, count)),
