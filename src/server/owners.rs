@@ -69,6 +69,18 @@ impl<S: Socket> Owners<S> {
         self.encoders.begin_turn(self.config.budgets.coded_bytes);
     }
 
+    /// Whether the store takes in a record of a connection; if not, it is not read until the store has caught up.
+    pub(super) fn may_publish(&mut self, index: u32) -> bool {
+        let may_append = self.store.may_append();
+        if !may_append {
+            if self.store.is_behind() {
+                self.metrics.limits.count(Limit::EngineBacklogBytes);
+            }
+            self.connections.stall(index);
+        }
+        may_append
+    }
+
     /// Lets publishers go on when the engine has caught up.
     pub(super) fn resume_stalled(&mut self) {
         if !self.store.is_behind() {

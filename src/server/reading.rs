@@ -193,7 +193,8 @@ fn may_decode<S: Socket>(owners: &mut Owners<S>, index: u32) -> bool {
         return false;
     }
     let publishes = match connection.phase() {
-        Phase::Handshake | Phase::Request | Phase::KeepAlive => true,
+        // Of its requests, only POSTs are: see `decode_request`.
+        Phase::Handshake | Phase::Request | Phase::KeepAlive => false,
         Phase::Open(Protocol::Many, _) => true,
         Phase::Open(Protocol::Base | Protocol::V1, _) => {
             matches!(owners.stream(index), Some(Stream::Channel(_)))
@@ -201,17 +202,15 @@ fn may_decode<S: Socket>(owners: &mut Owners<S>, index: u32) -> bool {
         Phase::Open(Protocol::Echo, _) | Phase::Closing => false,
         Phase::Ending(_) | Phase::Lingering(_) | Phase::Dead => return false,
     };
-    let is_over = owners.store.is_behind();
     let must_inflate = connection.encoding().window().is_some();
-    let is_late = must_inflate && !owners.encoders.may_read();
-    if is_late || (publishes && !owners.store.may_append()) {
-        if publishes && is_over {
-            owners.metrics.limits.count(Limit::EngineBacklogBytes);
-        }
+    if must_inflate && !owners.encoders.may_read() {
         owners.connections.stall(index);
         return false;
     }
-    let private_bytes = connection.private_bytes();
+    if publishes && !owners.may_publish(index) {
+        return false;
+    }
+    let private_bytes = owners.connections.at(index).private_bytes();
     if owners.connections.output(index).len() + private_bytes < outbox_bytes_max {
         return true;
     }

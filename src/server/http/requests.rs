@@ -35,6 +35,9 @@ pub(in crate::server) fn decode_request<S: Socket>(
         owners.connections.await_response(index);
         return Progress::NeedMore;
     }
+    if may_be_append(input) && !owners.may_publish(index) {
+        return Progress::NeedMore;
+    }
     match decoder.decode(input, &owners.config.limits) {
         Ok(RequestStep::NeedMore { send_continue }) => {
             if send_continue {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Server;
 use crate::base::config::Config;
+use crate::base::limit::Limit;
 use crate::base::time::Now;
 use crate::server::connections::Source;
 use crate::server::host::{Host, ProcessStats};
@@ -19,8 +20,12 @@ struct MockServer {
 
 impl MockServer {
     fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
         let now = Now { monotonic_ms: 0, unix_micros: 0 };
-        Self { server: Server::new(Config::default(), Box::new(MemoryEngine::default()), 1, now), now_ms: 0 }
+        Self { server: Server::new(config, Box::new(MemoryEngine::default()), 1, now), now_ms: 0 }
     }
 
     fn connect(&mut self) -> (Line, u32) {
@@ -178,4 +183,44 @@ fn the_age_of_a_connection_is_of_its_own_place() {
     let ages = page["connections"].as_array().unwrap().iter().map(|one| one["age_ms"].as_u64().unwrap());
     let ages = ages.collect::<Vec<_>>();
     assert!(first.1 == 0 && (80..=130).contains(&ages[0]) && ages[1] < 32, "{ages:?}");
+}
+
+#[test]
+fn a_store_that_is_behind_holds_up_publishers_and_nobody_else() {
+    // It is always behind.
+    let mut config = Config::default();
+    config.limits.engine_backlog_bytes_max = 0;
+    let mut mock = MockServer::with(config);
+    let publisher = mock.connect();
+    let post = "POST /api/messages HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    mock.send(&publisher, post);
+    let slow = mock.connect();
+    mock.send(&slow, "PO");
+    for _ in 0..10 {
+        mock.turn();
+    }
+    assert!(publisher.0.output.borrow().is_empty() && slow.0.output.borrow().is_empty());
+    let counted = mock.server.metrics().limits.of(Limit::EngineBacklogBytes);
+    assert!(counted >= 2, "{counted}");
+    for target in [
+        "/api/health",
+        "/api/health?verbose=1",
+        "/api/connections",
+        "/api/channels",
+        "/api/messages",
+        "/api/summary",
+    ] {
+        let client = mock.connect();
+        mock.send(&client, &request(target));
+        for _ in 0..10 {
+            mock.turn();
+        }
+        assert!(client.0.output.borrow().starts_with(b"HTTP/1.1 200"), "{target}");
+    }
+    let client = mock.connect();
+    let upgrade = "GET /api/ws/room HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    mock.send(&client, upgrade);
+    mock.turn();
+    assert!(client.0.output.borrow().starts_with(b"HTTP/1.1 101"));
 }
