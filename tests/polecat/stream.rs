@@ -198,6 +198,7 @@ fn a_message_names_its_channel_and_is_acknowledged() {
         (json!({"type": "subscribe", "id": 1}), "wrong_type"),
         (json!({"type": "subscribe", "id": 1, "channels": ["b"], "cursor": "x"}), "invalid_cursor"),
         (json!({"type": "other", "id": 1}), "unknown_type"),
+        (json!({"type": "unsubscribe", "id": 1, "channels": vec!["x"; 1001]}), "too_long"),
     ] {
         socket.send_json(&request);
         let error = socket.next_of_type("error");

@@ -217,5 +217,5 @@ impl<S> Connections<S> {
 
 /// Whether a connection is answered with as much as it sends.
 const fn has_large_answers<S>(connection: &Connection<S>) -> bool {
-    connection.is_http() || connection.phase.is_echo()
+    connection.is_http() || connection.phase.is_echo() || connection.set().is_some()
 }

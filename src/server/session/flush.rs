@@ -203,11 +203,15 @@ impl Flusher {
         loop {
             match many::next(owners, set) {
                 Next::Send(key) => {
-                    let sent = self.send_entries(owners, index, Member::Subscription(key), budget);
-                    if matches!(sent, Sent::Bytes(_)) {
-                        owners.subscriptions.rotate(set);
+                    match self.send_entries(owners, index, Member::Subscription(key), budget) {
+                        // Room for an encoding was made by evicting what it was to be sent.
+                        Sent::Behind => continue,
+                        sent @ Sent::Bytes(_) => {
+                            owners.subscriptions.rotate(set);
+                            return sent;
+                        }
+                        sent => return sent,
                     }
-                    return sent;
                 }
                 Next::Page(key) => {
                     let connection = owners.connections.id(index);

@@ -165,12 +165,17 @@ fn handle_request<S: Socket>(
     text: &str,
     id: Option<ClientId>,
 ) {
+    let channels_max = owners.config.limits.channels_per_connection_max;
     let names = match StreamRequest::parse(text) {
         Ok(StreamRequest::Unknown) => return refuse_type(owners, index, id.as_ref()),
         Err(message) => return reply_error(owners, index, ErrorCode::WrongType, &message, id.as_ref()),
         Ok(_) if text.len() > owners.config.limits.subscribe_bytes_max => {
             owners.metrics.limits.count(Limit::SubscribeBytes);
             let message = "the request is too long; send several";
+            return reply_error(owners, index, ErrorCode::TooLong, message, id.as_ref());
+        }
+        Ok(StreamRequest::Unsubscribe(names)) if names.channels.len() > channels_max => {
+            let message = "it names more channels than a connection can have";
             return reply_error(owners, index, ErrorCode::TooLong, message, id.as_ref());
         }
         Ok(StreamRequest::Unsubscribe(names)) => {
