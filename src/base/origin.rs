@@ -23,8 +23,6 @@ impl fmt::Display for NotAnOrigin {
     }
 }
 
-impl std::error::Error for NotAnOrigin {}
-
 const WRONG_FORM: NotAnOrigin = NotAnOrigin("not of the form SCHEME://HOST[:PORT], null or *");
 const NOT_ASCII: NotAnOrigin = NotAnOrigin("a host must be in ASCII, as browsers send it (xn--…)");
 const NOT_OF_A_PAGE: NotAnOrigin = NotAnOrigin("the origin of a page begins with http:// or https://");

@@ -203,10 +203,7 @@ impl<S: Socket> Driver<S> {
             Phase::Handshake => self.handshaking -= u32::from(peer.role != Role::Dribbler),
             Phase::Open => self.open -= 1,
         }
-        peer.phase = Phase::Ended;
-        peer.socket = None;
-        peer.inbox = None;
-        peer.outbox = None;
+        peer.close(Phase::Ended);
         self.progress_us = self.now_us;
         let ended = if peer.is_unruly() { &mut self.tally.ended_rightly } else { &mut self.tally.ended };
         *ended.entry(reason.to_owned()).or_default() += 1;

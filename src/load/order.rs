@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::payload::Stamp;
 
 /// The messages that have been delivered, from the first one that a subscriber has yet to receive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Order {
     /// The position of the first entry.
     base: u32,
@@ -54,17 +54,7 @@ pub struct Faults {
 
 impl Order {
     pub fn new(publishers: usize, subscribers: u32, awaited: u32) -> Self {
-        Self {
-            base: 0,
-            entries: VecDeque::new(),
-            next: vec![0; publishers],
-            subscribers,
-            awaited,
-            missed: BTreeSet::new(),
-            presumed: BTreeSet::new(),
-            completed: Vec::new(),
-            faults: Faults::default(),
-        }
+        Self { next: vec![0; publishers], subscribers, awaited, ..Self::default() }
     }
 
     /// The position after the last message that any subscriber has received.

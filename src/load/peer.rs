@@ -82,6 +82,14 @@ impl<S> Peer<S> {
         }
     }
 
+    /// Its socket is closed, and what was unfinished is forgotten.
+    pub fn close(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.socket = None;
+        self.inbox = None;
+        self.outbox = None;
+    }
+
     /// Whether it breaks the rules on purpose.
     pub const fn is_unruly(&self) -> bool {
         matches!(self.role, Role::HalfOpen | Role::Dribbler)

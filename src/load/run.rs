@@ -200,10 +200,7 @@ impl<S: Socket> Driver<S> {
                 Phase::Handshake => self.handshaking -= 1,
                 Phase::Open => self.open -= 1,
             }
-            peer.phase = Phase::Closed;
-            peer.socket = None;
-            peer.inbox = None;
-            peer.outbox = None;
+            peer.close(Phase::Closed);
             peer.to_end = false;
             self.to_open.push_back(index);
         }

@@ -1,7 +1,9 @@
 //! The flags of `polecat serve`, each with an environment variable, and the options that they make.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::ops::RangeBounds;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use log::LevelFilter;
@@ -254,9 +256,7 @@ impl Serve {
             },
         }
     }
-}
 
-impl Serve {
     /// How many connections there can be, what limits that, and what would raise it if it is less than
     /// requested.
     pub(crate) fn room(&self, descriptors_max: Option<u64>) -> String {
@@ -369,33 +369,20 @@ fn parse_ms(text: &str) -> Result<u32, String> {
 }
 
 fn parse_days(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(days) if days > 0.0 && days <= 36_500.0 => Ok(days),
-        _ => Err("not a number of days between 0 and 36500".to_owned()),
-    }
+    parse_within(text, f64::MIN_POSITIVE..=36_500.0, "a number of days between 0 and 36500")
 }
 
 /// Nobody wants to keep nothing: where other flags take zero for no limit, here it would delete everything.
 fn parse_kept(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err("not a number above 0".to_owned()),
-    }
+    parse_within(text, 1.., "a number above 0")
 }
 
 fn parse_bytes(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes) if (1..=1 << 30).contains(&bytes) => Ok(bytes),
-        _ => Err("not a number of bytes between 1 and 1073741824".to_owned()),
-    }
+    parse_within(text, 1..=1 << 30, "a number of bytes between 1 and 1073741824")
 }
 
 fn parse_bytes_or_none(text: &str) -> Result<usize, String> {
-    if text == "0" {
-        Ok(0)
-    } else {
-        parse_bytes(text).map_err(|_| "not a number of bytes between 0 and 1073741824".to_owned())
-    }
+    parse_within(text, 0..=1 << 30, "a number of bytes between 0 and 1073741824")
 }
 
 fn parse_memory(text: &str) -> Result<u64, String> {
@@ -411,17 +398,21 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err("not a number above 0".to_owned()),
-    }
+    parse_within(text, 1.., "a number above 0")
 }
 
 fn parse_fields(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(fields) if (1..=HEAD_FIELDS_CAP).contains(&fields) => Ok(fields),
-        _ => Err(format!("not a number between 1 and {HEAD_FIELDS_CAP}")),
-    }
+    parse_within(text, 1..=HEAD_FIELDS_CAP, &format!("a number between 1 and {HEAD_FIELDS_CAP}"))
+}
+
+/// The number in `text`, if it is in `range`; else, that it is not what is `wanted`.
+pub(crate) fn parse_within<T: FromStr + PartialOrd>(
+    text: &str,
+    range: impl RangeBounds<T>,
+    wanted: &str,
+) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("not {wanted}"))
 }
 
 #[cfg(test)]

@@ -55,8 +55,6 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
-
 impl From<OpenError> for StartError {
     fn from(error: OpenError) -> Self {
         Self(error.to_string())

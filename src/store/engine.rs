@@ -361,8 +361,6 @@ impl fmt::Display for EngineError {
     }
 }
 
-impl std::error::Error for EngineError {}
-
 /// Whether the store can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {

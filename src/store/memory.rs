@@ -78,7 +78,7 @@ impl MemoryEngine {
             messages_max: Self::RECORDS_MAX_DEFAULT,
             events_max: Self::RECORDS_MAX_DEFAULT,
             bytes_max: Self::BYTES_MAX_DEFAULT,
-            keys: Keys::new(Self::WINDOW_MS_DEFAULT),
+            keys: Keys { window_ms: Self::WINDOW_MS_DEFAULT, used: Map::default() },
             delay_settles: 0,
             failure: None,
             health: Health::Sound,
@@ -439,10 +439,6 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(window_ms: u64) -> Self {
-        Self { window_ms, used: Map::default() }
-    }
-
     /// The id that the first append with this key got, if it is within the window.
     fn find(&self, key: &(Stream, Rc<str>), now: Now) -> Option<u64> {
         let (id, stored_ms) = self.used.get(key)?;

@@ -10,6 +10,7 @@ use jiff::tz::Offset;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::http::response::push_decimal;
 use super::json::{Shallow, is_object, members};
 
 /// A message of a channel as it is stored, without its id, which the store assigns.
@@ -59,9 +60,7 @@ impl CorrelationId {
 
     /// The one for an event that was stored without one: its own id, so that it is always the same.
     pub fn of_event(id: u64) -> Self {
-        let mut text = Vec::with_capacity(16);
-        Sequence::Events.write(id, &mut text);
-        Self(String::from_utf8_lossy(&text).into_owned())
+        Self(Sequence::Events.text(id))
     }
 
     pub fn as_str(&self) -> &str {
@@ -111,18 +110,8 @@ impl Sequence {
 
     /// Writes `id` with its prefix and at least five digits.
     pub fn write(self, id: u64, out: &mut Vec<u8>) {
-        const DIGITS: &[u8; 10] = b"0123456789";
-        const DIGITS_MIN: usize = 5;
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        let mut left = id;
-        while left > 0 {
-            at -= 1;
-            digits[at] = DIGITS[(left % 10) as usize];
-            left /= 10;
-        }
         out.extend_from_slice(self.prefix().as_bytes());
-        out.extend_from_slice(&digits[at.min(digits.len() - DIGITS_MIN)..]);
+        push_decimal(id, 5, out);
     }
 
     /// The same as a text of its own.

@@ -95,10 +95,6 @@ impl EnvelopeContext<'_> {
         write_envelope(kind, &text, None, self.timestamp, self.position, out);
     }
 
-    fn id(self, id: u64) -> String {
-        self.sequence.text(id)
-    }
-
     pub fn write_hello(self, hello: &Hello<'_>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload<'a> {
@@ -119,8 +115,8 @@ impl EnvelopeContext<'_> {
             epoch: hello.epoch,
             channel: hello.channel,
             features: hello.features,
-            oldest: self.id(hello.oldest),
-            newest: self.id(hello.newest),
+            oldest: self.sequence.text(hello.oldest),
+            newest: self.sequence.text(hello.newest),
             heartbeat_interval_ms: hello.heartbeat_interval_ms,
             message_bytes_max: hello.message_bytes_max,
             idempotency_window_ms: hello.idempotency_window_ms,
@@ -137,7 +133,7 @@ impl EnvelopeContext<'_> {
             count: u64,
             more: bool,
         }
-        self.write("resumed", &Payload { from: self.id(from), count, more }, out);
+        self.write("resumed", &Payload { from: self.sequence.text(from), count, more }, out);
     }
 
     /// Writes `gap`: messages after `requested` may be missing. All messages that are kept and come after
@@ -155,18 +151,16 @@ impl EnvelopeContext<'_> {
         let payload = Payload {
             channel: gap.channel,
             requested: gap.requested,
-            agreed: self.id(gap.agreed),
-            oldest: self.id(gap.oldest),
-            newest: self.id(gap.newest),
+            agreed: self.sequence.text(gap.agreed),
+            oldest: self.sequence.text(gap.oldest),
+            newest: self.sequence.text(gap.newest),
         };
         self.write("gap", &payload, out);
     }
 
     /// Writes `live`: the replay is complete.
     pub fn write_live(self, out: &mut Vec<u8>) {
-        #[derive(Serialize)]
-        struct Payload {}
-        self.write("live", &Payload {}, out);
+        self.write_bare("live", out);
     }
 
     /// Writes `ack`: the message that the client calls `id` is stored as `stored`.
@@ -176,7 +170,7 @@ impl EnvelopeContext<'_> {
             id: &'a RawValue,
             event_id: String,
         }
-        self.write("ack", &Payload { id: &id.0, event_id: self.id(stored) }, out);
+        self.write("ack", &Payload { id: &id.0, event_id: self.sequence.text(stored) }, out);
     }
 
     /// Writes `error`, for the message that the client calls `id`.
@@ -201,7 +195,11 @@ impl EnvelopeContext<'_> {
     }
 
     pub fn write_heartbeat(self, out: &mut Vec<u8>) {
-        write_envelope("heartbeat", b"{}", None, self.timestamp, self.position, out);
+        self.write_bare("heartbeat", out);
+    }
+
+    fn write_bare(self, kind: &str, out: &mut Vec<u8>) {
+        write_envelope(kind, b"{}", None, self.timestamp, self.position, out);
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::wire::json::check;
-use crate::wire::reply::{write_get, write_post};
+use crate::wire::reply::write_post;
 
 use super::backoff::Backoff;
 use super::send::parse_key;
@@ -143,9 +143,7 @@ impl Event {
         struct Engine {
             idempotency_window_ms: u64,
         }
-        let mut request = Vec::new();
-        write_get(self.server.name(), &self.server.url.below("/api/health?verbose=1"), &mut request);
-        let answer = self.server.ask(&request)?;
+        let answer = self.server.health()?;
         match serde_json::from_slice::<Health>(&answer.body) {
             Ok(Health { engine }) => Ok(Duration::from_millis(engine.idempotency_window_ms)),
             Err(_) if answer.status == 503 => Err(self.server.refusal(answer.status, &answer.body)),

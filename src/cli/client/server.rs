@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::wire::reply;
+use crate::wire::reply::{self, write_get};
 
 use super::super::url::Url;
 use super::format::clean;
@@ -99,12 +99,14 @@ impl Server {
         }))
     }
 
-    /// Sends `request` on a connection of its own and waits for the answer.
-    pub(super) fn ask(&self, request: &[u8]) -> Result<Answer, Failure> {
-        self.ask_on(self.connect()?, request)
+    /// The server's report about itself.
+    pub(super) fn health(&self) -> Result<Answer, Failure> {
+        let mut request = Vec::new();
+        write_get(self.name(), &self.url.below("/api/health?verbose=1"), &mut request);
+        self.ask_on(self.connect()?, &request)
     }
 
-    /// The same on an existing connection.
+    /// Sends `request` and waits for the answer.
     pub(super) fn ask_on(&self, mut stream: TcpStream, request: &[u8]) -> Result<Answer, Failure> {
         let mut buffer = Vec::new();
         self.exchange(&mut stream, request, request.len() + REPLY_BYTES_MAX, &mut buffer)?;
@@ -183,9 +185,8 @@ impl Server {
 
     pub(super) fn refusal(&self, status: u16, body: &[u8]) -> Failure {
         let is_passing = matches!(status, 408 | 429 | 500 | 502..=504);
-        let detail = detail_of(body);
         let name = self.name();
-        let text = match (status, detail) {
+        let text = match (status, detail_of(body)) {
             (_, Some(detail)) => format!("{name} answered {status}: {detail}"),
             (404, None) => format!("{name} answered 404; is it polecat, and is the path in --url right?"),
             (_, None) => format!("{name} answered {status}"),

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::wire::reply::write_get;
+use crate::shell::flags::parse_within;
 
 use super::format::{Part, Style};
 use super::server::{Failure, Server, excerpt};
-use super::terminal::{parse_seconds, print};
+use super::terminal::print;
 use super::wait::pause;
 
 /// The flags of `polecat status`.
@@ -41,10 +41,8 @@ pub(in crate::cli) struct Status {
 
 /// Frequent requests would be load.
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    match parse_seconds(text) {
-        Ok(interval) if interval >= Duration::from_millis(100) => Ok(interval),
-        _ => Err("not a number of seconds of at least 0.1".to_owned()),
-    }
+    let seconds = parse_within(text, 0.1..=8_640_000.0, "a number of seconds of at least 0.1");
+    seconds.map(Duration::from_secs_f64)
 }
 
 /// The parts of a report in the order that people want; other parts follow.
@@ -104,9 +102,7 @@ impl Status {
 
     fn ask(&self) -> Result<StatusAnswer, Failure> {
         let server = &self.server;
-        let mut request = Vec::new();
-        write_get(server.name(), &server.url.below("/api/health?verbose=1"), &mut request);
-        let answer = server.ask(&request)?;
+        let answer = server.health()?;
         let object = match serde_json::from_slice(&answer.body) {
             Ok(Value::Object(object)) if object.get("status").is_some_and(Value::is_string) => object,
             _ if answer.status == 200 => {

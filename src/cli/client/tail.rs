@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::shell::flags::parse_within;
 use crate::wire::protocol::Sequence;
 
 use super::backoff::Backoff;
@@ -87,10 +88,7 @@ fn parse_from(text: &str) -> Result<From, String> {
 }
 
 fn parse_count(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err("not a number above 0".to_owned()),
-    }
+    parse_within(text, 1.., "a number above 0")
 }
 
 /// The end: there is nothing more to do.

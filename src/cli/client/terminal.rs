@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use crate::shell::flags::parse_within;
 use crate::shell::lines;
 
 /// Prints a line on stderr. If that fails, it is lost.
@@ -28,8 +29,6 @@ pub(super) fn unread(error: &io::Error) -> Result<(), String> {
 
 /// Seconds, with fractions, up to a hundred days.
 pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=8_640_000.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("not a number of seconds between 0 and 8640000".to_owned()),
-    }
+    let seconds = parse_within(text, 0.0..=8_640_000.0, "a number of seconds between 0 and 8640000");
+    seconds.map(Duration::from_secs_f64)
 }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::load::payload::STAMP_BYTES;
 use crate::load::plan::{Plan, Publishing, Workload};
+use crate::shell::flags::parse_within;
 
 use super::super::url::Url;
 use super::target::{Sources, parse_sources};
@@ -348,22 +349,15 @@ impl Run {
 
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn parse_seconds(text: &str) -> Result<u64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok((seconds * 1e6) as u64),
-        _ => Err("not a number of seconds, up to one day".to_owned()),
-    }
+    parse_within(text, 0.0..=86_400.0, "a number of seconds, up to one day")
+        .map(|seconds| (seconds * 1e6) as u64)
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
-        _ => Err("not a number above 0".to_owned()),
-    }
+    parse_within(text, f64::MIN_POSITIVE..=1e9, "a number above 0")
 }
 
 fn parse_size(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes) if (STAMP_BYTES..=32 << 20).contains(&bytes) => Ok(bytes),
-        _ => Err(format!("not a number of bytes between {STAMP_BYTES} and 33554432")),
-    }
+    let wanted = format!("a number of bytes between {STAMP_BYTES} and 33554432");
+    parse_within(text, STAMP_BYTES..=32 << 20, &wanted)
 }

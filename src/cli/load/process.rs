@@ -29,10 +29,6 @@ impl Usage {
         }
         Some(usage)
     }
-
-    pub(super) fn of_this_process() -> Option<Self> {
-        Self::of(&[std::process::id()])
-    }
 }
 
 /// The exact count; the one in `status` may lag behind.

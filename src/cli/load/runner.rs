@@ -74,8 +74,10 @@ struct Snapshot {
     client: Option<Usage>,
 }
 
-fn snapshot_of(pids: &[u32], origin: Instant) -> Snapshot {
-    Snapshot { at_us: us_since(origin), server: Usage::of(pids), client: Usage::of_this_process() }
+impl Snapshot {
+    fn of(pids: &[u32], origin: Instant) -> Self {
+        Self { at_us: us_since(origin), server: Usage::of(pids), client: Usage::of(&[std::process::id()]) }
+    }
 }
 
 fn us_since(origin: Instant) -> u64 {
@@ -105,7 +107,7 @@ impl Runner {
     fn new(run: Run, addr: SocketAddr, publish_addr: SocketAddr, pids: Vec<u32>) -> io::Result<Self> {
         let begun = Instant::now();
         // Before memory is allocated for connections: that counts as use of this process.
-        let before = snapshot_of(&pids, begun);
+        let before = Snapshot::of(&pids, begun);
         let is_shown = io::stderr().is_terminal() && !run.json && !run.stages;
         let progress =
             if is_shown { ProgressBar::new(u64::from(run.plan.peers())) } else { ProgressBar::hidden() };
@@ -153,7 +155,7 @@ impl Runner {
                     self.driver.ready(index, readiness(event));
                 }
             }
-            let now_us = self.now_us();
+            let now_us = us_since(self.origin);
             self.driver.turn(now_us);
             if self.stop.swap(false, Ordering::Relaxed) {
                 self.is_interrupted = true;
@@ -184,11 +186,11 @@ impl Runner {
     /// Records the use so far, at the end of a stage.
     fn enter(&mut self, before: Stage, next: Stage) {
         if self.stages {
-            let (open, seconds) = (self.driver.open(), self.now_us() / 1_000_000);
+            let (open, seconds) = (self.driver.open(), us_since(self.origin) / 1_000_000);
             // The report has the same information.
             let _ = writeln!(io::stderr(), "{} with {open} open after {seconds} s", next.name());
         }
-        let snapshot = self.snapshot();
+        let snapshot = Snapshot::of(&self.pids, self.origin);
         if before == Stage::Connecting {
             self.connections = self.driver.open();
             self.snapshots[1..].fill(snapshot);
@@ -211,7 +213,7 @@ impl Runner {
 
     fn connect_some(&mut self) {
         for _ in 0..CONNECTS_MAX {
-            let now_us = self.now_us();
+            let now_us = us_since(self.origin);
             let Some(index) = self.driver.next_to_open(now_us) else { return };
             match self.connect(index) {
                 Ok(stream) => self.driver.opened(index, TcpSocket(stream), now_us),
@@ -244,17 +246,9 @@ impl Runner {
         Ok(stream)
     }
 
-    fn now_us(&self) -> u64 {
-        us_since(self.origin)
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        snapshot_of(&self.pids, self.origin)
-    }
-
     fn report(&self) -> Report {
         let [before, open, begin, end] = self.snapshots;
-        let last = self.snapshot();
+        let last = Snapshot::of(&self.pids, self.origin);
         let (plan, tally) = (self.driver.plan(), self.driver.tally());
         let seconds = self.driver.counted_us() as f64 / 1e6;
         let connecting_seconds = (open.at_us - before.at_us) as f64 / 1e6;

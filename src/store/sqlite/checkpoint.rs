@@ -41,7 +41,7 @@ const COMMIT_BYTES: usize = 6 << 10;
 const MEASURE_BYTES: usize = 128 << 10;
 
 /// How much of the log is not yet copied back into the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct WriteAheadLog {
     page_bytes: i64,
     /// As of the last measurement or checkpoint.
@@ -62,15 +62,7 @@ impl WriteAheadLog {
     /// Copies back what a crash has left, before any client waits for it.
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
         let page_bytes = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
-        let mut log = Self {
-            page_bytes,
-            bytes: 0,
-            unmeasured: 0,
-            written_ms: 0,
-            bytes_left: 0,
-            file_bytes: 0,
-            retry_at_ms: None,
-        };
+        let mut log = Self { page_bytes, ..Self::default() };
         log.measure(connection);
         if log.is_over(IDLE_BYTES_MAX) {
             log.copy_back(connection);

@@ -69,7 +69,7 @@ impl Deleted {
 }
 
 /// A page of channels that is collected over several settles.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Details {
     channels: Vec<ChannelDetail>,
     channels_max: usize,
@@ -83,14 +83,7 @@ pub(super) struct Details {
 
 impl Details {
     pub(super) fn new(after: Option<&str>, channels_max: usize, bytes_max: usize) -> Self {
-        Self {
-            channels: Vec::new(),
-            channels_max,
-            bytes_left: bytes_max,
-            last: after.map(Name::of_text),
-            is_counting: false,
-            is_cut: false,
-        }
+        Self { channels_max, bytes_left: bytes_max, last: after.map(Name::of_text), ..Self::default() }
     }
 
     /// Reads the next slice and returns whether it was the last.

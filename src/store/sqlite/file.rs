@@ -29,8 +29,6 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
-
 impl OpenError {
     pub(super) fn refusal(name: &Path, reason: &str) -> Self {
         Self(format!("cannot use {} as the database: {reason}", name.display()))

@@ -83,7 +83,7 @@ fn unfound(table: &str, id: i64) -> String {
 }
 
 /// Checks a large file, once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Verification {
     /// What is yet to be checked; the last table is checked first.
     tables: Vec<Table>,
@@ -104,11 +104,7 @@ struct Table {
 impl Verification {
     /// The checks that opening the file has left to be done.
     pub(super) fn new(connection: &Connection, known: Known) -> rusqlite::Result<Self> {
-        Ok(if bytes(connection)? > CHECK_BYTES_MAX { Self::of_all(known) } else { Self::of_nothing() })
-    }
-
-    const fn of_nothing() -> Self {
-        Self { tables: Vec::new(), due_ms: 0, faults: 0 }
+        Ok(if bytes(connection)? > CHECK_BYTES_MAX { Self::of_all(known) } else { Self::default() })
     }
 
     pub(super) fn of_all(known: Known) -> Self {
@@ -117,7 +113,7 @@ impl Verification {
             table("events", EVENTS, known.newest.event),
             table("messages", MESSAGES, known.newest.message),
         ];
-        Self { tables, ..Self::of_nothing() }
+        Self { tables, ..Self::default() }
     }
 
     /// Milliseconds until there is something to do.

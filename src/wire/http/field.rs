@@ -88,34 +88,18 @@ pub(crate) const fn is_token_byte(byte: u8) -> bool {
 }
 
 const TOKEN_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
+    const SIGNS: &[u8] = b"!#$%&'*+-.^_`|~";
+    let (mut table, mut byte, mut place) = ([false; 256], 0_u8, 0);
     while byte < 0x80 {
-        table[byte as usize] = byte.is_ascii_alphanumeric() || is_token_sign(byte);
+        table[byte as usize] = byte.is_ascii_alphanumeric();
         byte += 1;
+    }
+    while place < SIGNS.len() {
+        table[SIGNS[place] as usize] = true;
+        place += 1;
     }
     table
 };
-
-const fn is_token_sign(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'#'
-            | b'$'
-            | b'%'
-            | b'&'
-            | b'\''
-            | b'*'
-            | b'+'
-            | b'-'
-            | b'.'
-            | b'^'
-            | b'_'
-            | b'`'
-            | b'|'
-            | b'~'
-    )
-}
 
 /// The elements of a comma-separated list, including empty ones (RFC 9110 section 5.6.1). Quoted commas are
 /// not recognised: no list that is read here can have quoted strings.

@@ -77,7 +77,7 @@ impl ResponseHead<'_> {
             match self.end {
                 BodyEnd::Length(len) => {
                     out.extend_from_slice(b"Content-Length: ");
-                    push_decimal(len, out);
+                    push_decimal(len as u64, 1, out);
                     out.extend_from_slice(b"\r\n");
                 }
                 BodyEnd::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -118,7 +118,7 @@ pub fn http_date(unix_micros: i64) -> String {
 
 pub(crate) fn push_status(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    push_decimal(usize::from(status.code()), out);
+    push_decimal(u64::from(status.code()), 3, out);
     out.push(b' ');
     out.extend_from_slice(status.reason().as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -144,19 +144,17 @@ pub(crate) fn push_field(name: &str, value: &str, out: &mut Vec<u8>) -> bool {
     legal
 }
 
-fn push_decimal(mut number: usize, out: &mut Vec<u8>) {
+/// Appends a number in decimal digits, `digits_min` or more.
+pub(crate) fn push_decimal(mut number: u64, digits_min: usize, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 10] = b"0123456789";
-    let mut digits = [0_u8; 20];
+    let mut digits = [b'0'; 20];
     let mut at = digits.len();
-    loop {
+    while number > 0 {
         at -= 1;
-        digits[at] = DIGITS[number % 10];
+        digits[at] = DIGITS[(number % 10) as usize];
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(&digits[at.min(digits.len() - digits_min)..]);
 }
 
 #[cfg(test)]
@@ -262,9 +260,9 @@ mod tests {
 
     #[test]
     fn decimals() {
-        for number in [0, 9, 10, 1_048_576, usize::MAX] {
+        for number in [0, 9, 10, 1_048_576, u64::MAX] {
             let mut out = Vec::new();
-            push_decimal(number, &mut out);
+            push_decimal(number, 1, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
         }
     }

@@ -1,7 +1,6 @@
 //! Request targets and their parts: authority, path, query (RFC 9112 section 3.2, RFC 3986).
 
 use std::borrow::Cow;
-use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
@@ -92,14 +91,6 @@ fn form_decode(text: &str) -> Cow<'_, str> {
 /// A path segment that is not text: a `%` without two hex digits behind it, or invalid UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadSegment;
-
-impl fmt::Display for BadSegment {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("invalid percent-encoding in the path")
-    }
-}
-
-impl std::error::Error for BadSegment {}
 
 /// Decodes one segment of a path (RFC 3986 section 2.1). `+` is a plus, and an encoded `/` is part of the
 /// segment.

@@ -91,8 +91,6 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
-
 /// The sender of the frames that are decoded: a client masks each frame, a server none (RFC 6455 section
 /// 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

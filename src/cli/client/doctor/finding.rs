@@ -33,6 +33,11 @@ impl Finding {
         Self { name, level: Level::Warn, text: text.into(), command: Some(command.into()) }
     }
 
+    /// A warning, unless it is enough.
+    pub(super) fn enough(is_enough: bool, name: &'static str, text: String, command: String) -> Self {
+        if is_enough { Self::ok(name, text) } else { Self::warn(name, text, command) }
+    }
+
     pub(super) fn bad(name: &'static str, text: impl Into<String>, command: impl Into<String>) -> Self {
         Self { name, level: Level::Bad, text: text.into(), command: Some(command.into()) }
     }

@@ -71,10 +71,8 @@ fn open_files(file_nr: &[u64], connections: u64) -> Finding {
     };
     let text = format!("{used} of at most {most} of all processes together");
     let needed = used.saturating_add(connections);
-    if needed <= *most {
-        return Finding::ok(NAME, text);
-    }
-    Finding::warn(NAME, text, format!("sysctl -w fs.file-max={}", needed.saturating_mul(2)))
+    let command = format!("sysctl -w fs.file-max={}", needed.saturating_mul(2));
+    Finding::enough(needed <= *most, NAME, text, command)
 }
 
 fn backlog(somaxconn: &[u64]) -> Finding {
@@ -90,10 +88,7 @@ fn backlog(somaxconn: &[u64]) -> Finding {
         "{} new connections can wait to be accepted: polecat asks for {asked}, net.core.somaxconn allows {most}",
         asked.min(*most)
     );
-    if *most >= asked {
-        return Finding::ok(NAME, text);
-    }
-    Finding::warn(NAME, text, format!("sysctl -w net.core.somaxconn={asked}"))
+    Finding::enough(*most >= asked, NAME, text, format!("sysctl -w net.core.somaxconn={asked}"))
 }
 
 fn ports(range: &[u64], connections: u64) -> Finding {
@@ -106,10 +101,8 @@ fn ports(range: &[u64], connections: u64) -> Finding {
         "{first} to {last}: polecat load, or a proxy on this machine, can open {count} connections from one address"
     );
     // A port is 16 bits: beyond that, only more addresses help.
-    if count >= connections.min(28_000) {
-        return Finding::ok(NAME, text);
-    }
-    Finding::warn(NAME, text, "sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"")
+    let command = "sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"".to_owned();
+    Finding::enough(count >= connections.min(28_000), NAME, text, command)
 }
 
 /// `tcp_mem`: the numbers of pages at which the kernel is relaxed, saves memory, and refuses.
@@ -126,12 +119,9 @@ fn socket_memory(tcp_mem: &[u64], connections: u64) -> Finding {
         bytes(most),
         bytes(each)
     );
-    if each >= SOCKET_BYTES {
-        return Finding::ok(NAME, text);
-    }
     let needed = connections.saturating_mul(SOCKET_BYTES).div_ceil(page_bytes);
     let command = format!("sysctl -w net.ipv4.tcp_mem=\"{} {} {needed}\"", needed / 2, needed / 4 * 3);
-    Finding::warn(NAME, text, command)
+    Finding::enough(each >= SOCKET_BYTES, NAME, text, command)
 }
 
 fn memory(meminfo: Option<&str>, of_group: Option<u64>) -> Finding {

@@ -67,7 +67,7 @@ impl Follower {
 
     pub(super) fn target(&self) -> String {
         let Some(cursor) = self.cursor else { return self.path.clone() };
-        let mut target = format!("{}?last_event_id={}", self.path, self.id(cursor));
+        let mut target = format!("{}?last_event_id={}", self.path, self.sequence.text(cursor));
         if let Some(epoch) = &self.epoch {
             target += "&epoch=";
             target.extend(utf8_percent_encode(epoch, NON_ALPHANUMERIC));
@@ -132,7 +132,7 @@ impl Follower {
                 "gap: {} now means something else: the server has another database, or its database went back to an \
                  earlier moment; everything that it has after {} follows",
                 excerpt(&gap.requested),
-                self.id(agreed)
+                self.sequence.text(agreed)
             )
         } else {
             format!(
@@ -165,12 +165,6 @@ impl Follower {
 
     fn id_of(&self, incoming: &Incoming<'_>) -> Option<u64> {
         self.sequence.parse(incoming.event_id.as_deref()?)
-    }
-
-    fn id(&self, number: u64) -> String {
-        let mut text = Vec::new();
-        self.sequence.write(number, &mut text);
-        String::from_utf8_lossy(&text).into_owned()
     }
 }
 

@@ -448,21 +448,8 @@ fn a_client_decodes_what_a_server_sends_however_it_is_cut() {
     codec::write_frame(OpCode::Binary, &[7; 300], &mut bytes);
     let expected = [Said::Text("grüße".into()), Said::Ping(b"p".to_vec()), Said::Binary(vec![7; 300])];
     for cut in 0..=bytes.len() {
-        let mut decoder = MessageDecoder::of(Sender::Server);
-        let mut said = Vec::new();
-        let mut rest = Vec::new();
-        for part in [&bytes[..cut], &bytes[cut..]] {
-            rest.extend_from_slice(part);
-            loop {
-                let step = decoder.decode(&mut rest, 1000, None).unwrap();
-                let consumed = step.consumed;
-                said.extend(step.item.map(Said::from));
-                if consumed == 0 {
-                    break;
-                }
-                rest.drain(..consumed);
-            }
-        }
-        assert_eq!((said.as_slice(), rest.len()), (&expected[..], 0), "cut at {cut}");
+        let feeder = Feeder { decoder: MessageDecoder::of(Sender::Server), ..Feeder::new(1000) };
+        let outcome = feed_cut(feeder, &bytes, [cut]);
+        assert_eq!((&outcome.said[..], outcome.end), (&expected[..], End::Idle), "cut at {cut}");
     }
 }
