@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
-mod hall;
+mod mock_server;
 mod mirror;
 mod paths;
 mod recorded;

@@ -10,8 +10,8 @@ use polecat::wire::protocol::{Message, write_message};
 use polecat::wire::websocket::codec::{self, OpCode};
 use polecat::wire::websocket::message::{Item, MessageDecoder};
 
-use crate::hall::{Client, Hall, masked, post, repeated, upgrade};
 use crate::mirror::load_echo;
+use crate::mock_server::{Client, MockServer, masked, post, repeated, upgrade};
 
 /// One path.
 pub(crate) struct Path {
@@ -151,14 +151,14 @@ fn echo_depth_16(times: u32) {
 }
 
 fn echo_of_depth(times: u32, depth: u32) {
-    let mut hall = Hall::new();
-    let client = hall.connect(upgrade("/api/ws", ""));
-    hall.settle();
+    let mut mock = MockServer::new();
+    let client = mock.connect(upgrade("/api/ws", ""));
+    mock.settle();
     let before = client.bytes();
     let frames = repeated(&masked(OpCode::Text, &[b'a'; 64]), depth as usize);
     for _ in 0..times {
-        hall.send(&client, frames);
-        hall.settle();
+        mock.send(&client, frames);
+        mock.settle();
     }
     assert_eq!(client.bytes() - before, u64::from(times * depth) * (2 + 64), "everything comes back");
 }
@@ -175,18 +175,18 @@ fn handshake_v1(times: u32) {
 
 /// Clients join a channel that has members, and leave again.
 fn handshakes(times: u32, extra: &str) {
-    let mut hall = Hall::new();
+    let mut mock = MockServer::new();
     let request = upgrade("/api/ws/room", extra);
-    hall.connect(request);
+    mock.connect(request);
     for _ in 0..times {
-        let client = hall.connect(request);
-        hall.settle();
+        let client = mock.connect(request);
+        mock.settle();
         assert!(client.writes() > 0, "it is answered");
-        hall.end(&client);
-        hall.settle();
+        mock.end(&client);
+        mock.settle();
     }
-    assert_eq!(hall.server.metrics().upgrades, 1 + u64::from(times), "all are WebSockets");
-    assert_eq!(hall.server.connections(), 1, "all are gone");
+    assert_eq!(mock.server.metrics().upgrades, 1 + u64::from(times), "all are WebSockets");
+    assert_eq!(mock.server.connections(), 1, "all are gone");
 }
 
 #[inline(never)]
@@ -200,17 +200,17 @@ fn post_depth_16(times: u32) {
 }
 
 fn post_of_depth(times: u32, depth: u32) {
-    let mut hall = Hall::new();
-    let member = hall.connect(upgrade("/api/ws/room", ""));
+    let mut mock = MockServer::new();
+    let member = mock.connect(upgrade("/api/ws/room", ""));
     let requests = repeated(post(), depth as usize);
-    let publisher = hall.connect(requests);
-    hall.settle();
+    let publisher = mock.connect(requests);
+    mock.settle();
     let answer = publisher.bytes();
     for _ in 0..times {
-        hall.send(&publisher, requests);
-        hall.settle();
+        mock.send(&publisher, requests);
+        mock.settle();
     }
-    let answers = hall.server.metrics().committed;
+    let answers = mock.server.metrics().committed;
     assert_eq!(answers, u64::from((times + 1) * depth), "all are stored");
     assert!(publisher.bytes() >= answer * u64::from(times), "all are answered");
     assert_eq!(member.writes(), 2 + u64::from(times), "each turn's go out at once");
@@ -218,38 +218,38 @@ fn post_of_depth(times: u32, depth: u32) {
 
 #[inline(never)]
 fn v1_message(times: u32) {
-    let mut hall = Hall::new();
-    let client = hall.connect(upgrade("/api/ws/room", "Sec-WebSocket-Protocol: polecat.v1\r\n"));
-    hall.settle();
+    let mut mock = MockServer::new();
+    let client = mock.connect(upgrade("/api/ws/room", "Sec-WebSocket-Protocol: polecat.v1\r\n"));
+    mock.settle();
     let before = client.writes();
     let text = r#"{"type":"message","id":"m-17","author":"Ann","content":"Hello, world"}"#;
     let frame = masked(OpCode::Text, text.as_bytes()).leak();
     for _ in 0..times {
-        hall.send(&client, frame);
-        hall.settle();
+        mock.send(&client, frame);
+        mock.settle();
     }
     assert_eq!(client.writes() - before, 2 * u64::from(times), "an ack and the message itself");
 }
 
-fn members(hall: &mut Hall, count: u32) -> Vec<Client> {
+fn members(mock: &mut MockServer, count: u32) -> Vec<Client> {
     let request = upgrade("/api/ws/room", "");
     let mut members = Vec::new();
     for _ in 0..count / 1000 {
-        members.extend((0..1000).map(|_| hall.connect(request)));
-        hall.settle();
+        members.extend((0..1000).map(|_| mock.connect(request)));
+        mock.settle();
     }
     members
 }
 
 #[inline(never)]
 fn fan_out(times: u32) {
-    let mut hall = Hall::new();
-    let members = members(&mut hall, MEMBERS);
+    let mut mock = MockServer::new();
+    let members = members(&mut mock, MEMBERS);
     let text = r#"{"type":"message","author":"Ann","content":"Hello, world"}"#;
     let frame = masked(OpCode::Text, text.as_bytes()).leak();
     for _ in 0..times {
-        hall.send(&members[0], frame);
-        hall.settle();
+        mock.send(&members[0], frame);
+        mock.settle();
     }
     let wanted = 1 + u64::from(times);
     assert!(members.iter().all(|member| member.writes() == wanted), "everyone gets each message");
@@ -265,24 +265,24 @@ fn load_echo_of_4_kib(times: u32) {
 /// second one.
 #[inline(never)]
 fn heartbeats(times: u32) {
-    let mut hall = Hall::new();
-    let members = members(&mut hall, IDLE);
+    let mut mock = MockServer::new();
+    let members = members(&mut mock, IDLE);
     let pong = masked(OpCode::Pong, b"").leak();
     for interval in 1..=u64::from(times) {
         loop {
-            let timeout_ms = hall.turn();
+            let timeout_ms = mock.turn();
             if members.iter().all(|member| member.writes() > interval) {
                 break;
             }
-            hall.pass(timeout_ms.unwrap_or(1));
+            mock.pass(timeout_ms.unwrap_or(1));
         }
         for batch in members.chunks(1000).filter(|_| interval.is_multiple_of(2)) {
-            hall.pass(1);
-            batch.iter().for_each(|member| hall.send(member, pong));
-            hall.turn();
+            mock.pass(1);
+            batch.iter().for_each(|member| mock.send(member, pong));
+            mock.turn();
         }
     }
     let wanted = 1 + u64::from(times);
     assert!(members.iter().all(|member| member.writes() == wanted), "everyone gets one an interval");
-    assert_eq!(hall.server.connections(), members.len(), "everyone is there");
+    assert_eq!(mock.server.connections(), members.len(), "everyone is there");
 }

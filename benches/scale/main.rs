@@ -4,7 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
-mod crowd;
+mod mock_server;
 
 use std::alloc::System;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use cap::Cap;
 use polecat::base::config::Config;
 
-use crowd::{Crowd, processor_time, text_frame};
+use mock_server::{MockServer, processor_time, text_frame};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -37,12 +37,12 @@ fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let number = std::env::args().find_map(|argument| argument.parse().ok());
     let members = number.unwrap_or(if is_bench { 1_000_000 } else { 20_000 });
-    let mut hall = Hall::fill(members);
-    hall.broadcast("broadcast", Duration::ZERO);
-    hall.broadcast("broadcast, 5 us a write", WRITE_COST);
-    hall.heartbeats();
-    hall.burst();
-    hall.empty();
+    let mut channel = FullChannel::fill(members);
+    channel.broadcast("broadcast", Duration::ZERO);
+    channel.broadcast("broadcast, 5 us a write", WRITE_COST);
+    channel.heartbeats();
+    channel.burst();
+    channel.empty();
     channels(members / 10);
 }
 
@@ -78,8 +78,8 @@ impl Turns {
 }
 
 /// All members of one channel, an echo, and a publisher.
-struct Hall {
-    crowd: Crowd,
+struct FullChannel {
+    mock: MockServer,
     echo: u32,
     publisher: u32,
     /// The first member, and one above the last.
@@ -88,13 +88,13 @@ struct Hall {
     broadcasts: u16,
 }
 
-impl Hall {
+impl FullChannel {
     fn fill(members: usize) -> Self {
-        let mut crowd = Crowd::new(Config::default(), members + 100_000);
-        let echo = crowd.join("/api/ws");
-        let publisher = crowd.connect(b"GET /api/health HTTP/1.1\r\nHost: bench\r\n\r\n");
-        crowd.settle();
-        crowd.watch(echo);
+        let mut mock = MockServer::new(Config::default(), members + 100_000);
+        let echo = mock.join("/api/ws");
+        let publisher = mock.connect(b"GET /api/health HTTP/1.1\r\nHost: bench\r\n\r\n");
+        mock.settle();
+        mock.watch(echo);
         let bytes_before = ALLOCATOR.allocated();
         let first = publisher + 1;
         let mut turns = Turns::default();
@@ -102,28 +102,28 @@ impl Hall {
         while joined < members {
             let batch = BATCH.min(members - joined);
             for _ in 0..batch {
-                crowd.join("/api/ws/room");
+                mock.join("/api/ws/room");
             }
             joined += batch;
             // The first clients already get Pings while the last ones connect.
-            crowd.pong(BATCH);
-            turns.add(crowd.turn(STEP_MS));
+            mock.pong(BATCH);
+            turns.add(mock.turn(STEP_MS));
         }
-        crowd.settle();
+        mock.settle();
         let bytes = (ALLOCATOR.allocated() - bytes_before) / members;
         row("members of one channel", members);
         turns.print("joins, 1,000 in a turn");
         row("bytes per connection, by the allocator", bytes);
         assert!(bytes <= CONNECTION_BYTES_MAX, "{bytes} bytes per connection");
         let last = first + u32::try_from(members).unwrap_or(u32::MAX);
-        assert!((first..last).all(|member| crowd.written(member) == 1), "everyone has got its 101");
-        Self { crowd, echo, publisher, members: (first, last), bytes_before, broadcasts: 0 }
+        assert!((first..last).all(|member| mock.written(member) == 1), "everyone has got its 101");
+        Self { mock, echo, publisher, members: (first, last), bytes_before, broadcasts: 0 }
     }
 
     /// One message to all, while an echo goes back and forth, and some clients come and go.
     fn broadcast(&mut self, what: &str, write_cost: Duration) {
-        self.crowd.set_write_cost(write_cost);
-        self.crowd.publish(self.publisher, "room", "to all of you");
+        self.mock.set_write_cost(write_cost);
+        self.mock.publish(self.publisher, "room", "to all of you");
         let mut turns = Turns::default();
         let mut echoes = Vec::new();
         let mut visitors = Vec::new();
@@ -131,25 +131,25 @@ impl Hall {
         let mut begun = processor_time();
         loop {
             // The echo arrived just after the turn before had begun: it waits longest.
-            self.crowd.send(self.echo, &frame);
-            visitors.push(self.crowd.join("/api/ws/room"));
+            self.mock.send(self.echo, &frame);
+            visitors.push(self.mock.join("/api/ws/room"));
             if visitors.len() > 10 {
-                self.crowd.end(visitors.swap_remove(0));
+                self.mock.end(visitors.swap_remove(0));
             }
             let next_begun = processor_time();
-            turns.add(self.crowd.turn(STEP_MS));
-            let Some(written_at) = self.crowd.take_written_at() else { continue };
+            turns.add(self.mock.turn(STEP_MS));
+            let Some(written_at) = self.mock.take_written_at() else { continue };
             echoes.push(written_at.saturating_sub(begun));
             begun = next_begun;
-            if !self.crowd.is_busy() {
+            if !self.mock.is_busy() {
                 break;
             }
         }
         for visitor in visitors {
-            self.crowd.end(visitor);
+            self.mock.end(visitor);
         }
-        self.crowd.settle();
-        self.crowd.set_write_cost(Duration::ZERO);
+        self.mock.settle();
+        self.mock.set_write_cost(Duration::ZERO);
         self.broadcasts += 1;
         turns.print(what);
         echoes.sort_unstable();
@@ -160,23 +160,23 @@ impl Hall {
         assert_eq!(echoes.len(), turns.count as usize, "every turn answers the echo");
         let all = 1 + self.broadcasts;
         let (first, last) = self.members;
-        assert!((first..last).all(|member| self.crowd.written(member) == all), "everyone gets it once");
+        assert!((first..last).all(|member| self.mock.written(member) == all), "everyone gets it once");
     }
 
     /// One interval with nothing but heartbeats.
     fn heartbeats(&mut self) {
-        let before = self.crowd.heartbeats();
+        let before = self.mock.heartbeats();
         let until_ms =
-            self.crowd.now_ms() + u64::from(self.crowd.server.config().timeouts.heartbeat_interval_ms);
+            self.mock.now_ms() + u64::from(self.mock.server.config().timeouts.heartbeat_interval_ms);
         let mut turns = Turns::default();
-        while self.crowd.now_ms() < until_ms {
-            self.crowd.pong(usize::MAX);
-            turns.add(self.crowd.turn(STEP_MS));
+        while self.mock.now_ms() < until_ms {
+            self.mock.pong(usize::MAX);
+            turns.add(self.mock.turn(STEP_MS));
         }
-        self.crowd.pong(usize::MAX);
-        self.crowd.settle();
+        self.mock.pong(usize::MAX);
+        self.mock.settle();
         turns.print("heartbeats of one interval");
-        let beats = self.crowd.heartbeats() - before;
+        let beats = self.mock.heartbeats() - before;
         row("heartbeats", beats);
         let (first, last) = self.members;
         let members = u64::from(last - first);
@@ -185,20 +185,20 @@ impl Hall {
 
     /// A hundred messages to all, and one to a channel of two.
     fn burst(&mut self) {
-        let other = self.crowd.join("/api/ws/other");
-        let second = self.crowd.connect(b"GET /api/health HTTP/1.1\r\nHost: bench\r\n\r\n");
-        self.crowd.settle();
-        let before = self.crowd.written(other);
+        let other = self.mock.join("/api/ws/other");
+        let second = self.mock.connect(b"GET /api/health HTTP/1.1\r\nHost: bench\r\n\r\n");
+        self.mock.settle();
+        let before = self.mock.written(other);
         for _ in 0..100 {
-            self.crowd.publish(self.publisher, "room", "a burst");
+            self.mock.publish(self.publisher, "room", "a burst");
         }
-        self.crowd.turn(0);
-        assert!(self.crowd.is_busy(), "the burst is under way");
-        self.crowd.publish(second, "other", "something else");
+        self.mock.turn(0);
+        assert!(self.mock.is_busy(), "the burst is under way");
+        self.mock.publish(second, "other", "something else");
         let begun = processor_time();
         let mut turns = 0;
-        while self.crowd.written(other) == before {
-            self.crowd.turn(0);
+        while self.mock.written(other) == before {
+            self.mock.turn(0);
             turns += 1;
         }
         row(
@@ -206,10 +206,10 @@ impl Hall {
             format!("{turns} turns, {}", ms(processor_time().saturating_sub(begun))),
         );
         assert!(turns <= 2, "another channel waits for {turns} turns");
-        self.crowd.settle();
-        self.crowd.end(other);
-        self.crowd.end(second);
-        self.crowd.settle();
+        self.mock.settle();
+        self.mock.end(other);
+        self.mock.end(second);
+        self.mock.settle();
     }
 
     /// All leave at once; nothing remains.
@@ -217,20 +217,20 @@ impl Hall {
         let (first, last) = self.members;
         let mut turns = Turns::default();
         for member in first..last {
-            self.crowd.end(member);
+            self.mock.end(member);
         }
         loop {
-            turns.add(self.crowd.turn(STEP_MS));
-            if !self.crowd.is_busy() {
+            turns.add(self.mock.turn(STEP_MS));
+            if !self.mock.is_busy() {
                 break;
             }
         }
         turns.print("all leave at once");
-        assert_eq!(self.crowd.server.connections(), 2, "the echo and the publisher are left");
-        self.crowd.end(self.echo);
-        self.crowd.end(self.publisher);
-        self.crowd.settle();
-        assert_eq!(self.crowd.server.connections(), 0);
+        assert_eq!(self.mock.server.connections(), 2, "the echo and the publisher are left");
+        self.mock.end(self.echo);
+        self.mock.end(self.publisher);
+        self.mock.settle();
+        assert_eq!(self.mock.server.connections(), 0);
         let left = ALLOCATOR.allocated().saturating_sub(self.bytes_before);
         row("bytes left when all are gone", left);
     }
@@ -239,17 +239,17 @@ impl Hall {
 /// `count` channels with two members each, in addition to as many members of one channel.
 fn channels(count: usize) {
     let held = |path: &dyn Fn(usize) -> String| {
-        let mut crowd = Crowd::new(Config::default(), count * 2);
-        crowd.settle();
+        let mut mock = MockServer::new(Config::default(), count * 2);
+        mock.settle();
         let before = ALLOCATOR.allocated();
         for number in 0..count * 2 {
-            crowd.join(&path(number));
+            mock.join(&path(number));
             if number % BATCH == BATCH - 1 {
-                crowd.turn(0);
+                mock.turn(0);
             }
         }
-        crowd.settle();
-        assert_eq!(crowd.server.connections(), count * 2);
+        mock.settle();
+        assert_eq!(mock.server.connections(), count * 2);
         ALLOCATOR.allocated() - before
     };
     let together = held(&|_| "/api/ws/one".to_owned());

@@ -21,7 +21,6 @@ pub struct Channel {
     pub(super) members: Vec<u32>,
     /// How many of them are connections.
     pub(super) connections: usize,
-    /// Its newest frames.
     pub(super) log: Log,
     pub(super) sweep: Sweep,
     /// Two ids between which the channel has no message: the newest one when every member was last offered

@@ -97,7 +97,6 @@ impl Plan {
         }
     }
 
-    /// The prefix of the ids of published messages.
     pub const fn id_prefix(&self) -> &'static str {
         match &self.publishing {
             Publishing::PostEvent(_) => "event-",
@@ -110,7 +109,6 @@ impl Plan {
         index >= self.connections && index < self.connections + self.publishers
     }
 
-    /// All connections of the run.
     pub const fn peers(&self) -> u32 {
         self.connections + self.publishers + self.half_open + self.dribblers
     }

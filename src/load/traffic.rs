@@ -170,7 +170,6 @@ impl<S: Socket> Driver<S> {
         consumed
     }
 
-    /// The response to a handshake.
     fn shake_hands(&mut self, index: u32, inbox: &mut Inbox, input: &[u8]) -> usize {
         match reply::parse(input) {
             Ok(None) => 0,
@@ -281,7 +280,6 @@ impl<S: Socket> Driver<S> {
         self.count(stamp.sent_us);
     }
 
-    /// The response to a POST.
     fn take_answer(&mut self, index: u32, input: &[u8]) -> usize {
         let reply = match reply::parse(input) {
             Ok(None) => return 0,

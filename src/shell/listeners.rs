@@ -72,7 +72,6 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Listens on a socket of our own.
     pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             Domain::for_address(addr),

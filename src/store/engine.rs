@@ -41,7 +41,6 @@ impl Record {
 /// A sequence that a cursor runs along: the records that one kind of subscriber gets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Stream {
-    /// All events.
     Events,
     /// The messages of one channel.
     Channel(Rc<str>),
@@ -100,48 +99,22 @@ pub struct Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct QueryId(pub u64);
 
-/// A question to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// The records of `stream` after the id `after`, oldest first. There are at most `records_max`. The page
     /// ends once their weights reach `bytes_max`, but has at least one record.
-    Page {
-        stream: Stream,
-        /// The id before the first one wanted.
-        after: u64,
-        records_max: usize,
-        /// The weight at which the page ends.
-        bytes_max: usize,
-    },
+    Page { stream: Stream, after: u64, records_max: usize, bytes_max: usize },
     /// How many records of `stream` have `after < id <= through`, counted up to `count_max`.
-    Count {
-        stream: Stream,
-        /// The id before the first one to count.
-        after: u64,
-        /// The id of the last one to count.
-        through: u64,
-        /// Counting may end at this number.
-        count_max: u64,
-    },
+    Count { stream: Stream, after: u64, through: u64, count_max: u64 },
     /// Which records of `of` are between `after` and `before`: with `after`, the first ones beyond that id,
     /// else the newest ones. There are at most `records_max`. The list ends once their weights reach
     /// `bytes_max`, but has at least one record.
-    Span {
-        of: Selection,
-        /// Only ids above this one.
-        after: Option<u64>,
-        /// Only ids below this one.
-        before: Option<u64>,
-        records_max: usize,
-        bytes_max: usize,
-    },
+    Span { of: Selection, after: Option<u64>, before: Option<u64>, records_max: usize, bytes_max: usize },
     /// The records of `of` with `after < id <= through`, oldest first, within the same kind of bounds.
     /// Answered by [`Answer::Page`], which may end sooner, and may have no records although more follow.
     List {
         of: Selection,
-        /// The id before the first one wanted.
         after: u64,
-        /// The id of the last one wanted.
         through: u64,
         records_max: usize,
         bytes_max: usize,
@@ -152,7 +125,6 @@ pub enum Query {
     /// more once they weigh `bytes_max`.
     Names {
         of: Names,
-        /// The position before the first name wanted.
         after: Option<Mark>,
         names_max: usize,
         bytes_max: usize,
@@ -161,12 +133,7 @@ pub enum Query {
     },
     /// Details of the channels that have a message and whose names are above `after` by their bytes: the
     /// first `channels_max` of them, or fewer once they weigh `bytes_max`.
-    ChannelDetails {
-        /// The name before the first one wanted.
-        after: Option<Rc<str>>,
-        channels_max: usize,
-        bytes_max: usize,
-    },
+    ChannelDetails { after: Option<Rc<str>>, channels_max: usize, bytes_max: usize },
     /// Totals over all messages.
     Totals,
 }
@@ -263,7 +230,6 @@ pub enum Answer {
     /// Answers [`Query::Names`].
     Names {
         query_id: QueryId,
-        /// Each with its count.
         names: Vec<(String, u64)>,
         /// The position to continue after; `None` if there are no more.
         next: Option<Mark>,
@@ -279,7 +245,6 @@ pub enum Answer {
     /// Answers [`Query::Totals`].
     Totals {
         query_id: QueryId,
-        /// How many messages are stored.
         messages: u64,
         /// The sum of their token counts; it saturates.
         tokens: i64,

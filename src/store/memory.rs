@@ -42,7 +42,6 @@ pub struct MemoryEngine {
     held: VecDeque<(u64, Answer)>,
 }
 
-/// A record that awaits its commit.
 #[derive(Debug, Clone)]
 struct Append {
     /// The number of the settle that commits it.
@@ -63,7 +62,6 @@ impl MemoryEngine {
     pub const RECORDS_MAX_DEFAULT: usize = 10_000;
     /// The weight to keep of each kind, by default.
     pub const BYTES_MAX_DEFAULT: usize = 16 << 20;
-    /// How long a key is remembered, by default.
     pub const WINDOW_MS_DEFAULT: u64 = 300_000;
     /// Milliseconds between two checks whether a failure is over.
     pub const PROBE_INTERVAL_MS: u64 = 1_000;

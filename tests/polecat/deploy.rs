@@ -1,6 +1,6 @@
-//! A crowd that lives through restarts: PROTOCOL.md, "11. WebSocket rules" and "14. polecat.v1".
+//! Many clients that live through restarts: PROTOCOL.md, "11. WebSocket rules" and "14. polecat.v1".
 
-mod crowd;
+mod clients;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::support::{Home, Process, Socket, get, skip};
-use crowd::Crowd;
+use clients::Clients;
 
 const CLIENTS: usize = 2_000;
 const RESTARTS: usize = 10;
@@ -93,8 +93,8 @@ fn may_open() -> bool {
 
 /// The clients were asked to return one by one. How evenly, and over which time, is checked in
 /// `sim/drain.rs`.
-fn check_spread(crowd: &Crowd) {
-    let told = crowd.asked_to_come_after();
+fn check_spread(clients: &Clients) {
+    let told = clients.asked_to_come_after();
     assert!(told.iter().all(|after_ms| (500..=500 + 2 * SPREAD_MS).contains(after_ms)), "{told:?}");
 }
 
@@ -107,28 +107,28 @@ fn two_thousand_clients_and_a_publisher_notice_nothing_of_ten_restarts() {
     let (listener, addr) = listener();
     let process = serve(&listener, &home);
     let (acknowledged, goes_on) = (AtomicU64::new(0), AtomicBool::new(true));
-    let mut crowd = Crowd::connect(addr, CLIENTS);
-    crowd.run_until("all are live", Crowd::are_live);
+    let mut clients = Clients::connect(addr, CLIENTS);
+    clients.run_until("all are live", Clients::are_live);
     let process = std::thread::scope(|scope| {
         let mut process = process;
         let publisher = scope.spawn(|| publish(addr, &acknowledged, &goes_on));
         for round in 1..=RESTARTS {
             let enough = acknowledged.load(Ordering::Relaxed) + PUBLISHED_MIN;
-            crowd.run_until("a round", |crowd| {
-                crowd.are_live() && acknowledged.load(Ordering::Relaxed) >= enough
+            clients.run_until("a round", |clients| {
+                clients.are_live() && acknowledged.load(Ordering::Relaxed) >= enough
             });
-            crowd.begin_round();
+            clients.begin_round();
             process.signal(Signal::TERM);
-            crowd.run_until("all are sent away", |crowd| crowd.were_sent_away(round));
+            clients.run_until("all are sent away", |clients| clients.were_sent_away(round));
             let ended = process.wait();
             assert_eq!(ended.status.code(), Some(0), "{:?}", ended.stderr);
-            check_spread(&crowd);
+            check_spread(&clients);
             process = serve(&listener, &home);
         }
-        crowd.run_until("all are live again", Crowd::are_live);
+        clients.run_until("all are live again", Clients::are_live);
         goes_on.store(false, Ordering::Relaxed);
         let published = publisher.join().expect("the publisher comes to its end");
-        crowd.run_until("all have got everything", |crowd| crowd.have_got(published));
+        clients.run_until("all have got everything", |clients| clients.have_got(published));
         assert!(published >= RESTARTS as u64 * PUBLISHED_MIN);
         assert_eq!(get(addr, "/api/summary").ok()["summary"]["total_messages"], published);
         process

@@ -17,7 +17,7 @@ use crate::support::{Http, wait_until};
 use hog::{Hog, Site, UNSENT_BYTES};
 
 /// Enough to hold many times what is allowed.
-const CROWD: usize = 150;
+const CLIENTS: usize = 150;
 
 const MIB: usize = 1 << 20;
 
@@ -63,7 +63,7 @@ fn an_echo_that_never_runs_empty_holds_no_more_than_what_is_unsent() {
 fn echoes() {
     let mut site = Site::filled(&SMALL_INBOXES, nothing);
     let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]).repeat(2));
-    site.press(CROWD, |_| bytes.clone());
+    site.press(CLIENTS, |_| bytes.clone());
     site.check_that_others_are_served();
     site.leave();
 }
@@ -93,7 +93,7 @@ fn answers_to_posts() {
     let mut site = Site::filled(&SMALL_INBOXES, nothing);
     let body = message("room", "a", &"x".repeat(900_000)).to_string();
     let bytes = request("POST", "/api/messages", &[], Some(&body)).repeat(2);
-    site.press(CROWD, |_| bytes.clone());
+    site.press(CLIENTS, |_| bytes.clone());
     site.check_that_others_are_served();
     site.leave();
 }
@@ -103,7 +103,7 @@ fn control_messages() {
     let mut site = Site::filled(&SMALL_INBOXES, nothing);
     let pings = frame(true, PING, &[7; 125]).repeat(20_000);
     let bytes = ["/api/ws", "/ws", "/api/ws/room"].map(|target| open(target, &pings));
-    site.press(CROWD, |number| bytes[number % 3].clone());
+    site.press(CLIENTS, |number| bytes[number % 3].clone());
     site.check_that_others_are_served();
     site.leave();
 }
@@ -118,7 +118,7 @@ fn history() {
     });
     // Each from a position of its own, as far as possible.
     let target = |number: usize| format!("/api/ws/room?last_event_id=message-{:05}", number % 60);
-    site.press(CROWD, |number| upgrade(&target(number)));
+    site.press(CLIENTS, |number| upgrade(&target(number)));
     site.check_that_others_are_served();
     site.leave();
 }
@@ -138,10 +138,10 @@ fn rows(count: usize, name: impl Fn(usize) -> String) -> impl FnOnce(&Path) {
 }
 
 /// Requests something large repeatedly without reading it, and the same once as everybody else does.
-fn expect_answers(mut site: Site, crowd: usize, targets: &[&str], holds: impl Fn(&str) -> bool) {
+fn expect_answers(mut site: Site, clients: usize, targets: &[&str], holds: impl Fn(&str) -> bool) {
     for target in targets {
         let bytes = request("GET", target, &[], None).repeat(3);
-        site.press(crowd, |_| bytes.clone());
+        site.press(clients, |_| bytes.clone());
     }
     site.check_that_others_are_served();
     for target in targets {
@@ -167,14 +167,14 @@ fn names_of_channels() {
             })
         })
     };
-    expect_answers(site, CROWD, &targets, holds);
+    expect_answers(site, CLIENTS, &targets, holds);
 }
 
 #[test]
 fn names_without_a_limit_of_an_old_file() {
     let name = |number| format!("{number:06}{}", "n".repeat(900_000));
     let site = Site::with_rows(&SMALL_INBOXES, rows(20, name));
-    expect_answers(site, CROWD / 5, &["/api/summary"], |text| text.len() > 2 * 20 * 900_000);
+    expect_answers(site, CLIENTS / 5, &["/api/summary"], |text| text.len() > 2 * 20 * 900_000);
 }
 
 #[test]
@@ -187,21 +187,21 @@ fn lists() {
         }
     });
     let targets = ["/api/messages?channel_id=room", "/api/events"];
-    expect_answers(site, CROWD / 3, &targets, |text| text.len() > 150 * 20_000);
+    expect_answers(site, CLIENTS / 3, &targets, |text| text.len() > 150 * 20_000);
 }
 
 #[test]
 fn what_the_server_says_of_itself() {
     let site = Site::filled(&SMALL_INBOXES, nothing);
     let targets = ["/api/connections?limit=1000", "/metrics", "/api/health?verbose=1"];
-    expect_answers(site, CROWD, &targets, |text| text.len() > 1_000);
+    expect_answers(site, CLIENTS, &targets, |text| text.len() > 1_000);
 }
 
 #[test]
 fn parts_of_the_binary() {
     let site = Site::filled(&SMALL_INBOXES, nothing);
     let targets = ["/api/schema", "/", "/polecat.js", "/console/console.css", "/console/channels.js"];
-    expect_answers(site, CROWD, &targets, |text| text.len() > 1_000);
+    expect_answers(site, CLIENTS, &targets, |text| text.len() > 1_000);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::wire::reply::write_post;
 use super::backoff::Backoff;
 use super::send::parse_key;
 use super::sent::{Moment, Sent};
-use super::server::{Failure, Server, excerpt};
+use super::server::{Failure, ServerFlags, excerpt};
 use super::terminal::{parse_seconds, print};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ pub(in crate::cli) struct Event {
     retry: Option<Duration>,
 
     #[command(flatten)]
-    server: Server,
+    server: ServerFlags,
 }
 
 #[derive(Serialize)]

@@ -77,7 +77,6 @@ pub(super) struct Refused {
     pub(super) id: Option<u64>,
 }
 
-/// A stored message of a channel.
 #[derive(Debug, Deserialize)]
 pub(super) struct Stored {
     pub(super) id: u64,

@@ -14,7 +14,7 @@ use tungstenite::{Error, Message, Utf8Bytes};
 use crate::wire::reply::{self, Offer, accept_of, write_upgrade};
 use crate::wire::v1::SUBPROTOCOL;
 
-use super::server::{Failure, Server, excerpt};
+use super::server::{Failure, ServerFlags, excerpt};
 use super::wait::{Awaited, Woken, wait};
 
 /// The most bytes of a response's head, or of a refusal.
@@ -24,7 +24,7 @@ const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 pub(super) const SENT_BYTES_MAX: usize = 64 << 20;
 
 pub(super) struct Link<'s> {
-    server: &'s Server,
+    server: &'s ServerFlags,
     socket: WebSocket<Stream>,
     has_unsent: bool,
 }
@@ -38,7 +38,11 @@ pub(super) enum Got {
 
 impl<'s> Link<'s> {
     /// Opens `target`, for messages of up to `message_bytes_max`.
-    pub(super) fn open(server: &'s Server, target: &str, message_bytes_max: usize) -> Result<Self, Failure> {
+    pub(super) fn open(
+        server: &'s ServerFlags,
+        target: &str,
+        message_bytes_max: usize,
+    ) -> Result<Self, Failure> {
         let mut stream = server.connect()?;
         let key = generate_key();
         let mut request = Vec::new();

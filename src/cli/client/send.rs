@@ -15,7 +15,7 @@ use super::incoming::{Acknowledged, Hello, Incoming, Reconnect, Refused};
 use super::lines::{Line, Lines};
 use super::link::{Got, Link, SENT_BYTES_MAX};
 use super::sent::Moment;
-use super::server::{Failure, Server, excerpt};
+use super::server::{Failure, ServerFlags, excerpt};
 use super::tail::silence_after;
 use super::terminal::{parse_seconds, tell};
 use super::wait::{Awaited, wait};
@@ -76,7 +76,7 @@ pub(in crate::cli) struct Send {
     retry: Option<Duration>,
 
     #[command(flatten)]
-    server: Server,
+    server: ServerFlags,
 }
 
 /// A key leaves room for the number of a line.

@@ -23,7 +23,7 @@ const READ_BYTES: usize = 16 << 10;
 
 /// The flags of every command that talks to a server.
 #[derive(Debug, Args)]
-pub(super) struct Server {
+pub(super) struct ServerFlags {
     /// The server: http://HOST:PORT, with a path if a proxy serves it below one
     #[arg(long, value_name = "URL", env = "POLECAT_URL", default_value = "http://127.0.0.1:8010")]
     #[arg(value_parser = Url::parse)]
@@ -60,7 +60,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-impl Server {
+impl ServerFlags {
     /// Its name in messages for people.
     pub(super) fn name(&self) -> &str {
         self.url.authority()

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::shell::flags::parse_within;
 
 use super::format::{Part, Style};
-use super::server::{Failure, Server, excerpt};
+use super::server::{Failure, ServerFlags, excerpt};
 use super::terminal::print;
 use super::wait::pause;
 
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Status {
     json: bool,
 
     #[command(flatten)]
-    server: Server,
+    server: ServerFlags,
 }
 
 /// Frequent requests would be load.

@@ -14,7 +14,7 @@ use crate::wire::protocol::Sequence;
 use super::backoff::Backoff;
 use super::format::Style;
 use super::link::{Got, Link};
-use super::server::{Failure, Server};
+use super::server::{Failure, ServerFlags};
 use super::terminal::{parse_seconds, tell, unread};
 use super::wait::Awaited;
 use follower::{Follower, FollowerStep};
@@ -63,7 +63,7 @@ pub(in crate::cli) struct Tail {
     max_message_bytes: u32,
 
     #[command(flatten)]
-    server: Server,
+    server: ServerFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -59,7 +59,6 @@ pub struct SqliteEngine {
     _file: Option<DatabaseFile>,
 }
 
-/// A record that awaits its commit.
 #[derive(Debug)]
 struct Append {
     record: Record,

@@ -33,7 +33,6 @@ const PROBE_WRITE: &str = "INSERT INTO polecat_meta (name, value) VALUES ('probe
      ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const PROBE_CLEAR: &str = "DELETE FROM polecat_meta WHERE name = 'probe'";
 
-/// All of the above.
 pub(super) const ALL: [&str; 2] = [PROBE_WRITE, PROBE_CLEAR];
 
 /// The known health of the store.
@@ -66,7 +65,6 @@ impl Watch {
         (!self.is_sound()).then(|| self.probe_at_ms.saturating_sub(now.monotonic_ms))
     }
 
-    /// How long to wait for a lock.
     pub(super) fn patience(&self) -> Duration {
         if self.is_sound() { PATIENCE } else { PATIENCE_WHILE_DEGRADED }
     }

@@ -94,7 +94,6 @@ impl Housekeeping {
         self.look_at_ms = Some(self.look_at_ms.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// Milliseconds until a step is due.
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         let until = |at: u64| at.saturating_sub(now.monotonic_ms);
         if !self.clocks.is_started() && !self.keys.is_empty() {

@@ -22,7 +22,6 @@ const FORGET: &str = "DELETE FROM polecat_keys WHERE (stream, key) IN
 const FORGET_LATER: &str = "DELETE FROM polecat_keys WHERE (stream, key) IN
      (SELECT stream, key FROM polecat_keys INDEXED BY polecat_keys_stored WHERE stored >= ?1 ORDER BY stored LIMIT ?2)";
 
-/// All of the above.
 pub(super) const ALL: [&str; 6] = [FIND, NOTE, OLDEST, NEWEST, FORGET, FORGET_LATER];
 
 /// Milliseconds that an expired key stays, so that many are deleted at once.
@@ -105,7 +104,6 @@ impl Keys {
         self.span = Some((oldest.min(now), newest.max(now)));
     }
 
-    /// Milliseconds until there is something to forget.
     pub(super) fn due_in_ms(&self, moment: Moment) -> Option<u64> {
         let (oldest, newest) = self.span?;
         let until = |time: i64| time.saturating_sub(moment.steady_ms).max(0).unsigned_abs();

@@ -39,7 +39,6 @@ const ALL_DOWN: &str = walk!(messages "WHERE id > ?1 AND id <= ?2", " DESC");
 const EVENTS_UP: &str = walk!(events "");
 const EVENTS_DOWN: &str = walk!(events " DESC");
 
-/// All of the above.
 pub(super) const ALL: [&str; 6] = [CHANNEL_UP, CHANNEL_DOWN, ALL_UP, ALL_DOWN, EVENTS_UP, EVENTS_DOWN];
 
 /// A query in progress. It takes several steps if the type is rare.

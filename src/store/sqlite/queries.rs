@@ -37,7 +37,6 @@ pub(super) const ALL_AFTER: &str =
 pub(super) const EVENTS_AFTER: &str = "SELECT id, type, payload, correlation_id, timestamp
        FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
 
-/// All of the above.
 pub(super) const ALL: [&str; 9] = [
     INSERT_MESSAGE,
     INSERT_EVENT,

@@ -22,7 +22,6 @@ const NEXT_COUNT: &str =
 const TOTAL: &str =
     "SELECT count, tokens_high, tokens_low FROM polecat_counts WHERE kind = 'total' AND name = ''";
 
-/// All of the above.
 pub(super) const ALL: [&str; 6] =
     [CHANNEL_COUNT, FIRST_CHANNEL, NEXT_CHANNEL, FIRST_COUNT, NEXT_COUNT, TOTAL];
 

@@ -39,7 +39,6 @@ const EVENTS: Table = Table {
 
 const DELETE_EVENT: &str = "DELETE FROM events WHERE id = ?1";
 
-/// All statements of the above.
 pub(super) const ALL: [&str; 6] =
     [MESSAGES_TOTAL, MESSAGES.oldest, MESSAGES.ages, EVENTS.oldest, EVENTS.ages, DELETE_EVENT];
 
@@ -160,7 +159,6 @@ impl Retention {
         }
     }
 
-    /// Whether nothing is ever deleted.
     pub(super) const fn keeps_all(&self) -> bool {
         self.messages.rows_max.is_none() && self.events.rows_max.is_none() && self.age_max_micros.is_none()
     }

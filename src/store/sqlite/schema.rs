@@ -216,7 +216,6 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Verdict> {
     inspect_contents(connection)
 }
 
-/// Checks only the contents of the file.
 pub(super) fn inspect_contents(connection: &Connection) -> rusqlite::Result<Verdict> {
     match inspect_schema(connection)? {
         Verdict::Usable => Ok(check(connection)?.map_or(Verdict::Usable, Verdict::Unusable)),
@@ -349,7 +348,6 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
     transaction.commit()
 }
 
-/// The names and texts of all triggers.
 fn triggers() -> Vec<(String, String)> {
     let totals = TOTAL_TRIGGERS.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned()));
     let columns = ["provider", "lane"].into_iter().flat_map(|column| {

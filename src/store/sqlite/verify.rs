@@ -116,12 +116,10 @@ impl Verification {
         Self { tables, ..Self::default() }
     }
 
-    /// Milliseconds until there is something to do.
     pub(super) fn due_in_ms(&self, now: Now) -> Option<u64> {
         (!self.tables.is_empty()).then(|| self.due_ms.saturating_sub(now.monotonic_ms))
     }
 
-    /// Checks at most `rows_max` rows.
     pub(super) fn step(&mut self, connection: &Connection, rows_max: usize, now: Now) {
         let Some(table) = self.tables.last_mut() else { return };
         self.due_ms = now.monotonic_ms.saturating_add(PAUSE_MS);

@@ -34,12 +34,12 @@ pub(crate) struct ChunkScan {
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Stage {
-    /// In a line with the size of a chunk.
     #[default]
     Size,
     /// In the data of a chunk that ends at `end`, or in the CRLF behind it.
-    Data { end: usize },
-    /// In the trailer section.
+    Data {
+        end: usize,
+    },
     Trailer,
 }
 

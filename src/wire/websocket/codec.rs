@@ -27,9 +27,7 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 pub enum OpCode {
     /// A further part of a message; its first frame has the kind.
     Continue,
-    /// The first frame of a text message.
     Text,
-    /// The first frame of a binary message.
     Binary,
     /// The last frame that its sender sends.
     Close,

@@ -7,7 +7,6 @@ use crate::wire::deflate::Window;
 /// The field in which extensions are offered and accepted.
 pub const EXTENSIONS_FIELD: &str = "Sec-WebSocket-Extensions";
 
-/// Compression as it was negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deflate {
     /// The window that the client asked us to stay within.

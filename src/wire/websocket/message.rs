@@ -54,12 +54,9 @@ const _: () = assert!(size_of::<MessageDecoder>() <= 64);
 
 #[derive(Debug, Clone, Copy, Default)]
 enum State {
-    /// Between messages.
     #[default]
     Idle,
-    /// Between two frames of a message.
     BetweenFragments,
-    /// Within the payload of a data frame.
     InPayload(Rest),
     /// The message was completed and is lent out from the buffer, which the next call frees.
     HandedOut,

@@ -1,4 +1,4 @@
-//! A crowd that connects at once: PROTOCOL.md, "13.3 Limits".
+//! Many clients that connect at once: PROTOCOL.md, "13.3 Limits".
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +23,7 @@ const OTHERS: u64 = 4_000;
 /// The most that a slab of this many connections, and the allocator, may keep.
 const KEPT_BYTES_MAX: u64 = 6 << 20;
 
-struct Crowd {
+struct Clients {
     poll: Poll,
     clients: Vec<Client>,
 }
@@ -36,7 +36,7 @@ struct Client {
     texts: usize,
 }
 
-impl Crowd {
+impl Clients {
     /// All connects are in progress before the first one is looked at.
     fn connect(addr: SocketAddr) -> Self {
         let poll = Poll::new().expect("a poll");
@@ -155,7 +155,7 @@ fn ten_thousand_who_connect_at_once_are_all_served() {
     let mut after = Vec::new();
     for _ in 0..2 {
         goes_on.store(true, Ordering::Relaxed);
-        let crowd = std::thread::scope(|scope| {
+        let clients = std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut other = Http::connect(addr);
                 while goes_on.load(Ordering::Relaxed) {
@@ -163,21 +163,21 @@ fn ten_thousand_who_connect_at_once_are_all_served() {
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let mut crowd = Crowd::connect(addr);
-            crowd.run_until("a handshake", |client| client.is_open);
+            let mut clients = Clients::connect(addr);
+            clients.run_until("a handshake", |client| client.is_open);
             let count = answered.load(Ordering::Relaxed);
             wait_until("others are answered", || {
                 std::thread::yield_now();
                 answered.load(Ordering::Relaxed) > count
             });
             goes_on.store(false, Ordering::Relaxed);
-            crowd
+            clients
         });
-        let mut crowd = crowd;
+        let mut clients = clients;
         assert!(process.open_files().is_some_and(|open| open >= files + CLIENTS));
         post(addr, "/api/events", &json!({"type": "t"})).ok();
-        crowd.run_until("an event", |client| client.texts == 1);
-        drop(crowd);
+        clients.run_until("an event", |client| client.texts == 1);
+        drop(clients);
         wait_until("what they held is let go of", || {
             control.expect_open();
             process.open_files() == Some(files)

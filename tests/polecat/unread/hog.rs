@@ -1,4 +1,4 @@
-//! A peer that sends and never reads, and a server with a crowd of such peers.
+//! A peer that sends and never reads, and a server with many such peers.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ const SLACK_BYTES: u64 = 24 << 20;
 /// What may remain when all have gone.
 const LEFT_BYTES: u64 = 16 << 20;
 
-/// Rounds without a byte after which a crowd counts as stopped.
+/// Rounds without a byte after which the clients count as stopped.
 const STILL_ROUNDS: usize = 30;
 
 /// Sends its bytes, as far as they are taken, and reads nothing.
@@ -115,7 +115,7 @@ impl Site {
         self.process.addr()
     }
 
-    /// Lets a crowd send until none of it makes progress, and checks how much the server holds.
+    /// Lets the clients send until none makes progress, and checks how much the server holds.
     pub(super) fn press(&mut self, count: usize, bytes: impl Fn(usize) -> Vec<u8>) {
         let addr = self.addr();
         self.hogs.extend((0..count).map(|number| Hog::connect(addr, bytes(number))));

@@ -19,7 +19,6 @@ pub(super) enum LockKind {
     Writing,
 }
 
-/// One lock of the kernel's table.
 #[derive(Debug, PartialEq, Eq)]
 struct Lock {
     pid: u32,

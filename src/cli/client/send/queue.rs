@@ -88,7 +88,6 @@ impl Queue {
         }
     }
 
-    /// The only message of a run.
     pub(super) fn push_only(&mut self, content: &str) {
         self.has_lines = false;
         let key = self.key.clone();

@@ -71,11 +71,9 @@ struct Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Between two messages.
     Idle,
     /// Within a frame, or between two of a message.
     Unfinished,
-    /// With a Close.
     Closed,
     Fault(Violation),
 }

@@ -100,7 +100,7 @@ impl Socket for Wire {
 
 /// A server, its clients and its time. A client's number is that of its socket. The first clients also have
 /// it as their index.
-pub(crate) struct Crowd {
+pub(crate) struct MockServer {
     pub(crate) server: Server<Wire>,
     /// The server's index of each socket.
     indices: Vec<u32>,
@@ -109,7 +109,7 @@ pub(crate) struct Crowd {
     to_read: Vec<u32>,
 }
 
-impl Crowd {
+impl MockServer {
     /// A server without clients, of which there will be `clients`: the memory that they need themselves is
     /// allocated now.
     pub(crate) fn new(config: Config, clients: usize) -> Self {

@@ -12,7 +12,7 @@ use crate::support::Patience;
 use crate::support::patience::Alarm;
 use crate::support::raw::{CLOSE, PING, PONG, TEXT, frame, parse, upgrade_with};
 
-pub(crate) struct Crowd {
+pub(crate) struct Clients {
     addr: SocketAddr,
     poll: Poll,
     clients: Vec<Client>,
@@ -57,7 +57,7 @@ enum Stage {
     Closed,
 }
 
-impl Crowd {
+impl Clients {
     pub(crate) fn connect(addr: SocketAddr, count: usize) -> Self {
         let client = |number| Client {
             number,

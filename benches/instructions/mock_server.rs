@@ -95,12 +95,12 @@ impl Client {
 }
 
 /// The server and its time.
-pub(crate) struct Hall {
+pub(crate) struct MockServer {
     pub(crate) server: Server<Wire>,
     now_ms: u64,
 }
 
-impl Hall {
+impl MockServer {
     pub(crate) fn new() -> Self {
         let engine = Box::new(MemoryEngine::starting_at(0, 0).with_records(RECORDS_MAX, RECORDS_MAX));
         let now = Now { monotonic_ms: 0, unix_micros: START_UNIX_MICROS };
