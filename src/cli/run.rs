@@ -63,7 +63,7 @@ pub fn run() -> ExitCode {
             ExitCode::from(2)
         }
         Err(error) if error.use_stderr() => {
-            say(&format!("polecat: {}; see {} --help", complaint(&error, &args), command_of(&args)));
+            say(&format!("polecat: {}; see {} --help", complaint(&error, &args), named_command(&args).1));
             ExitCode::from(2)
         }
         // Help or version: the requested output.
@@ -178,14 +178,10 @@ fn raise_descriptor_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// The command whose help has more, such as `polecat load echo`.
-fn command_of(args: &[OsString]) -> String {
-    named_command(&Cli::command(), args).1
-}
-
-/// The same, with its arguments.
-fn named_command(cli: &clap::Command, args: &[OsString]) -> (clap::Command, String) {
-    let (mut command, mut name) = (cli, "polecat".to_owned());
+/// The command that was given, with its name, such as `polecat load echo`.
+fn named_command(args: &[OsString]) -> (clap::Command, String) {
+    let cli = Cli::command();
+    let (mut command, mut name) = (&cli, "polecat".to_owned());
     let words = args.iter().skip(1).map_while(|arg| arg.to_str());
     for word in words {
         let Some(next) = command.find_subcommand(word) else { break };
@@ -221,7 +217,7 @@ fn complaint(error: &clap::Error, args: &[OsString]) -> String {
 /// The variable for a flag of the named command, if it has one.
 fn variable_of(flag: &str, args: &[OsString]) -> Option<String> {
     let long = flag.strip_prefix("--")?;
-    let command = named_command(&Cli::command(), args).0;
+    let command = named_command(args).0;
     let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
@@ -290,7 +286,7 @@ mod tests {
             (&["polecat", "serve", "--listen"], "polecat serve"),
             (&["polecat", "fly"], "polecat"),
         ] {
-            assert_eq!(command_of(&given.iter().map(OsString::from).collect::<Vec<_>>()), named);
+            assert_eq!(named_command(&given.iter().map(OsString::from).collect::<Vec<_>>()).1, named);
         }
     }
 

@@ -1,6 +1,5 @@
 //! `polecat backup`: a copy of the database, made while a server uses it.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -14,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::status::bytes;
 use super::terminal::print;
-use crate::store::sqlite::{copy, locate, other_names};
+use crate::store::sqlite::{beside, copy, folder_of, locate, other_names};
 
 /// The flags of `polecat backup`.
 #[derive(Debug, Args)]
@@ -99,9 +98,7 @@ struct Part {
 
 impl Part {
     fn create(file: &Path, mode: u32) -> Result<Self, String> {
-        let mut name = OsString::from(file);
-        name.push(".part");
-        let path = PathBuf::from(name);
+        let path = beside(file, ".part");
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => format!(
@@ -120,8 +117,7 @@ impl Part {
         self.file.sync_all().map_err(failed)?;
         fs::rename(&self.path, name).map_err(failed)?;
         self.is_kept = true;
-        let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)
+        File::open(folder_of(name)).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 }
 

@@ -5,13 +5,14 @@
 //! continues to run; only its log cannot be copied back until the copy is finished.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::examine::{newest, open_to_read, uri};
+use super::opening::beside;
 use super::schema::{Verdict, explanation, inspect_schema, log_path};
 use super::shrink::{can_shrink, room};
 use super::verify::{damaged, misled};
@@ -123,9 +124,7 @@ fn check(
 /// Whether another program has the database open, or has left it in the middle of something: then there is a
 /// log or a journal.
 fn is_open(path: &Path) -> bool {
-    let mut journal = path.as_os_str().to_owned();
-    journal.push("-journal");
-    log_path(path).exists() || PathBuf::from(journal).exists()
+    log_path(path).exists() || beside(path, "-journal").exists()
 }
 
 /// Values that change when the file is written to.

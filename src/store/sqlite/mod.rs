@@ -29,4 +29,5 @@ pub use engine::SqliteEngine;
 pub(crate) use examine::{Examined, examine};
 pub use file::OpenError;
 pub(crate) use file::{folder_of, is_taken, locate, other_names};
+pub(crate) use opening::beside;
 pub use options::{Durability, StoreOptions};

@@ -46,7 +46,7 @@ pub(super) fn complaint_of_permissions(path: &Path) -> Option<String> {
 }
 
 /// The file beside a database whose name has this ending.
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

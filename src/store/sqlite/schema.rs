@@ -45,64 +45,46 @@ const COUNTS: &str = "CREATE TABLE polecat_counts (
   tokens_high INTEGER NOT NULL DEFAULT 0, tokens_low INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (kind, name)) WITHOUT ROWID";
 
-const TOTAL_TRIGGERS: [(&str, &str); 3] = [
-    (
-        "polecat_insert",
-        "CREATE TRIGGER polecat_insert AFTER INSERT ON messages BEGIN
+const TOTAL_TRIGGERS: [&str; 3] = [
+    "CREATE TRIGGER polecat_insert AFTER INSERT ON messages BEGIN
            UPDATE polecat_counts SET count = count + 1,
              tokens_high = tokens_high + coalesce(new.token_count >> 32, 0),
              tokens_low = tokens_low + coalesce(new.token_count & 4294967295, 0)
            WHERE kind = 'total' AND name = '';
          END",
-    ),
-    (
-        "polecat_delete",
-        "CREATE TRIGGER polecat_delete AFTER DELETE ON messages BEGIN
+    "CREATE TRIGGER polecat_delete AFTER DELETE ON messages BEGIN
            UPDATE polecat_counts SET count = count - 1,
              tokens_high = tokens_high - coalesce(old.token_count >> 32, 0),
              tokens_low = tokens_low - coalesce(old.token_count & 4294967295, 0)
            WHERE kind = 'total' AND name = '';
          END",
-    ),
-    (
-        "polecat_update",
-        "CREATE TRIGGER polecat_update AFTER UPDATE OF token_count ON messages BEGIN
+    "CREATE TRIGGER polecat_update AFTER UPDATE OF token_count ON messages BEGIN
            UPDATE polecat_counts SET
              tokens_high = tokens_high + coalesce(new.token_count >> 32, 0) - coalesce(old.token_count >> 32, 0),
              tokens_low = tokens_low + coalesce(new.token_count & 4294967295, 0)
                                      - coalesce(old.token_count & 4294967295, 0)
            WHERE kind = 'total' AND name = '';
          END",
-    ),
 ];
 
 /// The triggers that count messages by one column, whose name replaces `COLUMN`. Null and empty values are
 /// not counted, and a count of zero is not kept.
-const COLUMN_TRIGGERS: [(&str, &str); 3] = [
-    (
-        "polecat_insert_COLUMN",
-        "CREATE TRIGGER polecat_insert_COLUMN AFTER INSERT ON messages WHEN new.COLUMN <> '' BEGIN
+const COLUMN_TRIGGERS: [&str; 3] = [
+    "CREATE TRIGGER polecat_insert_COLUMN AFTER INSERT ON messages WHEN new.COLUMN <> '' BEGIN
            INSERT INTO polecat_counts (kind, name, count) VALUES ('COLUMN', new.COLUMN, 1)
              ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;
          END",
-    ),
-    (
-        "polecat_delete_COLUMN",
-        "CREATE TRIGGER polecat_delete_COLUMN AFTER DELETE ON messages WHEN old.COLUMN <> '' BEGIN
+    "CREATE TRIGGER polecat_delete_COLUMN AFTER DELETE ON messages WHEN old.COLUMN <> '' BEGIN
            UPDATE polecat_counts SET count = count - 1 WHERE kind = 'COLUMN' AND name = old.COLUMN;
            DELETE FROM polecat_counts WHERE kind = 'COLUMN' AND name = old.COLUMN AND count <= 0;
          END",
-    ),
-    (
-        "polecat_update_COLUMN",
-        "CREATE TRIGGER polecat_update_COLUMN AFTER UPDATE OF COLUMN ON messages
+    "CREATE TRIGGER polecat_update_COLUMN AFTER UPDATE OF COLUMN ON messages
          WHEN old.COLUMN IS NOT new.COLUMN BEGIN
            UPDATE polecat_counts SET count = count - 1 WHERE kind = 'COLUMN' AND name = old.COLUMN;
            DELETE FROM polecat_counts WHERE kind = 'COLUMN' AND name = old.COLUMN AND count <= 0;
            INSERT INTO polecat_counts (kind, name, count) SELECT 'COLUMN', new.COLUMN, 1 WHERE new.COLUMN <> ''
              ON CONFLICT (kind, name) DO UPDATE SET count = count + 1;
          END",
-    ),
 ];
 
 /// Fills the counts from the table. It upserts row by row instead of grouping: that needs no sort, and so no
@@ -122,12 +104,12 @@ const KEYS: &str = "CREATE TABLE polecat_keys (
 const KEYS_INDEX: &str = "CREATE INDEX polecat_keys_stored ON polecat_keys(stored)";
 
 /// Tables and an index of our own, which no other program has a reason to change.
-const OWN: [(&str, &str); 4] = [
-    ("polecat_meta", META),
-    ("polecat_keys", KEYS),
-    ("polecat_keys_stored", KEYS_INDEX),
-    ("polecat_terms", terms::TABLE),
-];
+const OWN: [&str; 4] = [META, KEYS, KEYS_INDEX, terms::TABLE];
+
+/// The name of the object that one of the statements above creates.
+fn name_of(sql: &str) -> &str {
+    sql.split_whitespace().nth(2).unwrap_or_default()
+}
 
 /// Opens `file` and ensures that it has every table, index and trigger that the engine relies on.
 pub(super) fn open(file: &DatabaseFile, durability: Durability) -> Result<Connection, OpenError> {
@@ -183,9 +165,7 @@ impl Durability {
 
 /// The path of SQLite's write-ahead log for the file at `path`.
 pub(super) fn log_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
+    opening::beside(path, "-wal")
 }
 
 fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
@@ -250,7 +230,8 @@ pub(super) fn inspect_schema(connection: &Connection) -> rusqlite::Result<Verdic
             )));
         }
     }
-    for (name, sql) in OWN {
+    for sql in OWN {
+        let name = name_of(sql);
         if object(connection, name)?.is_some_and(|(_, found)| found != sql) {
             return Ok(Verdict::Unusable(format!(
                 "its `{name}` is not one of polecat's; drop it, and polecat creates it again"
@@ -322,8 +303,8 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
             transaction.execute_batch(&format!("ALTER TABLE messages ADD COLUMN {name} {kind}"))?;
         }
     }
-    for (name, sql) in OWN {
-        if object(&transaction, name)?.is_none() {
+    for sql in OWN {
+        if object(&transaction, name_of(sql))?.is_none() {
             transaction.execute_batch(sql)?;
         }
     }
@@ -335,34 +316,30 @@ fn bring_up_to_date(connection: &Connection, name: &Path) -> rusqlite::Result<()
         if transaction.query_row("SELECT EXISTS (SELECT 1 FROM messages)", (), |row| row.get::<_, bool>(0))? {
             log::info!("counting the messages in {}; this is done only once", name.display());
         }
-        for (name, _) in &triggers {
-            transaction.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
+        for sql in &triggers {
+            transaction.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", name_of(sql)))?;
         }
         transaction.execute_batch("DROP TABLE IF EXISTS polecat_counts")?;
         transaction.execute_batch(COUNTS)?;
         transaction.execute_batch(FILL)?;
-        for (_, sql) in &triggers {
+        for sql in &triggers {
             transaction.execute_batch(sql)?;
         }
     }
     transaction.commit()
 }
 
-fn triggers() -> Vec<(String, String)> {
-    let totals = TOTAL_TRIGGERS.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned()));
-    let columns = ["provider", "lane"].into_iter().flat_map(|column| {
-        COLUMN_TRIGGERS.map(|(name, sql)| (name.replace("COLUMN", column), sql.replace("COLUMN", column)))
-    });
-    totals.chain(columns).collect()
+fn triggers() -> Vec<String> {
+    let of_column = |column| COLUMN_TRIGGERS.map(|sql| sql.replace("COLUMN", column));
+    [TOTAL_TRIGGERS.map(str::to_owned), of_column("provider"), of_column("lane")].concat()
 }
 
 /// Whether the counts and all of their triggers exist as they are written here. If one is missing or was
 /// changed, the counts may be wrong.
-fn counts_are_kept(connection: &Connection, triggers: &[(String, String)]) -> rusqlite::Result<bool> {
-    let mut expected = triggers.iter().map(|(name, sql)| (name.as_str(), sql.as_str()));
-    let counts = std::iter::once(("polecat_counts", COUNTS));
-    counts.chain(&mut expected).try_fold(true, |all, (name, sql)| {
-        Ok(all && object(connection, name)?.is_some_and(|(_, found)| found == sql))
+fn counts_are_kept(connection: &Connection, triggers: &[String]) -> rusqlite::Result<bool> {
+    let mut expected = std::iter::once(COUNTS).chain(triggers.iter().map(String::as_str));
+    expected.try_fold(true, |all, sql| {
+        Ok(all && object(connection, name_of(sql))?.is_some_and(|(_, found)| found == sql))
     })
 }
 

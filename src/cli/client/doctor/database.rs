@@ -8,7 +8,7 @@ use rustix::fs::{Access, access, statvfs};
 use super::super::status::bytes;
 use super::finding::Finding;
 use super::locks::{Holder, LockKind, holders};
-use crate::store::sqlite::{Examined, examine, folder_of, locate, other_names};
+use crate::store::sqlite::{Examined, beside, examine, folder_of, locate, other_names};
 
 /// With less free space than this, publishing may soon fail.
 const FREE_BYTES_WARN: u64 = 256 << 20;
@@ -91,11 +91,7 @@ fn file(path: &Path, folder: &Path) -> Finding {
     if let Some(reason) = other_names(&metadata) {
         return unusable(path, &reason);
     }
-    let beside = ["-wal", "-shm"].map(|end| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    });
+    let beside = ["-wal", "-shm"].map(|end| beside(path, end));
     let files = std::iter::once(path).chain(beside.iter().map(PathBuf::as_path)).filter(|path| path.exists());
     for path in files {
         if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
@@ -116,9 +112,7 @@ fn file(path: &Path, folder: &Path) -> Finding {
 
 fn locks(path: &Path, users: Option<Vec<Holder>>) -> Finding {
     const NAME: &str = "used by";
-    let mut shared_memory = path.as_os_str().to_owned();
-    shared_memory.push("-shm");
-    let writing = [path, Path::new(&shared_memory)].map(|path| holders(path, LockKind::Writing));
+    let writing = [path, &beside(path, "-shm")].map(|path| holders(path, LockKind::Writing));
     let [Some(of_file), Some(of_log)] = writing else {
         return Finding::unknown(NAME, "the system does not tell who has it locked");
     };
