@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::http::request;
-use crate::support::raw::{BINARY, CLOSE, PING, RawSocket, frame, parse, upgrade};
+use crate::support::raw::{BINARY, CLOSE, PING, RawSocket, TEXT, frame, parse, upgrade, upgrade_with};
 use crate::support::socket::message;
 use crate::support::{Http, wait_until};
 use hog::{Hog, Site, UNSENT_BYTES};
@@ -151,23 +151,36 @@ fn expect_answers(mut site: Site, clients: usize, targets: &[&str], holds: impl 
     site.leave();
 }
 
-#[test]
-fn names_of_channels() {
+/// What answers about names hold: of a page, which may be short, the first ones, and else all.
+fn expect_names(target: &str) {
     let name = |number| format!("{number:06}{}", "n".repeat(190));
     let site = Site::with_rows(&SMALL_INBOXES, rows(9_000, name));
-    let targets = ["/api/channels", "/api/channels?detail=1", "/api/summary"];
-    // A page of channel details may be short.
-    let first = |text: &str| if text.contains("\"next\":") { 10 } else { 9_000 };
     let holds = |text: &str| {
+        let count = if text.contains("\"next\":") { 10 } else { 9_000 };
         let mut rest = text;
-        (0..first(text)).all(|number| {
+        (0..count).all(|number| {
             rest.split_once(&name(number)).is_some_and(|(_, behind)| {
                 rest = behind;
                 true
             })
         })
     };
-    expect_answers(site, CLIENTS, &targets, holds);
+    expect_answers(site, CLIENTS, &[target], holds);
+}
+
+#[test]
+fn names_of_channels() {
+    expect_names("/api/channels");
+}
+
+#[test]
+fn details_of_channels() {
+    expect_names("/api/channels?detail=1");
+}
+
+#[test]
+fn the_summary() {
+    expect_names("/api/summary");
 }
 
 #[test]
@@ -190,18 +203,34 @@ fn lists() {
     expect_answers(site, CLIENTS / 3, &targets, |text| text.len() > 150 * 20_000);
 }
 
-#[test]
-fn what_the_server_says_of_itself() {
+fn expect_of_itself(targets: &[&str]) {
     let site = Site::filled(&SMALL_INBOXES, nothing);
-    let targets = ["/api/connections?limit=1000", "/metrics", "/api/health?verbose=1"];
-    expect_answers(site, CLIENTS, &targets, |text| text.len() > 1_000);
+    expect_answers(site, CLIENTS, targets, |text| text.len() > 1_000);
 }
 
 #[test]
-fn parts_of_the_binary() {
-    let site = Site::filled(&SMALL_INBOXES, nothing);
-    let targets = ["/api/schema", "/", "/polecat.js", "/console/console.css", "/console/channels.js"];
-    expect_answers(site, CLIENTS, &targets, |text| text.len() > 1_000);
+fn connections() {
+    expect_of_itself(&["/api/connections?limit=1000"]);
+}
+
+#[test]
+fn metrics() {
+    expect_of_itself(&["/metrics"]);
+}
+
+#[test]
+fn verbose_health() {
+    expect_of_itself(&["/api/health?verbose=1"]);
+}
+
+#[test]
+fn the_schema() {
+    expect_of_itself(&["/api/schema"]);
+}
+
+#[test]
+fn pages() {
+    expect_of_itself(&["/", "/polecat.js", "/console/console.css", "/console/channels.js"]);
 }
 
 #[test]
@@ -224,6 +253,26 @@ fn a_thousand_short_lists_at_once() {
         let bytes = open("/api/ws", &frame(true, BINARY, &[7; MIB]));
         site.press(if is_crowded { 0 } else { 20 }, |_| bytes.clone());
     }
+}
+
+/// Each asks for many channels, and takes none of the answers.
+#[test]
+fn requests_to_subscribe() {
+    let mut site = Site::filled(&SMALL_INBOXES, nothing);
+    let fields = "Host: polecat.test\r\nSec-WebSocket-Protocol: polecat.v1\r\n";
+    let offer = upgrade_with("/api/stream", fields);
+    site.press(CLIENTS / 3, |number| {
+        let names = (0..400).map(|channel| format!("{number} {channel} {}", "n".repeat(150)));
+        let request = json!({"type": "subscribe", "channels": names.collect::<Vec<_>>()}).to_string();
+        let names = vec!["n".repeat(150); 400];
+        let leave = json!({"type": "unsubscribe", "channels": names}).to_string();
+        let leave = frame(true, TEXT, leave.as_bytes()).repeat(20);
+        [&offer[..], &frame(true, TEXT, request.as_bytes()), &leave].concat()
+    });
+    let health = Http::connect(site.addr()).get("/api/health?verbose=1").ok();
+    assert_eq!(health["connections"]["stream"], json!(CLIENTS / 3), "{health}");
+    site.check_that_others_are_served();
+    site.leave();
 }
 
 #[test]

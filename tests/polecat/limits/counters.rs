@@ -191,8 +191,9 @@ fn what_is_held() {
     // All four come in one segment; after the second and the fourth, reading stops.
     let two_at_once = |options: &mut Options| options.config.limits.pending_requests_max = 1;
     expect_hits(Limit::PendingRequests, 2, two_at_once, expect_stored);
+    // Each but the first waits until the one before it is stored.
     let a_byte_at_once = |options: &mut Options| options.config.limits.engine_backlog_bytes_max = 1;
-    expect_hits(Limit::EngineBacklogBytes, 4, a_byte_at_once, expect_stored);
+    expect_hits(Limit::EngineBacklogBytes, 3, a_byte_at_once, expect_stored);
     let broadcast = |server: &Server| {
         let mut subscriber = Socket::connect(server.addr(), "/api/ws/c");
         expect_stored(server);
