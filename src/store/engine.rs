@@ -284,14 +284,14 @@ pub(super) struct Cut {
     records_left: usize,
     bytes: usize,
     bytes_max: usize,
-    first_bytes: usize,
+    first_bytes: Option<usize>,
     each_bytes_max: usize,
 }
 
 impl Cut {
     pub(super) fn new(records_max: usize, bytes_max: usize, each_bytes_max: usize) -> Self {
         let (records_left, bytes_max) = (records_max.max(1), bytes_max.max(1));
-        Self { records_left, bytes: 0, bytes_max, first_bytes: 0, each_bytes_max }
+        Self { records_left, bytes: 0, bytes_max, first_bytes: None, each_bytes_max }
     }
 
     pub(super) const fn is_full(&self) -> bool {
@@ -300,8 +300,8 @@ impl Cut {
 
     /// Whether a further record, which weighs `weight`, still belongs to the slice.
     pub(super) const fn takes(&mut self, weight: usize) -> bool {
-        if self.bytes == 0 {
-            self.first_bytes = weight;
+        if self.first_bytes.is_none() {
+            self.first_bytes = Some(weight);
         } else if self.is_full() || weight > self.each_bytes_max {
             return false;
         }
@@ -311,8 +311,8 @@ impl Cut {
     }
 
     /// Whether the first record weighs more than is allowed.
-    pub(super) const fn is_too_large(&self) -> bool {
-        self.first_bytes > self.each_bytes_max
+    pub(super) fn is_too_large(&self) -> bool {
+        self.first_bytes.is_some_and(|bytes| bytes > self.each_bytes_max)
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Answer, ChannelDetail, Names, QueryId};
+use crate::store::engine::{Answer, ChannelDetail, Cut, Names, QueryId};
 
 use super::queries::{COUNT_ROWS, Ids, Name, row_id};
 use super::questions::{CHANNEL_COUNT, next_name};
@@ -69,11 +69,10 @@ impl Deleted {
 }
 
 /// A page of channels that is collected over several settles.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Details {
     channels: Vec<ChannelDetail>,
-    channels_max: usize,
-    bytes_left: usize,
+    cut: Cut,
     /// The channel that was looked at last.
     last: Option<Name>,
     /// Whether its messages are not all counted yet.
@@ -83,7 +82,8 @@ pub(super) struct Details {
 
 impl Details {
     pub(super) fn new(after: Option<&str>, channels_max: usize, bytes_max: usize) -> Self {
-        Self { channels_max, bytes_left: bytes_max, last: after.map(Name::of_text), ..Self::default() }
+        let cut = Cut::new(channels_max, bytes_max, usize::MAX);
+        Self { channels: Vec::new(), cut, last: after.map(Name::of_text), is_counting: false, is_cut: false }
     }
 
     /// Reads the next slice and returns whether it was the last.
@@ -96,7 +96,7 @@ impl Details {
         let mut rows_left = COUNT_ROWS;
         while rows_left > 0 {
             if !self.is_counting {
-                if self.channels.len() == self.channels_max || self.bytes_left == 0 {
+                if self.cut.is_full() {
                     self.is_cut = true;
                     return Ok(true);
                 }
@@ -114,9 +114,8 @@ impl Details {
                 let name = Rc::from(channel.as_text());
                 let detail =
                     ChannelDetail { name, newest: counted.through.unsigned_abs(), kept: counted.count };
-                self.bytes_left = self.bytes_left.saturating_sub(detail.weight());
                 // Rows that another program has added are not known yet.
-                if detail.kept > 0 {
+                if detail.kept > 0 && self.cut.takes(detail.weight()) {
                     self.channels.push(detail);
                 }
             }

@@ -12,6 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use crate::base::time::Now;
+use crate::store::engine::Cut;
 
 use super::clocks::{Jump, Moment};
 use super::counts::{Counts, DELETE_MESSAGE, DELETED_CHANNEL};
@@ -22,7 +23,7 @@ use super::queries::{Ids, row_id};
 
 /// The bytes of content at which a step ends: the pages of a long row are visited one by one, to read the
 /// columns after it and to free them.
-const STEP_BYTES_MAX: u64 = 1 << 20;
+const STEP_BYTES_MAX: usize = 1 << 20;
 const MICROS_PER_DAY: f64 = 86_400e6;
 /// 2020-01-01. A record with an earlier time got it from a clock that nobody had set.
 const PLAUSIBLE_MICROS_MIN: i64 = 1_577_836_800_000_000;
@@ -255,13 +256,13 @@ impl TableRetention {
         let over_to = self.rows_max.map_or(i64::MIN, |max| row_id(newest.saturating_sub(max)));
         let mut statement = connection.prepare_cached(self.table.oldest)?;
         let mut rows = statement.query((over_to.max(self.old_to),))?;
-        let (mut ids, mut budget) = (Vec::new(), Budget::new(rows_max));
+        let (mut ids, mut cut) = (Vec::new(), Cut::new(rows_max, STEP_BYTES_MAX, usize::MAX));
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
             if id > self.old_to && ids.len() as u64 >= over {
                 break;
             }
-            if !budget.takes(row)? {
+            if !cut.takes(length(row)?) {
                 return Ok((ids, true));
             }
             ids.push(id);
@@ -274,9 +275,9 @@ impl TableRetention {
     fn scan(&mut self, connection: &Connection, ages: Ages, rows_max: usize) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(self.table.ages)?;
         let mut rows = statement.query((self.scanned_to, self.before))?;
-        let (mut found, mut budget) = (false, Budget::new(rows_max));
+        let (mut found, mut cut) = (false, Cut::new(rows_max, STEP_BYTES_MAX, usize::MAX));
         while let Some(row) = rows.next()? {
-            if !budget.takes(row)? {
+            if !cut.takes(length(row)?) {
                 return Ok(true);
             }
             let id = row.get(0)?;
@@ -294,26 +295,10 @@ impl TableRetention {
     }
 }
 
-/// The most that one step may delete.
-struct Budget {
-    rows_left: usize,
-    bytes: u64,
-}
-
-impl Budget {
-    const fn new(rows_max: usize) -> Self {
-        Self { rows_left: rows_max, bytes: 0 }
-    }
-
-    /// Whether a row, whose second column is its length, still fits.
-    fn takes(&mut self, row: &Row<'_>) -> rusqlite::Result<bool> {
-        if self.rows_left == 0 || self.bytes >= STEP_BYTES_MAX {
-            return Ok(false);
-        }
-        self.rows_left -= 1;
-        self.bytes += row.get::<_, Option<i64>>(1)?.unwrap_or_default().unsigned_abs();
-        Ok(true)
-    }
+/// The length of a row, which is its second column.
+fn length(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let length = row.get::<_, Option<i64>>(1)?.unwrap_or_default();
+    Ok(usize::try_from(length).unwrap_or_default())
 }
 
 /// The time of a timestamp, in microseconds since 1970; one without an offset is UTC.

@@ -124,7 +124,7 @@ impl Verification {
         let Some(table) = self.tables.last_mut() else { return };
         self.due_ms = now.monotonic_ms.saturating_add(PAUSE_MS);
         match table.step(connection, rows_max) {
-            Ok(VerifyStep { is_last, misled }) => {
+            Ok((is_last, misled)) => {
                 if let Some(id) = misled.first()
                     && self.faults == 0
                 {
@@ -149,26 +149,21 @@ impl Verification {
     }
 }
 
-struct VerifyStep {
-    is_last: bool,
-    /// Rows that were not found.
-    misled: Vec<i64>,
-}
-
 impl Table {
-    fn step(&mut self, connection: &Connection, rows_max: usize) -> rusqlite::Result<VerifyStep> {
+    /// Returns whether this was the last step, and the rows that were not found.
+    fn step(&mut self, connection: &Connection, rows_max: usize) -> rusqlite::Result<(bool, Vec<i64>)> {
         let begun = Instant::now();
         let mut statement = connection.prepare_cached(self.sql)?;
         let mut rows = statement.query((self.from, self.to))?;
         let (mut count, mut misled) = (0, Vec::new());
         while count < rows_max && (count == 0 || begun.elapsed() < STEP_TIME_MAX) {
             count += 1;
-            let Some(row) = rows.next()? else { return Ok(VerifyStep { is_last: true, misled }) };
+            let Some(row) = rows.next()? else { return Ok((true, misled)) };
             self.from = row.get(0)?;
             if !row.get::<_, bool>(1)? {
                 misled.push(self.from);
             }
         }
-        Ok(VerifyStep { is_last: false, misled })
+        Ok((false, misled))
     }
 }

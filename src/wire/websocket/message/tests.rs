@@ -18,27 +18,12 @@ const CLOSE: u8 = FIN | 0x8;
 const PING: u8 = FIN | 0x9;
 const PONG: u8 = FIN | 0xA;
 
-/// A masked frame as a client sends it.
-fn frame_masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..=125 => bytes.push(0x80 | u8::try_from(len).unwrap()),
-        len @ 126..=65_535 => {
-            bytes.push(0x80 | 126);
-            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-        len => {
-            bytes.push(0x80 | 127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(mask);
-    bytes.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]));
-    bytes
-}
-
+/// A masked frame as a client sends it, with any first byte.
 fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
-    frame_masked(first, payload.as_ref(), MASK)
+    let mut bytes = Vec::new();
+    codec::write_masked_frame(OpCode::Text, payload.as_ref(), MASK, &mut bytes);
+    bytes[0] = first;
+    bytes
 }
 
 /// An [`Item`] that outlives its input.
@@ -143,11 +128,11 @@ impl Feeder {
     }
 }
 
-/// The outcome of `stream`, split at the given rising offsets.
 fn decode_cut(stream: &[u8], cuts: impl IntoIterator<Item = usize>, message_bytes_max: usize) -> Outcome {
     feed_cut(Feeder::new(message_bytes_max), stream, cuts)
 }
 
+/// The outcome of `stream`, split at the given rising offsets.
 fn feed_cut(mut feeder: Feeder, stream: &[u8], cuts: impl IntoIterator<Item = usize>) -> Outcome {
     let mut start = 0;
     for cut in cuts.into_iter().chain([stream.len()]) {
@@ -165,22 +150,19 @@ fn random_cuts(random: &mut fastrand::Rng, len: usize) -> Vec<usize> {
     cuts
 }
 
+fn decode(stream: &[u8], message_bytes_max: usize) -> Outcome {
+    decode_by(|| Feeder::new(message_bytes_max), stream)
+}
+
 /// The outcome of `stream`. It is the same at once, byte by byte, in two pieces split anywhere, and in random
 /// pieces.
-fn decode(stream: &[u8], message_bytes_max: usize) -> Outcome {
-    let whole = decode_cut(stream, [], message_bytes_max);
-    assert_eq!(decode_cut(stream, 0..stream.len(), message_bytes_max), whole, "byte by byte: {stream:x?}");
-    for cut in 0..stream.len() {
-        assert_eq!(decode_cut(stream, [cut], message_bytes_max), whole, "cut at {cut}: {stream:x?}");
-    }
+fn decode_by(feeder: impl Fn() -> Feeder, stream: &[u8]) -> Outcome {
+    let whole = feed_cut(feeder(), stream, []);
+    assert_eq!(feed_cut(feeder(), stream, 0..stream.len()), whole, "byte by byte: {stream:x?}");
     let mut random = fastrand::Rng::with_seed(stream.len() as u64);
-    for _ in 0..20 {
-        let cuts = random_cuts(&mut random, stream.len());
-        assert_eq!(
-            decode_cut(stream, cuts.clone(), message_bytes_max),
-            whole,
-            "cut at {cuts:?}: {stream:x?}"
-        );
+    let random_cuts = (0..20).map(|_| random_cuts(&mut random, stream.len()));
+    for cuts in (0..stream.len()).map(|cut| vec![cut]).chain(random_cuts) {
+        assert_eq!(feed_cut(feeder(), stream, cuts.clone()), whole, "cut at {cuts:?}: {stream:x?}");
     }
     whole
 }
