@@ -125,7 +125,7 @@ pub enum Query {
     /// more once they weigh `bytes_max`.
     Names {
         of: Names,
-        after: Option<Mark>,
+        after: Option<StoredName>,
         names_max: usize,
         bytes_max: usize,
         /// The maximum weight of a name: the slice ends before a heavier one.
@@ -148,10 +148,9 @@ pub enum Names {
     Lanes,
 }
 
-/// A position among names, as the engine stores them: a name may be shown differently from how it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
-    /// The name before it.
+/// A name as the engine stores it, byte for byte; it may be shown differently. Names are continued after one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StoredName {
     pub bytes: Vec<u8>,
     /// Whether the name is not text.
     pub is_blob: bool,
@@ -232,7 +231,7 @@ pub enum Answer {
         query_id: QueryId,
         names: Vec<(String, u64)>,
         /// The position to continue after; `None` if there are no more.
-        next: Option<Mark>,
+        next: Option<StoredName>,
     },
     /// Answers [`Query::ChannelDetails`].
     ChannelDetails {

@@ -1,6 +1,8 @@
 //! HTTP/1.1 from the client's side: requests out, responses in. It has only what polecat's own clients need.
 
 use std::borrow::Cow;
+use std::fmt::Arguments;
+use std::io::Write as _;
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -179,44 +181,31 @@ fn join_chunks(bytes: &[u8]) -> Result<Option<Delimited<'_>>, &'static str> {
 
 /// Appends a request to open a WebSocket at `target`, with `extra` lines of fields.
 pub fn write_upgrade(host: &str, target: &str, key: &str, extra: &str, out: &mut Vec<u8>) {
-    for part in [
-        "GET ",
-        target,
-        " HTTP/1.1\r\nHost: ",
-        host,
-        "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ",
-        key,
-        "\r\n",
-        extra,
-        "\r\n",
-    ] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    push(
+        out,
+        format_args!(
+            "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        ),
+    );
+    push(out, format_args!("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{extra}\r\n"));
 }
 
 /// Appends a GET. The connection is not used again after its response.
 pub fn write_get(host: &str, target: &str, out: &mut Vec<u8>) {
-    for part in ["GET ", target, " HTTP/1.1\r\nHost: ", host, "\r\nConnection: close\r\n\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    push(out, format_args!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
 }
 
 /// Appends a POST of `body`, which is JSON, with `extra` lines of fields.
 pub fn write_post(host: &str, target: &str, extra: &str, body: &[u8], out: &mut Vec<u8>) {
-    for part in [
-        "POST ",
-        target,
-        " HTTP/1.1\r\nHost: ",
-        host,
-        "\r\nContent-Type: application/json\r\nContent-Length: ",
-        &body.len().to_string(),
-        "\r\n",
-        extra,
-        "\r\n",
-    ] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    let len = body.len();
+    push(out, format_args!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"));
+    push(out, format_args!("Content-Length: {len}\r\n{extra}\r\n"));
     out.extend_from_slice(body);
+}
+
+fn push(out: &mut Vec<u8>, text: Arguments<'_>) {
+    // A vector takes every write.
+    let _ = out.write_fmt(text);
 }
 
 /// What a server must answer to `key` (RFC 6455 section 4.2.2).

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::store::engine::{Mark, Names, Query, Selection, Span};
+use crate::store::engine::{Names, Query, Selection, Span, StoredName};
 use crate::wire::body::ListRange;
 use crate::wire::http::decoder::BodyEnd;
 use crate::wire::http::gzip::Gzip;
@@ -65,7 +65,7 @@ pub(in crate::server) struct Records {
 pub(in crate::server) struct NameSections {
     /// Those that are not complete.
     left: &'static [Section],
-    after: Option<Mark>,
+    after: Option<StoredName>,
     /// Whether a name of the first of them was written.
     has_names: bool,
     /// What is written and not sent. It is empty while nothing is asked of the engine.
@@ -200,7 +200,11 @@ impl NameSections {
     }
 
     /// Writes a slice of names, behind which `next` is asked for. Returns whether that was all.
-    pub(in crate::server) fn write_names(&mut self, names: &[(String, u64)], next: Option<Mark>) -> bool {
+    pub(in crate::server) fn write_names(
+        &mut self,
+        names: &[(String, u64)],
+        next: Option<StoredName>,
+    ) -> bool {
         if self.after.is_none() {
             self.write_opening();
         }
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn names_are_put_together_as_they_always_were() {
-        let mark = || Some(Mark { bytes: b"b".to_vec(), is_blob: false });
+        let mark = || Some(StoredName { bytes: b"b".to_vec(), is_blob: false });
         let mut channels = NameSections::channels();
         assert!(!channels.write_names(&named(&["a", "b"]), mark()));
         let slice = Slice { records_max: 9, bytes_max: 9, each_bytes_max: 9 };

@@ -11,7 +11,7 @@ use crate::server::connections::{CloseReason, OWN_BYTES, expect_once};
 use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::server::store::Pending;
-use crate::store::engine::{EngineError, Mark, Record, Span};
+use crate::store::engine::{EngineError, Record, Span, StoredName};
 use crate::wire::http::decoder::{BodyEnd, LAST_CHUNK, ResponseHead, Status, write_chunk};
 use crate::wire::protocol::{write_event, write_numbered};
 
@@ -211,7 +211,7 @@ impl Lists {
         owners: &mut Owners<S>,
         connection: Id,
         names: &[(String, u64)],
-        next: Option<Mark>,
+        next: Option<StoredName>,
     ) {
         self.add_names(owners, connection, |sections| sections.write_names(names, next));
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 
-use crate::store::engine::{ChannelDetail, Cut, Mark, Names, Stream, name_weight};
+use crate::store::engine::{ChannelDetail, Cut, Names, StoredName, Stream, name_weight};
 use crate::wire::protocol::Message;
 
 /// The newest records of one id sequence, without gaps: the id of a record is `newest` less its distance from
@@ -152,9 +152,9 @@ impl Messages {
     pub(super) fn names(
         &self,
         of: Names,
-        after: Option<&Mark>,
+        after: Option<&StoredName>,
         cut: &mut Cut,
-    ) -> (Vec<(String, u64)>, Option<Mark>) {
+    ) -> (Vec<(String, u64)>, Option<StoredName>) {
         let after = after.map(|mark| String::from_utf8_lossy(&mark.bytes));
         let above = (after.as_deref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         match of {
@@ -198,12 +198,12 @@ fn counted<'a>(
 fn slice<'a>(
     names: impl Iterator<Item = (&'a str, u64)>,
     cut: &mut Cut,
-) -> (Vec<(String, u64)>, Option<Mark>) {
+) -> (Vec<(String, u64)>, Option<StoredName>) {
     let mut taken: Vec<(String, u64)> = Vec::new();
     for (name, count) in names {
         if !cut.takes(name_weight(name)) {
             let last = taken.last().map(|(name, _)| name.as_bytes().to_vec());
-            return (taken, last.map(|bytes| Mark { bytes, is_blob: false }));
+            return (taken, last.map(|bytes| StoredName { bytes, is_blob: false }));
         }
         taken.push((name.to_owned(), count));
     }

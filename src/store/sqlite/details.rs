@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Answer, ChannelDetail, Cut, Names, QueryId};
+use crate::store::engine::{Answer, ChannelDetail, Cut, Names, QueryId, StoredName};
 
-use super::queries::{COUNT_ROWS, Ids, Name, row_id};
+use super::queries::{COUNT_ROWS, Ids, row_id};
 use super::questions::{CHANNEL_COUNT, next_name};
 
 /// The most channels whose counts are remembered. Beyond that, counting begins anew.
@@ -21,7 +21,7 @@ const ROWS_PER_CHANNEL: usize = 16;
 /// Messages by channel, as far as they were counted; for lookups only.
 #[derive(Debug, Default)]
 pub(super) struct KeptCounts {
-    counts: HashMap<Name, Counted>,
+    counts: HashMap<StoredName, Counted>,
 }
 
 /// Messages of one channel up to the id `through`, which is that of the newest of them.
@@ -46,7 +46,7 @@ impl KeptCounts {
         }
     }
 
-    fn of(&mut self, channel: &Name) -> &mut Counted {
+    fn of(&mut self, channel: &StoredName) -> &mut Counted {
         if self.counts.len() >= CHANNELS_MAX && !self.counts.contains_key(channel) {
             self.counts = HashMap::new();
         }
@@ -57,14 +57,14 @@ impl KeptCounts {
 /// A message that is deleted in a transaction.
 #[derive(Debug)]
 pub(super) struct Deleted {
-    channel: Name,
+    channel: StoredName,
     id: i64,
 }
 
 impl Deleted {
     /// Reads a row that has the channel's name in the column `place`.
     pub(super) fn read(row: &Row<'_>, place: usize, id: i64) -> rusqlite::Result<Self> {
-        Ok(Self { channel: Name::from(row.get_ref(place)?), id })
+        Ok(Self { channel: StoredName::from(row.get_ref(place)?), id })
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Details {
     channels: Vec<ChannelDetail>,
     cut: Cut,
     /// The channel that was looked at last.
-    last: Option<Name>,
+    last: Option<StoredName>,
     /// Whether its messages are not all counted yet.
     is_counting: bool,
     is_cut: bool,
@@ -83,7 +83,13 @@ pub(super) struct Details {
 impl Details {
     pub(super) fn new(after: Option<&str>, channels_max: usize, bytes_max: usize) -> Self {
         let cut = Cut::new(channels_max, bytes_max, usize::MAX);
-        Self { channels: Vec::new(), cut, last: after.map(Name::of_text), is_counting: false, is_cut: false }
+        Self {
+            channels: Vec::new(),
+            cut,
+            last: after.map(StoredName::of_text),
+            is_counting: false,
+            is_cut: false,
+        }
     }
 
     /// Reads the next slice and returns whether it was the last.
@@ -128,7 +134,7 @@ impl Details {
         let Some((name, _)) = next_name(connection, Names::Channels, self.last.as_ref())? else {
             return Ok(false);
         };
-        let is_text = name.is_text();
+        let is_text = !name.is_blob;
         self.last = Some(name);
         Ok(is_text)
     }
@@ -141,7 +147,7 @@ impl Details {
 /// Continues to count where it ended, at most `rows_left` entries.
 fn count(
     connection: &Connection,
-    channel: &Name,
+    channel: &StoredName,
     counted: &mut Counted,
     newest: Ids,
     rows_left: &mut usize,

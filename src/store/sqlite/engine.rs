@@ -24,7 +24,7 @@ use super::housekeeping::{Done, Housekeeping};
 use super::keys::Keys;
 use super::lists::Search;
 use super::options::StoreOptions;
-use super::queries::{Ids, Known, Name};
+use super::queries::{Ids, Known};
 use super::questions::{Progress, Question};
 use super::retention::Retention;
 use super::shrink::Shrink;
@@ -295,7 +295,7 @@ impl Engine for SqliteEngine {
             }
             Query::Names { of, after, names_max, bytes_max, each_bytes_max } => {
                 let cut = Cut::new(names_max, bytes_max, each_bytes_max);
-                Question::Names { of, after: after.map(Name::from), cut }
+                Question::Names { of, after, cut }
             }
             Query::Totals => Question::Totals,
             Query::ChannelDetails { after, channels_max, bytes_max } => {

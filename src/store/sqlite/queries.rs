@@ -11,7 +11,7 @@ use std::rc::Rc;
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Row};
 
-use crate::store::engine::{Mark, Record, Stream};
+use crate::store::engine::{Record, StoredName, Stream};
 use crate::wire::protocol::{CorrelationId, Event, Message};
 
 /// Index entries that one step counts.
@@ -144,20 +144,9 @@ impl Known {
     }
 }
 
-/// A key of the database, byte for byte, to continue from.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Name {
-    bytes: Vec<u8>,
-    is_blob: bool,
-}
-
-impl Name {
+impl StoredName {
     pub(super) fn of_text(text: &str) -> Self {
         Self { bytes: text.as_bytes().to_vec(), is_blob: false }
-    }
-
-    pub(super) const fn is_text(&self) -> bool {
-        !self.is_blob
     }
 
     /// The text to show.
@@ -166,19 +155,7 @@ impl Name {
     }
 }
 
-impl From<Mark> for Name {
-    fn from(Mark { bytes, is_blob }: Mark) -> Self {
-        Self { bytes, is_blob }
-    }
-}
-
-impl From<Name> for Mark {
-    fn from(Name { bytes, is_blob }: Name) -> Self {
-        Self { bytes, is_blob }
-    }
-}
-
-impl From<ValueRef<'_>> for Name {
+impl From<ValueRef<'_>> for StoredName {
     fn from(value: ValueRef<'_>) -> Self {
         Self {
             bytes: value.as_bytes().unwrap_or_default().to_vec(),
@@ -187,7 +164,7 @@ impl From<ValueRef<'_>> for Name {
     }
 }
 
-impl ToSql for Name {
+impl ToSql for StoredName {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let value = if self.is_blob { ValueRef::Blob(&self.bytes) } else { ValueRef::Text(&self.bytes) };
         Ok(ToSqlOutput::Borrowed(value))

@@ -2,10 +2,10 @@
 
 use rusqlite::Connection;
 
-use crate::store::engine::{Answer, Cut, Mark, Names, QueryId, Selection, Stream, name_weight};
+use crate::store::engine::{Answer, Cut, Names, QueryId, Selection, StoredName, Stream, name_weight};
 
 use super::lists::{Search, id_of, slice};
-use super::queries::{Known, Name, integer, row_id};
+use super::queries::{Known, integer, row_id};
 
 /// Names that one step looks up.
 pub(super) const SLICE_ROWS: usize = 512;
@@ -44,7 +44,7 @@ pub(super) enum Question {
     },
     Names {
         of: Names,
-        after: Option<Name>,
+        after: Option<StoredName>,
         cut: Cut,
     },
     Totals,
@@ -131,9 +131,9 @@ type NamesWithCounts = Vec<(String, u64)>;
 fn names(
     connection: &Connection,
     of: Names,
-    after: Option<Name>,
+    after: Option<StoredName>,
     cut: &mut Cut,
-) -> rusqlite::Result<(NamesWithCounts, Option<Mark>)> {
+) -> rusqlite::Result<(NamesWithCounts, Option<StoredName>)> {
     let mut names: NamesWithCounts = Vec::new();
     let mut last = after;
     for _ in 0..SLICE_ROWS {
@@ -150,15 +150,15 @@ fn names(
         }
         last = Some(name);
     }
-    Ok((names, last.map(Mark::from)))
+    Ok((names, last))
 }
 
 /// Skips from each name straight to the next: the cost depends on the number of names, not of messages.
 pub(super) fn next_name(
     connection: &Connection,
     of: Names,
-    last: Option<&Name>,
-) -> rusqlite::Result<Option<(Name, u64)>> {
+    last: Option<&StoredName>,
+) -> rusqlite::Result<Option<(StoredName, u64)>> {
     let (first, next, kind) = match of {
         Names::Channels => (FIRST_CHANNEL, NEXT_CHANNEL, None),
         Names::Providers => (FIRST_COUNT, NEXT_COUNT, Some("provider")),
@@ -174,7 +174,7 @@ pub(super) fn next_name(
     let Some(row) = rows.next()? else { return Ok(None) };
     let count = if kind.is_some() { integer(row.get_ref(1)?) } else { None };
     let count = count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
-    Ok(Some((Name::from(row.get_ref(0)?), count)))
+    Ok(Some((StoredName::from(row.get_ref(0)?), count)))
 }
 
 fn totals(connection: &Connection, query_id: QueryId) -> rusqlite::Result<Answer> {

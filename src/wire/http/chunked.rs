@@ -7,7 +7,7 @@
 //! an unfinished body in tiny chunks takes at most about twice the bytes of the largest body.
 
 use super::field::{LineEnd, find_line_end, is_token, is_token_byte, note_work};
-use super::status::{Refusal, Status};
+use super::status::Refusal;
 use crate::base::config::{HEAD_FIELDS_CAP, Limits};
 use crate::base::limit::Limit;
 
@@ -96,12 +96,12 @@ impl ChunkScan {
     }
 
     fn finish_size(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        let too_large = Refusal::over(Limit::BodyBytes, Status::CONTENT_TOO_LARGE, "body too large");
+        let too_large = Refusal::content_too_large(Limit::BodyBytes, "body too large");
         let size_line = SizeLine::parse(line)?;
         self.take_extra(line.len() - size_line.digits, limits)?;
         let framing_bytes = self.line - self.data_bytes;
         if framing_bytes > limits.body_bytes_max.saturating_add(limits.chunk_extra_bytes_max) {
-            return Err(Refusal::over(Limit::ChunkExtraBytes, Status::CONTENT_TOO_LARGE, "too many chunks"));
+            return Err(Refusal::content_too_large(Limit::ChunkExtraBytes, "too many chunks"));
         }
         let size = usize::try_from(size_line.size).map_err(|_| too_large)?;
         if size > limits.body_bytes_max - self.data_bytes {
@@ -119,11 +119,7 @@ impl ChunkScan {
         }
         self.trailers += 1;
         if self.trailers > limits.head_fields_max.min(HEAD_FIELDS_CAP) {
-            return Err(Refusal::over(
-                Limit::HeaderFields,
-                Status::HEADER_FIELDS_TOO_LARGE,
-                "too many trailer fields",
-            ));
+            return Err(Refusal::fields_too_large(Limit::HeaderFields, "too many trailer fields"));
         }
         self.take_extra(line.len(), limits)
     }
@@ -135,14 +131,8 @@ impl ChunkScan {
 
     fn extra_too_long(&self) -> Refusal {
         match self.stage {
-            Stage::Trailer => Refusal::over(
-                Limit::ChunkExtraBytes,
-                Status::HEADER_FIELDS_TOO_LARGE,
-                "trailer section too large",
-            ),
-            _ => {
-                Refusal::over(Limit::ChunkExtraBytes, Status::CONTENT_TOO_LARGE, "chunk extensions too large")
-            }
+            Stage::Trailer => Refusal::fields_too_large(Limit::ChunkExtraBytes, "trailer section too large"),
+            _ => Refusal::content_too_large(Limit::ChunkExtraBytes, "chunk extensions too large"),
         }
     }
 }
@@ -193,7 +183,7 @@ impl SizeLine {
         let zeros = digits[..digits.len() - 1].iter().take_while(|digit| **digit == b'0').count();
         let digits = &digits[zeros..];
         if digits.len() > SIZE_DIGITS_MAX {
-            return Err(Refusal::over(Limit::BodyBytes, Status::CONTENT_TOO_LARGE, "body too large"));
+            return Err(Refusal::content_too_large(Limit::BodyBytes, "body too large"));
         }
         let size = digits.iter().fold(0_u64, |size, digit| {
             let value = char::from(*digit).to_digit(16).unwrap_or(0);

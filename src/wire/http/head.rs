@@ -70,14 +70,7 @@ impl HeadScan {
     fn line_end_max(&self, limits: &Limits) -> (usize, Refusal) {
         let head_end_max = self.start.saturating_add(limits.head_bytes_max);
         if self.lines > 0 {
-            return (
-                head_end_max,
-                Refusal::over(
-                    Limit::HeaderBytes,
-                    Status::HEADER_FIELDS_TOO_LARGE,
-                    "header section too large",
-                ),
-            );
+            return (head_end_max, Refusal::fields_too_large(Limit::HeaderBytes, "header section too large"));
         }
         let line_bytes_max = limits.target_bytes_max.saturating_add(REQUEST_LINE_EXTRA);
         (
@@ -102,11 +95,7 @@ impl HeadScan {
             _ => {
                 self.lines += 1;
                 if self.lines > 1 + limits.head_fields_max.min(HEAD_FIELDS_CAP) {
-                    return Err(Refusal::over(
-                        Limit::HeaderFields,
-                        Status::HEADER_FIELDS_TOO_LARGE,
-                        "too many header fields",
-                    ));
+                    return Err(Refusal::fields_too_large(Limit::HeaderFields, "too many header fields"));
                 }
                 Ok(false)
             }
@@ -186,7 +175,7 @@ fn refusal_of(error: httparse::Error, head: &[u8]) -> Refusal {
             Refusal::new(Status::VERSION_NOT_SUPPORTED, "HTTP/1.0 and HTTP/1.1 are supported")
         }
         httparse::Error::TooManyHeaders => {
-            Refusal::over(Limit::HeaderFields, Status::HEADER_FIELDS_TOO_LARGE, "too many header fields")
+            Refusal::fields_too_large(Limit::HeaderFields, "too many header fields")
         }
         httparse::Error::HeaderName => Refusal::bad("invalid header field name"),
         httparse::Error::HeaderValue => Refusal::bad("invalid header field value"),
@@ -298,7 +287,7 @@ impl<'b> FramingFields<'b> {
             return if length <= limits.body_bytes_max {
                 Ok(Framing::Length(length))
             } else {
-                Err(Refusal::over(Limit::BodyBytes, Status::CONTENT_TOO_LARGE, "body too large"))
+                Err(Refusal::content_too_large(Limit::BodyBytes, "body too large"))
             };
         }
         if self.length.is_some() {

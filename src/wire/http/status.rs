@@ -86,6 +86,14 @@ impl Refusal {
         Self { status, detail, limit: Some(limit) }
     }
 
+    pub(crate) const fn content_too_large(limit: Limit, detail: &'static str) -> Self {
+        Self::over(limit, Status::CONTENT_TOO_LARGE, detail)
+    }
+
+    pub(crate) const fn fields_too_large(limit: Limit, detail: &'static str) -> Self {
+        Self::over(limit, Status::HEADER_FIELDS_TOO_LARGE, detail)
+    }
+
     pub(crate) const fn bad(detail: &'static str) -> Self {
         Self::new(Status::BAD_REQUEST, detail)
     }
