@@ -126,7 +126,8 @@ fn check_said(text: &str) {
     }
     // The client's own id is sent back.
     let mut out = Vec::new();
-    place.write_gap(&Gap { requested: text, agreed: 0, oldest: 1, newest: 2, channel: None }, &mut out);
+    let [agreed, oldest, newest] = [0, 1, 2].map(|id| Sequence::Messages.text(id));
+    place.write_gap(&Gap { requested: text, agreed, oldest, newest, channel: None }, &mut out);
     assert_eq!(parse(&out)["payload"]["requested"].as_str(), Some(text));
 }
 

@@ -115,7 +115,8 @@ pub fn channel_of(text: &str) -> Option<String> {
 }
 
 /// Why a channel was not subscribed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refused {
     /// Its name is not one that a channel can have.
     InvalidName,
@@ -129,20 +130,6 @@ pub enum Refused {
     TooManyChannels,
     /// The connection does not subscribe to it.
     NotSubscribed,
-}
-
-impl Refused {
-    /// As clients are told it.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::InvalidName => "invalid_name",
-            Self::AlreadySubscribed => "already_subscribed",
-            Self::TooManyOnConnection => "too_many_on_connection",
-            Self::TooManySubscriptions => "too_many_subscriptions",
-            Self::TooManyChannels => "too_many_channels",
-            Self::NotSubscribed => "not_subscribed",
-        }
-    }
 }
 
 /// What became of a `subscribe`, or of a part of it.
@@ -168,11 +155,11 @@ struct From<'a> {
 #[derive(Serialize)]
 struct RefusedChannel<'a> {
     channel: Option<&'a str>,
-    code: &'static str,
+    code: Refused,
 }
 
 fn refused(list: &[(Option<String>, Refused)]) -> Vec<RefusedChannel<'_>> {
-    list.iter().map(|(name, why)| RefusedChannel { channel: name.as_deref(), code: why.code() }).collect()
+    list.iter().map(|(name, why)| RefusedChannel { channel: name.as_deref(), code: *why }).collect()
 }
 
 impl EnvelopeContext<'_> {

@@ -25,7 +25,7 @@ pub struct EnvelopeContext<'a> {
     pub timestamp: &'a str,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Serialize)]
 pub struct Hello<'a> {
     /// Names the start of the server that gave the ids which follow. The client sends it back with the id to
     /// resume from.
@@ -33,10 +33,11 @@ pub struct Hello<'a> {
     /// The channel, or `None` for events.
     pub channel: Option<&'a str>,
     /// What this connection can do that older servers cannot; empty on a connection with one channel.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub features: &'static [&'static str],
     /// The oldest id that can be replayed.
-    pub oldest: u64,
-    pub newest: u64,
+    pub oldest: String,
+    pub newest: String,
     pub heartbeat_interval_ms: u32,
     /// The largest message that the server accepts.
     pub message_bytes_max: usize,
@@ -46,20 +47,22 @@ pub struct Hello<'a> {
     pub stored: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Serialize)]
 pub struct Gap<'a> {
+    /// The channel, on a connection with many; `Some(None)` is events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Option<&'a str>>,
     /// The id after which they may be missing, as the client gave it.
     pub requested: &'a str,
     /// The last id that means the same to the client and to the server.
-    pub agreed: u64,
+    pub agreed: String,
     /// The oldest id that can be replayed.
-    pub oldest: u64,
-    pub newest: u64,
-    /// The channel, on a connection with many; `Some(None)` is events.
-    pub channel: Option<Option<&'a str>>,
+    pub oldest: String,
+    pub newest: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// It is not JSON, or not JSON that can be stored.
     MalformedJson,
@@ -75,19 +78,6 @@ pub enum ErrorCode {
     InvalidCursor,
 }
 
-impl ErrorCode {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::MalformedJson => "malformed_json",
-            Self::WrongType => "wrong_type",
-            Self::UnknownType => "unknown_type",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::TooLong => "too_long",
-            Self::InvalidCursor => "invalid_cursor",
-        }
-    }
-}
-
 impl EnvelopeContext<'_> {
     pub(super) fn write(self, kind: &str, payload: &impl Serialize, out: &mut Vec<u8>) {
         let mut text = Vec::with_capacity(128);
@@ -99,29 +89,10 @@ impl EnvelopeContext<'_> {
         #[derive(Serialize)]
         struct Payload<'a> {
             server: &'a str,
-            epoch: &'a str,
-            channel: Option<&'a str>,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            features: &'static [&'static str],
-            oldest: String,
-            newest: String,
-            heartbeat_interval_ms: u32,
-            message_bytes_max: usize,
-            idempotency_window_ms: u64,
-            stored: bool,
+            #[serde(flatten)]
+            hello: &'a Hello<'a>,
         }
-        let payload = Payload {
-            server: concat!("polecat/", env!("CARGO_PKG_VERSION")),
-            epoch: hello.epoch,
-            channel: hello.channel,
-            features: hello.features,
-            oldest: self.sequence.text(hello.oldest),
-            newest: self.sequence.text(hello.newest),
-            heartbeat_interval_ms: hello.heartbeat_interval_ms,
-            message_bytes_max: hello.message_bytes_max,
-            idempotency_window_ms: hello.idempotency_window_ms,
-            stored: hello.stored,
-        };
+        let payload = Payload { server: concat!("polecat/", env!("CARGO_PKG_VERSION")), hello };
         self.write("hello", &payload, out);
     }
 
@@ -139,23 +110,7 @@ impl EnvelopeContext<'_> {
     /// Writes `gap`: messages after `requested` may be missing. All messages that are kept and come after
     /// `agreed` follow, and then `live`.
     pub fn write_gap(self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        #[derive(Serialize)]
-        struct Payload<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            channel: Option<Option<&'a str>>,
-            requested: &'a str,
-            agreed: String,
-            oldest: String,
-            newest: String,
-        }
-        let payload = Payload {
-            channel: gap.channel,
-            requested: gap.requested,
-            agreed: self.sequence.text(gap.agreed),
-            oldest: self.sequence.text(gap.oldest),
-            newest: self.sequence.text(gap.newest),
-        };
-        self.write("gap", &payload, out);
+        self.write("gap", gap, out);
     }
 
     /// Writes `live`: the replay is complete.
@@ -177,12 +132,12 @@ impl EnvelopeContext<'_> {
     pub fn write_error(self, code: ErrorCode, message: &str, id: Option<&ClientId>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Payload<'a> {
-            code: &'a str,
+            code: ErrorCode,
             message: &'a str,
             id: Option<&'a RawValue>,
         }
         let id = id.map(|id| &*id.0);
-        self.write("error", &Payload { code: code.as_str(), message, id }, out);
+        self.write("error", &Payload { code, message, id }, out);
     }
 
     /// Writes `reconnect`: the server is shutting down, and asks the client to reconnect after `after_ms`.
@@ -334,8 +289,8 @@ mod tests {
             epoch: "E",
             channel: Some("general"),
             features: &[],
-            oldest: 3,
-            newest: 19,
+            oldest: Sequence::Messages.text(3),
+            newest: Sequence::Messages.text(19),
             heartbeat_interval_ms: 25_000,
             message_bytes_max: 1_048_576,
             idempotency_window_ms: 300_000,
@@ -355,10 +310,9 @@ mod tests {
             ),
             (
                 written(|place, out| {
-                    place.write_gap(
-                        &Gap { requested: "x", agreed: 2, oldest: 3, newest: 19, channel: None },
-                        out,
-                    );
+                    let id = |id| Sequence::Messages.text(id);
+                    let (agreed, oldest, newest) = (id(2), id(3), id(19));
+                    place.write_gap(&Gap { requested: "x", agreed, oldest, newest, channel: None }, out);
                 }),
                 r#""gap","payload":{"requested":"x","agreed":"message-00002","oldest":"message-00003","newest":"message-00019"}"#,
             ),

@@ -12,7 +12,7 @@ use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::server::store::Bounds;
 use crate::store::engine::Stream;
-use crate::wire::v1::{EnvelopeContext, Gap};
+use crate::wire::v1::Gap;
 use crate::wire::websocket::codec::CloseCode;
 
 /// The ids that can be replayed: `oldest..=newest`, none if `oldest` is above.
@@ -76,7 +76,7 @@ pub(super) fn tell_gap<S: Socket>(
         Member::Connection(_) => None,
         Member::Subscription(_) => Some(stream.channel().map(|name| &**name)),
     };
-    let envelope = EnvelopeContext { sequence: stream.sequence(), ..envelope };
+    let [agreed, oldest, newest] = [agreed, oldest, newest].map(|id| stream.sequence().text(id));
     let gap = Gap { requested, agreed, oldest, newest, channel };
     owners.write_text(index, |out| envelope.write_gap(&gap, out));
 }
