@@ -41,6 +41,21 @@ pub struct Moved {
 }
 
 impl Channel {
+    /// A channel without members, which begins behind the id `newest`.
+    pub(super) fn new(stream: Stream, serial: u64, newest: u64) -> Self {
+        Self {
+            stream,
+            serial,
+            members: Vec::new(),
+            connections: 0,
+            log: Log::new(newest),
+            sweep: Sweep::Done,
+            lull: (0, 0),
+            notice: 0,
+            idle: Link::default(),
+        }
+    }
+
     /// The id up to which a member with this `cursor` has been sent everything. Suppose that a member had
     /// everything before the first message that the sweep is about to offer. Then it has nothing to get until
     /// that message, however many ids other channels have used in between.
@@ -289,17 +304,9 @@ mod tests {
     }
 
     fn channel(members: u32) -> Channel {
-        Channel {
-            stream: Stream::Events,
-            serial: 0,
-            members: (0..members).collect(),
-            connections: members as usize,
-            log: Log::new(0),
-            sweep: Sweep::Done,
-            lull: (0, 0),
-            notice: 0,
-            idle: Link::default(),
-        }
+        let mut channel = Channel::new(Stream::Events, 0, 0);
+        (channel.members, channel.connections) = ((0..members).collect(), members as usize);
+        channel
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::member::Member;
 use crate::store::engine::Stream;
 
 /// The channels that have members, and the newest ids that the engine has reported.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     channels: Slab<Channel>,
     /// For lookups only; nothing depends on its order.
@@ -52,20 +52,13 @@ impl Registry {
     /// No channels yet; the newest ids are those of the store.
     pub fn new(limits: &Limits, timeouts: &Timeouts, newest_message: u64, newest_event: u64) -> Self {
         Self {
-            channels: Slab::new(),
-            names: Map::default(),
-            sorted: BTreeSet::new(),
-            events: None,
-            idle: Fifo::default(),
-            logs_bytes: 0,
-            sweeps: VecDeque::new(),
             newest_message,
             newest_event,
-            serials: 0,
             log_bytes_max: limits.log_bytes_max,
             log_frames_max: limits.log_frames_max,
             logs_bytes_max: limits.logs_bytes_max,
             log_idle_ms: timeouts.log_idle_ms,
+            ..Self::default()
         }
     }
 
@@ -111,17 +104,8 @@ impl Registry {
     #[expect(clippy::cast_possible_truncation, reason = "channels have members, which are counted in u32")]
     fn create(&mut self, stream: &Stream) -> u32 {
         self.serials += 1;
-        let index = self.channels.insert(Channel {
-            stream: stream.clone(),
-            serial: self.serials,
-            members: Vec::new(),
-            connections: 0,
-            log: Log::new(self.newest(stream)),
-            sweep: Sweep::Done,
-            lull: (0, 0),
-            notice: 0,
-            idle: Link::default(),
-        }) as u32;
+        let channel = Channel::new(stream.clone(), self.serials, self.newest(stream));
+        let index = self.channels.insert(channel) as u32;
         match stream {
             Stream::Events => self.events = Some(index),
             Stream::Channel(name) => {
