@@ -216,6 +216,7 @@ impl Log {
     }
 
     /// The place of the first message above `cursor`.
+    #[inline]
     fn first_after(&self, cursor: u64) -> usize {
         // A member that keeps up has yet to be sent only the newest message.
         match self.entries.len() {
@@ -238,6 +239,7 @@ impl Log {
     }
 
     /// What a member with this `cursor` has yet to be sent.
+    #[inline]
     pub fn after(&self, cursor: u64) -> Run<'_> {
         if cursor < self.floor {
             return Run::Behind;

@@ -16,6 +16,7 @@ pub enum Member {
 const IS_SUBSCRIPTION: u32 = 1 << 31;
 
 impl Member {
+    #[inline]
     pub(super) const fn pack(self) -> u32 {
         match self {
             Self::Connection(index) => index,
@@ -23,6 +24,7 @@ impl Member {
         }
     }
 
+    #[inline]
     pub(super) const fn unpack(packed: u32) -> Self {
         if packed & IS_SUBSCRIPTION == 0 {
             Self::Connection(packed)

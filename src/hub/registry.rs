@@ -148,6 +148,7 @@ impl Registry {
     }
 
     /// Tells the channel at `index` from others that had or will have its place.
+    #[inline]
     pub fn serial(&self, index: u32) -> u64 {
         self.channels[index as usize].serial
     }
@@ -185,6 +186,7 @@ impl Registry {
         self.events.map_or(0, |index| self.channels[index as usize].connections)
     }
 
+    #[inline]
     pub fn after(&self, index: u32, cursor: u64) -> Run<'_> {
         self.channels[index as usize].log.after(cursor)
     }
@@ -322,6 +324,7 @@ impl Registry {
 
     /// One step of the sweep in front; `None` if no sweep is left. A channel whose log has grown in the
     /// meantime is queued again when its sweep finishes.
+    #[inline]
     pub fn sweep_next(&mut self) -> Option<SweepStep> {
         let index = *self.sweeps.front()?;
         let channel = &mut self.channels[index as usize];

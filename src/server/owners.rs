@@ -191,6 +191,7 @@ impl<S: Socket> Owners<S> {
     }
 
     /// The channel of a member that is there, and its cursor.
+    #[inline]
     pub(super) fn place(&self, member: Member) -> Option<(u32, u64)> {
         match member {
             Member::Connection(index) => {
@@ -205,6 +206,7 @@ impl<S: Socket> Owners<S> {
     }
 
     /// A member was sent everything of its channel up to `id`.
+    #[inline]
     pub(super) fn set_cursor(&mut self, member: Member, id: u64) {
         match member {
             Member::Connection(index) => self.connections.set_cursor(index, id),
@@ -213,6 +215,7 @@ impl<S: Socket> Owners<S> {
     }
 
     /// A member, and its connection; `None` if that has ended.
+    #[inline]
     pub(super) fn subscriber(&self, member: Member) -> Option<Subscriber> {
         match member {
             Member::Connection(index) => Some(Subscriber { connection: self.connections.id(index), member }),

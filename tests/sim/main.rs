@@ -11,6 +11,7 @@ mod delivery;
 mod drain;
 mod engine;
 mod follower;
+mod streamer;
 mod health;
 mod history;
 mod host;

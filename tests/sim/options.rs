@@ -47,6 +47,8 @@ pub(crate) struct Habits {
     pub(crate) subscribers: usize,
     /// Subscribers that speak `polecat.v1`.
     pub(crate) followers: usize,
+    /// Clients with many channels.
+    pub(crate) streamers: usize,
     pub(crate) publishers: usize,
     pub(crate) echoers: usize,
     pub(crate) hostile: usize,
@@ -174,6 +176,9 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         messages_per_second_max: rarely(random, 3, 0),
         resident_bytes_max: rarely(random, 320, 0),
         channels_max: rarely(random, 1, standard.channels_max),
+        channels_per_connection_max: pick(random, &[1, 3, standard.channels_per_connection_max]),
+        subscriptions_max: rarely(random, 4, standard.subscriptions_max),
+        subscribe_bytes_max: pick(random, &[200, standard.subscribe_bytes_max]),
         inboxes_bytes_max: rarely(random, 6_000, standard.inboxes_bytes_max),
         outboxes_bytes_max: pick(random, &[UNSENT, UNSENT, UNSENT, UNSENT, UNSENT, UNSENT, 1, 40_000]),
         pending_requests_max: pick(random, &[1, 3, standard.pending_requests_max]),
@@ -218,6 +223,7 @@ fn habits(random: &mut fastrand::Rng) -> Habits {
     Habits {
         subscribers: random.usize(1..=10),
         followers: random.usize(0..=5),
+        streamers: random.usize(0..=4),
         publishers: random.usize(0..=3),
         echoers: random.usize(0..=2),
         hostile: random.usize(0..=2),

@@ -9,6 +9,7 @@ use crate::model::EVENTS;
 use crate::options::Options;
 use crate::others::{Echoer, Hostile};
 use crate::publisher::Publisher;
+use crate::streamer::Streamer;
 use crate::subscriber::Subscriber;
 use crate::world::World;
 
@@ -79,6 +80,10 @@ fn population(options: &Options, random: &mut fastrand::Rng) -> Vec<Client> {
         let is_events = random.u32(..3) == 0;
         let stream = if is_events { EVENTS } else { channels[random.usize(..channels.len())].as_str() };
         clients.push(Client::new(Follower::new(&format!("f{number}"), stream), at_ms));
+    }
+    for number in 0..habits.streamers {
+        let at_ms = random.u64(..=options.chaos_ms / 4);
+        clients.push(Client::new(Streamer::new(&format!("m{number}"), &channels, random), at_ms));
     }
     for _ in 0..habits.breakers {
         clients.push(Client::new(Breaker::new(), random.u64(..=options.chaos_ms / 4)));

@@ -320,6 +320,7 @@ impl<S> Connection<S> {
     }
 
     /// The set of its subscriptions, if it may have many.
+    #[inline]
     pub const fn set(&self) -> Option<u32> {
         match self.phase {
             Phase::Open(Protocol::Many, _) if self.subscription.slot != NONE => Some(self.subscription.slot),

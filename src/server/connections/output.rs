@@ -22,6 +22,8 @@ const OUTPUT_BYTES_KEPT: usize = 256 << 10;
 pub(in crate::server) enum Sent {
     /// This many bytes went out; there may be more to send.
     Bytes(usize),
+    /// This many bytes went out, and there is no more to send.
+    All(usize),
     /// There was nothing to send.
     Nothing,
     /// The socket is full.
@@ -153,6 +155,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// One write of what waits in the outbox, at most `budget` bytes; `None` if nothing does.
+    #[inline]
     pub(in crate::server) fn flush_outbox(&mut self, index: u32, budget: usize) -> Option<Sent> {
         let connection = &mut self.slab[index as usize];
         let front = connection.outbox.as_ref()?.front();

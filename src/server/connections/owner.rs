@@ -217,6 +217,7 @@ impl<S> Connections<S> {
     }
 
     /// The connection at `index`, which is there.
+    #[inline]
     pub(in crate::server) fn at(&self, index: u32) -> &Connection<S> {
         &self.slab[index as usize]
     }

@@ -157,7 +157,11 @@ impl Flusher {
         let mut budget = owners.config.budgets.write_bytes_per_connection;
         while budget > 0 {
             match self.send_some(owners, index, budget) {
-                Sent::Bytes(len) => {
+                Sent::All(len) if !is_through(owners, index) => {
+                    self.count_sent(owners, len);
+                    return true;
+                }
+                Sent::Bytes(len) | Sent::All(len) => {
                     budget = budget.saturating_sub(len);
                     self.count_sent(owners, len);
                 }
@@ -206,9 +210,9 @@ impl Flusher {
                     match self.send_entries(owners, index, Member::Subscription(key), budget) {
                         // Room for an encoding was made by evicting what it was to be sent.
                         Sent::Behind => continue,
-                        sent @ Sent::Bytes(_) => {
+                        Sent::Bytes(len) | Sent::All(len) => {
                             owners.subscriptions.rotate(set);
-                            return sent;
+                            return Sent::Bytes(len);
                         }
                         sent => return sent,
                     }
@@ -228,6 +232,7 @@ impl Flusher {
     }
 
     /// One write of what the log holds for a member.
+    #[inline]
     fn send_entries<S: Socket>(
         &mut self,
         owners: &mut Owners<S>,
@@ -245,6 +250,7 @@ impl Flusher {
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
                 let batch = Some((&mut self.batch, owners.hub.serial(channel)));
+                let newest = entries.clone().next_back().map(|entry| entry.id);
                 let Written { sent, delivered, reached } =
                     owners.connections.write_entries(index, entries, budget, batch);
                 if let Some(reached) = reached {
@@ -252,7 +258,12 @@ impl Flusher {
                 }
                 owners.metrics.deliveries += delivered as u64;
                 owners.metrics.delivery_writes += u64::from(delivered > 0);
-                sent
+                match sent {
+                    Sent::Bytes(len) if reached == newest && !owners.connections.at(index).has_unsent() => {
+                        Sent::All(len)
+                    }
+                    sent => sent,
+                }
             }
         }
     }

@@ -75,6 +75,7 @@ pub(super) fn begin_request<S: Socket>(owners: &mut Owners<S>, index: u32, set: 
         return owners.close(index, CloseCode::Again, "too much is unfinished", CloseReason::Unfinished);
     }
     owners.subscriptions.begin_request(set, Box::new(request));
+    owners.connections.expect_response(index, true);
     owners.connections.await_response(index);
 }
 
@@ -201,6 +202,7 @@ fn answer<S: Socket>(
     if more {
         owners.subscriptions.resume_request(set);
     } else {
+        owners.connections.note_response(index);
         owners.connections.end_wait_for_responses(index);
     }
 }
