@@ -134,6 +134,9 @@ impl Flusher {
             }
             let written =
                 owners.connections.write_entries(index, page.entries[at..].iter(), usize::MAX, None);
+            if let Some(reached) = written.reached {
+                owners.set_cursor(member, reached);
+            }
             match written.sent {
                 Sent::Bytes(len) => self.count_sent(owners, len),
                 Sent::Failed => return owners.abort(index, CloseReason::SocketError),
