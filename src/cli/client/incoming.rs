@@ -22,6 +22,9 @@ pub(super) struct Incoming<'t> {
     pub(super) timestamp: Option<Cow<'t, str>>,
     #[serde(borrow, default)]
     pub(super) event_id: Option<Cow<'t, str>>,
+    /// On a connection with many channels.
+    #[serde(borrow, default)]
+    pub(super) cursor: Option<Cow<'t, str>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +51,34 @@ pub(super) struct Gap {
     #[serde(default)]
     pub(super) agreed: Option<String>,
     pub(super) oldest: String,
+}
+
+/// The same on a connection with many channels.
+#[derive(Debug, Deserialize)]
+pub(super) struct StreamGap {
+    /// `None` for events.
+    pub(super) channel: Option<String>,
+    #[serde(flatten)]
+    pub(super) gap: Gap,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Subscribed {
+    pub(super) channels: Vec<Begins>,
+    pub(super) refused: Vec<RefusedChannel>,
+    pub(super) more: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Begins {
+    pub(super) channel: String,
+    pub(super) from: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RefusedChannel {
+    pub(super) channel: Option<String>,
+    pub(super) code: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +111,8 @@ pub(super) struct Refused {
 #[derive(Debug, Deserialize)]
 pub(super) struct Stored {
     pub(super) id: u64,
+    #[serde(default)]
+    pub(super) channel_id: String,
     pub(super) author: String,
     pub(super) content: String,
     pub(super) timestamp: String,

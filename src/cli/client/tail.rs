@@ -2,6 +2,7 @@
 //! to a connection, the next one continues there.
 
 mod follower;
+mod many;
 
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use super::server::{Failure, ServerFlags};
 use super::terminal::{parse_seconds, tell, unread};
 use super::wait::Awaited;
 use follower::{Follower, FollowerStep};
+use many::ManyFollower;
 
 /// The flags of `polecat tail`.
 #[derive(Debug, Args)]
@@ -27,6 +29,7 @@ use follower::{Follower, FollowerStep};
     characters shown as escapes.\n\n\
     Examples:\n  \
     polecat tail general\n  \
+    polecat tail general random help\n  \
     polecat tail general --from beginning\n  \
     polecat tail --json --from event-00042\n  \
     polecat tail general --from beginning -n 10\n  \
@@ -35,9 +38,13 @@ use follower::{Follower, FollowerStep};
     command line. Ctrl-C ends it."
 )]
 pub(in crate::cli) struct Tail {
-    /// The channel; without it, the events
+    /// The channel, or several, which share one connection; without any, the events
     #[arg(value_name = "CHANNEL")]
-    channel: Option<String>,
+    channels: Vec<String>,
+
+    /// Follow a channel that has a `*` in its name: it is not a pattern
+    #[arg(long)]
+    exact: bool,
 
     /// The id after which to begin: message-00017, event-00017 or 17; beginning for everything that is kept, now for
     /// new messages only
@@ -91,19 +98,46 @@ fn parse_count(text: &str) -> Result<u64, String> {
     parse_within(text, 1.., "a number above 0")
 }
 
+/// What is followed: one channel or the events, or several channels on one connection.
+enum Follows {
+    One(Follower),
+    Many(ManyFollower),
+}
+
+impl Follows {
+    fn target(&self) -> String {
+        match self {
+            Self::One(follower) => follower.target(),
+            Self::Many(follower) => follower.target(),
+        }
+    }
+
+    fn take(&mut self, text: &str) -> Result<FollowerStep, Failure> {
+        match self {
+            Self::One(follower) => follower.take(text),
+            Self::Many(follower) => follower.take(text),
+        }
+    }
+}
+
 /// The end: there is nothing more to do.
 struct Done;
 
 impl Tail {
     pub(super) fn complaint(&self) -> Option<String> {
         match self.from {
-            From::In(sequence, _) if sequence != self.sequence() => Some(match self.channel {
+            From::In(sequence, _) if sequence != self.sequence() => Some(match self.channels.first() {
                 Some(_) => "--from names an event, and a channel has messages".to_owned(),
                 None => "--from names a message, which is on a channel; name the channel too".to_owned(),
             }),
-            _ if self.channel.as_ref().is_some_and(String::is_empty) => {
-                Some("the channel has no name".to_owned())
+            From::In(..) | From::After(1..) if self.channels.len() > 1 => {
+                Some("--from with an id is for one channel; of several, give beginning or now".to_owned())
             }
+            _ if self.channels.iter().any(String::is_empty) => Some("the channel has no name".to_owned()),
+            _ if !self.exact && self.channels.iter().any(|name| name.contains('*')) => Some(
+                "* is not a pattern: name each channel; --exact follows a channel that has a * in its name"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -113,10 +147,19 @@ impl Tail {
             From::Now => None,
             From::After(id) | From::In(_, id) => Some(id),
         };
-        let mut follower = Follower::new(self.channel.as_deref(), after);
+        let mut follower = match &self.channels[..] {
+            channels @ [_, _, ..] => Follows::Many(ManyFollower::new(channels, after.is_some())),
+            channels => Follows::One(Follower::new(channels.first().map(|name| &**name), after)),
+        };
         let mut backoff = Backoff::new(self.retry, None);
         let stdout = BufWriter::new(io::stdout().lock());
-        let mut shown = Shown { out: stdout, style: Style::of_stdout(), json: self.json, left: self.count };
+        let mut shown = Shown {
+            out: stdout,
+            style: Style::of_stdout(),
+            json: self.json,
+            is_named: self.channels.len() > 1,
+            left: self.count,
+        };
         loop {
             let failure = match self.follow(&mut follower, &mut backoff, &mut shown) {
                 Ok(ended) => return ended.map(|Done| ()),
@@ -130,13 +173,13 @@ impl Tail {
     }
 
     const fn sequence(&self) -> Sequence {
-        if self.channel.is_some() { Sequence::Messages } else { Sequence::Events }
+        if self.channels.is_empty() { Sequence::Events } else { Sequence::Messages }
     }
 
     /// One connection, until it breaks or everything is done. The inner error is a failure on our side.
     fn follow(
         &self,
-        follower: &mut Follower,
+        follower: &mut Follows,
         backoff: &mut Backoff,
         shown: &mut Shown<impl Write>,
     ) -> Result<Result<Done, String>, Failure> {
@@ -194,6 +237,8 @@ struct Shown<W> {
     out: W,
     style: Style,
     json: bool,
+    /// Whether a message is shown with its channel.
+    is_named: bool,
     left: Option<u64>,
 }
 
@@ -204,7 +249,8 @@ impl<W: Write> Shown<W> {
         if self.json {
             self.style.push_json(text, &mut line);
         } else {
-            follower::write_for_people(text, self.style, &mut line).map_err(|failure| failure.text)?;
+            follower::write_for_people(text, self.is_named, self.style, &mut line)
+                .map_err(|failure| failure.text)?;
         }
         line.push('\n');
         if let Err(error) = self.out.write_all(line.as_bytes()) {

@@ -56,6 +56,62 @@ fn it_sees_everything_once_and_in_order_over_three_kills() {
 }
 
 #[test]
+fn it_follows_several_channels_on_one_connection_over_three_kills() {
+    let home = Home::new();
+    let mut server = serve(&home.database(), None, &[]);
+    let addr = server.addr();
+    let rooms = ["one", "two", "three"];
+    let mut tail = Running::start(addr, &["tail", "one", "two", "three", "two", "--from", "beginning"]);
+    let mut sends = rooms.map(|room| Running::start(addr, &["send", room, "--author", "ann"]));
+    let mut seen = Vec::new();
+    for round in 0..=KILLS {
+        for send in &mut sends {
+            send.write(&(0..LINES).map(|number| format!("{}\n", round * LINES + number)).collect::<String>());
+        }
+        seen.extend(tail.lines(round * LINES * 3 + LINES - seen.len()));
+        if round < KILLS {
+            server.kill();
+            server = serve(&home.database(), Some(addr), &[]);
+        }
+    }
+    let total = (KILLS + 1) * LINES;
+    sends.iter_mut().for_each(Running::end_input);
+    seen.extend(tail.lines(total * 3 - seen.len()));
+    for room in rooms {
+        let begins = format!(" {room} ann: ");
+        let of_room = seen.iter().filter_map(|line| line.split_once(&begins)).map(|(_, content)| content);
+        assert!(of_room.eq((0..total).map(|number| number.to_string())), "{room}: once and in order");
+    }
+    assert_eq!(seen.len(), total * 3);
+    for _ in 0..KILLS {
+        tail.told("trying again in");
+        tail.told("reconnected");
+    }
+}
+
+#[test]
+fn a_name_with_an_asterisk_is_no_pattern() {
+    let server = Server::start();
+    for (arguments, word) in [
+        (&["tail", "room-*"][..], "--exact"),
+        (&["tail", "a", "b", "--from", "message-00001"], "beginning or now"),
+        (&["tail", "a", ""], "no name"),
+    ] {
+        let refused = ask(server.addr(), arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(refused.stderr.join("\n").contains(word), "{arguments:?}: {refused:?}");
+    }
+    post(server.addr(), "/api/messages", &message("room-*", "ann", "hi")).ok();
+    let exact = ask(server.addr(), &["tail", "room-*", "--exact", "--from", "beginning", "-n", "1"]);
+    assert!(exact.stdout.ends_with(" ann: hi\n"), "{exact:?}");
+    let refused = ask(server.addr(), &["tail", "..", "a"]);
+    assert!(
+        refused.status.code() == Some(1) && refused.stderr.join("\n").contains("invalid_name"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn it_comes_again_when_the_server_has_asked_for_it() {
     let home = Home::new();
     let server = serve(&home.database(), None, &["--drain", "1"]);

@@ -122,24 +122,8 @@ impl Follower {
     fn gap(&mut self, gap: &Gap) -> FollowerStep {
         let id = |text: &str| self.sequence.parse(text);
         let agreed = gap.agreed.as_deref().and_then(id).unwrap_or(0);
-        let went_back = id(&gap.requested).is_some_and(|requested| requested > agreed);
         self.shown = self.shown.min(agreed);
-        let oldest = excerpt(&gap.oldest);
-        FollowerStep::Tell(if self.hellos < 2 && self.wants_all {
-            format!("gap: everything before {oldest} has been deleted")
-        } else if went_back {
-            format!(
-                "gap: {} now means something else: the server has another database, or its database went back to an \
-                 earlier moment; everything that it has after {} follows",
-                excerpt(&gap.requested),
-                self.sequence.text(agreed)
-            )
-        } else {
-            format!(
-                "gap: messages may be missing after {}; everything that is kept from {oldest} on follows",
-                excerpt(&gap.requested)
-            )
-        })
+        FollowerStep::Tell(gap_line(gap, self.sequence, self.hellos < 2 && self.wants_all))
     }
 
     fn record(&mut self, incoming: &Incoming<'_>) -> Result<FollowerStep, Failure> {
@@ -168,7 +152,7 @@ impl Follower {
     }
 }
 
-fn health(health: &Health) -> FollowerStep {
+pub(super) fn health(health: &Health) -> FollowerStep {
     FollowerStep::Tell(match &health.reason {
         _ if health.status == "ok" => "the server can store again".to_owned(),
         Some(reason) => format!("the server cannot store messages: {}", excerpt(reason)),
@@ -176,8 +160,33 @@ fn health(health: &Health) -> FollowerStep {
     })
 }
 
-/// Appends a message of a channel, or an event, in a form for people.
-pub(super) fn write_for_people(text: &str, style: Style, out: &mut String) -> Result<(), Failure> {
+/// What is said of a gap. A follower that `wants_all` from the beginning on knows of nothing older.
+pub(super) fn gap_line(gap: &Gap, sequence: Sequence, wants_all: bool) -> String {
+    let id = |text: &str| sequence.parse(text);
+    let agreed = gap.agreed.as_deref().and_then(id).unwrap_or(0);
+    let (requested, oldest) = (excerpt(&gap.requested), excerpt(&gap.oldest));
+    if wants_all {
+        format!("gap: everything before {oldest} has been deleted")
+    } else if id(&gap.requested).is_some_and(|requested| requested > agreed) {
+        format!(
+            "gap: {requested} now means something else: the server has another database, or its database went back to an \
+             earlier moment; everything that it has after {} follows",
+            sequence.text(agreed)
+        )
+    } else {
+        format!(
+            "gap: messages may be missing after {requested}; everything that is kept from {oldest} on follows"
+        )
+    }
+}
+
+/// Appends a message of a channel, or an event, in a form for people; `is_named` is with its channel.
+pub(super) fn write_for_people(
+    text: &str,
+    is_named: bool,
+    style: Style,
+    out: &mut String,
+) -> Result<(), Failure> {
     let incoming = Incoming::parse(text)?;
     if incoming.data.is_none() {
         write_event(&incoming, style, out);
@@ -185,6 +194,9 @@ pub(super) fn write_for_people(text: &str, style: Style, out: &mut String) -> Re
     }
     let stored = incoming.stored()?;
     style.push(Part::Faint, &format!("{} {} ", stored.id, time(&stored.timestamp)), out);
+    if is_named {
+        style.push(Part::Faint, &format!("{} ", stored.channel_id), out);
+    }
     style.push(Part::Name, &stored.author, out);
     style.push(Part::Plain, ": ", out);
     style.push(Part::Plain, &stored.content, out);
