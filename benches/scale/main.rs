@@ -30,6 +30,12 @@ const STEP_MS: u64 = 20;
 /// capacity of vectors that grow by doubling.
 const CONNECTION_BYTES_MAX: usize = 140;
 
+/// The most bytes of memory for a further channel of a connection that has many.
+const SUBSCRIPTION_BYTES_MAX: usize = 40;
+
+/// The channels that connections with many share.
+const SHARED_CHANNELS: usize = 1000;
+
 /// The most bytes of memory for a channel with two members, not counting those.
 const CHANNEL_BYTES_MAX: usize = 1024;
 
@@ -44,6 +50,7 @@ fn main() {
     channel.burst();
     channel.empty();
     channels(members / 10);
+    subscriptions((members / 10).min(10_000));
 }
 
 fn row(what: &str, value: impl Display) {
@@ -258,4 +265,45 @@ fn channels(count: usize) {
     row("channels with two members each", count);
     row("bytes per channel, beside its members'", bytes);
     assert!(bytes <= CHANNEL_BYTES_MAX, "{bytes} bytes per channel");
+}
+
+/// `count` connections with 100 and with 110 channels each, over a thousand: what a further channel costs, and how long
+/// the turns are in which they subscribe, beside an echo.
+fn subscriptions(count: usize) {
+    let held = |each: usize| {
+        let mut mock = MockServer::new(Config::default(), count + 1);
+        let echo = mock.join("/api/ws");
+        mock.settle();
+        mock.watch(echo);
+        let before = ALLOCATOR.allocated();
+        let (mut turns, mut waits) = (Turns::default(), 0);
+        for number in 0..count {
+            // Nine has no divisor in common with a thousand.
+            let channel = |nth: usize| format!("channel=c{}", (number * 7 + nth * 9) % SHARED_CHANNELS);
+            mock.join_v1(&format!("/api/stream?{}", (0..each).map(channel).collect::<Vec<_>>().join("&")));
+            if number % BATCH == BATCH - 1 || number == count - 1 {
+                loop {
+                    if waits == 0 {
+                        mock.send(echo, &text_frame("are you there?"));
+                    }
+                    turns.add(mock.turn(0));
+                    // A turn reads no more than its budget: those that came before the echo are first.
+                    waits = if mock.take_written_at().is_some() { 0 } else { waits + 1 };
+                    assert!(waits <= 3, "the echo waits for {waits} turns");
+                    if !mock.is_busy() {
+                        break;
+                    }
+                }
+            }
+        }
+        let subscribed = mock.server.holdings().subscriptions;
+        assert_eq!(subscribed, count * each, "all are taken in");
+        turns.print(&format!("{count} subscribe to {each} channels each"));
+        ALLOCATOR.allocated() - before
+    };
+    let (few, many) = (held(100), held(110));
+    let bytes = many.saturating_sub(few) / (count * 10);
+    row("bytes for a connection with 100 channels", few / count);
+    row("bytes per further channel", bytes);
+    assert!(bytes <= SUBSCRIPTION_BYTES_MAX, "{bytes} bytes per further channel");
 }

@@ -150,6 +150,12 @@ impl MockServer {
         self.connect(upgrade(path).as_bytes())
     }
 
+    /// The same with `polecat.v1`.
+    pub(crate) fn join_v1(&mut self, path: &str) -> u32 {
+        let offer = "\r\nSec-WebSocket-Protocol: polecat.v1\r\n\r\n";
+        self.connect(upgrade(path).replace("\r\n\r\n", offer).as_bytes())
+    }
+
     /// A client sends `bytes`.
     pub(crate) fn send(&mut self, client: u32, bytes: &[u8]) {
         WIRES.with_borrow_mut(|wires| wires.input.entry(client).or_default().extend_from_slice(bytes));

@@ -69,8 +69,8 @@ impl Channel {
         // A running sweep goes downwards, so the new member counts as swept: it gets its frames from its own
         // flush, not from the sweep.
         if self.members.len() == self.members.capacity() {
-            // An eighth at a time, since that of a doubling is too much for very many channels.
-            self.members.reserve_exact(self.members.len() / 8 + 4);
+            // A little at a time, since that of a doubling is too much for very many channels.
+            self.members.reserve_exact(self.members.len() / 16 + 4);
         }
         self.members.push(member.pack());
         self.connections += usize::from(matches!(member, Member::Connection(_)));

@@ -39,6 +39,9 @@ pub struct Subscription {
 // The cost of a channel: this, its place among the members of the channel, and its place in the set.
 const _: () = assert!(size_of::<Subscription>() <= 24);
 
+/// Places of an empty queue that are kept.
+const QUEUE_CAPACITY_KEPT: usize = 4;
+
 /// A request to subscribe, as far as it is not worked off.
 #[derive(Debug, Default)]
 pub struct Request {
@@ -176,7 +179,7 @@ impl Subscriptions {
         let keys = &mut self.sets[set as usize].keys;
         let at = keys.partition_point(|other| self.subscriptions[*other as usize].channel < channel);
         if keys.len() == keys.capacity() {
-            keys.reserve_exact(keys.len() / 8 + 4);
+            keys.reserve_exact(keys.len() / 16 + 4);
         }
         keys.insert(at, key);
         key
@@ -248,6 +251,9 @@ impl Subscriptions {
             }
             (true, false) => queue.retain(|other| *other != key),
             _ => {}
+        }
+        if queue.is_empty() && queue.capacity() > QUEUE_CAPACITY_KEPT {
+            *queue = VecDeque::new();
         }
     }
 
@@ -366,10 +372,10 @@ impl Subscriptions {
     }
 }
 
-/// Makes room for one more: an eighth at a time, since that of a doubling is too much for very many.
+/// Makes room for one more: a little at a time, since that of a doubling is too much for very many.
 fn grow<T>(slab: &mut Slab<T>) {
     if slab.len() == slab.capacity() {
-        slab.reserve_exact(slab.len() / 8 + 16);
+        slab.reserve_exact(slab.len() / 32 + 16);
     }
 }
 

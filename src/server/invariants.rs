@@ -31,6 +31,8 @@ pub struct Holdings {
     pub unsent_bytes: usize,
     /// Channels with subscribers.
     pub channels: usize,
+    /// Subscriptions of connections that may have many.
+    pub subscriptions: usize,
     /// Weight of what the engine has yet to answer.
     pub engine_backlog_bytes: usize,
 }
@@ -46,6 +48,7 @@ pub(super) fn holdings<S: Socket>(owners: &Owners<S>) -> Holdings {
         ..Holdings::default()
     };
     held.channels = owners.hub.count_named();
+    held.subscriptions = owners.subscriptions.len();
     (held.log_frames_max, held.log_bytes_max) = owners.hub.largest_logs();
     (held.inboxes, held.outboxes) = owners.connections.holding();
     let unsent = owners.connections.iter().map(|(_, connection)| connection.unsent_bytes());
