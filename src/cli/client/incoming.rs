@@ -65,6 +65,8 @@ pub(super) struct StreamGap {
 #[derive(Debug, Deserialize)]
 pub(super) struct Subscribed {
     pub(super) channels: Vec<Begins>,
+    #[serde(default)]
+    pub(super) events: Option<EventsBegin>,
     pub(super) refused: Vec<RefusedChannel>,
     pub(super) more: bool,
 }
@@ -72,6 +74,11 @@ pub(super) struct Subscribed {
 #[derive(Debug, Deserialize)]
 pub(super) struct Begins {
     pub(super) channel: String,
+    pub(super) from: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EventsBegin {
     pub(super) from: String,
 }
 

@@ -30,6 +30,7 @@ use many::ManyFollower;
     Examples:\n  \
     polecat tail general\n  \
     polecat tail general random help\n  \
+    polecat tail general --events\n  \
     polecat tail general --from beginning\n  \
     polecat tail --json --from event-00042\n  \
     polecat tail general --from beginning -n 10\n  \
@@ -41,6 +42,10 @@ pub(in crate::cli) struct Tail {
     /// The channel, or several, which share one connection; without any, the events
     #[arg(value_name = "CHANNEL")]
     channels: Vec<String>,
+
+    /// Follow the events beside the channels, on the same connection
+    #[arg(long)]
+    events: bool,
 
     /// Follow a channel that has a `*` in its name: it is not a pattern
     #[arg(long)]
@@ -130,7 +135,7 @@ impl Tail {
                 Some(_) => "--from names an event, and a channel has messages".to_owned(),
                 None => "--from names a message, which is on a channel; name the channel too".to_owned(),
             }),
-            From::In(..) | From::After(1..) if self.channels.len() > 1 => {
+            From::In(..) | From::After(1..) if self.is_many() => {
                 Some("--from with an id is for one channel; of several, give beginning or now".to_owned())
             }
             _ if self.channels.iter().any(String::is_empty) => Some("the channel has no name".to_owned()),
@@ -147,9 +152,10 @@ impl Tail {
             From::Now => None,
             From::After(id) | From::In(_, id) => Some(id),
         };
-        let mut follower = match &self.channels[..] {
-            channels @ [_, _, ..] => Follows::Many(ManyFollower::new(channels, after.is_some())),
-            channels => Follows::One(Follower::new(channels.first().map(|name| &**name), after)),
+        let mut follower = if self.is_many() {
+            Follows::Many(ManyFollower::new(&self.channels, self.events, after.is_some()))
+        } else {
+            Follows::One(Follower::new(self.channels.first().map(|name| &**name), after))
         };
         let mut backoff = Backoff::new(self.retry, None);
         let stdout = BufWriter::new(io::stdout().lock());
@@ -157,7 +163,7 @@ impl Tail {
             out: stdout,
             style: Style::of_stdout(),
             json: self.json,
-            is_named: self.channels.len() > 1,
+            is_named: self.is_many(),
             left: self.count,
         };
         loop {
@@ -170,6 +176,11 @@ impl Tail {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether there are several channels, or events beside one.
+    const fn is_many(&self) -> bool {
+        self.channels.len() + (self.events && !self.channels.is_empty()) as usize > 1
     }
 
     const fn sequence(&self) -> Sequence {

@@ -90,11 +90,36 @@ fn it_follows_several_channels_on_one_connection_over_three_kills() {
 }
 
 #[test]
+fn it_follows_events_beside_channels_over_a_kill() {
+    let home = Home::new();
+    let server = serve(&home.database(), None, &[]);
+    let addr = server.addr();
+    let mut tail = Running::start(addr, &["tail", "a", "--events", "--from", "beginning"]);
+    let mut seen = Vec::new();
+    let mut tell = |addr, number: usize| {
+        post(addr, "/api/messages", &message("a", "ann", &number.to_string())).ok();
+        post(addr, "/api/events", &json!({"type": format!("e{number}"), "payload": {}})).ok();
+        let mut lines = tail.lines(2);
+        lines.sort_by_key(|line| line.contains(" (event) "));
+        assert!(lines[0].ends_with(&format!(" a ann: {number}")), "{lines:?}");
+        assert!(lines[1].contains(&format!(" (event) e{number} {{}}")), "{lines:?}");
+        seen.extend(lines);
+    };
+    (0..3).for_each(|number| tell(addr, number));
+    server.kill();
+    let _server = serve(&home.database(), Some(addr), &[]);
+    (3..6).for_each(|number| tell(addr, number));
+    assert_eq!(seen.len(), 12);
+    tail.told("reconnected");
+}
+
+#[test]
 fn a_name_with_an_asterisk_is_no_pattern() {
     let server = Server::start();
     for (arguments, word) in [
         (&["tail", "room-*"][..], "--exact"),
         (&["tail", "a", "b", "--from", "message-00001"], "beginning or now"),
+        (&["tail", "a", "--events", "--from", "7"], "beginning or now"),
         (&["tail", "a", ""], "no name"),
     ] {
         let refused = ask(server.addr(), arguments);

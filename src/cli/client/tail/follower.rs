@@ -180,7 +180,7 @@ pub(super) fn gap_line(gap: &Gap, sequence: Sequence, wants_all: bool) -> String
     }
 }
 
-/// Appends a message of a channel, or an event, in a form for people; `is_named` is with its channel.
+/// Appends a message of a channel, or an event, in a form for people; `is_named` says which.
 pub(super) fn write_for_people(
     text: &str,
     is_named: bool,
@@ -189,7 +189,7 @@ pub(super) fn write_for_people(
 ) -> Result<(), Failure> {
     let incoming = Incoming::parse(text)?;
     if incoming.data.is_none() {
-        write_event(&incoming, style, out);
+        write_event(&incoming, is_named, style, out);
         return Ok(());
     }
     let stored = incoming.stored()?;
@@ -208,11 +208,12 @@ pub(super) fn write_for_people(
     Ok(())
 }
 
-fn write_event(event: &Incoming<'_>, style: Style, out: &mut String) {
+fn write_event(event: &Incoming<'_>, is_named: bool, style: Style, out: &mut String) {
     let id = event.event_id.as_deref().unwrap_or_default();
     let number = Sequence::Events.parse(id).unwrap_or_default();
     let timestamp = event.timestamp.as_deref().unwrap_or_default();
-    style.push(Part::Faint, &format!("{number} {} ", time(timestamp)), out);
+    let mark = if is_named { "(event) " } else { "" };
+    style.push(Part::Faint, &format!("{number} {} {mark}", time(timestamp)), out);
     style.push(Part::Name, &event.kind, out);
     let payload = event.payload.map_or("{}", serde_json::value::RawValue::get);
     out.push(' ');

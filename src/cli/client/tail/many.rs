@@ -17,10 +17,12 @@ const BEGINNING: &str = "0.0.0";
 #[derive(Debug)]
 pub(super) struct ManyFollower {
     channels: Vec<String>,
+    /// Whether the events are followed, too.
+    events: bool,
     /// Where to resume; `None` while only new messages are wanted.
     cursor: Option<String>,
-    /// The last id of each channel that was shown, or that is before all that are.
-    shown: BTreeMap<String, u64>,
+    /// The last id of each channel that was shown, or that is before all that are; `None` is events.
+    shown: BTreeMap<Option<String>, u64>,
     /// Connections that have sent `hello`.
     hellos: u64,
     /// Whether all that was asked for on this connection is answered. Until then the old cursor is kept: if a gap follows
@@ -30,8 +32,9 @@ pub(super) struct ManyFollower {
 }
 
 impl ManyFollower {
-    /// Follows channels from the oldest message on if it `wants_all`, or from the time of connecting.
-    pub(super) fn new(channels: &[String], wants_all: bool) -> Self {
+    /// Follows channels, and perhaps the events, from the oldest message on if it `wants_all`, or from the time of
+    /// connecting.
+    pub(super) fn new(channels: &[String], events: bool, wants_all: bool) -> Self {
         let mut named = Vec::new();
         for name in channels {
             if !named.contains(name) {
@@ -40,6 +43,7 @@ impl ManyFollower {
         }
         Self {
             channels: named,
+            events,
             cursor: wants_all.then(|| BEGINNING.to_owned()),
             shown: BTreeMap::new(),
             hellos: 0,
@@ -51,8 +55,9 @@ impl ManyFollower {
     pub(super) fn target(&self) -> String {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let channels = self.channels.iter().map(|name| format!("channel={}", encoded(name)));
+        let events = self.events.then(|| "events=1".to_owned());
         let cursor = self.cursor.iter().map(|cursor| format!("cursor={}", encoded(cursor)));
-        format!("/api/stream?{}", channels.chain(cursor).collect::<Vec<_>>().join("&"))
+        format!("/api/stream?{}", channels.chain(events).chain(cursor).collect::<Vec<_>>().join("&"))
     }
 
     pub(super) fn take(&mut self, text: &str) -> Result<FollowerStep, Failure> {
@@ -90,7 +95,7 @@ impl ManyFollower {
 
     fn subscribed(
         &mut self,
-        Subscribed { channels, refused, more }: Subscribed,
+        Subscribed { channels, events, refused, more }: Subscribed,
     ) -> Result<FollowerStep, Failure> {
         if let Some(one) = refused.first() {
             let name = excerpt(one.channel.as_deref().unwrap_or("events"));
@@ -103,7 +108,10 @@ impl ManyFollower {
         }
         for one in channels {
             let from = Sequence::Messages.parse(&one.from).unwrap_or(0);
-            self.shown.entry(one.channel).or_insert(from);
+            self.shown.entry(Some(one.channel)).or_insert(from);
+        }
+        if let Some(events) = events {
+            self.shown.entry(None).or_insert(Sequence::Events.parse(&events.from).unwrap_or(0));
         }
         self.is_answered = !more;
         let has_resumed = self.is_answered && self.hellos > 1 && self.cursor.is_some();
@@ -115,22 +123,32 @@ impl ManyFollower {
     }
 
     fn gap(&mut self, gap: &StreamGap) -> FollowerStep {
-        let agreed = gap.gap.agreed.as_deref().and_then(|id| Sequence::Messages.parse(id)).unwrap_or(0);
-        let name = gap.channel.clone().unwrap_or_default();
-        if let Some(shown) = self.shown.get_mut(&name) {
+        let sequence = if gap.channel.is_some() { Sequence::Messages } else { Sequence::Events };
+        let agreed = gap.gap.agreed.as_deref().and_then(|id| sequence.parse(id)).unwrap_or(0);
+        let name = gap.channel.as_deref().unwrap_or("events");
+        if let Some(shown) = self.shown.get_mut(&gap.channel) {
             *shown = (*shown).min(agreed);
         }
-        let line = gap_line(&gap.gap, Sequence::Messages, self.hellos < 2 && self.wants_all);
-        FollowerStep::Tell(format!("{}: {line}", excerpt(&name)))
+        let line = gap_line(&gap.gap, sequence, self.hellos < 2 && self.wants_all);
+        FollowerStep::Tell(format!("{}: {line}", excerpt(name)))
     }
 
     fn record(&mut self, incoming: &Incoming<'_>) -> Result<FollowerStep, Failure> {
-        let stored = incoming.stored()?;
-        let shown = self.shown.entry(stored.channel_id).or_default();
-        if stored.id <= *shown {
+        let (channel, id) = if incoming.data.is_some() {
+            let stored = incoming.stored()?;
+            (Some(stored.channel_id), stored.id)
+        } else {
+            let text = incoming.event_id.as_deref().unwrap_or_default();
+            let id = Sequence::Events.parse(text).ok_or_else(|| {
+                Failure::lasting(format!("the server sent an event with the id {:?}", excerpt(text)))
+            })?;
+            (None, id)
+        };
+        let shown = self.shown.entry(channel).or_default();
+        if id <= *shown {
             return Ok(FollowerStep::Nothing);
         }
-        *shown = stored.id;
+        *shown = id;
         Ok(FollowerStep::Show)
     }
 }
@@ -141,7 +159,7 @@ mod tests {
     use super::*;
 
     fn follower() -> ManyFollower {
-        ManyFollower::new(&["a".to_owned(), "b c".to_owned()], false)
+        ManyFollower::new(&["a".to_owned(), "b c".to_owned()], false, false)
     }
 
     fn control(kind: &str, payload: &str, cursor: &str) -> String {
@@ -194,6 +212,37 @@ mod tests {
         assert_eq!(follower.take(&message("a", 4)).unwrap(), FollowerStep::Show, "it is another one");
         follower.take(&control("live", r#"{"channels":["a","b c"],"events":false}"#, "4.0.f")).unwrap();
         assert!(follower.target().ends_with("4%2E0%2Ef"));
+    }
+
+    #[test]
+    fn events_beside_channels_have_ids_of_their_own() {
+        let mut follower = ManyFollower::new(&["a".to_owned()], true, true);
+        assert_eq!(follower.target(), "/api/stream?channel=a&events=1&cursor=0%2E0%2E0");
+        follower.take(&hello("0.0.e")).unwrap();
+        let payload = r#"{"channels":[{"channel":"a","from":"message-00006"}],"events":{"from":"event-00002"},"refused":[],"more":false}"#;
+        follower.take(&control("subscribed", payload, "6.2.e")).unwrap();
+        // An event may be called like a control message.
+        let event = |id: u64| {
+            format!(
+                r#"{{"type":"gap","payload":{{}},"correlation_id":"x","timestamp":"T","event_id":"event-{id:05}"}}"#
+            )
+        };
+        let gap = r#"{"channel":null,"requested":"event-00003","agreed":"event-00002","oldest":"event-00001","newest":"event-00004"}"#;
+        for (text, is_shown) in [
+            (event(2), false),
+            (message("a", 7), true),
+            (event(3), true),
+            (event(3), false),
+            (message("a", 7), false),
+        ] {
+            let step = if is_shown { FollowerStep::Show } else { FollowerStep::Nothing };
+            assert_eq!(follower.take(&text).unwrap(), step, "{text}");
+        }
+        let told = follower.take(&control("gap", gap, "")).unwrap();
+        assert!(matches!(&told, FollowerStep::Tell(line) if line.starts_with("events: gap")), "{told:?}");
+        assert_eq!(follower.take(&event(3)).unwrap(), FollowerStep::Show, "it is another one");
+        assert_eq!(follower.take(&message("a", 7)).unwrap(), FollowerStep::Nothing);
+        assert!(follower.take(&event(4).replace("event-", "message-")).is_err());
     }
 
     #[test]
