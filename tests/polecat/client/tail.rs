@@ -114,6 +114,26 @@ fn it_follows_events_beside_channels_over_a_kill() {
 }
 
 #[test]
+fn a_gap_names_the_channel_that_it_is_of() {
+    let homes = [Home::new(), Home::new()];
+    let server = serve(&homes[0].database(), None, &[]);
+    let addr = server.addr();
+    for content in ["a1", "a2"] {
+        post(addr, "/api/messages", &message("room", "ann", content)).ok();
+    }
+    let mut tail = Running::start(addr, &["tail", "room", "hall", "--from", "beginning"]);
+    assert!(tail.lines(2)[1].ends_with(" room ann: a2"));
+    server.kill();
+    let _other = serve(&homes[1].database(), Some(addr), &[]);
+    let told = [tail.told(": gap: "), tail.told(": gap: ")];
+    for name in ["room: gap: ", "hall: gap: "] {
+        assert!(told.iter().any(|line| line.contains(name)), "{name}: {told:?}");
+    }
+    post(addr, "/api/messages", &message("room", "ann", "b1")).ok();
+    assert!(tail.lines(1)[0].ends_with(" room ann: b1"), "the other database is followed from its beginning");
+}
+
+#[test]
 fn a_name_with_an_asterisk_is_no_pattern() {
     let server = Server::start();
     for (arguments, word) in [
