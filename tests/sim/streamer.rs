@@ -31,9 +31,19 @@ struct Subscription {
 
 #[derive(Debug)]
 enum Request {
-    Subscribe { streams: BTreeSet<String>, cursor: Option<Cursor>, is_long: bool },
-    Unsubscribe { streams: BTreeSet<String> },
-    Publish { key: String },
+    Subscribe {
+        streams: BTreeSet<String>,
+        cursor: Option<Cursor>,
+        is_long: bool,
+        /// Whether the server must have seen it.
+        is_known: bool,
+    },
+    Unsubscribe {
+        streams: BTreeSet<String>,
+    },
+    Publish {
+        key: String,
+    },
 }
 
 pub(crate) struct Streamer {
@@ -114,7 +124,7 @@ impl Streamer {
             text["more"] = json!("x".repeat(context.options.config.limits.subscribe_bytes_max.min(300)));
         }
         let cursor = cursor.as_deref().and_then(Cursor::parse);
-        self.request(link, context, text, Request::Subscribe { streams, cursor, is_long });
+        self.request(link, context, text, Request::Subscribe { streams, cursor, is_long, is_known: false });
     }
 
     /// Subscribes to something, leaves something, or publishes.
@@ -258,7 +268,9 @@ impl Streamer {
     fn hear_subscribed(&mut self, payload: &Value, ledger: &Ledger) {
         let is_subscribe = |(_, request): &(u64, Request)| matches!(request, Request::Subscribe { .. });
         let place = self.requests.iter().position(is_subscribe).expect("it has asked");
-        let Request::Subscribe { cursor, streams, is_long } = &self.requests[place].1 else { unreachable!() };
+        let Request::Subscribe { cursor, streams, is_long, .. } = &self.requests[place].1 else {
+            unreachable!()
+        };
         assert!(!is_long || payload["id"].is_number(), "{}: {payload}", self.name);
         let events = (!payload["events"].is_null()).then(|| (EVENTS.to_owned(), &payload["events"]["from"]));
         let channels = payload["channels"].as_array().expect("a list").iter();
@@ -287,6 +299,8 @@ impl Streamer {
         }
         if payload["more"] == false {
             self.requests.remove(place);
+        } else if let Request::Subscribe { is_known, .. } = &mut self.requests[place].1 {
+            *is_known = true;
         }
     }
 
@@ -319,6 +333,16 @@ impl Streamer {
                 one.run.take_cursor(ledger, id);
             }
         }
+        // A client that resumes from here asks for these, too.
+        for (_, request) in &self.requests {
+            if let Request::Subscribe { cursor: Some(asked), is_known: true, .. } = request {
+                assert!(
+                    cursor.message <= asked.message && cursor.event <= asked.event,
+                    "{}: {text} is told while {asked} is asked for",
+                    self.name
+                );
+            }
+        }
         self.cursor = Some(text.to_owned());
     }
 }
@@ -345,7 +369,8 @@ impl Behaviour for Streamer {
             let cursor = self.cursor.iter().map(|cursor| format!("cursor={cursor}"));
             target = format!("{target}?{}", pairs.chain(cursor).collect::<Vec<_>>().join("&"));
             let cursor = self.cursor.as_deref().and_then(Cursor::parse);
-            let request = Request::Subscribe { streams: self.wanted.clone(), cursor, is_long: false };
+            let request =
+                Request::Subscribe { streams: self.wanted.clone(), cursor, is_long: false, is_known: true };
             self.requests.push_back((0, request));
         }
         let mut link = context.connect();
