@@ -100,9 +100,9 @@ impl ManyFollower {
         if let Some(one) = refused.first() {
             let name = excerpt(one.channel.as_deref().unwrap_or("events"));
             let text = format!("the server refuses the channel {name:?}: {}", excerpt(&one.code));
-            // Room for more may come by itself; a name never becomes right.
+            // Room for more may come by itself, but not on this connection; a name never becomes right.
             return Err(match &*one.code {
-                "invalid_name" => Failure::lasting(text),
+                "invalid_name" | "too_many_on_connection" => Failure::lasting(text),
                 _ => Failure::passing(text),
             });
         }
@@ -247,7 +247,9 @@ mod tests {
 
     #[test]
     fn a_channel_that_is_refused_ends_it_or_is_tried_again() {
-        for (code, is_lasting) in [("invalid_name", true), ("too_many_channels", false)] {
+        for (code, is_lasting) in
+            [("invalid_name", true), ("too_many_on_connection", true), ("too_many_channels", false)]
+        {
             let payload = format!(
                 r#"{{"id":null,"channels":[],"events":null,"refused":[{{"channel":"a","code":"{code}"}}],"more":false}}"#
             );
