@@ -35,7 +35,8 @@ pub(in crate::server) fn decode_request<S: Socket>(
         owners.connections.await_response(index);
         return Progress::NeedMore;
     }
-    if may_be_append(input) && !owners.may_publish(index) {
+    let is_begun = !input.trim_ascii_start().is_empty();
+    if is_begun && may_be_append(input) && !owners.may_publish(index) {
         return Progress::NeedMore;
     }
     match decoder.decode(input, &owners.config.limits) {
