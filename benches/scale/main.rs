@@ -271,7 +271,9 @@ fn channels(count: usize) {
 /// the turns are in which they subscribe, beside an echo.
 fn subscriptions(count: usize) {
     let held = |each: usize| {
-        let mut mock = MockServer::new(Config::default(), count + 1);
+        let mut config = Config::default();
+        config.limits.subscriptions_max = count * each;
+        let mut mock = MockServer::new(config, count + 1);
         let echo = mock.join("/api/ws");
         mock.settle();
         mock.watch(echo);

@@ -41,6 +41,13 @@ pub struct Subscriber {
     pub member: Member,
 }
 
+impl Subscriber {
+    /// A connection that is a member itself.
+    pub const fn of(connection: Id) -> Self {
+        Self { connection, member: Member::Connection(connection.index) }
+    }
+}
+
 /// How far the replay of a subscription is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay {

@@ -17,6 +17,7 @@ use super::channel::{Channel, Log, Moved, Run, Sweep};
 use super::entry::Encoding;
 use super::member::Member;
 use crate::store::engine::Stream;
+use crate::wire::protocol::Sequence;
 
 /// The channels that have members, and the newest ids that the engine has reported.
 #[derive(Debug, Default)]
@@ -62,21 +63,13 @@ impl Registry {
         }
     }
 
-    /// The newest id of the sequence of `stream`, as the engine has last reported it. A subscriber that asks
+    /// The newest id of a sequence, as the engine has last reported it. A subscriber that asks
     /// for no replay begins there.
-    pub const fn newest(&self, stream: &Stream) -> u64 {
-        match stream {
-            Stream::Events => self.newest_event,
-            Stream::Channel(_) => self.newest_message,
+    pub const fn newest(&self, sequence: Sequence) -> u64 {
+        match sequence {
+            Sequence::Events => self.newest_event,
+            Sequence::Messages => self.newest_message,
         }
-    }
-
-    pub const fn newest_message(&self) -> u64 {
-        self.newest_message
-    }
-
-    pub const fn newest_event(&self) -> u64 {
-        self.newest_event
     }
 
     /// Makes `member` a member of the channel of `stream`, which is created if it does not exist. Returns
@@ -104,7 +97,7 @@ impl Registry {
     #[expect(clippy::cast_possible_truncation, reason = "channels have members, which are counted in u32")]
     fn create(&mut self, stream: &Stream) -> u32 {
         self.serials += 1;
-        let channel = Channel::new(stream.clone(), self.serials, self.newest(stream));
+        let channel = Channel::new(stream.clone(), self.serials, self.newest(stream.sequence()));
         let index = self.channels.insert(channel) as u32;
         match stream {
             Stream::Events => self.events = Some(index),
@@ -160,7 +153,7 @@ impl Registry {
 
     /// The newest id of the sequence that the channel at `index` is part of.
     pub fn newest_for(&self, index: u32) -> u64 {
-        self.newest(self.stream(index))
+        self.newest(self.stream(index).sequence())
     }
 
     /// The name of the channel at `index`; `None` for the event stream, or if there is no channel.
@@ -232,7 +225,7 @@ impl Registry {
             // The channel only waits to be dropped. A subscriber that joins before that begins after this
             // record.
             self.release(index);
-            self.channels[index as usize].log = Log::new(self.newest(stream));
+            self.channels[index as usize].log = Log::new(self.newest(stream.sequence()));
             return;
         }
         self.append(index, id, encode(), now, hits);

@@ -3,7 +3,7 @@
 
 use crate::base::id::Id;
 use crate::hub::entry::Entry;
-use crate::hub::member::{Member, Subscriber};
+use crate::hub::member::Subscriber;
 use crate::store::engine::{Answer, EngineError, QueryId, Record};
 use crate::wire::http::decoder::Status;
 use crate::wire::protocol::{write_event, write_numbered};
@@ -179,7 +179,7 @@ fn answer_error<S: Socket>(
             });
         }
         Some(Pending::Resume { connection, .. }) => {
-            give_up_on(owners, Subscriber { connection, member: Member::Connection(connection.index) });
+            give_up_on(owners, Subscriber::of(connection));
         }
         Some(Pending::Page { waiters, .. }) => {
             waiters.into_iter().for_each(|waiter| give_up_on(owners, waiter));

@@ -98,10 +98,7 @@ fn check_connection<S: Socket>(owners: &Owners<S>, index: u32, connection: &Conn
     }
     if connection.write_state() == WriteState::AwaitingHistory {
         assert!(
-            owners.store.is_history_awaited_by(Subscriber {
-                connection: connection.id(index),
-                member: Member::Connection(index)
-            }),
+            owners.store.is_history_awaited_by(Subscriber::of(connection.id(index))),
             "a page that is waited for was asked for"
         );
     }

@@ -218,7 +218,7 @@ impl<S: Socket> Owners<S> {
     #[inline]
     pub(super) fn subscriber(&self, member: Member) -> Option<Subscriber> {
         match member {
-            Member::Connection(index) => Some(Subscriber { connection: self.connections.id(index), member }),
+            Member::Connection(index) => Some(Subscriber::of(self.connections.id(index))),
             Member::Subscription(key) => self.subscriptions.subscriber(key),
         }
     }

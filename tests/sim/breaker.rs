@@ -2,7 +2,7 @@
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::Ledger;
-use crate::wire::{CLOSE, PING, TEXT, push_frame, request, take_frame, take_response, upgrade};
+use crate::wire::{CLOSE, PING, TEXT, close_parts, push_frame, request, take_frame, take_response, upgrade};
 
 /// The expected response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,8 +170,7 @@ impl Behaviour for Breaker {
         }
         while let Some((opcode, payload)) = take_frame(&mut link.inbox) {
             if opcode == CLOSE {
-                let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
-                let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]);
+                let (code, reason) = close_parts(&payload);
                 if context.may_close(code, &reason, link) {
                     self.is_served = true;
                 } else {

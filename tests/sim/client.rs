@@ -9,7 +9,7 @@ use crate::model::Ledger;
 use crate::node::Node;
 use crate::options::Options;
 use crate::pipe::{Manners, SharedWire, Wire};
-use crate::wire::{Response, take_frame_of, take_response};
+use crate::wire::{Response, push_frame, take_frame_of, take_response};
 
 /// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,6 +256,13 @@ impl Link {
 
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.out.extend(bytes);
+    }
+
+    /// Sends a whole frame.
+    pub(crate) fn say_frame(&mut self, random: &mut fastrand::Rng, opcode: u8, payload: &[u8]) {
+        let mut frame = Vec::new();
+        push_frame(opcode, true, payload, random.u32(..).to_be_bytes(), &mut frame);
+        self.say(&frame);
     }
 
     /// Asks for a WebSocket, with the extension that this client offers.

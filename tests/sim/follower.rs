@@ -10,7 +10,7 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run, parse_id};
 use crate::position::{Asked, Position};
-use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade_v1};
+use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_parts, close_payload, is_of_server, upgrade_v1};
 
 /// The server's own messages.
 const CONTROL: [&str; 8] = ["hello", "resumed", "gap", "live", "ack", "error", "reconnect", "heartbeat"];
@@ -102,12 +102,6 @@ impl Follower {
         !matches!(self.stage, Stage::Handshake | Stage::Closing | Stage::Closed(_))
     }
 
-    fn say(link: &mut Link, context: &mut Context<'_>, opcode: u8, payload: &[u8]) {
-        let mut frame = Vec::new();
-        push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
-        link.say(&frame);
-    }
-
     /// Messages in flight when a connection ended are sent again.
     fn cut(&mut self) {
         self.said.clear();
@@ -139,7 +133,7 @@ impl Follower {
              \"content\":\"{content}\"}}",
             self.name
         );
-        Self::say(link, context, TEXT, text.as_bytes());
+        link.say_frame(context.random, TEXT, text.as_bytes());
         self.said.push_back(Said { id: Some(id), key: Some(key) });
     }
 
@@ -150,7 +144,7 @@ impl Follower {
         match context.random.u32(..8) {
             0 => {
                 let text = format!("{{\"type\":\"message\",\"author\":\"f\",\"content\":\"{key}\"}}");
-                Self::say(link, context, TEXT, text.as_bytes());
+                link.say_frame(context.random, TEXT, text.as_bytes());
                 self.said.push_back(Said { id: None, key: None });
             }
             1 => self.speak_wrongly(link, context, "{nothing", "malformed_json", Value::Null),
@@ -176,7 +170,7 @@ impl Follower {
         code: &'static str,
         id: Value,
     ) {
-        Self::say(link, context, TEXT, text.as_bytes());
+        link.say_frame(context.random, TEXT, text.as_bytes());
         self.wrong.push_back((code, id));
     }
 
@@ -187,7 +181,7 @@ impl Follower {
             PING => {
                 link.is_asked = true;
                 if self.stage != Stage::Closing {
-                    Self::say(link, context, PONG, payload);
+                    link.say_frame(context.random, PONG, payload);
                 }
             }
             PONG => {
@@ -195,8 +189,7 @@ impl Follower {
                 self.pongs_due -= 1;
             }
             CLOSE => {
-                let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
-                let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]);
+                let (code, reason) = close_parts(payload);
                 let may_come = (code == GOODBYE && self.stage == Stage::Closing)
                     || context.may_close(code, &reason, link);
                 assert!(may_come, "{}: Close {code} {reason}", self.name);
@@ -206,7 +199,7 @@ impl Follower {
                     self.name
                 );
                 if self.stage != Stage::Closing {
-                    Self::say(link, context, CLOSE, &payload[..2]);
+                    link.say_frame(context.random, CLOSE, &payload[..2]);
                 }
                 self.stage = Stage::Closed(code);
             }
@@ -427,7 +420,7 @@ impl Behaviour for Follower {
             if self.stage == Stage::Hello || (context.mood == Mood::Chaos && context.random.bool()) {
                 return Wish::Close;
             }
-            Self::say(link, context, CLOSE, &close_payload(GOODBYE));
+            link.say_frame(context.random, CLOSE, &close_payload(GOODBYE));
             self.stage = Stage::Closing;
             return Wish::Stay;
         }
@@ -443,11 +436,11 @@ impl Behaviour for Follower {
         }
         if context.happens(50) {
             self.json_pongs_due += 1;
-            Self::say(link, context, TEXT, b"{\"type\":\"ping\"}");
+            link.say_frame(context.random, TEXT, b"{\"type\":\"ping\"}");
         }
         if context.happens(50) {
             self.pongs_due += 1;
-            Self::say(link, context, PING, b"are you there");
+            link.say_frame(context.random, PING, b"are you there");
         }
         Wish::Stay
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::model::{EVENTS, Ledger, Run, parse_id, prefix};
-use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade_v1};
+use crate::wire::{CLOSE, GOODBYE, PING, PONG, TEXT, close_parts, close_payload, is_of_server, upgrade_v1};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -93,16 +93,10 @@ impl Streamer {
         }
     }
 
-    fn say(link: &mut Link, context: &mut Context<'_>, opcode: u8, payload: &[u8]) {
-        let mut frame = Vec::new();
-        push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
-        link.say(&frame);
-    }
-
     fn request(&mut self, link: &mut Link, context: &mut Context<'_>, mut text: Value, request: Request) {
         self.count += 1;
         text["id"] = json!(self.count);
-        Self::say(link, context, TEXT, text.to_string().as_bytes());
+        link.say_frame(context.random, TEXT, text.to_string().as_bytes());
         self.requests.push_back((self.count, request));
     }
 
@@ -161,7 +155,7 @@ impl Streamer {
             PING => {
                 link.is_asked = true;
                 if self.stage != Stage::Closing {
-                    Self::say(link, context, PONG, payload);
+                    link.say_frame(context.random, PONG, payload);
                 }
             }
             PONG => {
@@ -169,15 +163,14 @@ impl Streamer {
                 self.pongs_due -= 1;
             }
             CLOSE => {
-                let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
-                let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]);
+                let (code, reason) = close_parts(payload);
                 let may_come = (code == GOODBYE && self.stage == Stage::Closing)
                     || context.may_close(code, &reason, link);
                 assert!(may_come, "{}: Close {code} {reason}", self.name);
                 let is_asked = self.is_asked_to_reconnect || self.stage == Stage::Closing;
                 assert!(code != 1001 || is_asked, "{}: nobody asked it to reconnect", self.name);
                 if self.stage != Stage::Closing {
-                    Self::say(link, context, CLOSE, &payload[..2]);
+                    link.say_frame(context.random, CLOSE, &payload[..2]);
                 }
                 self.stage = Stage::Closed(code);
             }
@@ -411,7 +404,7 @@ impl Behaviour for Streamer {
             if self.stage == Stage::Hello {
                 return Wish::Close;
             }
-            Self::say(link, context, CLOSE, &close_payload(GOODBYE));
+            link.say_frame(context.random, CLOSE, &close_payload(GOODBYE));
             self.stage = Stage::Closing;
             return Wish::Stay;
         }
@@ -420,7 +413,7 @@ impl Behaviour for Streamer {
         }
         if context.happens(50) {
             self.pongs_due += 1;
-            Self::say(link, context, PING, b"are you there");
+            link.say_frame(context.random, PING, b"are you there");
         }
         Wish::Stay
     }

@@ -5,7 +5,7 @@ use crate::client::{Behaviour, Context, Link, Mood, Wish};
 use crate::health::Told;
 use crate::model::{EVENTS, Ledger, Run};
 use crate::wire::{
-    CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_payload, is_of_server, push_frame, upgrade,
+    CLOSE, CONTINUE, GOODBYE, PING, PONG, TEXT, close_parts, close_payload, is_of_server, push_frame, upgrade,
 };
 
 /// The state of a connection.
@@ -66,12 +66,6 @@ impl Subscriber {
         }
     }
 
-    fn say(link: &mut Link, context: &mut Context<'_>, opcode: u8, payload: &[u8]) {
-        let mut frame = Vec::new();
-        push_frame(opcode, true, payload, context.random.u32(..).to_be_bytes(), &mut frame);
-        link.say(&frame);
-    }
-
     /// A message in fragments, with a Ping between two of them.
     fn say_fragmented(&mut self, link: &mut Link, context: &mut Context<'_>, text: &[u8]) {
         let mut frames = Vec::new();
@@ -91,7 +85,7 @@ impl Subscriber {
         let content = format!("{key} {}", context.padding());
         let text = format!("{{\"type\":\"message\",\"author\":\"{}\",\"content\":\"{content}\"}}", self.name);
         if context.random.bool() {
-            Self::say(link, context, TEXT, text.as_bytes());
+            link.say_frame(context.random, TEXT, text.as_bytes());
         } else {
             self.say_fragmented(link, context, text.as_bytes());
         }
@@ -105,7 +99,7 @@ impl Subscriber {
             PING => {
                 link.is_asked = true;
                 if !matches!(self.stage, Stage::Closing | Stage::HalfClosed) {
-                    Self::say(link, context, PONG, payload);
+                    link.say_frame(context.random, PONG, payload);
                 }
             }
             PONG if payload.is_empty() => assert_ne!(self.stream, EVENTS, "heartbeats are messages there"),
@@ -139,8 +133,7 @@ impl Subscriber {
     }
 
     fn hear_close(&mut self, payload: &[u8], link: &mut Link, context: &mut Context<'_>) {
-        let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
-        let reason = String::from_utf8_lossy(&payload[2.min(payload.len())..]);
+        let (code, reason) = close_parts(payload);
         let may_come =
             (code == GOODBYE && self.stage == Stage::Closing) || context.may_close(code, &reason, link);
         assert!(may_come, "{}: Close {code} {:?}", self.name, String::from_utf8_lossy(payload));
@@ -149,7 +142,7 @@ impl Subscriber {
             self.owed.append(&mut self.sent);
         }
         if !matches!(self.stage, Stage::Closing | Stage::HalfClosed) {
-            Self::say(link, context, CLOSE, &payload[..2]);
+            link.say_frame(context.random, CLOSE, &payload[..2]);
         }
         self.stage = Stage::Closed(code);
         self.close_code = Some(code);
@@ -176,7 +169,7 @@ impl Subscriber {
 
     fn leave(&mut self, link: &mut Link, context: &mut Context<'_>) -> Wish {
         if context.mood == Mood::Leaving || context.random.bool() {
-            Self::say(link, context, CLOSE, &close_payload(GOODBYE));
+            link.say_frame(context.random, CLOSE, &close_payload(GOODBYE));
             self.stage = Stage::Closing;
             return Wish::Stay;
         }
@@ -257,14 +250,14 @@ impl Behaviour for Subscriber {
         }
         if self.publishes && context.happens(50) {
             self.json_pongs_due += 1;
-            Self::say(link, context, TEXT, b"{\"type\":\"ping\"}");
+            link.say_frame(context.random, TEXT, b"{\"type\":\"ping\"}");
         }
         if context.happens(50) {
             self.pongs_due += 1;
-            Self::say(link, context, PING, b"are you there");
+            link.say_frame(context.random, PING, b"are you there");
         }
         if context.happens(30) {
-            Self::say(link, context, TEXT, b"[rubbish");
+            link.say_frame(context.random, TEXT, b"[rubbish");
         }
         Wish::Stay
     }

@@ -1,6 +1,7 @@
 //! What clients send and receive, byte for byte, independent of the server's own code: WebSocket frames,
 //! requests, and responses.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::read::GzDecoder;
@@ -39,6 +40,12 @@ pub(crate) fn push_frame(opcode: u8, fin: bool, payload: &[u8], mask: [u8; 4], o
 /// The payload of a Close frame.
 pub(crate) fn close_payload(code: u16) -> [u8; 2] {
     code.to_be_bytes()
+}
+
+/// The code and the reason of a Close frame; 0 if it has none.
+pub(crate) fn close_parts(payload: &[u8]) -> (u16, Cow<'_, str>) {
+    let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
+    (code, String::from_utf8_lossy(&payload[2.min(payload.len())..]))
 }
 
 /// The bit of a frame's first byte that marks a compressed message (RFC 7692 section 6).

@@ -103,7 +103,7 @@ fn parse_count(text: &str) -> Result<u64, String> {
     parse_within(text, 1.., "a number above 0")
 }
 
-/// What is followed: one channel or the events, or several channels on one connection.
+/// A follower of one channel or of the events, or of several channels on one connection.
 enum Follows {
     One(Follower),
     Many(ManyFollower),

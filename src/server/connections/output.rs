@@ -22,7 +22,7 @@ const OUTPUT_BYTES_KEPT: usize = 256 << 10;
 pub(in crate::server) enum Sent {
     /// This many bytes went out; there may be more to send.
     Bytes(usize),
-    /// This many bytes went out, and there is no more to send.
+    /// This many bytes went out, and with them everything that was to be sent.
     All(usize),
     /// There was nothing to send.
     Nothing,
@@ -34,6 +34,16 @@ pub(in crate::server) enum Sent {
     Later,
     /// The socket has failed.
     Failed,
+}
+
+impl Sent {
+    /// The same, if everything was sent.
+    const fn as_all(self) -> Self {
+        match self {
+            Self::Bytes(len) => Self::All(len),
+            sent => sent,
+        }
+    }
 }
 
 /// What a write of frames came to.
@@ -176,8 +186,8 @@ impl<S: Socket> Connections<S> {
         Some(sent)
     }
 
-    /// Writes messages that a connection has not been sent, from its cursor on, in its encoding. A frame that went out in part counts as sent: its
-    /// rest goes before everything else. Messages that others get, too, are
+    /// Writes messages that a connection has not been sent, from its cursor on, in its encoding. A frame that went out in
+    /// part counts as sent: its rest goes before everything else. Messages that others get, too, are
     /// taken from `batch`, given with the serial number of their channel.
     pub(in crate::server) fn write_entries<'a>(
         &mut self,
@@ -208,6 +218,7 @@ impl<S: Socket> Connections<S> {
                 });
                 match together {
                     Some((sent, Some((delivered, through)))) => {
+                        let sent = if through == last { sent.as_all() } else { sent };
                         return Written { sent, delivered, reached: Some(through) };
                     }
                     Some((sent, None)) => sent,
@@ -215,7 +226,7 @@ impl<S: Socket> Connections<S> {
                 }
             }
         };
-        let (mut delivered, mut reached, mut next) = (0, None, None);
+        let (mut delivered, mut reached, mut next, mut is_whole) = (0, None, None, true);
         let mut left = if let Sent::Bytes(len) = sent { len } else { 0 };
         for (id, frame) in frames {
             if left == 0 {
@@ -225,6 +236,7 @@ impl<S: Socket> Connections<S> {
             delivered += 1;
             reached = Some(id);
             if left < frame.len() {
+                is_whole = false;
                 self.unsent.push_shared_rest(&mut self.slab, index, self.now, (frame.clone(), left));
                 next = entries.nth(delivered).map(|entry| entry.id);
                 break;
@@ -233,6 +245,7 @@ impl<S: Socket> Connections<S> {
         }
         // Its channel has nothing before the next message that it has not got: if what is there is deleted, it misses
         // nothing.
+        let sent = if is_whole && reached == Some(last) { sent.as_all() } else { sent };
         Written { sent, delivered, reached: next.map(|next| next - 1).or(reached) }
     }
 }

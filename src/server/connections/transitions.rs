@@ -15,7 +15,7 @@ use crate::server::socket::{Readiness, Socket};
 /// beginning of a request, or of a small message.
 const INBOX_BYTES_FREE: usize = 4 << 10;
 
-/// What is read of a peer that is not let in, before its connection is ended.
+/// Bytes that are read from a refused peer before its connection is ended.
 const THROWN_AWAY_BYTES: usize = 16 << 10;
 
 impl<S> Connections<S> {

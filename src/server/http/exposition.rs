@@ -43,7 +43,7 @@ struct Exposition {
     newest: [(&'static str, u64); 2],
 }
 
-/// What is counted, as text.
+/// All metrics as text.
 pub(in crate::server) fn exposition<S: Socket>(owners: &Owners<S>, process: &Process) -> String {
     let counts = owners.connections.counts();
     let is_storing_well = u64::from(*owners.store.health() == Health::Sound);

@@ -69,7 +69,7 @@ fn endpoint<'b>(
     Err(if name.len() > name_bytes_max { reply.for_limit(Limit::ChannelNameBytes) } else { reply })
 }
 
-/// What is subscribed to with the handshake itself: `?channel=a&channel=b&events=1&cursor=…`.
+/// The channels that the handshake itself asks for: `?channel=a&channel=b&events=1&cursor=…`.
 fn many<'b>(request: &Request<'_>, upgrade: &Upgrade<'_>) -> Result<Endpoint, Reply<'b>> {
     if !upgrade.offers(SUBPROTOCOL) {
         let detail = "the subprotocol polecat.v1 must be offered on /api/stream";

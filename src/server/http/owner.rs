@@ -1,9 +1,9 @@
-//! What HTTP clients wait for.
+//! Requests of HTTP clients that are not answered yet.
 
 use super::inspections::Inspections;
 use super::lists::Lists;
 
-/// What is asked and not answered, beside what the store knows.
+/// Requests that are not answered yet, apart from those that wait for the store.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Http {
     pub(in crate::server) lists: Lists,

@@ -42,25 +42,10 @@ impl Flusher {
             let mut is_finished = false;
             while slice > 0 && self.bytes_left > 0 {
                 match owners.hub.sweep_next() {
-                    Some(SweepStep::Member(Member::Subscription(key))) => {
+                    Some(SweepStep::Member(member)) => {
                         slice -= 1;
                         members_left -= 1;
-                        if let Some(index) = many::offer(owners, key) {
-                            self.flush(owners, index);
-                        }
-                    }
-                    Some(SweepStep::Member(member @ Member::Connection(index))) => {
-                        slice -= 1;
-                        members_left -= 1;
-                        match owners.connections.at(index).write_state() {
-                            WriteState::Ready => {
-                                self.flush(owners, index);
-                            }
-                            // Its page begins where it is.
-                            WriteState::AwaitingHistory => {}
-                            // It gets there by itself once there is room.
-                            _ => skip_lull(owners, member),
-                        }
+                        self.offer(owners, member);
                     }
                     Some(SweepStep::Finished) => {
                         is_finished = true;
@@ -73,6 +58,26 @@ impl Flusher {
             if !is_finished {
                 owners.hub.sweep_later();
             }
+        }
+    }
+
+    /// Sends a member the newest frames of its channel, if it can be sent something now.
+    fn offer<S: Socket>(&mut self, owners: &mut Owners<S>, member: Member) {
+        match member {
+            Member::Subscription(key) => {
+                if let Some(index) = many::offer(owners, key) {
+                    self.flush(owners, index);
+                }
+            }
+            Member::Connection(index) => match owners.connections.at(index).write_state() {
+                WriteState::Ready => {
+                    self.flush(owners, index);
+                }
+                // Its page begins where it is.
+                WriteState::AwaitingHistory => {}
+                // It gets there by itself once there is room.
+                _ => skip_lull(owners, member),
+            },
         }
     }
 
@@ -138,7 +143,7 @@ impl Flusher {
                 owners.set_cursor(member, reached);
             }
             match written.sent {
-                Sent::Bytes(len) => self.count_sent(owners, len),
+                Sent::Bytes(len) | Sent::All(len) => self.count_sent(owners, len),
                 Sent::Failed => return owners.abort(index, CloseReason::SocketError),
                 _ => {
                     owners.mark_queued(member);
@@ -176,13 +181,7 @@ impl Flusher {
                 sent => {
                     match sent {
                         Sent::Blocked => owners.connections.block(index),
-                        Sent::Behind => {
-                            let connection = owners.connections.id(index);
-                            ask_for_page(
-                                owners,
-                                Subscriber { connection, member: Member::Connection(index) },
-                            );
-                        }
+                        Sent::Behind => ask_for_page(owners, Subscriber::of(owners.connections.id(index))),
                         Sent::Failed => owners.abort(index, CloseReason::SocketError),
                         _ => owners.connections.queue_flush(index),
                     }
@@ -253,7 +252,6 @@ impl Flusher {
             Run::Behind => Sent::Behind,
             Run::Entries(entries) => {
                 let batch = Some((&mut self.batch, owners.hub.serial(channel)));
-                let newest = entries.clone().next_back().map(|entry| entry.id);
                 let Written { sent, delivered, reached } =
                     owners.connections.write_entries(index, entries, budget, batch);
                 if let Some(reached) = reached {
@@ -261,12 +259,7 @@ impl Flusher {
                 }
                 owners.metrics.deliveries += delivered as u64;
                 owners.metrics.delivery_writes += u64::from(delivered > 0);
-                match sent {
-                    Sent::Bytes(len) if reached == newest && !owners.connections.at(index).has_unsent() => {
-                        Sent::All(len)
-                    }
-                    sent => sent,
-                }
+                sent
             }
         }
     }

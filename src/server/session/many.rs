@@ -18,10 +18,10 @@ use crate::store::engine::Stream;
 use crate::wire::body::channel_name_error;
 use crate::wire::protocol::{Position, Sequence};
 use crate::wire::stream::{Cursor, Names, Refused, Subscribed};
-use crate::wire::v1::{ClientId, EnvelopeContext, Hello};
+use crate::wire::v1::{ClientId, EnvelopeContext};
 use crate::wire::websocket::codec::{CloseCode, OpCode};
 
-use super::replay::{kept, skip_lull, tell_gap};
+use super::replay::{Kept, hello, kept, skip_lull, tell_gap};
 use super::start::Start;
 
 /// What a connection to `/api/stream` can do.
@@ -40,21 +40,11 @@ const SLICE_BYTES_MAX: usize = 16 << 10;
 pub(super) fn begin<S: Socket>(owners: &mut Owners<S>, index: u32, request: Option<Request>) {
     let set = owners.subscriptions.open(owners.connections.id(index));
     owners.connections.begin_set(index, set);
-    let hello = Hello {
-        epoch: owners.store.terms().epoch(),
-        channel: None,
-        features: FEATURES,
-        oldest: Sequence::Messages.text(owners.store.oldest(&Stream::Channel(Rc::from("")))),
-        newest: Sequence::Messages.text(owners.hub.newest(&Stream::Channel(Rc::from("")))),
-        heartbeat_interval_ms: owners.config.timeouts.heartbeat_interval_ms,
-        message_bytes_max: owners.config.limits.message_bytes_max,
-        idempotency_window_ms: owners.store.idempotency_window_ms(),
-        stored: owners.store.is_storing(),
-    };
     let resumed = request.as_ref().and_then(|request| request.cursor.as_ref());
     let cursor = least(owners, cursor(owners, set), resumed).to_string();
     let timestamp = owners.time.timestamp();
     let mut text = Vec::new();
+    let hello = hello(owners, None, FEATURES, Sequence::Messages);
     envelope(&cursor, &timestamp).write_hello(&hello, &mut text);
     owners.write_message(index, OpCode::Text, &text);
     if let Some(request) = request {
@@ -82,11 +72,7 @@ pub(super) fn begin_request<S: Socket>(owners: &mut Owners<S>, index: u32, set: 
 /// Up to where everything was sent, on all channels of a connection. A request that is not done counts as what it
 /// resumes from: a client that reconnects asks for all its channels at once.
 pub(super) fn cursor<S: Socket>(owners: &Owners<S>, set: u32) -> Cursor {
-    let newest = |sequence| match sequence {
-        Sequence::Messages => owners.hub.newest_message(),
-        Sequence::Events => owners.hub.newest_event(),
-    };
-    let (mut message, mut event) = (newest(Sequence::Messages), newest(Sequence::Events));
+    let [mut message, mut event] = [Sequence::Messages, Sequence::Events].map(|one| owners.hub.newest(one));
     for one in owners.subscriptions.of(set) {
         let is_through = one.state != State::AwaitingHistory
             && matches!(owners.hub.after(one.channel, one.cursor), Run::End);
@@ -138,13 +124,13 @@ fn subscribe_slice<S: Socket>(
     budget: &mut usize,
 ) {
     let mut subscribed = Subscribed::default();
-    let mut gaps = Vec::new();
+    let mut begun = Vec::new();
     if std::mem::take(&mut request.events) {
         *budget = budget.saturating_sub(1);
         match subscribe(owners, set, &Stream::Events, request.cursor.as_ref()) {
-            Ok((key, from)) => {
-                subscribed.events = Some(from);
-                gaps.push(key);
+            Ok(one) => {
+                subscribed.events = Some(one.from);
+                begun.push(one);
             }
             Err(why) => subscribed.refused.push((None, why)),
         }
@@ -159,15 +145,15 @@ fn subscribe_slice<S: Socket>(
         *budget -= 1;
         bytes += name.len();
         match subscribe_channel(owners, set, &name, request.cursor.as_ref()) {
-            Ok((key, from, name)) => {
-                subscribed.channels.push((name, from));
-                gaps.push(key);
+            Ok((name, one)) => {
+                subscribed.channels.push((name, one.from));
+                begun.push(one);
             }
             Err(why) => subscribed.refused.push((Some(name), why)),
         }
     }
     subscribed.more = !request.channels.is_empty();
-    answer(owners, set, connection, request, &subscribed, &gaps);
+    answer(owners, set, connection, request, &subscribed, &begun);
 }
 
 /// Tells a client what it subscribes to now, and where messages may be missing; what it missed follows.
@@ -177,10 +163,9 @@ fn answer<S: Socket>(
     connection: Id,
     request: Box<Request>,
     subscribed: &Subscribed,
-    keys: &[u32],
+    begun: &[Begun],
 ) {
     let index = connection.index;
-    let resumed = request.cursor.clone();
     let (id, more) = (request.id.clone(), subscribed.more);
     if more {
         owners.subscriptions.keep_request(set, request);
@@ -188,12 +173,12 @@ fn answer<S: Socket>(
     let at = cursor(owners, set).to_string();
     let timestamp = owners.time.timestamp();
     owners.write_text(index, |out| envelope(&at, &timestamp).write_subscribed(subscribed, id.as_ref(), out));
-    for key in keys {
-        let subscriber = Subscriber { connection, member: Member::Subscription(*key) };
-        let stream = owners.hub.stream(owners.subscriptions.at(*key).channel).clone();
-        let kept = kept(owners, &stream);
-        if let Start::Gap { requested, agreed } = start(owners, &stream, resumed.as_ref()) {
-            tell_gap(owners, subscriber, &stream, (&requested, agreed), kept);
+    for Begun { key, start, .. } in begun {
+        if let Start::Gap { requested, agreed } = start {
+            let subscriber = Subscriber { connection, member: Member::Subscription(*key) };
+            let stream = owners.hub.stream(owners.subscriptions.at(*key).channel).clone();
+            let kept = kept(owners, stream.sequence());
+            tell_gap(owners, subscriber, &stream, (requested, *agreed), kept);
         }
         owners.subscriptions.set_state(*key, State::Queued);
     }
@@ -207,14 +192,25 @@ fn answer<S: Socket>(
     }
 }
 
-/// Where a subscription begins.
-fn start<S: Socket>(owners: &Owners<S>, stream: &Stream, cursor: Option<&Cursor>) -> Start<'static> {
+/// A subscription that was added.
+struct Begun {
+    key: u32,
+    start: Start<'static>,
+    /// The id after which it begins.
+    from: u64,
+}
+
+/// Where a subscription begins that resumes at `cursor`.
+fn start<S: Socket>(
+    owners: &Owners<S>,
+    sequence: Sequence,
+    kept: Kept,
+    cursor: Option<&Cursor>,
+) -> Start<'static> {
     let Some(cursor) = cursor else { return Start::Live };
-    let sequence = stream.sequence();
     let id = cursor.id(sequence);
     let requested = Cow::Owned(sequence.text(id));
-    let (kept, terms) = (kept(owners, stream), owners.store.terms());
-    Start::after(requested, (sequence, Some(id)), Some(&cursor.epoch), kept, terms)
+    Start::after(requested, (sequence, Some(id)), Some(&cursor.epoch), kept, owners.store.terms())
 }
 
 fn subscribe_channel<S: Socket>(
@@ -222,7 +218,7 @@ fn subscribe_channel<S: Socket>(
     set: u32,
     name: &str,
     cursor: Option<&Cursor>,
-) -> Result<(u32, u64, Rc<str>), Refused> {
+) -> Result<(Rc<str>, Begun), Refused> {
     let limits = &owners.config.limits;
     if channel_name_error(name, limits.channel_name_bytes_max).is_some() {
         if name.len() > limits.channel_name_bytes_max {
@@ -236,17 +232,17 @@ fn subscribe_channel<S: Socket>(
         owners.metrics.limits.count(Limit::Channels);
         return Err(Refused::TooManyChannels);
     }
-    let (key, from) = subscribe(owners, set, &stream, cursor)?;
-    Ok((key, from, name))
+    let begun = subscribe(owners, set, &stream, cursor)?;
+    Ok((name, begun))
 }
 
-/// Adds a subscription. Returns its key, and the id after which it begins.
+/// Adds a subscription.
 fn subscribe<S: Socket>(
     owners: &mut Owners<S>,
     set: u32,
     stream: &Stream,
     cursor: Option<&Cursor>,
-) -> Result<(u32, u64), Refused> {
+) -> Result<Begun, Refused> {
     let channel = owners.hub.find(stream);
     if channel.is_some_and(|channel| owners.subscriptions.find(set, channel).is_some()) {
         return Err(Refused::AlreadySubscribed);
@@ -259,9 +255,11 @@ fn subscribe<S: Socket>(
         owners.metrics.limits.count(Limit::Subscriptions);
         return Err(Refused::TooManySubscriptions);
     }
-    let from = start(owners, stream, cursor).cursor(kept(owners, stream));
+    let kept = kept(owners, stream.sequence());
+    let start = start(owners, stream.sequence(), kept, cursor);
+    let from = start.cursor(kept);
     let place = owners.hub.join(stream, owners.subscriptions.next_member());
-    Ok((owners.subscriptions.insert(set, place, from), from))
+    Ok(Begun { key: owners.subscriptions.insert(set, place, from), start, from })
 }
 
 /// Ends subscriptions, also in the middle of their replay.
@@ -356,20 +354,17 @@ pub(super) fn next<S: Socket>(owners: &mut Owners<S>, set: u32) -> Next {
 pub(super) fn offer<S: Socket>(owners: &mut Owners<S>, key: u32) -> Option<u32> {
     let subscriber = owners.subscriptions.subscriber(key)?;
     let index = subscriber.connection.index;
-    match owners.subscriptions.at(key).state {
-        // Its page begins where it is.
-        State::AwaitingHistory => None,
-        State::Queued => {
-            skip_lull(owners, subscriber.member);
-            None
-        }
-        State::Idle => {
-            owners.subscriptions.set_state(key, State::Queued);
-            if owners.connections.may_flush(index) {
-                return Some(index);
-            }
-            skip_lull(owners, subscriber.member);
-            None
+    let state = owners.subscriptions.at(key).state;
+    // Its page begins where it is.
+    if state == State::AwaitingHistory {
+        return None;
+    }
+    if state == State::Idle {
+        owners.subscriptions.set_state(key, State::Queued);
+        if owners.connections.may_flush(index) {
+            return Some(index);
         }
     }
+    skip_lull(owners, subscriber.member);
+    None
 }

@@ -9,12 +9,12 @@ use crate::server::response_context::ResponseContext;
 use crate::server::socket::Socket;
 use crate::store::engine::Stream;
 use crate::wire::http::decoder::Request;
-use crate::wire::v1::{Hello, SUBPROTOCOL};
+use crate::wire::v1::SUBPROTOCOL;
 use crate::wire::websocket::codec::{CloseCode, OpCode};
 use crate::wire::websocket::handshake::Upgrade;
 
 use super::many;
-use super::replay::{Kept, go_live, kept, tell_gap};
+use super::replay::{Kept, go_live, hello, kept, tell_gap};
 use super::start::Start;
 
 /// What a WebSocket is opened for.
@@ -74,7 +74,7 @@ pub(in crate::server) fn upgrade<S: Socket>(
 /// Makes a connection a member of the channel of `stream`. Its cursor stands at
 /// the end, or at the id after which it asked to go on.
 fn subscribe<S: Socket>(owners: &mut Owners<S>, index: u32, stream: &Stream, request: &Request<'_>) {
-    let kept = kept(owners, stream);
+    let kept = kept(owners, stream.sequence());
     let start = Start::of(request, stream.sequence(), kept, owners.store.terms());
     let place = owners.hub.join(stream, Member::Connection(index));
     let cursor = start.cursor(kept);
@@ -90,25 +90,14 @@ fn subscribe<S: Socket>(owners: &mut Owners<S>, index: u32, stream: &Stream, req
 fn send_hello<S: Socket>(owners: &mut Owners<S>, index: u32, stream: &Stream, kept: Kept, start: &Start<'_>) {
     let timestamp = owners.time.timestamp();
     let Some(envelope) = owners.envelope(index, &timestamp) else { return };
-    let hello = Hello {
-        epoch: owners.store.terms().epoch(),
-        channel: stream.channel().map(|name| &**name),
-        features: &[],
-        oldest: stream.sequence().text(kept.oldest),
-        newest: stream.sequence().text(kept.newest),
-        heartbeat_interval_ms: owners.config.timeouts.heartbeat_interval_ms,
-        message_bytes_max: owners.config.limits.message_bytes_max,
-        idempotency_window_ms: owners.store.idempotency_window_ms(),
-        stored: owners.store.is_storing(),
-    };
+    let channel = stream.channel().map(|name| &**name);
     let mut text = Vec::new();
-    envelope.write_hello(&hello, &mut text);
+    envelope.write_hello(&hello(owners, channel, &[], stream.sequence()), &mut text);
     owners.write_message(index, OpCode::Text, &text);
     match start {
         Start::Live => go_live(owners, index),
         Start::Gap { requested, agreed } => {
-            let subscriber =
-                Subscriber { connection: owners.connections.id(index), member: Member::Connection(index) };
+            let subscriber = Subscriber::of(owners.connections.id(index));
             tell_gap(owners, subscriber, stream, (requested, *agreed), kept);
             owners.connections.queue_flush(index);
         }

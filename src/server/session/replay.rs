@@ -12,7 +12,8 @@ use crate::server::owners::Owners;
 use crate::server::socket::Socket;
 use crate::server::store::Bounds;
 use crate::store::engine::Stream;
-use crate::wire::v1::Gap;
+use crate::wire::protocol::Sequence;
+use crate::wire::v1::{Gap, Hello};
 use crate::wire::websocket::codec::CloseCode;
 
 /// The ids that can be replayed: `oldest..=newest`, none if `oldest` is above.
@@ -22,12 +23,33 @@ pub(super) struct Kept {
     pub(super) newest: u64,
 }
 
-/// The ids of `stream` that can be replayed.
-pub(super) fn kept<S: Socket>(owners: &Owners<S>, stream: &Stream) -> Kept {
-    let oldest = owners.store.oldest(stream);
-    let newest = owners.hub.newest(stream);
+/// The ids of a sequence that can be replayed.
+pub(super) fn kept<S: Socket>(owners: &Owners<S>, sequence: Sequence) -> Kept {
+    let oldest = owners.store.oldest(sequence);
+    let newest = owners.hub.newest(sequence);
     // The engine may be ahead of what it has told.
     Kept { oldest: oldest.min(newest + 1), newest }
+}
+
+/// What `hello` says to a client of `polecat.v1`.
+pub(super) fn hello<'a, S: Socket>(
+    owners: &'a Owners<S>,
+    channel: Option<&'a str>,
+    features: &'static [&'static str],
+    sequence: Sequence,
+) -> Hello<'a> {
+    let Kept { oldest, newest } = kept(owners, sequence);
+    Hello {
+        epoch: owners.store.terms().epoch(),
+        channel,
+        features,
+        oldest: sequence.text(oldest),
+        newest: sequence.text(newest),
+        heartbeat_interval_ms: owners.config.timeouts.heartbeat_interval_ms,
+        message_bytes_max: owners.config.limits.message_bytes_max,
+        idempotency_window_ms: owners.store.idempotency_window_ms(),
+        stored: owners.store.is_storing(),
+    }
 }
 
 /// Moves the cursor of a subscriber that has got everything to the newest id of its sequence. Its own channel may
@@ -49,7 +71,7 @@ pub(in crate::server) fn note_caught_up<S: Socket>(owners: &mut Owners<S>, index
 pub(in crate::server) fn notice_gap<S: Socket>(owners: &mut Owners<S>, subscriber: Subscriber) {
     let Some((channel, cursor)) = owners.place(subscriber.member) else { return };
     let stream = owners.hub.stream(channel).clone();
-    let kept = kept(owners, &stream);
+    let kept = kept(owners, stream.sequence());
     if cursor + 1 >= kept.oldest {
         return;
     }

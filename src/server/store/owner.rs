@@ -8,8 +8,9 @@ use super::history::History;
 use super::pending::Pending;
 use crate::base::time::Now;
 use crate::hub::member::Subscriber;
-use crate::store::engine::{Answer, Commits, Engine, Health, Query, QueryId, Record, Stream};
+use crate::store::engine::{Answer, Commits, Engine, Health, Query, QueryId, Record};
 use crate::store::terms::Terms;
+use crate::wire::protocol::Sequence;
 
 /// The store as the server uses it.
 pub(in crate::server) struct Store {
@@ -156,11 +157,11 @@ impl Store {
         self.appends_left > 0 && !self.is_behind()
     }
 
-    /// The oldest id of `stream` that is kept.
-    pub(in crate::server) fn oldest(&self, stream: &Stream) -> u64 {
-        match stream {
-            Stream::Events => self.engine.oldest_event(),
-            Stream::Channel(_) => self.engine.oldest_message(),
+    /// The oldest id of a sequence that is kept.
+    pub(in crate::server) fn oldest(&self, sequence: Sequence) -> u64 {
+        match sequence {
+            Sequence::Events => self.engine.oldest_event(),
+            Sequence::Messages => self.engine.oldest_message(),
         }
     }
 

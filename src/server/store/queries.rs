@@ -2,7 +2,7 @@
 //! nothing is read or counted for subscribers that have gone meanwhile.
 
 use crate::base::id::Id;
-use crate::hub::member::{Member, Subscriber};
+use crate::hub::member::Subscriber;
 use crate::store::engine::{Query, QueryId, Stream};
 
 use super::history::{Bounds, HistoryPage};
@@ -75,8 +75,7 @@ impl Store {
         let Bounds { page_records, page_bytes, count_records, .. } = bounds;
         match self.pending.get_mut(usize::try_from(query_id.0).ok()?)? {
             Pending::Resume { connection, from, through } => {
-                let member = Member::Connection(connection.index);
-                let stream = stream_of(Subscriber { connection: *connection, member }, *from, None)?;
+                let stream = stream_of(Subscriber::of(*connection), *from, None)?;
                 Some(Query::Count { stream, after: *from, through: *through, count_max: count_records })
             }
             Pending::Page { serial, after, waiters } => {

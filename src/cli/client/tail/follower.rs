@@ -84,14 +84,7 @@ impl Follower {
             "hello" => self.hello(&incoming.payload()?),
             "resumed" => self.resumed(incoming.payload()?),
             "gap" => self.gap(&incoming.payload()?),
-            "live" => FollowerStep::Live,
-            "reconnect" => {
-                let Reconnect { after_ms } = incoming.payload()?;
-                FollowerStep::Reconnect { after_ms }
-            }
-            "health_status" => health(&incoming.payload()?),
-            // Heartbeats, and messages of later versions.
-            _ => FollowerStep::Nothing,
+            _ => of_any_connection(&incoming)?,
         };
         if let Some(id) = self.id_of(&incoming)
             && (incoming.kind != "hello" || self.cursor.is_none())
@@ -152,7 +145,21 @@ impl Follower {
     }
 }
 
-pub(super) fn health(health: &Health) -> FollowerStep {
+/// The reaction to a control message that is the same on a connection with one channel and with many.
+pub(super) fn of_any_connection(incoming: &Incoming<'_>) -> Result<FollowerStep, Failure> {
+    Ok(match &*incoming.kind {
+        "live" => FollowerStep::Live,
+        "reconnect" => {
+            let Reconnect { after_ms } = incoming.payload()?;
+            FollowerStep::Reconnect { after_ms }
+        }
+        "health_status" => health(&incoming.payload()?),
+        // Heartbeats, and messages of later versions.
+        _ => FollowerStep::Nothing,
+    })
+}
+
+fn health(health: &Health) -> FollowerStep {
     FollowerStep::Tell(match &health.reason {
         _ if health.status == "ok" => "the server can store again".to_owned(),
         Some(reason) => format!("the server cannot store messages: {}", excerpt(reason)),
@@ -160,7 +167,7 @@ pub(super) fn health(health: &Health) -> FollowerStep {
     })
 }
 
-/// What is said of a gap. A follower that `wants_all` from the beginning on knows of nothing older.
+/// The line that tells of a gap. A follower that `wants_all` from the beginning has nothing older, and gets another line.
 pub(super) fn gap_line(gap: &Gap, sequence: Sequence, wants_all: bool) -> String {
     let id = |text: &str| sequence.parse(text);
     let agreed = gap.agreed.as_deref().and_then(id).unwrap_or(0);

@@ -7,9 +7,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::wire::protocol::Sequence;
 
-use super::super::incoming::{Hello, Incoming, Reconnect, StreamGap, Subscribed};
+use super::super::incoming::{Hello, Incoming, StreamGap, Subscribed};
 use super::super::server::{Failure, excerpt};
-use super::follower::{FollowerStep, gap_line, health};
+use super::follower::{FollowerStep, gap_line, of_any_connection};
 
 /// The cursor before everything (PROTOCOL 16.3).
 const BEGINNING: &str = "0.0.0";
@@ -78,14 +78,7 @@ impl ManyFollower {
                 return self.subscribed(incoming.payload()?);
             }
             "gap" => self.gap(&incoming.payload()?),
-            "live" => FollowerStep::Live,
-            "reconnect" => {
-                let Reconnect { after_ms } = incoming.payload()?;
-                FollowerStep::Reconnect { after_ms }
-            }
-            "health_status" => health(&incoming.payload()?),
-            // Heartbeats, and messages of later versions.
-            _ => FollowerStep::Nothing,
+            _ => of_any_connection(&incoming)?,
         };
         if let Some(cursor) = incoming.cursor.as_deref().filter(|_| self.is_answered) {
             self.cursor = Some(cursor.to_owned());
